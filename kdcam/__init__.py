@@ -1,0 +1,58 @@
+"""Train, distil and stress-test image classifiers with losses on class activation maps and feature channels."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdcam.api import distill, evaluate, load, predict, train
+    from kdcam.errors import KdcamError
+    from kdcam.losses import LOSSES
+    from kdcam.models.classifier import Classifier
+    from kdcam.recipe import DistillRecipe, TrainRecipe
+    from kdcam.recipe import load as load_recipe
+    from kdcam.robustness.runs import evaluate_robustness
+
+    __version__: str
+
+# Name -> (module, name there). Imported at first use: `kdcam --help` imports this package and must not wait for torch.
+_HOMES = {
+    "Classifier": ("kdcam.models.classifier", "Classifier"),
+    "DistillRecipe": ("kdcam.recipe", "DistillRecipe"),
+    "KdcamError": ("kdcam.errors", "KdcamError"),
+    "LOSSES": ("kdcam.losses", "LOSSES"),
+    "TrainRecipe": ("kdcam.recipe", "TrainRecipe"),
+    "distill": ("kdcam.api", "distill"),
+    "evaluate": ("kdcam.api", "evaluate"),
+    "evaluate_robustness": ("kdcam.robustness.runs", "evaluate_robustness"),
+    "load": ("kdcam.api", "load"),
+    "load_recipe": ("kdcam.recipe", "load"),
+    "predict": ("kdcam.api", "predict"),
+    "train": ("kdcam.api", "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("kdcam")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kdcam' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)
+
+
+__all__ = [
+    "LOSSES",
+    "Classifier",
+    "DistillRecipe",
+    "KdcamError",
+    "TrainRecipe",
+    "__version__",
+    "distill",
+    "evaluate",
+    "evaluate_robustness",
+    "load",
+    "load_recipe",
+    "predict",
+    "train",
+]
