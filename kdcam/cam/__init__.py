@@ -1,0 +1,1 @@
+"""Class activation maps: the maps, what they point at and pictures of them."""

@@ -1,0 +1,126 @@
+"""Activation maps as plain differentiable functions of a feature map and a classifier's weight.
+
+Every function takes the whole batch at once, lets the gradient through all of its tensors, and computes in
+float32 (float64 stays) whatever the feature map's type and whether autocast is on: a sum over hundreds of
+channels overflows float16, and eight bits of mantissa blur a map before it is normalised.
+"""
+
+import torch
+from torch import Tensor
+
+_FLAT = 1e-12  # a map whose divisor is not above this is left at its own, vanishing scale
+
+
+def caam(feature_map: Tensor) -> Tensor:
+    """Return the class-agnostic activation map, the sum over channels.
+
+    Args:
+        feature_map: (N, C, H, W).
+
+    Returns:
+        (N, H, W).
+
+    Source: CAM-loss (Wang et al. 2021, arXiv 2109.01359).
+    """
+    _check_feature_map(feature_map)
+    return feature_map.sum(dim=1, dtype=_wide_dtype(feature_map))
+
+
+def class_cams(feature_map: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return the class activation map of every class, whose mean over the positions is the class's logit.
+
+    Without ``bias`` that mean is the logit less its bias.
+
+    Args:
+        feature_map: (N, C, H, W), the last map before global average pooling.
+        weight: (K, C), of the linear classifier behind the pooling.
+        bias: (K,), added at every position.
+
+    Returns:
+        (N, K, H, W).
+
+    Source: Learning Deep Features for Discriminative Localization (Zhou et al. 2016, arXiv 1512.04150).
+    """
+    _check_weight(feature_map, weight)
+    with torch.autocast(feature_map.device.type, enabled=False):
+        cams = torch.einsum("kc,nchw->nkhw", _wide(weight), _wide(feature_map))
+        if bias is None:
+            return cams
+        return cams + _wide(bias)[:, None, None]
+
+
+def target_cam(feature_map: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Return the class activation map of each image's target.
+
+    Args:
+        feature_map: (N, C, H, W), the last map before global average pooling.
+        weight: (K, C), of the linear classifier behind the pooling.
+        targets: (N,) int64 labels, or (N, K) float rows (mixed or multi-label): then the sum of the classes'
+            maps, each times its target.
+
+    Returns:
+        (N, H, W), without the bias: an offset of the whole map that min-max normalisation removes.
+    """
+    _check_weight(feature_map, weight)
+    with torch.autocast(feature_map.device.type, enabled=False):
+        rows = _target_rows(_wide(weight), targets, len(feature_map))
+        return torch.einsum("nc,nchw->nhw", rows, _wide(feature_map))
+
+
+def minmax_normalize(maps: Tensor, *, eps: float = 1e-3) -> Tensor:
+    """Return each map brought to [0, 1] on its own, from its lowest to its highest value.
+
+    The divisor is the map's range, but at least ``eps`` times its largest magnitude: an ordinary map spans
+    exactly [0, 1]; a nearly flat one stays below 1, so that its gradient is bounded relative to its size. A
+    constant map gives zeros and a finite gradient.
+
+    Args:
+        maps: (..., H, W).
+        eps: 0: any range above zero is stretched to [0, 1]; 1e-3 is kdcam's choice.
+
+    Returns:
+        The same shape, float32 (float64 stays).
+    """
+    maps = _wide(maps)
+    low = maps.amin(dim=(-2, -1), keepdim=True)
+    high = maps.amax(dim=(-2, -1), keepdim=True)
+    magnitude = torch.maximum(high, -low)
+    divisor = torch.maximum(high - low, eps * magnitude)
+    return (maps - low) / divisor.masked_fill(divisor <= _FLAT, 1.0)
+
+
+def _wide_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(_wide_dtype(tensor))
+
+
+def _target_rows(weight: Tensor, targets: Tensor, images: int) -> Tensor:
+    """Return the weight row (N, C) that each image's target selects or mixes."""
+    if len(targets) == images and targets.ndim == 1 and not targets.is_floating_point():
+        return weight[targets]
+    if targets.shape == (images, len(weight)):
+        return targets.to(weight.dtype) @ weight
+    raise ValueError(
+        f"targets of shape {tuple(targets.shape)} and type {targets.dtype} fit neither ({images},) integer "
+        f"labels nor ({images}, {len(weight)}) rows"
+    )
+
+
+def _check_feature_map(feature_map: Tensor) -> None:
+    if feature_map.ndim != 4:
+        raise ValueError(f"a feature map has shape (N, C, H, W), not {tuple(feature_map.shape)}")
+
+
+def _check_weight(feature_map: Tensor, weight: Tensor) -> None:
+    _check_feature_map(feature_map)
+    if weight.ndim != 2 or weight.shape[1] != feature_map.shape[1]:
+        raise ValueError(
+            f"weight of shape {tuple(weight.shape)} does not fit a feature map of shape "
+            f"{tuple(feature_map.shape)}: a class activation map needs (K, C) and (N, C, H, W) of one C"
+        )
+
+
+__all__ = ["caam", "class_cams", "minmax_normalize", "target_cam"]

@@ -1,0 +1,32 @@
+"""Networks: any timm or torchvision classifier by name, and the small ones of the distillation literature.
+
+Importing this package offers kdcam's networks to timm as ``kdcam_<name>``, without importing timm.
+"""
+
+from kdcam.models.build import ModelConfig, build_classifier, has_exact_cam, list_models
+from kdcam.models.classifier import (
+    Classifier,
+    Outputs,
+    Preprocessing,
+    TeacherOutputs,
+    check_cam,
+    teacher_outputs,
+    widths,
+)
+from kdcam.models.timm_names import offer_to_timm
+
+offer_to_timm()
+
+__all__ = [
+    "Classifier",
+    "ModelConfig",
+    "Outputs",
+    "Preprocessing",
+    "TeacherOutputs",
+    "build_classifier",
+    "check_cam",
+    "has_exact_cam",
+    "list_models",
+    "teacher_outputs",
+    "widths",
+]

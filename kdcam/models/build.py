@@ -1,0 +1,190 @@
+"""A network by name, built into a Classifier: timm's, torchvision's, or kdcam's own for small images."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from kdcam.errors import ModelError
+from kdcam.models.catalogue import ModelName, Source, has_exact_cam, list_models, split_name
+from kdcam.models.cifar import build_cifar
+from kdcam.models.classifier import Classifier, Preprocessing, Reader, read_timm
+from kdcam.models.starting_weights import load_starting_weights, stored_statistics
+from kdcam.settings import Settings
+
+PLAIN_STATISTICS = Preprocessing((0.5,), (0.25,))  # kdcam's choice for networks without weights of their own
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelConfig(Settings):
+    """A network and what it starts from."""
+
+    name: str = Field(
+        "kdcam:resnet20", description="kdcam:NAME, torchvision:NAME, or a timm name (`kdcam models list`)"
+    )
+    pretrained: bool = Field(
+        False, description="start from the source's published weights, downloaded if need be"
+    )
+    weights: str | None = Field(
+        None, description="start from a local .safetensors file, a run folder or a folder in timm's layout"
+    )
+    mean: tuple[float, ...] | None = Field(
+        None, description="of the input, one a channel, images in [0, 1]; none: the weights' own, else 0.5"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="of the input, one a channel; none: the weights' own, else 0.25"
+    )
+    drop_rate: Rate | None = Field(None, description="dropout before the classifier; none: the network's own")
+    drop_path_rate: Rate | None = Field(None, description="stochastic depth; none: the network's own")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.pretrained and self.weights is not None:
+            raise ValueError(
+                f"pretrained = true and weights = {self.weights!r} are two starting points; leave one out"
+            )
+        if self.pretrained and self.name.startswith("kdcam:"):
+            raise ValueError(
+                f"pretrained = true, but {self.name} has no published weights; set pretrained = false or "
+                "name a local file in weights"
+            )
+        return self
+
+
+class _Built(NamedTuple):
+    network: nn.Module
+    reader: Reader
+    published: Preprocessing  # of the source's weights
+
+
+def build_classifier(
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    label_names: Sequence[str] = (),
+) -> Classifier:
+    """Return a Classifier on the CPU, in train mode and channels_last.
+
+    Its random weights come from torch's default generator; nothing is downloaded but with ``pretrained``.
+    `Classifier.notes` says what the user should know, such as a classifier that starts afresh.
+
+    Args:
+        config: the network, its starting weights and statistics.
+        num_classes: of the classifier, at least 1.
+        in_channels: of the images: 3, 1, or what the network takes.
+        image_size: in pixels, for networks that are built for one size and for probes.
+        label_names: of the classes, in the order of the logits; empty: unknown.
+
+    Raises ``ModelError`` where the name is unknown, the network does not take what is asked of it, or weights
+    do not fit.
+    """
+    if label_names and len(label_names) != num_classes:
+        raise ValueError(f"{len(label_names)} label names for {num_classes} classes")
+    source, name = split_name(config.name)
+    built = _BUILDERS[source](config, name, num_classes, in_channels, image_size)
+    notes = [] if config.weights is None else load_starting_weights(built.network, config.weights)
+    return Classifier(
+        built.network.to(memory_format=torch.channels_last),
+        built.reader,
+        config=config,
+        num_classes=num_classes,
+        image_size=image_size,
+        preprocessing=_preprocessing(config, built.published, in_channels),
+        label_names=label_names,
+        notes=notes,
+    )
+
+
+def _from_kdcam(
+    config: ModelConfig, name: str, num_classes: int, in_channels: int, image_size: int
+) -> _Built:
+    del image_size  # any
+    if config.drop_path_rate:
+        raise ModelError(f"model.drop_path_rate: {config.name} has no stochastic depth; leave the key out")
+    network = build_cifar(
+        name, num_classes=num_classes, in_chans=in_channels, drop_rate=config.drop_rate or 0.0
+    )
+    return _Built(network, read_timm, PLAIN_STATISTICS)
+
+
+def _from_torchvision(
+    config: ModelConfig, name: str, num_classes: int, in_channels: int, image_size: int
+) -> _Built:
+    from kdcam.models import torchvision_nets
+
+    rates = {"dropout": config.drop_rate, "stochastic_depth_prob": config.drop_path_rate}
+    network = torchvision_nets.build_torchvision(
+        name,
+        pretrained=config.pretrained,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        image_size=image_size,
+        rates={key: value for key, value in rates.items() if value is not None},
+    )
+    reader = torchvision_nets.TorchvisionReader(name, network)
+    return _Built(network, reader, torchvision_nets.torchvision_statistics(name))
+
+
+def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: int, image_size: int) -> _Built:
+    import timm
+
+    options: dict[str, Any] = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
+    try:
+        known = timm.get_pretrained_cfg(name)
+        if known is not None and known.fixed_input_size:
+            options["img_size"] = image_size
+        network: nn.Module = timm.create_model(
+            name, pretrained=config.pretrained, num_classes=num_classes, in_chans=in_channels, **options
+        )
+    except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
+        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        asked = {key: value for key, value in options.items() if value is not None}
+        raise ModelError(
+            f"model.name: timm cannot build {name!r} with pretrained={config.pretrained}, "
+            f"in_chans={in_channels}, {asked}: {first_line}; change these keys, or take another network"
+        ) from error
+    published: Any = network.pretrained_cfg
+    return _Built(network, read_timm, Preprocessing(tuple(published["mean"]), tuple(published["std"])))
+
+
+_BUILDERS = {"kdcam": _from_kdcam, "timm": _from_timm, "torchvision": _from_torchvision}
+
+
+def _preprocessing(config: ModelConfig, published: Preprocessing, in_channels: int) -> Preprocessing:
+    """Return the statistics in effect: the recipe's, else those of the weights, else kdcam's."""
+    own = PLAIN_STATISTICS
+    if config.pretrained:
+        own = published
+    elif config.weights is not None:
+        own = stored_statistics(config.weights) or published
+    asked = {"mean": config.mean, "std": config.std}
+    for key, values in asked.items():
+        if values is not None and len(values) not in (1, in_channels):
+            raise ModelError(
+                f"model.{key}: found {len(values)} numbers for images of {in_channels} channel(s); give one, "
+                "or one a channel"
+            )
+    return Preprocessing(
+        _spread(config.mean or own.mean, in_channels), _spread(config.std or own.std, in_channels)
+    )
+
+
+def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return one number a channel: as they are, or their mean for all (a grey image of RGB statistics)."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+__all__ = [
+    "PLAIN_STATISTICS",
+    "ModelConfig",
+    "ModelName",
+    "Source",
+    "build_classifier",
+    "has_exact_cam",
+    "list_models",
+]

@@ -1,0 +1,108 @@
+"""Which networks there are, under the names that a recipe gives them, and which of them have an exact CAM."""
+
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from typing import Literal, NamedTuple, NoReturn
+
+from kdcam.errors import ModelError
+from kdcam.models.cifar import CIFAR_NETWORKS
+from kdcam.models.timm_names import PREFIX
+from kdcam.models.torchvision_nets import MAP_NODES, NO_EXACT_CAM, torchvision_names
+
+Source = Literal["kdcam", "timm", "torchvision"]
+
+
+class ModelName(NamedTuple):
+    """A network that a recipe can name."""
+
+    name: str  # as in a recipe: "kdcam:resnet20", "resnet18", "torchvision:resnet18"
+    source: Source
+
+
+TIMM_EXACT_CAM: frozenset[str] = frozenset()
+TIMM_NO_EXACT_CAM: frozenset[str] = frozenset()
+
+
+def list_models(pattern: str | None = None) -> list[ModelName]:
+    """Return the networks whose name fits a pattern, kdcam's first; this imports timm and torchvision.
+
+    Args:
+        pattern: with ``*`` and ``?`` as in a shell; text without them may be any part of the name. None: all.
+    """
+    everything = [ModelName(f"kdcam:{name}", "kdcam") for name in CIFAR_NETWORKS]
+    everything += [ModelName(name, "timm") for name in timm_names()]
+    everything += [ModelName(f"torchvision:{name}", "torchvision") for name in torchvision_names()]
+    if pattern is None:
+        return everything
+    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    return [model for model in everything if fnmatch(model.name, wanted)]
+
+
+def has_exact_cam(name: str) -> bool | None:
+    """Return whether a network has an exact CAM, as known of its family; None: only `check_cam` can tell."""
+    source, bare = split_name(name)
+    if source == "kdcam":
+        return True
+    if source == "torchvision":
+        if bare.startswith(NO_EXACT_CAM):
+            return False
+        return True if bare.startswith(tuple(MAP_NODES)) else None
+    return None
+
+
+def split_name(name: str) -> tuple[Source, str]:
+    """Return where a network comes from and its name there; a name without a prefix is timm's.
+
+    Raises ``ModelError`` with close spellings where there is no such network; timm and torchvision are
+    imported only to look up names of theirs.
+    """
+    prefix, colon, bare = name.partition(":")
+    if not colon:
+        import timm
+
+        if not timm.is_model(name.partition(".")[0]) or name.startswith(PREFIX):
+            _refuse(name)
+        return "timm", name
+    if prefix == "kdcam" and bare in CIFAR_NETWORKS:
+        return "kdcam", bare
+    if prefix == "torchvision" and bare in torchvision_names():
+        return "torchvision", bare
+    return _refuse(name)
+
+
+def timm_names() -> list[str]:
+    """Return the names of timm's own architectures, sorted."""
+    import timm
+
+    return [name for name in timm.list_models() if not name.startswith(PREFIX)]
+
+
+def _refuse(name: str) -> NoReturn:
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix not in ("kdcam", "torchvision"):
+        raise ModelError(
+            f"model.name: {name!r} has the unknown prefix {prefix!r}; allowed are kdcam:NAME, "
+            "torchvision:NAME and timm's names with no prefix; a local file or folder goes into model.weights"
+        )
+    if prefix == "kdcam" and colon:
+        spellings = {f"kdcam:{known}": f"kdcam:{known}" for known in CIFAR_NETWORKS}
+    else:
+        models = [model for model in list_models() if not colon or model.source == prefix]
+        # A bare name may be meant for a network that needs its prefix (resnet20 for kdcam:resnet20).
+        spellings = {model.name.rpartition(":")[2]: model.name for model in models}
+        spellings |= {model.name: model.name for model in models}
+    close = [spellings[match] for match in get_close_matches(name, spellings, n=3, cutoff=0.6)]
+    meant = f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else ";"
+    raise ModelError(f"model.name: there is no network {name!r}{meant} `kdcam models list` prints all names")
+
+
+__all__ = [
+    "TIMM_EXACT_CAM",
+    "TIMM_NO_EXACT_CAM",
+    "ModelName",
+    "Source",
+    "has_exact_cam",
+    "list_models",
+    "split_name",
+    "timm_names",
+]

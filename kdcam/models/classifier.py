@@ -1,0 +1,299 @@
+"""The one protocol between networks and losses: Outputs, TeacherOutputs, and the Classifier behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.cam.maps import class_cams, target_cam
+from kdcam.errors import ModelError
+
+if TYPE_CHECKING:
+    from kdcam.losses.loss import Widths
+    from kdcam.models.build import ModelConfig
+
+WITH_EXACT_CAM = (
+    "kdcam:resnet20, resnet18, regnety_002, efficientnet_b0, densenet121 (timm), torchvision:mobilenet_v2"
+)
+TEACHER_NEEDS = frozenset(
+    {"teacher.logits", "teacher.label_cam", "teacher.class_cams", "teacher.feature_map", "teacher.embedding"}
+)
+_CAM_TOLERANCE = (
+    1e-3  # of the largest magnitude; rounding gives about 1e-6, a norm layer in between 0.3 and more
+)
+
+
+class Outputs(NamedTuple):
+    """What a network says about a batch of images."""
+
+    logits: Tensor  # (N, K)
+    embedding: Tensor  # (N, E), what the classifier reads
+    feature_map: Tensor | None  # (N, C, H, W), the last map before global pooling; None where there is none
+    weight: Tensor | None  # (K, E), the classifier's own parameter, not a copy; None: it is no linear layer
+    bias: Tensor | None  # (K,)
+    stages: tuple[Tensor, ...] = ()  # earlier maps, only when a loss needs them
+    channel_attention: Tensor | None = None  # (N, C), only with the channel-attention block
+
+
+class TeacherOutputs(NamedTuple):
+    """What some loss needs of a teacher; the rest stays None."""
+
+    logits: Tensor | None = None  # (N, K)
+    label_cam: Tensor | None = None  # (N, H, W)
+    class_cams: Tensor | None = None  # (N, K, H, W)
+    feature_map: Tensor | None = None  # (N, C, H, W)
+    embedding: Tensor | None = None  # (N, E)
+    stages: tuple[Tensor, ...] = ()
+
+
+class Preprocessing(NamedTuple):
+    """The statistics that images in [0, 1] are normalised with, one number a channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+Reader = Callable[[nn.Module, Tensor], Outputs]
+"""Runs a bare network on normalised images and tells its parts apart; one a source of networks."""
+
+
+class Classifier(nn.Module):
+    """Any network with its normalisation inside: images in [0, 1] in, logits or all of `Outputs` out."""
+
+    mean: Tensor  # (C, 1, 1)
+    std: Tensor  # (C, 1, 1)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        reader: Reader,
+        *,
+        config: ModelConfig,
+        num_classes: int,
+        image_size: int,
+        preprocessing: Preprocessing,
+        label_names: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.num_classes = num_classes
+        self.in_channels = len(preprocessing.mean)
+        self.image_size = image_size
+        self.preprocessing = preprocessing
+        self.label_names = tuple(label_names)
+        self.notes = tuple(notes)  # what the user should know about how it was built
+        self._reader = reader
+        self.register_buffer("mean", _per_channel(preprocessing.mean), persistent=False)
+        self.register_buffer("std", _per_channel(preprocessing.std), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W) in [0, 1] as the network reads them."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, K) of images (N, C, H, W) in [0, 1]."""
+        logits = self.network(self.normalise(images))
+        assert isinstance(logits, Tensor)
+        return logits
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """Return all that losses read, of images (N, C, H, W) in [0, 1]; its logits equal ``forward``'s."""
+        return self._reader(self.network, self.normalise(images))
+
+
+def read_timm(network: nn.Module, images: Tensor) -> Outputs:
+    """Return the outputs of a network that speaks timm's interface (timm's own and kdcam's).
+
+    ``forward_features`` gives the map, ``forward_head(pre_logits=True)`` the embedding, behind any dropout.
+    """
+    features = network.forward_features(images)  # type: ignore[operator]  # timm's interface is untyped
+    classifier = network.get_classifier()  # type: ignore[operator]
+    embedding = network.forward_head(features, pre_logits=True)  # type: ignore[operator]
+    has_more = getattr(network, "aux_head", None) is not None  # VOLO adds a second head's logits
+    if isinstance(classifier, nn.Linear) and isinstance(embedding, Tensor) and not has_more:
+        logits = classifier(embedding)
+        return Outputs(logits, embedding, _as_map(network, features), classifier.weight, classifier.bias)
+    logits = network.forward_head(features)  # type: ignore[operator]
+    return Outputs(logits, _as_embedding(embedding), _as_map(network, features), None, None)
+
+
+def teacher_outputs(
+    classifier: Classifier, images: Tensor, targets: Tensor, needs: frozenset[str]
+) -> TeacherOutputs:
+    """Return what the losses need of a teacher, without gradient; the caller keeps the teacher in eval mode.
+
+    Args:
+        classifier: the teacher.
+        images: (N, C, H, W) in [0, 1].
+        targets: (N,) int64 labels; for (N, K) float rows the label CAM is the target-weighted sum of maps.
+        needs: the losses' needs; only names that begin with ``teacher.`` count, and only these are computed.
+
+    Raises ``ValueError`` for an unknown ``teacher.`` need, ``ModelError`` where a map is needed and there is
+    none.
+    """
+    needs = frozenset(need for need in needs if need.startswith("teacher."))
+    if unknown := needs - TEACHER_NEEDS:
+        raise ValueError(f"unknown needs {sorted(unknown)}; known: {sorted(TEACHER_NEEDS)}")
+    if not needs:
+        return TeacherOutputs()
+    # no_grad, not inference_mode: inference tensors cannot enter a student's adapters.
+    with torch.no_grad():
+        if needs == {"teacher.logits"}:
+            return TeacherOutputs(logits=classifier(images))
+        outputs = classifier.outputs(images)
+        label_cam = all_cams = None
+        if "teacher.label_cam" in needs:
+            label_cam = target_cam(*_map_and_weight(classifier, outputs), targets)
+        if "teacher.class_cams" in needs:
+            all_cams = class_cams(*_map_and_weight(classifier, outputs), outputs.bias)
+    return TeacherOutputs(
+        logits=outputs.logits if "teacher.logits" in needs else None,
+        label_cam=label_cam,
+        class_cams=all_cams,
+        feature_map=outputs.feature_map if "teacher.feature_map" in needs else None,
+        embedding=outputs.embedding if "teacher.embedding" in needs else None,
+    )
+
+
+def check_cam(classifier: Classifier) -> None:
+    """Prove that the mean over the positions of each class's CAM plus the bias is the class's logit.
+
+    Random images go through the network in eval mode; modes, random state and BatchNorm's statistics stay as
+    they are. The map's mean is compared with the embedding, so that a classifier of zeros proves nothing.
+
+    Raises ``ModelError`` with the reason, and networks that do have an exact CAM, where this is not so.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, classifier.in_channels, classifier.image_size, classifier.image_size)
+    outputs, logits = _probe(classifier, torch.rand(shape, generator=generator))
+    reason = _why_no_parts(outputs) or _why_no_cam(outputs, logits)
+    if reason is not None:
+        raise ModelError(
+            f"model.name: {classifier.config.name!r} has no exact class activation map: {reason}; take a "
+            "network that ends in global average pooling and one linear layer, such as "
+            f"{WITH_EXACT_CAM}, or leave out the losses that read CAMs"
+        )
+
+
+def widths(classifier: Classifier) -> Widths:
+    """Return the sizes of a network's outputs, measured on one black image in eval mode; nothing changes.
+
+    Raises ``ModelError`` where the network cannot take images of this size.
+    """
+    from kdcam.losses.loss import Widths  # imports this module in turn
+
+    outputs, _ = _probe(
+        classifier, torch.zeros(1, classifier.in_channels, classifier.image_size, classifier.image_size)
+    )
+    if outputs.feature_map is None:
+        return Widths(outputs.embedding.shape[1], None, None, None)
+    channels, height, width = outputs.feature_map.shape[1:]
+    return Widths(outputs.embedding.shape[1], channels, height, width)
+
+
+def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
+    """Return what ``outputs`` and ``forward`` give for some images."""
+    device = classifier.mean.device
+    with _as_it_was(classifier), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        try:
+            return classifier.outputs(images.to(device)), classifier(images.to(device))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            size = f"{classifier.in_channels} x {classifier.image_size} x {classifier.image_size}"
+            first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ModelError(
+                f"model.name: {classifier.config.name!r} cannot read images of {size}: {first_line}; "
+                "set another data.image_size, or take a network made for small images (kdcam:resnet20)"
+            ) from error
+
+
+@contextmanager
+def _as_it_was(classifier: Classifier) -> Iterator[None]:
+    """Put every submodule into eval mode and afterwards back into its own, and keep the random state."""
+    modes = {module: module.training for module in classifier.modules()}
+    device = classifier.mean.device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            classifier.eval()
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _why_no_parts(outputs: Outputs) -> str | None:
+    """Return why there is nothing to make a CAM of; None where there is."""
+    if outputs.feature_map is None:
+        return "its last features are tokens or channels-last, no (N, C, H, W) map before a global pooling"
+    if outputs.weight is None:
+        return "its classifier is no single linear layer"
+    return None
+
+
+def _why_no_cam(outputs: Outputs, logits: Tensor) -> str | None:
+    """Return why the mean of the CAM is not the logits; None where it is."""
+    feature_map, embedding = outputs.feature_map, outputs.embedding
+    assert feature_map is not None
+    if feature_map.shape[1] != embedding.shape[1]:
+        return (
+            f"the classifier reads {embedding.shape[1]} values where the last map has {feature_map.shape[1]} "
+            "channels, so layers stand between the map and the classifier"
+        )
+    pooled = feature_map.mean((2, 3))
+    if not _close(pooled, embedding):
+        error = (pooled - embedding).abs().max().item()
+        return (
+            f"the classifier does not read the map's mean (largest difference {error:.2g}): a layer such as "
+            "a normalisation stands between pooling and classifier, or the pooling is no average"
+        )
+    if not _close(outputs.logits, logits):
+        return "its logits are more than the classifier's weight times the embedding"
+    return None
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return bool(((one - other).abs().max() <= _CAM_TOLERANCE * other.abs().max()).item())
+
+
+def _per_channel(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None, None]
+
+
+def _as_map(network: nn.Module, features: object) -> Tensor | None:
+    """Return features that are a (N, C, H, W) map, else None: tokens, several maps, channels last (Swin)."""
+    channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
+    return features if isinstance(features, Tensor) and features.ndim == 4 and not channels_last else None
+
+
+def _as_embedding(embedding: object) -> Tensor:
+    """Return one (N, E) row an image, also of a head that keeps 1 x 1 maps or several branches."""
+    if isinstance(embedding, Tensor):
+        return embedding.flatten(1)
+    assert isinstance(embedding, tuple | list)
+    return torch.cat([part.flatten(1) for part in embedding], dim=1)
+
+
+def _map_and_weight(classifier: Classifier, outputs: Outputs) -> tuple[Tensor, Tensor]:
+    if outputs.feature_map is None or outputs.weight is None:
+        raise ModelError(f"{classifier.config.name!r} has no class activation map: {_why_no_parts(outputs)}")
+    return outputs.feature_map, outputs.weight
+
+
+__all__ = [
+    "TEACHER_NEEDS",
+    "WITH_EXACT_CAM",
+    "Classifier",
+    "Outputs",
+    "Preprocessing",
+    "Reader",
+    "TeacherOutputs",
+    "check_cam",
+    "read_timm",
+    "teacher_outputs",
+    "widths",
+]

@@ -1,0 +1,105 @@
+"""Weights that a network starts from: a .safetensors file, a run folder, or a timm ``local-dir:`` folder."""
+
+import json
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from kdcam.errors import ModelError
+from kdcam.models.classifier import Preprocessing
+
+_WAY_OUT = (
+    "model.weights takes a .safetensors file or a folder with a model.safetensors (a run, or timm's layout)"
+)
+
+
+def load_starting_weights(network: nn.Module, place: str) -> list[str]:
+    """Load the weights at ``place`` into a bare network and return what the user should know about it.
+
+    All tensors must fit but the classifier's: one of another class count stays freshly fresh, which is noted.
+    Raises ``ModelError`` naming the first tensor that does not fit.
+    """
+    found = _read_tensors(_weight_file(place))
+    own = network.state_dict()
+    notes: list[str] = []
+    head = head_name(network)
+    head_weight = f"{head}.weight"
+    if head is not None and head_weight in found and found[head_weight].shape != own[head_weight].shape:
+        theirs, ours = found[head_weight].shape[0], own[head_weight].shape[0]
+        if theirs != ours:
+            kept = {key: value for key, value in own.items() if key.startswith(f"{head}.")}
+            found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")} | kept
+            notes.append(f"model.weights has {theirs} classes, the data {ours}: the classifier starts afresh")
+    if problem := _first_mismatch(found, own):
+        raise ModelError(f"model.weights: {place} does not fit model.name: {problem}")
+    network.load_state_dict(found)
+    return notes
+
+
+def stored_statistics(place: str) -> Preprocessing | None:
+    """Return the statistics in the config.json beside the weights; None where there is none."""
+    config_file = _weight_file(place).parent / "config.json"
+    if not config_file.is_file():
+        return None
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        for holder in (config.get("kdcam"), config.get("pretrained_cfg"), config):
+            if isinstance(holder, dict) and holder.get("mean") and holder.get("std"):
+                return Preprocessing(_numbers(holder["mean"]), _numbers(holder["std"]))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
+        ) from error
+    return None
+
+
+def head_name(network: nn.Module) -> str | None:
+    """Return the name of the layer that gives the logits: timm's classifier, else the last linear layer."""
+    if hasattr(network, "get_classifier"):
+        classifier = network.get_classifier()  # type: ignore[operator]  # timm's interface is untyped
+        return next((name for name, module in network.named_modules() if module is classifier), None)
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
+
+
+def _weight_file(place: str) -> Path:
+    path = Path(place).expanduser()
+    file = path / "model.safetensors" if path.is_dir() else path
+    if file.suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
+        raise ModelError(
+            f"model.weights: {place} is a pickle, which can run code when it is read; convert it to "
+            f"safetensors; {_WAY_OUT}"
+        )
+    if not file.is_file():
+        raise ModelError(f"model.weights: there is no file {file}; {_WAY_OUT}")
+    return file
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"model.weights: {file} is no whole safetensors file ({error}); {_WAY_OUT}"
+        ) from error
+    return tensors
+
+
+def _first_mismatch(found: dict[str, Tensor], own: dict[str, Tensor]) -> str | None:
+    for key, value in own.items():
+        if key not in found:
+            return f"it has no tensor {key}"
+        if found[key].shape != value.shape:
+            return f"its {key} has shape {tuple(found[key].shape)}, the network's {tuple(value.shape)}"
+    extra = next((key for key in found if key not in own), None)
+    return None if extra is None else f"its tensor {extra} is unknown to the network"
+
+
+def _numbers(values: list[float] | tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+__all__ = ["head_name", "load_starting_weights", "stored_statistics"]
