@@ -1,0 +1,37 @@
+"""The batch and the one interface through which images reach training, evaluation and attacks."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Images with what is known of them."""
+
+    images: Tensor  # (N, C, H, W) float32 in [0, 1]
+    targets: Tensor  # (N,) int64, or (N, K) float rows for multi-label
+    indices: Tensor  # (N,) int64, position in the part (train, validation or test)
+
+
+class Batches(Protocol):
+    """A part of a data set, cut into batches on one device.
+
+    What a batch holds is a function of (seed, epoch, batch number) alone: order and augmentation are drawn
+    from generators seeded with these, so that a run resumed in the middle of an epoch sees what it would have
+    seen.
+    """
+
+    @property
+    def num_images(self) -> int:
+        """Images that one epoch yields."""
+
+    def __len__(self) -> int:
+        """Batches in one epoch."""
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch from ``start_batch`` on, always the same ones for the same
+        arguments."""
+
+
+__all__ = ["Batch", "Batches"]

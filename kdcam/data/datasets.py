@@ -1,0 +1,170 @@
+"""From a recipe's [data] table to parts and batches: ``load_data``, ``describe_data``, ``batches``."""
+
+from dataclasses import replace
+
+import torch
+
+from kdcam.data.batches import Batches
+from kdcam.data.config import (
+    CifarConfig,
+    DataConfig,
+    DigitScenesConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    MnistConfig,
+    TorchvisionConfig,
+)
+from kdcam.data.label_noise import NoisyLabels, add_noise
+from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
+from kdcam.data.resident import ResidentBatches, ResidentImages
+from kdcam.data.splits import check_split, stratified_split
+from kdcam.data.streaming import StreamBatches
+from kdcam.errors import DataError
+from kdcam.progress import Progress, Silent
+
+
+def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
+    """Return the data set that ``config`` names, read, split (stratified, seeded) and with its label noise.
+
+    Raises:
+        DataError: files are missing or broken, a class has no training image, or a share holds out no image.
+    """
+    progress = progress or Silent()
+    source = _held_out(_load_source(config, progress), config)
+    num_classes = len(source.label_names)
+    _check_classes(source)
+    noise, train = None, source.train
+    if config.noise is not None:
+        noise = add_noise(train.targets, config.noise, num_classes=num_classes)
+        train = replace(train, targets=noise.noisy)
+    return DataParts(
+        train=train,
+        validation=source.validation,
+        test=source.test,
+        label_names=source.label_names,
+        channels=source.channels,
+        image_size=config.image_size,
+        noise=noise,
+        skipped=source.skipped,
+    )
+
+
+def _load_source(config: DataConfig, progress: Progress) -> SourceParts:
+    """Import a source only when it is asked for: some need Pillow or torchvision, and training waits for
+    that."""
+    match config:
+        case DigitsConfig():
+            from kdcam.data.digits import load_digits
+
+            return load_digits(config)
+        case DigitScenesConfig():
+            from kdcam.data.scenes import load_digit_scenes
+
+            return load_digit_scenes(config, progress=progress)
+        case MnistConfig():
+            from kdcam.data.idx import load_mnist
+
+            return load_mnist(config)
+        case CifarConfig():
+            from kdcam.data.torchvision_sets import load_cifar
+
+            return load_cifar(config)
+        case ImageFolderConfig():
+            from kdcam.data.folders import load_image_folder
+
+            return load_image_folder(config, progress=progress)
+        case TorchvisionConfig():
+            from kdcam.data.torchvision_sets import load_torchvision
+
+            return load_torchvision(config, progress=progress)
+
+
+def _held_out(source: SourceParts, config: DataConfig) -> SourceParts:
+    if isinstance(config, DigitScenesConfig):
+        return source  # its parts are made of disjoint source digits from the start
+    if source.test is None and source.test_share > 0:
+        kept, held = _split(source, source.test_share, "test", config)
+        source = source._replace(train=kept, test=held)
+    if source.validation is None and config.validation > 0:
+        kept, held = _split(source, config.validation, "validation", config)
+        source = source._replace(train=kept, validation=held)
+    return source
+
+
+def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> tuple[Part, Part]:
+    targets, num_classes = source.train.targets, len(source.label_names)
+    check_split(
+        torch.bincount(targets, minlength=num_classes).tolist(), share, key=key, place=f"data ({config.name})"
+    )
+    kept, held = stratified_split(targets, num_classes=num_classes, share=share, seed=config.split_seed)
+    return source.train.subset(kept), source.train.subset(held)
+
+
+def _check_classes(source: SourceParts) -> None:
+    targets, num_classes = source.train.targets, len(source.label_names)
+    counts = targets.sum(0) if targets.ndim == 2 else torch.bincount(targets, minlength=num_classes)
+    if len(counts) > num_classes:
+        raise DataError(f"data: holds the label {len(counts) - 1}, but there are {num_classes} classes")
+    missing = [source.label_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
+    if missing:
+        left_out = f" ({len(source.skipped)} bad files were left out)" if source.skipped else ""
+        raise DataError(
+            "data: no training image of class "
+            f"{', '.join(map(repr, missing[:5]))}{' ...' * (len(missing) > 5)}{left_out}; add images of it "
+            "or remove the class"
+        )
+
+
+def batches(
+    part: Part, *, batch_size: int, training: bool, config: DataConfig, seed: int, device: torch.device
+) -> Batches:
+    """Return the batches of a part on ``device``.
+
+    Training batches are shuffled and augmented as ``config`` says, and a last batch of a single image is left
+    out (BatchNorm cannot be trained on one image). Evaluation batches come in order, whole and unchanged.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; allowed: 1 or more")
+    if isinstance(part.images, ResidentImages):
+        return ResidentBatches(
+            part.images,
+            part.targets,
+            batch_size=batch_size,
+            training=training,
+            augment=config.augment,
+            seed=seed,
+            device=device,
+        )
+    assert isinstance(config, ImageFolderConfig | TorchvisionConfig)
+    return StreamBatches(
+        part.images,
+        part.targets,
+        batch_size=batch_size,
+        training=training,
+        augment=config.augment,
+        workers=config.workers,
+        seed=seed,
+        device=device,
+    )
+
+
+def describe_data(config: DataConfig) -> DataSummary:
+    """Return what is known before any image is read: folders are listed, nothing is decoded or downloaded.
+
+    Raises:
+        DataError: a folder is missing or wrong, or a share would hold out no image.
+    """
+    from kdcam.data.summaries import summarise
+
+    return summarise(config)
+
+
+__all__ = [
+    "DataParts",
+    "DataSummary",
+    "NoisyLabels",
+    "Part",
+    "batches",
+    "describe_data",
+    "load_data",
+]

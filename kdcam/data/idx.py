@@ -1,0 +1,145 @@
+"""MNIST and Fashion-MNIST from idx files, plain or gzipped, found where people keep them or downloaded."""
+
+import contextlib
+import gzip
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from kdcam.data.config import MnistConfig
+from kdcam.data.digits import DIGIT_NAMES
+from kdcam.data.parts import Part, SourceParts
+from kdcam.data.resident import ResidentImages
+from kdcam.errors import DataError
+
+FASHION_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+class _Set(NamedTuple):
+    torchvision_name: str
+    label_names: tuple[str, ...]
+
+
+_SETS = {"mnist": _Set("MNIST", DIGIT_NAMES), "fashion-mnist": _Set("FashionMNIST", FASHION_NAMES)}
+
+
+def data_root(root: Path | None) -> Path:
+    """Return the folder where downloaded data sets live: ``root``, or kdcam's cache folder when it is
+    None."""
+    if root is not None:
+        return root.expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "kdcam" / "data"
+
+
+def read_idx(path: Path) -> Tensor:
+    """Return the array of an idx file of unsigned bytes, gzipped when the name ends in .gz, with its own
+    shape.
+
+    Raises:
+        DataError: the file cannot be read, is no idx file of bytes, or is shorter or longer than its header
+        says.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot read the file ({error}); fetch it again") from None
+    if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
+        raise DataError(f"{path}: begins with {data[:4]!r}, which is no idx file of bytes; fetch it again")
+    begin = 4 + 4 * data[3]
+    shape = tuple(int(size) for size in numpy.frombuffer(data[4:begin], ">u4"))
+    if len(data) - begin != numpy.prod(shape, dtype=numpy.int64):
+        raise DataError(
+            f"{path}: holds {len(data) - begin:,} bytes, but its header says {' x '.join(map(str, shape))}; "
+            "the file is cut off or damaged, fetch it again"
+        )
+    return torch.from_numpy(numpy.frombuffer(data, numpy.uint8, offset=begin).reshape(shape).copy())
+
+
+def find_idx_files(config: MnistConfig) -> tuple[Path, ...] | None:
+    """Return the four idx files, training images first, from the first folder that has them all; else
+    None."""
+    root = data_root(config.root)
+    folders = [root, root / _SETS[config.name].torchvision_name / "raw", root / config.name]
+    if config.name == "fashion-mnist":
+        folders.append(DEBIAN_FASHION)
+    for folder in folders:
+        found = [path for name in _FILES for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        chosen = {
+            path.name.removesuffix(".gz"): path for path in reversed(found)
+        }  # the plain file comes first
+        if len(chosen) == len(_FILES):
+            return tuple(chosen[name] for name in _FILES)
+    return None
+
+
+def download(name: str, root: Path, **arguments: object) -> object:
+    """Return torchvision's data set ``name`` in ``root``, downloaded when it is not there.
+
+    Raises:
+        DataError: torchvision cannot fetch or read it.
+    """
+    import torchvision.datasets
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # torchvision prints; stdout is for results
+            return getattr(torchvision.datasets, name)(root=root, download=True, **arguments)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{name}: not found in {root}, and torchvision could not download it ({error}); "
+            "put the files there, name their folder in data.root, or check the network"
+        ) from None
+
+
+def load_mnist(config: MnistConfig) -> SourceParts:
+    """Return the training and test parts of MNIST or Fashion-MNIST."""
+    known, root = _SETS[config.name], data_root(config.root)
+    files = find_idx_files(config)
+    if files is None:
+        download(known.torchvision_name, root)
+        files = find_idx_files(config)
+    if files is None:
+        raise DataError(f"{root}: torchvision's download of {known.torchvision_name} left no idx files there")
+    train = _part(files[0], files[1], config.image_size)
+    test = _part(files[2], files[3], config.image_size)
+    return SourceParts(train, None, test, known.label_names, channels=1)
+
+
+def _part(image_file: Path, label_file: Path, image_size: int) -> Part:
+    pixels, labels = read_idx(image_file), read_idx(label_file)
+    if pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels) or len(labels) == 0:
+        raise DataError(
+            f"{image_file} has shape {tuple(pixels.shape)} and {label_file.name} {tuple(labels.shape)}; "
+            "wanted (N, H, W) and (N,) with the same N, at least 1"
+        )
+    if int(labels.max()) > 9:
+        raise DataError(f"{label_file}: holds the label {int(labels.max())}; allowed: 0 to 9")
+    return Part(ResidentImages(pixels[:, None], image_size=image_size), labels.long())
+
+
+__all__ = ["FASHION_NAMES", "data_root", "download", "find_idx_files", "load_mnist", "read_idx"]

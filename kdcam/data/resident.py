@@ -1,0 +1,111 @@
+"""Small images held whole in memory (on the GPU where there is one) as bytes, augmented by the batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from kdcam.data.batches import Batch
+from kdcam.data.seeding import seeded_generator
+from kdcam.data.transforms import augment_batch
+
+_ORDER, _AUGMENT = 0, 1  # so that the two draws of an epoch never share a stream
+
+
+class ResidentImages:
+    """Images held as bytes; ``pixels`` is (N, C, H, W) uint8, channels last in memory."""
+
+    def __init__(self, pixels: Tensor, *, image_size: int) -> None:
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise ValueError(
+                f"pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; wanted uint8 (N, C, H, W)"
+            )
+        self.pixels = pixels.contiguous(memory_format=torch.channels_last)
+        self.image_size = (
+            image_size  # the side that batches have; pixels of another size are resized by the batch
+        )
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.pixels)
+
+    def subset(self, indices: Tensor) -> Self:
+        """Return the images at ``indices`` (M,), in that order."""
+        rows = self.pixels.permute(0, 2, 3, 1)[indices]
+        return type(self)(rows.permute(0, 3, 1, 2), image_size=self.image_size)
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> Tensor:
+    """Return the shuffled order (N,) of an epoch, on the CPU."""
+    return torch.randperm(count, generator=seeded_generator(seed, epoch, _ORDER))
+
+
+def batch_bounds(count: int, batch_size: int, *, drop_single: bool) -> list[tuple[int, int]]:
+    """Return where each batch begins and ends; with ``drop_single`` a last batch of one image is left out.
+
+    BatchNorm cannot be trained on a single image. ``batch_size`` 1 is taken at its word.
+    """
+    bounds = [(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+    if drop_single and batch_size > 1 and bounds and bounds[-1][1] - bounds[-1][0] == 1:
+        bounds.pop()
+    return bounds
+
+
+def to_float(images: Tensor, image_size: int) -> Tensor:
+    """Return byte images (N, H, W, C) as (N, C, S, S) float32 in [0, 1], channels last in memory."""
+    planes = images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    if planes.shape[-2:] == (image_size, image_size):
+        return planes
+    resized = interpolate(planes, (image_size, image_size), mode="bilinear", antialias=True)
+    return resized.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+class ResidentBatches:
+    """The batches of a part whose images are held in memory; see ``Batches``."""
+
+    def __init__(
+        self,
+        images: ResidentImages,
+        targets: Tensor,
+        *,
+        batch_size: int,
+        training: bool,
+        augment: Sequence[str],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._rows = images.pixels.permute(0, 2, 3, 1).to(device)
+        self._targets = targets.to(device)
+        self._image_size = images.image_size
+        self._bounds = batch_bounds(len(targets), batch_size, drop_single=training)
+        self._training = training
+        self._augment = tuple(augment) if training else ()
+        self._seed = seed
+
+    @property
+    def num_images(self) -> int:
+        """Images that one epoch yields."""
+        return self._bounds[-1][1] if self._bounds else 0
+
+    def __len__(self) -> int:
+        """Batches in one epoch."""
+        return len(self._bounds)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch from ``start_batch`` on."""
+        count, device = len(self._targets), self._rows.device
+        order = epoch_order(count, seed=self._seed, epoch=epoch) if self._training else torch.arange(count)
+        order = order.to(device)
+        for number in range(start_batch, len(self._bounds)):
+            start, end = self._bounds[number]
+            indices = order[start:end]
+            rows = self._rows[indices] if self._training else self._rows[start:end]
+            if self._augment:
+                generator = seeded_generator(self._seed, epoch, _AUGMENT, number)
+                rows = augment_batch(rows, self._augment, generator=generator)
+            yield Batch(to_float(rows, self._image_size), self._targets[indices], indices)
+
+
+__all__ = ["ResidentBatches", "ResidentImages", "batch_bounds", "epoch_order", "to_float"]

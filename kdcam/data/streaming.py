@@ -1,0 +1,211 @@
+"""Pictures too large to hold: decoded and augmented one by one in worker processes, batch by batch."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from kdcam.data.batches import Batch
+from kdcam.data.images import as_tensor, fit_square, open_picture
+from kdcam.data.resident import batch_bounds, epoch_order, to_float
+from kdcam.data.seeding import seeded_generator
+from kdcam.data.transforms import augment_batch
+from kdcam.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_AUGMENT = 1
+_LEAST_CROP = 0.08  # of the area: the usual lower bound of ImageNet training
+_JITTER = 0.4  # brightness, contrast, saturation
+
+
+class PictureSource(Protocol):
+    """Pictures that can be read one by one, in any process."""
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+
+    def picture(self, index: int, at_least: int | None) -> "Image":
+        """Return a picture; a JPEG may come at a reduced size with no side below ``at_least``."""
+
+
+class FilePictures:
+    """Picture files on disk."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.paths)
+
+    def picture(self, index: int, at_least: int | None) -> "Image":
+        """Return the picture of a file."""
+        return open_picture(self.paths[index], at_least=at_least)
+
+
+class StreamImages:
+    """Pictures of a source, in an order, with the size and channels that batches have."""
+
+    def __init__(
+        self, source: PictureSource, *, image_size: int, channels: int, order: Tensor | None = None
+    ) -> None:
+        self.source = source
+        self.image_size = image_size
+        self.channels = channels
+        self.order = torch.arange(len(source)) if order is None else order  # (N,) positions in the source
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.order)
+
+    def subset(self, indices: Tensor) -> Self:
+        """Return the pictures at ``indices`` (M,), in that order."""
+        return type(self)(
+            self.source, image_size=self.image_size, channels=self.channels, order=self.order[indices]
+        )
+
+    def read(self, index: int) -> Tensor:
+        """Return a picture as evaluation sees it, (C, S, S) uint8."""
+        image = self.source.picture(int(self.order[index]), 2 * self.image_size)
+        return as_tensor(fit_square(image, self.image_size, self.channels))
+
+    def read_augmented(self, index: int, names: Sequence[str], generator: torch.Generator) -> Tensor:
+        """Return a picture (C, S, S) uint8 after the augmentations ``names``; torchvision's draw is seeded by
+        one number of ``generator`` and leaves torch's own generator as it was."""
+        single = [name for name in names if name in ("resized-crop", "color-jitter", "trivial-augment")]
+        pixels = self._read_by_torchvision(index, single, generator) if single else self.read(index)
+        rows = augment_batch(pixels.permute(1, 2, 0)[None], names, generator=generator)
+        return rows[0].permute(2, 0, 1)
+
+    def _read_by_torchvision(self, index: int, names: Sequence[str], generator: torch.Generator) -> Tensor:
+        from torchvision.transforms import v2
+
+        cropping = "resized-crop" in names
+        image = self.source.picture(int(self.order[index]), None if cropping else 2 * self.image_size)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            if cropping:
+                image = image.convert("L" if self.channels == 1 else "RGB")
+                crop = v2.RandomResizedCrop(self.image_size, scale=(_LEAST_CROP, 1.0), interpolation=3)
+                image = crop(image)
+            else:
+                image = fit_square(image, self.image_size, self.channels)
+            if "color-jitter" in names:
+                image = v2.ColorJitter(_JITTER, _JITTER, _JITTER)(image)
+            if "trivial-augment" in names:
+                image = v2.TrivialAugmentWide()(image)
+        return as_tensor(image)
+
+
+class _Decoded(Dataset[tuple[Tensor, int] | str]):
+    """Reads one image for a key (epoch, index); a failure is a value, since an error raised in a worker
+    process arrives as another one with a traceback for a message."""
+
+    def __init__(self, images: StreamImages, augment: Sequence[str], seed: int) -> None:
+        self.images, self.augment, self.seed = images, tuple(augment), seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | str:
+        epoch, index = key
+        try:
+            if not self.augment:
+                return self.images.read(index), index
+            generator = seeded_generator(self.seed, epoch, _AUGMENT, index)
+            return self.images.read_augmented(index, self.augment, generator), index
+        except DataError as error:
+            return str(error)
+
+
+def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
+    for item in items:
+        if isinstance(item, str):
+            return item
+    pairs = [item for item in items if not isinstance(item, str)]
+    rows = torch.stack([pixels.permute(1, 2, 0) for pixels, _ in pairs])
+    return rows, torch.tensor([index for _, index in pairs])
+
+
+class _Keys:
+    """The batch sampler: lists of (epoch, index), of the epoch and from the batch set last."""
+
+    def __init__(self, count: int, bounds: list[tuple[int, int]], *, shuffled: bool, seed: int) -> None:
+        self.count, self.bounds, self.shuffled, self.seed = count, bounds, shuffled, seed
+        self.epoch, self.start_batch = 0, 0
+
+    def __len__(self) -> int:
+        return len(self.bounds) - self.start_batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch
+        order = (
+            epoch_order(self.count, seed=self.seed, epoch=epoch)
+            if self.shuffled
+            else torch.arange(self.count)
+        )
+        indices = order.tolist()
+        for start, end in self.bounds[self.start_batch :]:
+            yield [(epoch, index) for index in indices[start:end]]
+
+
+class StreamBatches:
+    """The batches of a part whose pictures are decoded as they are needed; see ``Batches``."""
+
+    def __init__(
+        self,
+        images: StreamImages,
+        targets: Tensor,
+        *,
+        batch_size: int,
+        training: bool,
+        augment: Sequence[str],
+        workers: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        bounds = batch_bounds(len(targets), batch_size, drop_single=training)
+        self._keys = _Keys(len(targets), bounds, shuffled=training, seed=seed)
+        self._targets, self._device, self._image_size = targets, device, images.image_size
+        self._loader: DataLoader[Any] = DataLoader(
+            _Decoded(images, augment if training else (), seed),
+            batch_sampler=self._keys,
+            num_workers=workers,
+            collate_fn=_collate,
+            persistent_workers=training and workers > 0,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else each epoch would draw a base seed from torch's own generator
+        )
+
+    @property
+    def num_images(self) -> int:
+        """Images that one epoch yields."""
+        return self._keys.bounds[-1][1] if self._keys.bounds else 0
+
+    def __len__(self) -> int:
+        """Batches in one epoch."""
+        return len(self._keys.bounds)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch from ``start_batch`` on; pictures before it are not decoded.
+
+        Raises:
+            DataError: a picture can no longer be read.
+        """
+        self._keys.epoch, self._keys.start_batch = epoch, start_batch
+        for loaded in self._loader:
+            if isinstance(loaded, str):
+                raise DataError(loaded)
+            rows, indices = loaded
+            rows = rows.to(self._device, non_blocking=True)
+            yield Batch(
+                to_float(rows, self._image_size),
+                self._targets[indices].to(self._device),
+                indices.to(self._device),
+            )
+
+
+__all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages"]

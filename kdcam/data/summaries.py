@@ -1,0 +1,115 @@
+"""What can be said of a data set before it is read: the preflight check's view of it."""
+
+from collections.abc import Sequence
+
+from kdcam.data.config import (
+    CifarConfig,
+    DataConfig,
+    DigitScenesConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    MnistConfig,
+    TorchvisionConfig,
+)
+from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS
+from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
+from kdcam.data.parts import DataSummary, class_names
+from kdcam.data.splits import check_split, held_out_counts
+
+_MNIST_TRAIN = 60_000
+_CIFAR_TRAIN = 50_000
+_CIFAR10_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+def summarise(config: DataConfig) -> DataSummary:
+    """Return the summary; see ``describe_data``."""
+    match config:
+        case DigitsConfig():
+            note = "scikit-learn's handwritten digits, from the installed package"
+            return DataSummary(DIGIT_NAMES, 1, config.image_size, _kept(TRAIN_DIGITS, config), note)
+        case DigitScenesConfig():
+            return _scenes(config)
+        case MnistConfig():
+            names = DIGIT_NAMES if config.name == "mnist" else FASHION_NAMES
+            files = find_idx_files(config)
+            place = data_root(config.root)
+            note = (
+                f"not in {place}: torchvision will download it"
+                if files is None
+                else f"read from {files[0].parent}"
+            )
+            return DataSummary(
+                names, 1, config.image_size, _kept(_MNIST_TRAIN, config), f"{config.name}: {note}"
+            )
+        case CifarConfig():
+            names = _CIFAR10_NAMES if config.name == "cifar10" else class_names(range(100))
+            return DataSummary(
+                names, 3, config.image_size, _kept(_CIFAR_TRAIN, config), _by_torchvision(config)
+            )
+        case ImageFolderConfig():
+            return _image_folder(config)
+        case TorchvisionConfig():
+            return _torchvision(config)
+
+
+def _kept(count: int, config: DataConfig) -> int:
+    return count - round(config.validation * count)
+
+
+def _scenes(config: DigitScenesConfig) -> DataSummary:
+    from kdcam.data.scenes import scene_counts
+
+    train, validation = scene_counts(config)
+    note = f"drawn scenes: {train} for training, {validation} for validation, {config.test_size} for test"
+    return DataSummary(DIGIT_NAMES, 1, config.image_size, train, note)
+
+
+def _image_folder(config: ImageFolderConfig) -> DataSummary:
+    from kdcam.data.folders import class_counts, list_images
+
+    listing = list_images(config.root)
+    counts = class_counts(listing.train, len(listing.label_names))
+    notes = [f"{config.root}: {len(listing.label_names)} classes", f"{sum(counts)} files to train on"]
+    for key, share, entries in (
+        ("test", config.test, listing.test),
+        ("validation", config.validation, listing.validation),
+    ):
+        if entries is not None:
+            notes.append(f"{len(entries)} in the {key} folder")
+            continue
+        check_split(counts, share, key=key, place=f"data ({config.root})")
+        held = held_out_counts(counts, share)
+        notes.append(f"{sum(held)} of them held out for {key}")
+        counts = _difference(counts, held)
+    return DataSummary(listing.label_names, config.channels, config.image_size, sum(counts), ", ".join(notes))
+
+
+def _difference(counts: Sequence[int], held: Sequence[int]) -> list[int]:
+    return [count - part for count, part in zip(counts, held, strict=True)]
+
+
+def _torchvision(config: TorchvisionConfig) -> DataSummary:
+    from kdcam.data.torchvision_sets import SETS
+
+    known = SETS[config.name.removeprefix("torchvision:")]
+    names = class_names(range(known.classes))  # their names are known only once the files are there
+    return DataSummary(names, known.channels, config.image_size, None, _by_torchvision(config))
+
+
+def _by_torchvision(config: CifarConfig | TorchvisionConfig) -> str:
+    place = data_root(config.root)
+    return f"{config.name}: read by torchvision in {place}, downloaded if it is not there"
+
+
+__all__ = ["summarise"]

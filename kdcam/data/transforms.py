@@ -1,0 +1,67 @@
+"""Augmentations of a whole batch of byte images at once; no normalisation here.
+
+Each takes images (N, H, W, C) uint8, channels last in memory as ``resident`` holds them, and a CPU generator.
+The draws are made on the CPU, so that the same seed gives the same images on every device.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
+
+
+def shift_and_flip(images: Tensor, *, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Return the images, each moved by up to ``shift`` pixels both ways (black comes in) and mirrored at
+    random.
+
+    Moving is the same as padding by ``shift`` and cropping at a random place. One gather does both.
+    """
+    n, height, width, channels = images.shape
+    rows = torch.arange(height).expand(n, height)
+    columns = torch.arange(width).expand(n, width)
+    if flip:
+        mirrored = torch.rand(n, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, width - 1 - columns, columns)
+    if shift:
+        offsets = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator)
+        rows, columns = rows + offsets[0], columns + offsets[1]
+    rows, columns = (places.to(images.device, non_blocking=True) for places in (rows, columns))
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    first = torch.arange(n, device=images.device)[:, None] * height
+    places = ((first + rows) * width)[:, :, None] + columns[:, None, :]
+    return images.reshape(-1, channels)[places] * inside[..., None]
+
+
+def cutout(images: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Return the images with a square of half the side, its centre anywhere, painted in the image's mean
+    colour.
+
+    DeVries and Taylor, 2017, arXiv 1708.04552 (16 of 32 pixels on CIFAR-10). They paint the mean of the data
+    set; the image's own mean is kdcam's choice, since normalisation happens later.
+    """
+    n, height, width, _ = images.shape
+    centres = torch.rand(2, n, 1, generator=generator).to(images.device, non_blocking=True)
+    rows, columns = (
+        (torch.arange(size, device=images.device) - (centre * size).floor()) / (size / 2)
+        for size, centre in zip((height, width), centres, strict=True)
+    )
+    inside = ((rows >= -0.5) & (rows < 0.5))[:, :, None] & ((columns >= -0.5) & (columns < 0.5))[:, None, :]
+    mean = images.float().mean(dim=(1, 2), keepdim=True).round().to(images.dtype)
+    return torch.where(inside[..., None], mean, images)
+
+
+def augment_batch(images: Tensor, names: Sequence[str], *, generator: torch.Generator) -> Tensor:
+    """Return the images (N, H, W, C) uint8 after those of crop, flip and cutout that ``names`` holds, in this
+    order."""
+    if "crop" in names or "flip" in names:
+        shift = max(1, images.shape[1] // CROP_FRACTION) if "crop" in names else 0
+        images = shift_and_flip(images, shift=shift, flip="flip" in names, generator=generator)
+    if "cutout" in names:
+        images = cutout(images, generator=generator)
+    return images
+
+
+__all__ = ["CROP_FRACTION", "augment_batch", "cutout", "shift_and_flip"]

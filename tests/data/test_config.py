@@ -1,0 +1,112 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from kdcam.data.config import (
+    DATA_NAMES,
+    TORCHVISION_SETS,
+    CifarConfig,
+    DataConfig,
+    DigitScenesConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    MnistConfig,
+    TorchvisionConfig,
+)
+
+ADAPTER = TypeAdapter(DataConfig)
+
+
+def read(table):
+    return ADAPTER.validate_python(table)
+
+
+def problems(table):
+    with pytest.raises(ValidationError) as caught:
+        read(table)
+    return [(error["loc"], error["msg"]) for error in caught.value.errors()]
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        ({"name": "digits"}, DigitsConfig),
+        ({"name": "digit-scenes"}, DigitScenesConfig),
+        ({"name": "mnist"}, MnistConfig),
+        ({"name": "fashion-mnist", "root": "here"}, MnistConfig),
+        ({"name": "cifar10"}, CifarConfig),
+        ({"name": "cifar100"}, CifarConfig),
+        ({"name": "image-folder", "root": "photos"}, ImageFolderConfig),
+        ({"name": "torchvision:DTD"}, TorchvisionConfig),
+    ],
+)
+def test_the_name_picks_the_class_and_the_settings_survive_json(table, kind):
+    config = read(table)
+    assert type(config) is kind
+    assert ADAPTER.validate_json(ADAPTER.dump_json(config)) == config
+    assert read(config) is config
+
+
+def test_unknown_and_missing_names_are_refused_with_the_known_ones():
+    [(_, message)] = problems({"name": "digit"})
+    assert all(name in message for name in DATA_NAMES)
+    assert problems({})
+    assert problems({"name": 3})
+    [(place, message)] = problems({"name": "torchvision:Nothing"})
+    assert place[-1] == "name"
+    assert "Flowers102" in message
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"name": "digits", "root": "here"},
+        {"name": "digits", "workers": 2},
+        {"name": "digit-scenes", "on_bad_image": "skip"},
+        {"name": "digits", "image_size": 7},
+        {"name": "digit-scenes", "image_size": 65},
+        {"name": "digits", "validation": 1.0},
+        {"name": "digits", "validation": -0.1},
+        {"name": "digits", "augment": ["blur"]},
+        {"name": "digits", "augment": ["crop", "crop"]},
+        {"name": "digits", "augment": ["resized-crop"]},
+        {"name": "digits", "mixup": float("inf")},
+        {"name": "digits", "noise": {"rate": 1.1}},
+        {"name": "digits", "noise": {"kind": "pairflip", "rate": 0.1}},
+        {"name": "digits", "noise": {}},
+        {"name": "digits", "split_seed": -1},
+        {"name": "image-folder"},
+        {"name": "image-folder", "root": "photos", "image_size": 32, "augment": ["color-jitter"]},
+        {"name": "image-folder", "root": "photos", "channels": 4},
+        {"name": "image-folder", "root": "photos", "on_bad_image": "ignore"},
+        {"name": "digit-scenes", "multi_label": True, "noise": {"rate": 0.1}},
+        {"name": "digit-scenes", "multi_label": True, "mixup": 0.2},
+    ],
+)
+def test_what_does_nothing_or_cannot_be_is_refused(table):
+    assert problems(table)
+
+
+def test_all_errors_come_at_once():
+    assert len(problems({"name": "digits", "root": "here", "image_size": "big", "validation": 2})) == 3
+
+
+def test_the_schema_is_json():
+    assert "train_size" in json.dumps(ADAPTER.json_schema())
+
+
+def test_the_sets_offered_exist_in_torchvision():
+    import torchvision.datasets
+
+    assert [name for name in TORCHVISION_SETS if not hasattr(torchvision.datasets, name)] == []
+
+
+def test_settings_import_no_torch():
+    code = "import sys, kdcam.data.config; print('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

@@ -1,0 +1,125 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdcam.data.config import DigitScenesConfig, DigitsConfig, MnistConfig, NoiseConfig
+from kdcam.data.datasets import batches, describe_data, load_data
+from kdcam.errors import DataError
+
+CPU = torch.device("cpu")
+CONFIGS = [
+    DigitsConfig(),
+    DigitsConfig(image_size=16, validation=0.0),
+    DigitScenesConfig(train_size=100, test_size=20, augment=("crop",)),
+    DigitScenesConfig(train_size=100, test_size=20, multi_label=True),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_summary_parts_and_batches_agree(config):
+    summary, parts = describe_data(config), load_data(config)
+    assert summary.label_names == parts.label_names
+    assert (summary.channels, summary.image_size) == (parts.channels, parts.image_size)
+    assert summary.train_images == len(parts.train)
+    assert (parts.validation is None) == (config.validation == 0)
+    for part in filter(None, (parts.train, parts.validation, parts.test)):
+        loader = batches(part, batch_size=16, training=True, config=config, seed=0, device=CPU)
+        batch = next(loader.epoch(0))
+        assert batch.images.shape == (min(16, len(part)), parts.channels, parts.image_size, parts.image_size)
+        assert float(batch.images.min()) >= 0
+        assert float(batch.images.max()) <= 1
+        assert torch.equal(batch.targets, part.targets[batch.indices])
+
+
+def test_the_split_is_seeded_stratified_and_disjoint():
+    parts, again = load_data(DigitsConfig()), load_data(DigitsConfig())
+    other = load_data(DigitsConfig(split_seed=1))
+    assert torch.equal(parts.validation.images.pixels, again.validation.images.pixels)
+    assert not torch.equal(parts.validation.images.pixels, other.validation.images.pixels)
+    assert torch.equal(parts.test.images.pixels, other.test.images.pixels)
+    assert len(parts.validation) == 130
+    whole = torch.bincount(torch.cat([parts.train.targets, parts.validation.targets]))
+    assert bool(((torch.bincount(parts.validation.targets) - whole * 0.1).abs() < 1).all())
+
+
+def test_noise_touches_the_training_targets_alone():
+    clean = load_data(DigitsConfig())
+    noisy = load_data(DigitsConfig(noise=NoiseConfig(rate=0.4)))
+    assert torch.equal(noisy.noise.clean, clean.train.targets)
+    assert torch.equal(noisy.noise.noisy, noisy.train.targets)
+    assert 0.35 < noisy.noise.realised_rate < 0.45
+    assert torch.equal(noisy.validation.targets, clean.validation.targets)
+    assert torch.equal(noisy.test.targets, clean.test.targets)
+    assert torch.equal(noisy.train.images.pixels, clean.train.images.pixels)
+    assert clean.noise is None
+
+
+def test_a_class_without_a_training_image_is_named():
+    with pytest.raises(DataError, match=r"no training image of class '\d'"):
+        load_data(DigitScenesConfig(train_size=20, validation=0.9, test_size=10))
+
+
+def test_a_share_that_holds_out_nothing_is_refused():
+    with pytest.raises(DataError, match=r"data \(digits\): validation = 0\.0001 of 1300"):
+        load_data(DigitsConfig(validation=0.0001))
+
+
+def test_a_batch_size_of_nothing_is_a_programmers_error():
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        batches(
+            load_data(DigitsConfig()).train,
+            batch_size=0,
+            training=True,
+            config=DigitsConfig(),
+            seed=0,
+            device=CPU,
+        )
+
+
+def test_subset_takes_everything_along():
+    part = load_data(CONFIGS[2]).test.subset(torch.tensor([3, 1]))
+    assert len(part) == len(part.images) == len(part.boxes) == 2
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_describing_mnist_says_whether_it_will_be_downloaded(tmp_path, name):
+    summary = describe_data(MnistConfig(name=name, root=tmp_path))
+    assert "will download" in summary.note
+    assert summary.train_images == 54_000
+
+
+@pytest.mark.parametrize("config", ["DigitsConfig()", "DigitScenesConfig(train_size=40, test_size=10)"])
+def test_embedded_data_import_nothing_heavy(config):
+    code = (
+        "import sys, torch; from kdcam.data.config import *; from kdcam.data.datasets import *; "
+        f"c = {config}; describe_data(c); p = load_data(c).train; "
+        "d = torch.device('cpu'); b = batches(p, batch_size=8, training=True, config=c, seed=0, device=d); "
+        "next(b.epoch(0)); heavy = ('timm', 'torchvision', 'sklearn', 'matplotlib', 'PIL', 'scipy'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_sees_the_same_batches():
+    config = DigitScenesConfig(train_size=100, test_size=20, augment=("crop", "flip", "cutout"))
+    part = load_data(config).train
+    pairs = zip(
+        *(
+            batches(
+                part, batch_size=16, training=True, config=config, seed=0, device=torch.device(name)
+            ).epoch(1)
+            for name in ("cpu", "cuda")
+        ),
+        strict=True,
+    )
+    for here, there in pairs:
+        assert there.images.is_cuda
+        torch.testing.assert_close(here.images, there.images.cpu(), rtol=0, atol=1e-7)
+        assert torch.equal(here.targets, there.targets.cpu())
+        assert torch.equal(here.indices, there.indices.cpu())

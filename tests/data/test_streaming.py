@@ -1,0 +1,124 @@
+import pickle
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from kdcam.data.images import read_image
+from kdcam.data.seeding import seeded_generator
+from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
+from kdcam.errors import DataError
+
+CPU = torch.device("cpu")
+EVERY_AUGMENTATION = ("resized-crop", "color-jitter", "trivial-augment", "crop", "flip", "cutout")
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    random = numpy.random.default_rng(0)
+    for number in range(11):
+        array = random.integers(0, 256, (20, 24, 3), dtype=numpy.uint8)
+        Image.fromarray(array).resize((90, 75)).save(folder / f"{number:02}.png")
+    return sorted(folder.iterdir())
+
+
+def make(paths, **changes):
+    images = StreamImages(FilePictures(paths), image_size=72, channels=3)
+    settings = {
+        "batch_size": 4,
+        "training": True,
+        "augment": (),
+        "workers": 0,
+        "seed": 0,
+        "device": CPU,
+    }
+    return StreamBatches(images, torch.arange(len(paths)) % 2, **(settings | changes))
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_evaluation_is_in_order_whole_and_as_read_image_reads(paths):
+    found = list(make(paths, training=False, augment=("flip", "crop")).epoch(0))
+    assert torch.cat([batch.indices for batch in found]).tolist() == list(range(11))
+    assert torch.equal(torch.cat([batch.targets for batch in found]), torch.arange(11) % 2)
+    images = torch.cat([batch.images for batch in found])
+    assert images.shape == (11, 3, 72, 72)
+    assert found[0].images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images[5], read_image(paths[5], image_size=72, channels=3) / 255)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_is_a_function_of_seed_epoch_and_number(paths, workers):
+    whole = list(make(paths, augment=EVERY_AUGMENTATION).epoch(3))
+    batches = make(paths, augment=EVERY_AUGMENTATION, workers=workers)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert same(whole, batches.epoch(3))
+    next(iter(batches.epoch(1)))  # left after the first batch
+    assert same(whole[1:], batches.epoch(3, start_batch=1))
+    assert not same(whole, batches.epoch(4))
+    assert torch.equal(state, torch.get_rng_state())
+    assert not same(whole, make(paths, augment=EVERY_AUGMENTATION, seed=1).epoch(3))
+
+
+def test_skipped_batches_are_not_decoded(paths):
+    class Counting(FilePictures):
+        read = 0
+
+        def picture(self, index, at_least):
+            self.read += 1
+            return super().picture(index, at_least)
+
+    source = Counting(paths)
+    batches = StreamBatches(
+        StreamImages(source, image_size=72, channels=3),
+        torch.zeros(11).long(),
+        batch_size=4,
+        training=True,
+        augment=(),
+        workers=0,
+        seed=0,
+        device=CPU,
+    )
+    assert len(list(batches.epoch(0, start_batch=2))) == 1
+    assert source.read == 3
+
+
+def test_training_drops_a_last_batch_of_one_image_only(paths):
+    batches = make(paths, batch_size=5)
+    assert (len(batches), batches.num_images) == (2, 10)
+    assert sum(len(batch.images) for batch in batches.epoch(0)) == 10
+    assert make(paths, batch_size=5, training=False).num_images == 11
+
+
+@pytest.mark.parametrize("name", EVERY_AUGMENTATION)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_augmentation_changes_images_and_keeps_their_form(paths, name, channels):
+    images = StreamImages(FilePictures(paths), image_size=72, channels=channels)
+    plain = images.read(0)
+    results = [images.read_augmented(0, (name,), seeded_generator(seed)) for seed in range(8)]
+    assert all(result.shape == plain.shape == (channels, 72, 72) for result in results)
+    assert any(not torch.equal(result, plain) for result in results)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_breaks_later_is_a_data_error_of_one_line(paths, tmp_path, workers):
+    broken = tmp_path / "gone.png"
+    batches = make([*paths, broken], training=False, workers=workers)
+    with pytest.raises(DataError) as caught:
+        list(batches.epoch(0))
+    assert str(caught.value).startswith(str(broken))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_images_travel_to_spawned_workers(paths):
+    images = StreamImages(FilePictures(paths), image_size=72, channels=3).subset(torch.tensor([4, 2]))
+    again = pickle.loads(pickle.dumps(images))
+    assert len(again) == 2
+    assert torch.equal(again.read(0), read_image(paths[4], image_size=72, channels=3))
