@@ -1,0 +1,77 @@
+"""CAAM-CAM matching: the teacher's class activation map of the label supervises the student's class-agnostic map."""
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from kdcam.cam.maps import caam, minmax_normalize
+from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
+
+
+class CaamCamConfig(LossConfig):
+    """CAAM-CAM matching distillation (Wang et al., ICCV 2021, arXiv 2109.01359): the teacher's CAM of the label supervises
+    the student's class-agnostic activation map (CAAM).
+
+    Idea: the student's channels should respond where the teacher sees the label. Both are maps of one
+    channel, so the widths of teacher and student need not match and nothing has to be learned to compare them.
+
+    Equation: L = mean_n 1/(HW) sum_p | A'_student(p) - M'_teacher,y(p) |, with A the student's channel sum, M the
+    teacher's CAM of the label y, and ' the min-max normalisation of each map on its own. Where the sizes differ, the
+    larger map is average-pooled to the smaller before the normalisation (kdcam's choice).
+
+    When it helps: alone it gave +0.9 (Fashion-MNIST) and +4 to +7 points (digit scenes) in a small study, and steadier
+    localization. Beside kd no gain in accuracy was seen.
+
+    Where it fails: weight 30 did harm. The teacher needs an exact CAM (global average pooling and one linear
+    layer), the student a feature map.
+
+    Constants: weight 10 (3 beside kd) is kdcam's choice; the paper's is not known to us.
+    """
+
+    name: Literal["caam_cam"] = "caam_cam"
+    weight: float = Field(10.0, ge=0, allow_inf_nan=False, description="factor of the term in the sum")
+
+    needs: ClassVar[frozenset[str]] = frozenset({"feature_map", "teacher.label_cam"})
+    takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
+
+    def build(self, shapes: Shapes) -> nn.Module:
+        """Return the loss module."""
+        del shapes
+        return CaamCam()
+
+
+def pool_to_smaller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two maps (N, H, W) at the smaller height and the smaller width of both, by average pooling."""
+    height = min(first.shape[-2], second.shape[-2])
+    width = min(first.shape[-1], second.shape[-1])
+    return _pool(first, height, width), _pool(second, height, width)
+
+
+def _pool(maps: Tensor, height: int, width: int) -> Tensor:
+    if maps.shape[-2:] == (height, width):
+        return maps
+    return F.adaptive_avg_pool2d(maps.unsqueeze(1), (height, width)).squeeze(1)
+
+
+def caam_cam_loss(feature_map: Tensor, teacher_label_cam: Tensor) -> Tensor:
+    """Return the mean absolute difference of the student's normalised CAAM and the teacher's normalised CAM, in [0, 1].
+
+    ``feature_map`` is the student's (N, C, H, W), ``teacher_label_cam`` is (N, H', W'). Source: Wang et al. 2021
+    (arXiv 2109.01359).
+    """
+    student_map, teacher_map = pool_to_smaller(caam(feature_map.float()), teacher_label_cam.float())
+    return (minmax_normalize(student_map) - minmax_normalize(teacher_map)).abs().mean()
+
+
+class CaamCam(nn.Module):
+    """`caam_cam_loss` of the student's feature map and the teacher's CAM of the label."""
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the scalar loss of a step."""
+        feature_map = present(step.student.feature_map, "the student's feature map")
+        return caam_cam_loss(feature_map, present(teacher_of(step).label_cam, "the teacher's CAM of the label"))
+
+
+__all__ = ["CaamCam", "CaamCamConfig", "caam_cam_loss", "pool_to_smaller"]

@@ -1,0 +1,162 @@
+"""What a loss reads and how losses are summed: Step, Shapes, LossConfig, Objective."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.settings import Settings
+
+Task = Literal["single-label", "multi-label"]
+
+
+class Step(NamedTuple):
+    """Everything a loss may read of one training step."""
+
+    student: Outputs
+    teacher: TeacherOutputs | None
+    targets: Tensor  # (N,) int64; (N, K) float rows for mixed labels or multi-label; rows carry no smoothing
+    indices: Tensor  # (N,) int64, position in the training part
+    progress: float  # 0 at the start of the run, 1 at its end
+    clean: Outputs | None = None  # the clean images' outputs when the student saw adversarial ones
+
+
+class Widths(NamedTuple):
+    """The sizes of one network's outputs, measured by a probe."""
+
+    embedding: int
+    channels: int | None  # of the feature map; None where the network has none
+    height: int | None
+    width: int | None
+    stages: tuple[tuple[int, int, int], ...] = ()  # (C, H, W) of each earlier stage
+
+
+class Shapes(NamedTuple):
+    """What a loss may know before training, to size its own parameters."""
+
+    task: Task
+    num_classes: int
+    train_targets: Tensor  # (N,) labels as trained on, after noise
+    student: Widths
+    teacher: Widths | None
+
+
+class LossConfig(Settings):
+    """The settings that every loss has; a subclass's docstring is the loss's card."""
+
+    name: str
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="factor of the term in the sum")
+    start: float = Field(0.0, ge=0, lt=1, description="fraction of the run at which the term is switched on")
+    warmup: float = Field(
+        0.0, ge=0, le=1, description="fraction of the run, from start on, over which the weight grows from 0"
+    )
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What must exist: "cam" (an exact CAM of the student), "teacher.logits", "teacher.label_cam" ..."""
+    takes: ClassVar[frozenset[str]] = frozenset({"labels"})
+    """Which targets the loss understands, of "labels", "mixed", "multi-label"."""
+
+    def build(self, shapes: Shapes) -> nn.Module:
+        """Return the module whose ``forward(step)`` is the loss."""
+        raise NotImplementedError
+
+    def diagnose(self, terms: Mapping[str, float], shapes: Shapes) -> str | None:
+        """Return a warning when an epoch's mean terms show that this loss does harm; None when they do not."""
+        del terms, shapes
+        return None
+
+    def weight_at(self, progress: float) -> float:
+        """Return the weight in effect at a fraction of the run in [0, 1]."""
+        if progress < self.start:
+            return 0.0
+        if self.warmup == 0:
+            return self.weight
+        return self.weight * min(1.0, (progress - self.start) / self.warmup)
+
+
+class Terms(NamedTuple):
+    """The terms of the objective that were active in one step."""
+
+    total: Tensor  # scalar, the weighted sum
+    values: dict[str, Tensor]  # each scalar before its weight, detached
+    weights: dict[str, float]
+
+
+def term_names(configs: Sequence[LossConfig]) -> list[str]:
+    """Return one name a term: the loss's own, numbered from the second of the same name on (kd, kd_2)."""
+    names: list[str] = []
+    for config in configs:
+        earlier = sum(name == config.name or name.startswith(f"{config.name}_") for name in names)
+        names.append(config.name if earlier == 0 else f"{config.name}_{earlier + 1}")
+    return names
+
+
+class Objective(nn.Module):
+    """The weighted sum of a recipe's losses, each switched on and warmed up by the progress of the run."""
+
+    def __init__(self, configs: Sequence[LossConfig], shapes: Shapes) -> None:
+        super().__init__()
+        self.configs = tuple(configs)
+        self.shapes = shapes
+        self.names = term_names(configs)
+        self.losses = nn.ModuleList(config.build(shapes) for config in configs)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the losses together need from student and teacher."""
+        return frozenset[str]().union(*(config.needs for config in self.configs))
+
+    def forward(self, step: Step) -> Terms:
+        """Return the weighted sum and each active term."""
+        total = step.student.logits.new_zeros((), dtype=step.student.logits.dtype).float()
+        values: dict[str, Tensor] = {}
+        weights: dict[str, float] = {}
+        for name, config, loss in zip(self.names, self.configs, self.losses, strict=True):
+            weight = config.weight_at(step.progress)
+            if weight == 0.0 and not any(True for _ in loss.parameters()):
+                continue
+            # A term that owns parameters runs with weight 0, else DistributedDataParallel waits for them.
+            value = loss(step)
+            total = total + weight * value
+            values[name] = value.detach()
+            weights[name] = weight
+        return Terms(total, values, weights)
+
+    def diagnose(self, terms: Mapping[str, float]) -> list[str]:
+        """Return the warnings that an epoch's mean terms call for."""
+        found = (config.diagnose(terms, self.shapes) for config in self.configs)
+        return [text for text in found if text is not None]
+
+
+def teacher_of(step: Step) -> TeacherOutputs:
+    """Return the teacher's outputs of a step that must have them."""
+    if step.teacher is None:
+        raise ValueError("this loss reads the teacher's outputs, and the step has none")
+    return step.teacher
+
+
+def present(value: Any, what: str) -> Tensor:
+    """Return an optional tensor of the protocol that must be there.
+
+    Raises ``ValueError`` when it is None: the recipe's checks let a loss run only where its needs are met.
+    """
+    if value is None:
+        raise ValueError(f"this loss reads {what}, and the step has none")
+    assert isinstance(value, Tensor)
+    return value
+
+
+__all__ = [
+    "LossConfig",
+    "Objective",
+    "Shapes",
+    "Step",
+    "Task",
+    "Terms",
+    "Widths",
+    "present",
+    "teacher_of",
+    "term_names",
+]
