@@ -1,0 +1,39 @@
+"""`kdcam distill`."""
+
+from typing import Annotated
+
+import typer
+
+from .options import Device, DryRun, Json, Output, Quiet, RecipeName, Resume, Seed, Sets
+
+
+def distill(
+    recipe: RecipeName,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            metavar="PATH",
+            help="A run folder, .safetensors file or timm name; sets teacher.checkpoint.",
+        ),
+    ] = None,
+    sets: Sets = None,
+    output: Output = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    resume: Resume = "auto",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a student under a teacher as a recipe says.
+
+    The same command again goes on with an unfinished run and prints the result of a finished one.
+    """
+    from .running import RunOptions, overrides, run_recipe
+
+    changes = overrides(sets or (), teacher=teacher, seed=seed)
+    run_recipe(recipe, RunOptions(changes, output, device, resume, dry_run, as_json, quiet), taught=True)
+
+
+__all__ = ["distill"]

@@ -1,0 +1,116 @@
+"""`kdcam evaluate`."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .options import BatchSize, Device, Json, Quiet, RunPath, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kdcam.scores import MultiLabelReport, Report
+
+    from .render import Table
+
+_MATRIX_CLASSES = 20  # with more classes the commonest confusions are listed instead
+_LISTED_CONFUSIONS = 10
+
+
+def evaluate(
+    run: RunPath,
+    part: Annotated[
+        Literal["train", "validation", "test"], typer.Option("--part", help="Which part of the run's data.")
+    ] = "test",
+    weights: Weights = "selected",
+    batch_size: BatchSize = 256,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a run on its test part.
+
+    Top-1 and top-5 accuracy, negative log-likelihood, calibration error (15 bins), classes, confusion matrix.
+    """
+    from pathlib import Path
+
+    from kdcam import api
+    from kdcam.checkpoint import read_config
+
+    from . import render
+
+    with render.watching(quiet=quiet) as progress:
+        report = api.evaluate(
+            run, part=part, weights=weights, batch_size=batch_size, device=device, progress=progress
+        )
+    stored = read_config(Path(run))
+    names = stored.label_names or tuple(str(index) for index in range(stored.num_classes))
+    if as_json:
+        head = {"run": run, "part": part, "weights": weights, "label_names": names}
+        render.show_json({**head, **report.to_json()})
+        return
+    title = f"{run}: {weights} weights, {part} part, {report.images:,} images"
+    for index, table in enumerate(_tables(report, names, title=title)):
+        if index > 0:
+            render.show_text("")
+        render.show_table(table)
+
+
+def _tables(report: "Report | MultiLabelReport", names: "Sequence[str]", *, title: str) -> "Iterator[Table]":
+    from kdcam.scores import Report
+
+    from .render import Table, score_text
+
+    yield Table(
+        ("score", "value"),
+        [(name, score_text(name, value)) for name, value in report.headline().items()],
+        title=title,
+    )
+    if isinstance(report, Report):
+        yield class_table(report, names)
+        small = len(names) <= _MATRIX_CLASSES
+        yield confusion_matrix(report, names) if small else commonest_confusions(report, names)
+    else:
+        precisions = zip(names, report.per_class_ap, strict=True)
+        rows = [(name, score_text("mean_ap", precision)) for name, precision in precisions]
+        yield Table(("class", "average precision"), rows)
+
+
+def class_table(report: "Report", names: "Sequence[str]") -> "Table":
+    """Return each class's accuracy as a table."""
+    from .render import Table, score_text
+
+    rows = [
+        (name, f"{sum(counts):,}", score_text("acc", accuracy))
+        for name, counts, accuracy in zip(names, report.confusion, report.per_class_acc, strict=True)
+    ]
+    return Table(("class", "images", "acc"), rows)
+
+
+def confusion_matrix(report: "Report", names: "Sequence[str]") -> "Table":
+    """Return the confusion matrix as a table."""
+    from .render import Table
+
+    rows = [
+        (name, *(str(count) if count else "." for count in counts))
+        for name, counts in zip(names, report.confusion, strict=True)
+    ]
+    return Table(("true \\ predicted", *names), rows, title="confusion matrix")
+
+
+def commonest_confusions(report: "Report", names: "Sequence[str]") -> "Table":
+    """Return the commonest confusions as a table."""
+    from .render import Table
+
+    wrong = [
+        (count, names[true], names[predicted])
+        for true, counts in enumerate(report.confusion)
+        for predicted, count in enumerate(counts)
+        if count and true != predicted
+    ]
+    commonest = sorted(wrong, key=lambda entry: -entry[0])[:_LISTED_CONFUSIONS]
+    rows = [(true, predicted, str(count)) for count, true, predicted in commonest]
+    return Table(("true", "predicted", "images"), rows, title="commonest confusions (--json: all)", left=2)
+
+
+__all__ = ["class_table", "commonest_confusions", "confusion_matrix", "evaluate"]

@@ -1,0 +1,57 @@
+"""Options and arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+RecipeName = Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe (`kdcam recipes list`).")]
+RunPath = Annotated[str, typer.Argument(help="A run folder, as `kdcam train` made it.")]
+RunPaths = Annotated[list[str], typer.Argument(help="Run folders, as `kdcam train` made them.")]
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key: --set optimizer.lr=0.01 --set loss.cam.weight=1 (repeatable).",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="The run folder; runs/<recipe>-<seed> unless given."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="The seed; the recipe's unless given.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")]
+Resume = Annotated[
+    Literal["auto", "never"],
+    typer.Option("--resume", help="auto: go on with an unfinished run; never: start it over."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the resolved recipe and touch nothing.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no messages, only warnings and errors.")
+]
+Weights = Annotated[
+    Literal["selected", "last"],
+    typer.Option("--weights", help="The selected weights or those of the last epoch."),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, metavar="N", help="Images at a time.")]
+
+__all__ = [
+    "BatchSize",
+    "Device",
+    "DryRun",
+    "Json",
+    "Output",
+    "Quiet",
+    "RecipeName",
+    "Resume",
+    "RunPath",
+    "RunPaths",
+    "Seed",
+    "Sets",
+    "Weights",
+]

@@ -1,0 +1,50 @@
+"""`kdcam predict`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Device, Json, Weights
+
+
+def predict(
+    run: Annotated[
+        str,
+        typer.Argument(help="A run folder, or a .safetensors file beside its config.json."),
+    ],
+    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="How many classes to name.")] = 5,
+    weights: Weights = "selected",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Name the most likely classes of pictures."""
+    from kdcam import api
+
+    from . import render
+
+    found = api.predict(run, images, top=top, weights=weights, device=device)
+    if as_json:
+        render.show_json(
+            [
+                {
+                    "image": str(one.image),
+                    "classes": [
+                        {"label": label, "score": score}
+                        for label, score in zip(one.labels, one.scores, strict=True)
+                    ],
+                }
+                for one in found
+            ]
+        )
+        return
+    rows = [
+        (str(one.image) if rank == 0 else "", label, f"{score:.2%}")
+        for one in found
+        for rank, (label, score) in enumerate(zip(one.labels, one.scores, strict=True))
+    ]
+    render.show_table(render.Table(("image", "class", "score"), rows, left=2))
+
+
+__all__ = ["predict"]

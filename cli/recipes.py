@@ -1,0 +1,129 @@
+"""`kdcam recipes list|show|schema|new`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json
+
+app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a run.", rich_markup_mode=None)
+
+
+@app.command("list")
+def list_recipes(as_json: Json = False) -> None:
+    """List the recipes that come with kdcam."""
+    import tomllib
+
+    from kdcam.recipe_files import shipped_recipes
+
+    from . import render
+
+    tables = {name: tomllib.loads(text) for name, text in shipped_recipes().items()}
+    entries = [
+        {
+            "name": name,
+            "command": "distill" if "teacher" in table or _reads_teacher(table) else "train",
+            "description": str(table.get("description", "")),
+        }
+        for name, table in tables.items()
+    ]
+    if as_json:
+        render.show_json(entries)
+        return
+    rows = [tuple(entry.values()) for entry in entries]
+    render.show_table(render.Table(("recipe", "command", "description"), rows, left=3))
+
+
+def _reads_teacher(table: dict[str, object]) -> bool:
+    """Return whether a recipe without a [teacher] table is meant for ``kdcam distill R --teacher RUN``."""
+    from kdcam.losses import LOSSES
+
+    losses = table.get("loss", [])
+    names = (
+        [loss.get("name") for loss in losses if isinstance(loss, dict)] if isinstance(losses, list) else []
+    )
+    return any(need.startswith("teacher.") for name in names if name in LOSSES for need in LOSSES[name].needs)
+
+
+@app.command("show")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="A name of `kdcam recipes list`, or a file.")],
+    as_json: Json = False,
+) -> None:
+    """Print a recipe as it is written, for `kdcam recipes show NAME > mine.toml`."""
+    from kdcam.recipe_files import read_toml, recipe_text
+
+    from . import render
+
+    if as_json:
+        render.show_json(read_toml(name))
+    else:
+        render.show_text(recipe_text(name))
+
+
+@app.command("schema")
+def show_schema() -> None:
+    """Print the JSON schema of recipes: every key, type, bound and default."""
+    from kdcam.recipe import schema
+
+    from . import render
+
+    render.show_json(schema())
+
+
+@app.command("new")
+def new_recipe(
+    folder: Annotated[Path, typer.Argument(help="Class folders, or train/ with class folders.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write; stdout unless given."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at a folder of pictures and write a commented recipe that fits it and this machine."""
+    import tomllib
+
+    from kdcam.data.advice import measure_folder, measure_machine, notes, recipe_lines
+
+    from . import render
+
+    if output is not None:
+        _check_free(output)
+    facts, machine = measure_folder(folder), measure_machine()
+    text = "\n".join(recipe_lines(facts, machine)) + "\n"
+    if output is not None:
+        _write(output, text)
+    if as_json:
+        file = None if output is None else str(output)
+        render.show_json({"file": file, "notes": notes(facts, machine), "recipe": tomllib.loads(text)})
+    elif output is None:
+        render.show_text(text)
+    else:
+        for note in notes(facts, machine):
+            render.show_text(note)
+        render.show_text(f"wrote {output}; next: kdcam train {output}")
+
+
+def _check_free(file: Path) -> None:
+    from kdcam.errors import RecipeError
+
+    if file.exists():
+        raise RecipeError(
+            f"{file}: is already there and is not overwritten; choose another name with --output"
+        )
+
+
+def _write(file: Path, text: str) -> None:
+    from kdcam.errors import RecipeError
+
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise RecipeError(
+            f"{file}: cannot be written ({error.strerror or error}); choose another with --output"
+        ) from error
+
+
+__all__ = ["app", "list_recipes", "new_recipe", "show_recipe", "show_schema"]

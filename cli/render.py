@@ -1,0 +1,248 @@
+"""What the user sees: results on stdout; progress and messages on stderr. The only module that prints."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kdcam.json_files import plain
+from kdcam.progress import EpochRecord, Progress, Silent, StepRecord
+
+from .stopping import Stopper
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+_SHARES = (
+    "acc",
+    "acc1",
+    "acc5",
+    "ece",
+    "label_acc",
+    "mean_ap",
+    "mean_class_acc",
+)  # in [0, 1], shown as percentages
+_EPOCH_SCORES = ("acc1", "mean_ap", "nll")  # on an epoch's line; metrics.jsonl has all
+
+
+class Table(NamedTuple):
+    """Rows of text under column names; the first column is aligned to the left, the others to the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    left: int = 1  # columns from the first on that are aligned to the left
+
+
+def show_text(text: str) -> None:
+    """Print a result as text."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()  # a closed pipe is noticed here, where it is handled
+
+
+def show_json(value: Any) -> None:
+    """Print a result as one JSON document; NaN and infinity, which JSON lacks, become null."""
+    show_text(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def show_table(table: Table) -> None:
+    """Print a table: as wide as it is where stdout is no terminal, folded into the window where it is one."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(table.columns):
+        drawn.add_column(name, justify="left" if index < table.left else "right", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*row)
+    console = _console(error=False)
+    with console.capture() as capture:
+        console.print(drawn)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    title = [table.title] if table.title else []
+    show_text("\n".join([*title, *(line for line in lines if line)]))
+
+
+def show_error(text: str) -> None:
+    """Print an error on stderr."""
+    _say(f"kdcam: error: {text}")
+
+
+def show_notice(text: str) -> None:
+    """Print a line on stderr that belongs to no progress."""
+    _say(text)
+
+
+def score_text(name: str, value: float | None) -> str:
+    """Return a score as shown in tables: shares as percentages; ``-`` where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if name in _SHARES else f"{value:.4f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@contextmanager
+def watching(*, quiet: bool) -> Iterator[Progress]:
+    """Show the progress of the work inside: bars on a terminal, else a line an epoch; ``quiet``: warnings.
+
+    Ctrl-C asks a training run to stop at the next step and keep its state; a second one stops at once.
+    """
+    with Stopper() as stopper:
+        if quiet:
+            yield QuietProgress(stopper)
+        elif not sys.stderr.isatty():
+            yield LineProgress(stopper)
+        else:
+            with BarProgress(stopper) as bars:
+                yield bars
+
+
+class QuietProgress(Silent):
+    """Shows warnings only."""
+
+    def __init__(self, stopper: Stopper) -> None:
+        self.stopper = stopper
+
+    def warning(self, text: str) -> None:
+        """Print a warning."""
+        _say(f"warning: {text}")
+
+    def should_stop(self) -> bool:
+        """Return whether Ctrl-C was pressed."""
+        return self.stopper.asked()
+
+
+class LineProgress(QuietProgress):
+    """Shows messages and one plain line an epoch."""
+
+    def message(self, text: str) -> None:
+        """Print a message."""
+        _say(text)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Print an epoch's line."""
+        _say(epoch_line(record))
+
+
+class BarProgress(QuietProgress):
+    """Shows a bar for what is being done, messages and the epochs' lines above it."""
+
+    def __init__(self, stopper: Stopper) -> None:
+        super().__init__(stopper)
+        self.bars = _bars(_console(error=True))
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "BarProgress":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def message(self, text: str) -> None:
+        """Print a message above the bar."""
+        self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warning(self, text: str) -> None:
+        """Print a warning above the bar."""
+        self.bars.console.print(
+            f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def step(self, record: StepRecord) -> None:
+        """Move the bar of the running epoch."""
+        detail = f"{_terms(record.terms)}  {_pace(record.images_per_second, record.seconds_left)}"
+        self._move(f"epoch {record.epoch}/{record.epochs}", record.step, record.steps, detail)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Print an epoch's line above the bar."""
+        self.message(epoch_line(record))
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        """Move the bar of other work."""
+        self._move(task, done, total, "")
+
+    def _move(self, name: str, done: int, total: int, detail: str) -> None:
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(name, total=total, detail=detail)
+        self.bars.update(self.tasks[name], completed=done, total=total, detail=detail)
+        if done >= total:
+            self.bars.remove_task(self.tasks.pop(name))
+
+
+def epoch_line(record: EpochRecord) -> str:
+    """Return the result of an epoch on one line."""
+    validation = [
+        f"{name} {score_text(name, value)}"
+        for name, value in record.validation.items()
+        if name in _EPOCH_SCORES
+    ]
+    parts = [
+        f"epoch {record.epoch}/{record.epochs}",
+        _terms(record.terms),
+        *([f"validation {', '.join(validation)}"] if validation else []),
+        f"lr {record.learning_rate:.3g}",
+        _pace(record.images_per_second, record.seconds_left),
+    ]
+    return "  ".join(parts) + ("  (selected)" if record.best and validation else "")
+
+
+def _terms(terms: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in terms.items())
+
+
+def _pace(images_per_second: float, seconds_left: float) -> str:
+    return f"{images_per_second:,.0f} images/s  {duration_text(seconds_left)} left"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _console(*, error: bool) -> "Console":
+    from rich.console import Console
+
+    stream = sys.stderr if error else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else 1000, highlight=False, markup=False)
+
+
+def _bars(console: "Console") -> "Bars":
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    return Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+        console=console,
+        transient=True,
+        refresh_per_second=5,
+    )
+
+
+__all__ = [
+    "BarProgress",
+    "LineProgress",
+    "QuietProgress",
+    "Table",
+    "duration_text",
+    "epoch_line",
+    "score_text",
+    "show_error",
+    "show_json",
+    "show_notice",
+    "show_table",
+    "show_text",
+    "watching",
+]

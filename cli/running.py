@@ -1,0 +1,140 @@
+"""What `train` and `distill` share: the recipe is read, run or only checked, and the result shown."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from kdcam import api
+from kdcam.errors import RecipeError
+from kdcam.preflight import Checked, preflight
+from kdcam.recipe import TrainRecipe, load
+from kdcam.recipe_files import recipe_stem
+from kdcam.run_state import find_state
+
+from . import render
+from .toml_text import toml_text
+
+
+class RunOptions(NamedTuple):
+    """The flags of a training command."""
+
+    overrides: Sequence[str]
+    output: Path | None
+    device: str
+    resume: Literal["auto", "never"]
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+
+
+def overrides(sets: Sequence[str], *, teacher: str | None = None, seed: int | None = None) -> list[str]:
+    """Return the changes to a recipe in the order in which they count: ``--set``, then dedicated flags."""
+    changes = list(sets)
+    if teacher is not None:
+        changes.append(
+            f"teacher.checkpoint={json.dumps(teacher, ensure_ascii=False)}"
+        )  # quoted: a path is never a number
+    if seed is not None:
+        changes.append(f"seed={seed}")
+    return changes
+
+
+def run_recipe(name: str, options: RunOptions, *, taught: bool) -> None:
+    """Run a recipe, or with ``dry_run`` check it only, and show what came out.
+
+    Raises ``KdcamError`` subclasses: see `kdcam.train`.
+    """
+    recipe = load(name, options.overrides)
+    _check_command(recipe, taught=taught)
+    place = options.output or api.default_output(recipe_stem(name), recipe.seed)
+    if options.dry_run:
+        _show_plan(preflight(recipe, device=options.device, fetches=False), place, options)
+        return
+    run = api.distill if taught else api.train
+    with render.watching(quiet=options.quiet) as progress:
+        done = run(
+            recipe,
+            output=place,
+            device=options.device,
+            resume=options.resume,
+            command=("kdcam", *sys.argv[1:]),
+            progress=progress,
+        )
+    if options.as_json:
+        render.show_json({"run": str(done.path), "was_finished": done.was_finished, **done.result})
+        return
+    state = "was finished before; its result" if done.was_finished else "finished"
+    render.show_table(result_table(done.result, title=f"{done.path} {state}"))
+    render.show_text(f"selected: {done.result['selection']}")
+
+
+def _check_command(recipe: TrainRecipe, *, taught: bool) -> None:
+    if recipe.has_teacher and not taught:
+        raise RecipeError(
+            "teacher: the recipe has a [teacher] table; use `kdcam distill`, or remove the table"
+        )
+    if taught and not recipe.has_teacher:
+        raise RecipeError(
+            "teacher: the recipe has no [teacher] table; name one with --teacher RUN, or use `kdcam train`"
+        )
+
+
+def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
+    recipe = checked.recipe.model_dump(mode="json", exclude_none=True)
+    facts = {
+        "output": str(place),
+        "output_holds": {"new": "no run", "unfinished": "an unfinished run", "finished": "a finished run"}[
+            find_state(place)
+        ],
+        "device": str(checked.precision.device),
+        "precision": str(checked.precision.dtype).removeprefix("torch."),
+        "data": checked.summary.note,
+        "classes": len(checked.summary.label_names),
+        "train_images": checked.summary.train_images,
+        "student_parameters": _parameters(checked.student),
+        "teacher_parameters": None if checked.teacher is None else _parameters(checked.teacher),
+    }
+    if options.as_json:
+        render.show_json({**facts, "recipe": recipe})
+        return
+    if not options.quiet:
+        for name, value in facts.items():
+            label = name.replace("_", " ")
+            if value is not None:
+                render.show_notice(f"{label}: {value:,}" if isinstance(value, int) else f"{label}: {value}")
+    render.show_text(toml_text(recipe))
+
+
+def _parameters(network: Any) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def result_table(result: Mapping[str, Any], *, title: str) -> render.Table:
+    """Return a table of a run's scores: a row for each kind of weights and part of the data."""
+    rows = [
+        (weights, str(result[weights]["epoch"]), part, result["images"][part], result[weights][part])
+        for weights in ("selected", "last")
+        for part in ("validation", "test")
+        if result[weights].get(part) is not None
+    ]
+    names = list(dict.fromkeys(name for *_, scores in rows for name in scores))
+    return render.Table(
+        ("weights", "epoch", "part", "images", *names),
+        [
+            (
+                weights,
+                epoch,
+                part,
+                f"{images:,}",
+                *(render.score_text(name, scores.get(name)) for name in names),
+            )
+            for weights, epoch, part, images, scores in rows
+        ],
+        title=title,
+        left=3,
+    )
+
+
+__all__ = ["RunOptions", "overrides", "result_table", "run_recipe"]

@@ -1,0 +1,27 @@
+"""`kdcam train`."""
+
+from .options import Device, DryRun, Json, Output, Quiet, RecipeName, Resume, Seed, Sets
+
+
+def train(
+    recipe: RecipeName,
+    sets: Sets = None,
+    output: Output = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    resume: Resume = "auto",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier as a recipe says.
+
+    The same command again goes on with an unfinished run and prints the result of a finished one.
+    """
+    from .running import RunOptions, overrides, run_recipe
+
+    changes = overrides(sets or (), seed=seed)
+    run_recipe(recipe, RunOptions(changes, output, device, resume, dry_run, as_json, quiet), taught=False)
+
+
+__all__ = ["train"]

@@ -1,0 +1,216 @@
+"""What the command line and a notebook call: train, distill, evaluate, evaluate_robustness, predict, load."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from kdcam.checkpoint import load_classifier
+from kdcam.data.batches import Batches
+from kdcam.data.datasets import DataParts, Part, batches, load_data
+from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.json_files import read_json
+from kdcam.models.classifier import Classifier
+from kdcam.precision import pick_device
+from kdcam.preflight import preflight
+from kdcam.progress import Progress, Silent
+from kdcam.recipe import DistillRecipe, TrainRecipe, read_recipe
+from kdcam.recipe import load as load_recipe
+from kdcam.run_state import RECIPE_FILE, Resume
+from kdcam.scores import Report, score
+from kdcam.training import EVALUATION_BATCH, RunResult, run
+
+Weights = Literal["selected", "last"]
+
+
+def train(
+    recipe: TrainRecipe | str | Path,
+    *,
+    output: str | Path | None = None,
+    device: str = "auto",
+    resume: Resume = "auto",
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train a classifier as a recipe says and return where the run lies and what came out of it.
+
+    Args:
+        recipe: A recipe, or a shipped recipe's name or a TOML file.
+        output: The run folder; by default ``runs/<recipe>-<seed>`` below the current folder.
+        device: auto, cpu, cuda, cuda:INDEX or mps.
+        resume: "auto": an unfinished run in the folder goes on, a finished one is returned as it is; "never": an unfinished
+            one starts over.
+        command: The command line, for the record.
+        progress: Who watches.
+
+    Raises:
+        KdcamError: Anything outside the code is wrong; see its subclasses.
+    """
+    recipe, place = _recipe_and_place(recipe, output)
+    if isinstance(recipe, DistillRecipe):
+        raise RecipeError("teacher: the recipe has a [teacher] table; use `kdcam distill` (kdcam.distill), or remove the table")
+    return _run(recipe, place, device, resume, command, progress)
+
+
+def distill(
+    recipe: TrainRecipe | str | Path,
+    *,
+    output: str | Path | None = None,
+    device: str = "auto",
+    resume: Resume = "auto",
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train a student under a teacher as a recipe says; arguments, result and errors as those of `train`."""
+    recipe, place = _recipe_and_place(recipe, output)
+    if not isinstance(recipe, DistillRecipe):
+        raise RecipeError(
+            "teacher: the recipe has no [teacher] table; name one (kdcam distill RECIPE --teacher RUN), or use `kdcam train`"
+        )
+    return _run(recipe, place, device, resume, command, progress)
+
+
+def _recipe_and_place(recipe: TrainRecipe | str | Path, output: str | Path | None) -> tuple[TrainRecipe, Path]:
+    from kdcam.recipe_files import recipe_stem
+
+    stem = "run"
+    if not isinstance(recipe, TrainRecipe):
+        stem = recipe_stem(recipe)
+        recipe = load_recipe(recipe)
+    return recipe, Path(output) if output is not None else default_output(stem, recipe.seed)
+
+
+def default_output(stem: str, seed: int) -> Path:
+    """Return the run folder of a recipe's short name and a seed."""
+    return Path("runs") / f"{stem}-{seed}"
+
+
+def _run(
+    recipe: TrainRecipe, place: Path, device: str, resume: Resume, command: Sequence[str], progress: Progress | None
+) -> RunResult:
+    checked = preflight(recipe, device=device)
+    return run(checked, output=place, resume=resume, command=command, progress=progress or Silent())
+
+
+def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str = "cpu") -> Classifier:
+    """Return the classifier of a run folder, a timm folder or a .safetensors file with its config.json, in eval mode.
+
+    Raises ``CheckpointError`` when there is none or its tensors do not fit.
+    """
+    return load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
+
+
+class LoadedRun(NamedTuple):
+    """A run with its weights and its data."""
+
+    path: Path
+    classifier: Classifier
+    recipe: TrainRecipe
+    parts: DataParts
+
+    def part(self, name: str) -> Part:
+        """Return the training, validation or test part; ``DataError`` where the run has none of that name."""
+        part: Part | None = getattr(self.parts, name)
+        if part is None:
+            raise DataError(f"{self.path}: its data has no {name} part; choose another with --part")
+        return part
+
+    def batches(self, part: Part, *, batch_size: int = EVALUATION_BATCH) -> Batches:
+        """Return a part's batches in order, without augmentation, on the classifier's device."""
+        device = self.classifier.mean.device
+        return batches(
+            part, batch_size=batch_size, training=False, config=self.recipe.data, seed=self.recipe.seed, device=device
+        )
+
+
+def load_run(
+    path: str | Path, *, weights: Weights = "selected", device: str = "auto", progress: Progress | None = None
+) -> LoadedRun:
+    """Return a run's classifier, in eval mode, its recipe, and its data read anew.
+
+    Raises ``CheckpointError`` when the folder holds no run, ``DataError`` when the data cannot be read any more.
+    """
+    folder = Path(path)
+    recipe = recipe_of(folder)
+    classifier = load(folder, weights=weights, device=device)
+    return LoadedRun(folder, classifier, recipe, load_data(recipe.data, progress=progress or Silent()))
+
+
+def recipe_of(path: Path) -> TrainRecipe:
+    """Return the recipe that a run was made with.
+
+    Raises ``CheckpointError`` when the folder holds no run.
+    """
+    if not (path / RECIPE_FILE).exists():
+        raise CheckpointError(f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made")
+    return read_recipe(read_json(path / RECIPE_FILE)["recipe"], source=str(path / RECIPE_FILE))
+
+
+def evaluate(
+    run_path: str | Path,
+    *,
+    part: Literal["train", "validation", "test"] = "test",
+    weights: Weights = "selected",
+    device: str = "auto",
+    batch_size: int = EVALUATION_BATCH,
+    progress: Progress | None = None,
+) -> Report:
+    """Return the scores of a run on one part of its data.
+
+    Raises ``CheckpointError`` or ``DataError``: see `load_run`.
+    """
+    loaded = load_run(run_path, weights=weights, device=device, progress=progress)
+    loader = loaded.batches(loaded.part(part), batch_size=batch_size)
+    return score(loaded.classifier, loader, progress=progress or Silent())
+
+
+class Prediction(NamedTuple):
+    """What a classifier says about one image."""
+
+    image: Path
+    labels: tuple[str, ...]  # most likely first
+    scores: tuple[float, ...]  # softmax probabilities of these labels
+
+
+def predict(
+    run_or_path: str | Path,
+    images: Sequence[str | Path],
+    *,
+    top: int = 5,
+    weights: Weights = "selected",
+    device: str = "auto",
+) -> list[Prediction]:
+    """Return the most likely classes of image files, read and resized as in training.
+
+    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read (all are read before any is classified).
+    """
+    from kdcam.data.images import read_image
+
+    classifier = load(run_or_path, weights=weights, device=device)
+    names = classifier.label_names or tuple(str(index) for index in range(classifier.num_classes))
+    pixels = [
+        read_image(Path(image), image_size=classifier.image_size, channels=classifier.in_channels) for image in images
+    ]
+    found = []
+    for path, picture in zip(images, pixels, strict=True):
+        with torch.no_grad():
+            batch = picture.unsqueeze(0).to(classifier.mean.device).float() / 255
+            scores, classes = classifier(batch).softmax(dim=1)[0].topk(min(top, len(names)))
+        labels = tuple(names[index] for index in classes.tolist())
+        found.append(Prediction(Path(path), labels, tuple(scores.tolist())))
+    return found
+
+
+__all__ = [
+    "LoadedRun",
+    "Prediction",
+    "default_output",
+    "distill",
+    "evaluate",
+    "load",
+    "load_run",
+    "predict",
+    "recipe_of",
+    "train",
+]

@@ -1,0 +1,185 @@
+"""Saving and loading: the weights that others load, and all that a run needs to go on bit for bit.
+
+Only safetensors and JSON, never pickle. Every file is replaced whole or not at all (`kdcam.atomic`).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.atomic import write_atomically
+from kdcam.errors import CheckpointError
+from kdcam.export import CONFIG_FILE, StoredModel, config_json, read_config
+from kdcam.json_files import write_json
+from kdcam.models.build import build_classifier
+from kdcam.models.classifier import Classifier
+from kdcam.run_state import RESUME_FOLDER
+from kdcam.weights import (
+    load_exactly,
+    plain_names,
+    read_tensors,
+    read_tensors_and_metadata,
+    refuse_pickles,
+    tensor_bytes,
+)
+
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "state.safetensors"
+STUDENT_PREFIX = "student.network."  # in a resume state: the student's bare network
+AVERAGE_PREFIX = "ema.network."  # the moving average of it, where there is one
+_FORMAT = 1  # of the resume state; another number is another layout
+
+
+class ResumeState(NamedTuple):
+    """All that a run needs to go on bit for bit; one file, so that its parts cannot be of different steps."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]  # JSON: text keys, lists instead of tuples; floats come back bit for bit
+
+
+def save_resume(folder: Path, state: ResumeState) -> None:
+    """Write resume/state.safetensors into a run folder; the previous state stays until this one is whole.
+
+    Raises:
+        CheckpointError: It cannot be written; the previous state is still there.
+    """
+    header = {
+        "format": _FORMAT,
+        "record": state.record,
+        "channels_last": [name for name, tensor in state.tensors.items() if _is_channels_last(tensor)],
+    }
+    data = tensor_bytes(state.tensors, {"kdcam": json.dumps(header)})
+    _make(folder / RESUME_FOLDER)
+    write_atomically(folder / RESUME_FOLDER / STATE_FILE, data)
+
+
+def load_resume(folder: Path) -> ResumeState | None:
+    """Return the saved state, on the CPU and in the memory format that was saved; None where there is none.
+
+    Raises:
+        CheckpointError: The file is damaged or of another layout.
+    """
+    path = folder / RESUME_FOLDER / STATE_FILE
+    if not path.exists():
+        return None
+    tensors, metadata = read_tensors_and_metadata(path)
+    header = _header(path, metadata)
+    for name in header["channels_last"]:
+        tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last)
+    return ResumeState(tensors, header["record"])
+
+
+def save_model(folder: Path, classifier: Classifier, *, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write model.safetensors and config.json; a timm network's folder then loads in timm without kdcam.
+
+    Args:
+        folder: Made if it is not there.
+        classifier: The network that config.json describes.
+        state: Tensors of the bare network to write instead of those that the classifier has now.
+
+    Raises:
+        CheckpointError: A file cannot be written; the previous one is still there.
+    """
+    tensors = plain_names(classifier.network.state_dict() if state is None else state)
+    _make(folder)
+    # config.json first: it is the same for all weights of a run, and weights without it are of no use.
+    write_json(folder / CONFIG_FILE, config_json(classifier))
+    write_atomically(folder / MODEL_FILE, tensor_bytes(tensors, {"format": "pt"}))
+
+
+def load_classifier(
+    path: Path, *, weights: Literal["selected", "last"] = "selected", device: torch.device | str = "cpu"
+) -> Classifier:
+    """Return the saved classifier in evaluation mode; torch's generator is left as it was.
+
+    Args:
+        path: A run folder, a timm folder (config.json and model.safetensors), or a .safetensors file with its
+            config.json beside it.
+        weights: "selected": those of model.safetensors. "last": those of the run's last saved state, the
+            moving average's where there is one.
+        device: Where the classifier goes.
+
+    Raises:
+        CheckpointError: Something is missing or damaged, or the weights do not fit the network.
+    """
+    refuse_pickles(path)
+    stored = read_config(path)
+    place, tensors = _last_weights(path) if weights == "last" else _selected_weights(path)
+    with torch.random.fork_rng(devices=[]):
+        classifier = build_classifier(
+            stored.model,
+            num_classes=stored.num_classes,
+            in_channels=stored.in_channels,
+            image_size=stored.image_size,
+            label_names=stored.label_names,
+        )
+    what = f"{stored.model.name} with {stored.num_classes} classes and {stored.in_channels}-channel images"
+    load_exactly(classifier.network, tensors, place=str(place), what=what)
+    return classifier.to(device).eval()
+
+
+def _selected_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.exists():
+        raise CheckpointError(
+            f"{path}: has no {MODEL_FILE}; a run has one after its first epoch, and another .safetensors "
+            "file can be given by its own path"
+        )
+    return file, read_tensors(file)
+
+
+def _last_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
+    file = path / RESUME_FOLDER / STATE_FILE
+    if not file.is_file():
+        raise CheckpointError(
+            f"{path}: has no {RESUME_FOLDER}/{STATE_FILE}, where a run's last weights are; "
+            "only run folders have one, use --weights selected"
+        )
+    tensors = read_tensors(file, AVERAGE_PREFIX) or read_tensors(file, STUDENT_PREFIX)
+    return file, tensors
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(metadata["kdcam"])
+        found = header["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a resume state; start over with --resume never") from error
+    if found != _FORMAT:
+        raise CheckpointError(
+            f"{path}: a resume state of format {found}, this kdcam reads {_FORMAT}; go on with the version "
+            "that wrote it, or start over with --resume never"
+        )
+    return header
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    if tensor.dim() != 4 or tensor.is_contiguous():
+        return False
+    return tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: the folder cannot be made ({error.strerror or error}); "
+            "choose a folder that you may write to with --output"
+        ) from error
+
+
+__all__ = [
+    "ResumeState",
+    "StoredModel",
+    "load_classifier",
+    "load_resume",
+    "read_config",
+    "save_model",
+    "save_resume",
+    "write_atomically",
+]

@@ -1,0 +1,228 @@
+"""The one training engine: fit -> train_epoch -> train_step. It knows no method, no file format and no command line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from kdcam.data.batches import Batch, Batches
+from kdcam.errors import Interrupted
+from kdcam.losses.loss import Objective, Step, Terms
+from kdcam.mixing import Mixing
+from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs
+from kdcam.pace import Pace
+from kdcam.precision import Precision
+from kdcam.progress import EpochRecord, Progress
+from kdcam.schedule import Schedule
+from kdcam.scores import score
+from kdcam.terms import ShareWatch, StepTrace, TermMeans, require_finite, trace
+
+CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
+
+
+class Trainable(nn.Module):
+    """Student and objective as one module: all that learns, wrapped and kept together; the teacher stays outside."""
+
+    def __init__(self, student: Classifier, objective: Objective) -> None:
+        super().__init__()
+        self.student = student
+        self.objective = objective
+
+    def forward(self, batch: Batch, progress: float, teacher: TeacherOutputs | None) -> Terms:
+        """Return the loss terms of a batch at a fraction of the run in [0, 1]."""
+        outputs = self.student.outputs(batch.images)
+        terms: Terms = self.objective(Step(outputs, teacher, batch.targets, batch.indices, progress))
+        return terms
+
+
+class Plan(NamedTuple):
+    """What stays as it is during a run."""
+
+    epochs: int
+    accumulate: int
+    clip_norm: float  # 0: off
+    selects_best: bool  # on validation; otherwise the last epoch is selected
+    train: Batches
+    validation: Batches | None
+    teacher: Classifier | None
+    precision: Precision
+    mixing: Mixing | None
+
+
+@dataclass
+class Position:
+    """Where a run stands."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps done in the running epoch
+    seconds: float = 0.0  # spent on the running epoch
+    best_epoch: int = 0  # counted from 1; 0: none yet
+    best: dict[str, float] = field(default_factory=dict)  # validation scores of the best epoch
+
+
+@dataclass
+class TrainState:
+    """What moves during a run; all of it is needed to go on bit for bit."""
+
+    model: Trainable
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    ema: Any | None  # timm's ModelEmaV3 of the student
+    means: TermMeans
+    position: Position
+
+    @property
+    def scored(self) -> Classifier:
+        """The student that is scored, selected and exported: the moving average where there is one."""
+        student: Classifier = self.model.student if self.ema is None else self.ema.module
+        return student
+
+
+class Keeper(Protocol):
+    """Keeps a run's states and results somewhere."""
+
+    def keep(self, state: TrainState) -> None:
+        """Keep all that a resumed run needs."""
+
+    def select(self, state: TrainState) -> None:
+        """Keep the weights as they are now as the selected ones."""
+
+    def record(self, record: EpochRecord) -> None:
+        """Keep the result of an epoch."""
+
+
+def fit(plan: Plan, state: TrainState, *, keeper: Keeper, progress: Progress) -> None:
+    """Train from where ``state`` stands to the last epoch; score, select and keep after each epoch.
+
+    Raises ``TrainingError`` when a loss is no longer finite and ``Interrupted`` when the watcher asks to stop; the
+    last kept state stays good in both cases.
+    """
+    watch = ShareWatch(progress)
+    while state.position.epoch < plan.epochs:
+        pace = train_epoch(plan, state, watch=watch, keeper=keeper, progress=progress)
+        finish_epoch(plan, state, pace=pace, keeper=keeper, progress=progress)
+
+
+def train_epoch(plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Keeper, progress: Progress) -> Pace:
+    """Train on what is left of the running epoch and return its clock."""
+    place = state.position
+    steps = len(plan.train)
+    pace = Pace(epoch=place.epoch, epochs=plan.epochs, step=place.step, steps=steps, seconds=place.seconds)
+    unchecked: list[StepTrace] = []
+    state.model.train()
+    for batch in plan.train.epoch(place.epoch, start_batch=place.step):
+        terms = train_step(plan, state, batch)
+        unchecked.append(trace(terms, batch, epoch=place.epoch + 1, step=place.step + 1))
+        check_now = not plan.precision.waits or len(unchecked) == CHECK_EVERY
+        state.means.add(terms, images=len(batch.indices))
+        place.step += 1
+        watch.take(terms)
+        pace.tick(len(batch.indices))
+        stops, saves = progress.should_stop(), pace.saves_now()
+        if check_now or stops or saves or place.step == steps:
+            require_finite(unchecked)
+            unchecked.clear()
+        if pace.shows_now():
+            progress.step(pace.record(state.means.means()))
+        if stops or saves:
+            place.seconds = pace.seconds
+            keeper.keep(state)
+        if stops:
+            raise Interrupted(f"stopped in epoch {place.epoch + 1} after {place.step} of {steps} steps")
+    return pace
+
+
+def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
+    """Do one forward and backward pass, and an update where the step completes a group of ``accumulate``."""
+    step, steps = state.position.step, len(plan.train)
+    epoch = state.position.epoch + step / steps
+    if plan.mixing is not None:
+        batch = plan.mixing(batch)
+    with plan.precision.autocast():
+        taught = _teach(plan, state, batch)
+        terms: Terms = state.model(batch, epoch / plan.epochs, taught)
+    group = _group_size(step, steps, plan.accumulate)
+    state.scaler.scale(terms.total / group).backward()
+    if (step + 1) % plan.accumulate == 0 or step + 1 == steps:
+        state.schedule.before_update(epoch)
+        _update(plan, state)
+    return terms
+
+
+def _group_size(step: int, steps: int, accumulate: int) -> int:
+    """Return how many steps share the update that a step belongs to; an epoch's last group may be smaller."""
+    first = step // accumulate * accumulate
+    return min(accumulate, steps - first)
+
+
+def _teach(plan: Plan, state: TrainState, batch: Batch) -> TeacherOutputs | None:
+    if plan.teacher is None:
+        return None
+    return teacher_outputs(plan.teacher, batch.images, batch.targets, state.model.objective.needs)
+
+
+def _update(plan: Plan, state: TrainState) -> None:
+    if plan.clip_norm > 0:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), plan.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.update(state.model.student)
+
+
+def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, progress: Progress) -> None:
+    """Score the validation part, select, and keep results and state, in an order that a kill at any moment survives.
+
+    The selected weights and the line of results are kept before the state: if the run is killed in between, the epoch is done
+    again and writes the same ones.
+    """
+    place = state.position
+    terms = state.means.means()
+    validation = {} if plan.validation is None else score(state.scored, plan.validation).headline()
+    learning_rate = state.optimizer.param_groups[0]["lr"]
+    state.schedule.after_epoch(place.epoch + 1, validation.get("nll", sum(terms.values())))
+    best = not plan.selects_best or _rank(validation) > _rank(place.best)
+    if best:
+        place.best_epoch, place.best = place.epoch + 1, dict(validation)
+        keeper.select(state)
+    record = EpochRecord(
+        epoch=place.epoch + 1,
+        epochs=plan.epochs,
+        learning_rate=learning_rate,
+        terms=terms,
+        validation=validation,
+        images_per_second=pace.images_per_second,
+        seconds=pace.seconds,
+        seconds_left=pace.seconds_left,
+        best=best,
+    )
+    keeper.record(record)
+    place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
+    state.means = TermMeans()
+    keeper.keep(state)
+    progress.epoch(record)
+    for warning in state.model.objective.diagnose(terms):
+        progress.warning(warning)
+
+
+def _rank(validation: Mapping[str, float]) -> tuple[float, float]:
+    """Return what a selection compares: top-1 accuracy, then the smaller negative log-likelihood."""
+    return validation.get("acc1", -1.0), -validation.get("nll", float("inf"))
+
+
+__all__ = [
+    "Keeper",
+    "Plan",
+    "Position",
+    "TrainState",
+    "Trainable",
+    "finish_epoch",
+    "fit",
+    "train_epoch",
+    "train_step",
+]

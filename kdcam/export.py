@@ -1,0 +1,201 @@
+"""config.json: what builds a saved network again, in the layout that timm's ``local-dir:`` reads.
+
+For an unmodified timm network the file has ``architecture``, ``model_args`` and ``pretrained_cfg``, so that
+``timm.create_model("local-dir:FOLDER", pretrained=True)`` gives the same logits without kdcam. kdcam's own
+facts stand under the root key ``kdcam``, since timm ignores root keys that it does not know and refuses
+unknown ones in ``pretrained_cfg``.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from kdcam.errors import CheckpointError
+from kdcam.json_files import read_json
+from kdcam.models.build import ModelConfig
+from kdcam.models.classifier import Classifier
+from kdcam.settings import Settings
+
+CONFIG_FILE = "config.json"
+_COPIED = (
+    "classifier",
+    "first_conv",
+    "fixed_input_size",
+)  # what timm needs for another head or channel count
+_TAKEN_ARGS = frozenset({"in_chans", "num_classes", "img_size", "drop_rate", "drop_path_rate"})
+_TIMM_MEAN, _TIMM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # timm's defaults where a file has none
+
+
+class StoredModel(Settings):
+    """What a config.json says about the network beside it."""
+
+    model: ModelConfig  # with random weights and explicit statistics: all that building it again takes
+    num_classes: int = Field(ge=1)
+    in_channels: int = Field(ge=1)
+    image_size: int = Field(ge=1)  # pixels a side
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    label_names: tuple[str, ...] = ()
+    version: str | None = None  # of the kdcam that wrote the file; None: another program did
+
+
+def describe(classifier: Classifier) -> StoredModel:
+    """Return what building the classifier again takes, without where its starting weights came from."""
+    mean, std = classifier.preprocessing
+    start = {"pretrained": False, "weights": None, "mean": mean, "std": std}
+    return StoredModel(
+        model=classifier.config.model_copy(update=start),
+        num_classes=classifier.num_classes,
+        in_channels=classifier.in_channels,
+        image_size=classifier.image_size,
+        mean=mean,
+        std=std,
+        label_names=tuple(classifier.label_names),
+        version=_kdcam_version(),
+    )
+
+
+def config_json(classifier: Classifier) -> dict[str, Any]:
+    """Return the content of config.json; ``architecture`` only for a network that plain timm can build."""
+    stored = describe(classifier)
+    config: dict[str, Any] = {"num_classes": stored.num_classes, "kdcam": stored.model_dump(mode="json")}
+    if stored.label_names:
+        config["label_names"] = list(stored.label_names)
+    architecture = _timm_architecture(stored.model.name)
+    if architecture is None:
+        return config
+    return {
+        "architecture": architecture,
+        "num_features": getattr(classifier.network, "num_features", None),
+        "model_args": _model_args(classifier, stored),
+        "pretrained_cfg": _pretrained_cfg(classifier, stored),
+        **config,
+    }
+
+
+def read_config(path: Path) -> StoredModel:
+    """Return what stands in the config.json of a run folder or a timm folder; reads no weights.
+
+    Args:
+        path: The folder, or a .safetensors file in it.
+
+    Raises:
+        CheckpointError: There is no such file, or it does not describe a network that kdcam can build.
+    """
+    file = (path if path.is_dir() else path.parent) / CONFIG_FILE
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: there is no such folder or file; expected a run folder or .safetensors"
+        )
+    if not file.is_file():
+        raise CheckpointError(
+            f"{path}: no {CONFIG_FILE} beside the weights, so the network is not known; give a run folder "
+            "that has finished an epoch, or a timm folder (config.json and model.safetensors)"
+        )
+    config = read_json(file)
+    try:
+        fields = config["kdcam"] if "kdcam" in config else _from_timm(file, config)
+        stored = StoredModel.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(
+            f"{file}: {place}: {first['msg']}; was it written by another version?"
+        ) from error
+    if stored.label_names and len(stored.label_names) != stored.num_classes:
+        raise CheckpointError(
+            f"{file}: {len(stored.label_names)} label_names for {stored.num_classes} classes; "
+            "expected one for each class, or none"
+        )
+    return stored
+
+
+def _kdcam_version() -> str:
+    try:
+        return version("kdcam")
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"
+
+
+def _timm_architecture(name: str) -> str | None:
+    """Return the name under which timm, without kdcam, builds the network; None where it cannot."""
+    if ":" in name or name.startswith("kdcam_"):
+        return None
+    return name.partition(".")[0]  # without the tag of the pretrained weights
+
+
+def _model_args(classifier: Classifier, stored: StoredModel) -> dict[str, Any]:
+    args: dict[str, Any] = {"in_chans": stored.in_channels}
+    if _upstream(classifier).get("fixed_input_size", False):  # as build_classifier passes it on
+        args["img_size"] = stored.image_size
+    return args
+
+
+def _pretrained_cfg(classifier: Classifier, stored: StoredModel) -> dict[str, Any]:
+    upstream = _upstream(classifier)
+    size = [stored.in_channels, stored.image_size, stored.image_size]
+    copied = {key: upstream[key] for key in _COPIED if upstream.get(key) is not None}
+    if classifier.config.pretrained and upstream.get("license"):
+        copied["license"] = upstream["license"]  # weights derived from licensed ones stay under that licence
+    return {
+        "input_size": size,
+        "mean": list(stored.mean),
+        "std": list(stored.std),
+        "num_classes": stored.num_classes,
+        # kdcam cuts the middle square and resizes it with Pillow's bicubic filter
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        **copied,
+    }
+
+
+def _upstream(classifier: Classifier) -> dict[str, Any]:
+    return dict(getattr(classifier.network, "pretrained_cfg", None) or {})
+
+
+def _from_timm(file: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return StoredModel's fields from a config.json that timm or its users wrote."""
+    if "architecture" not in config:
+        raise CheckpointError(f"{file}: neither 'kdcam' nor 'architecture' in it says what the network is")
+    cfg = _table(file, config, "pretrained_cfg") if "pretrained_cfg" in config else config  # older: flat
+    args = {key: value for key, value in _table(file, config, "model_args").items() if value is not None}
+    unknown = sorted(args.keys() - _TAKEN_ARGS)
+    if unknown:
+        raise CheckpointError(
+            f"{file}: model_args has '{unknown[0]}', which kdcam cannot pass on; it takes "
+            f"{', '.join(sorted(_TAKEN_ARGS))}"
+        )
+    channels, side = _input_size(file, cfg, args)
+    mean, std = cfg.get("mean", _TIMM_MEAN), cfg.get("std", _TIMM_STD)
+    drops = {key: args[key] for key in ("drop_rate", "drop_path_rate") if key in args}
+    return {
+        "model": {"name": config["architecture"], "mean": mean, "std": std, **drops},
+        "num_classes": config.get("num_classes", cfg.get("num_classes", 1000)),
+        "in_channels": channels,
+        "image_size": side,
+        "mean": mean,
+        "std": std,
+        "label_names": config.get("label_names", cfg.get("label_names")) or (),
+    }
+
+
+def _table(file: Path, config: dict[str, Any], key: str) -> dict[str, Any]:
+    value = config.get(key, {})
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file}: '{key}' is a {type(value).__name__}, expected an object {{...}}")
+    return value
+
+
+def _input_size(file: Path, cfg: dict[str, Any], args: dict[str, Any]) -> tuple[Any, Any]:
+    """Return channels and pixels a side; model_args overrule the input size of the statistics."""
+    size = cfg.get("input_size", (3, 224, 224))
+    if not isinstance(size, list | tuple) or len(size) != 3:
+        raise CheckpointError(f"{file}: 'input_size' is {size}, expected [channels, height, width]")
+    side = args.get("img_size", size[-1])
+    return args.get("in_chans", size[0]), side[-1] if isinstance(side, list) and side else side
+
+
+__all__ = ["CONFIG_FILE", "StoredModel", "config_json", "describe", "read_config"]

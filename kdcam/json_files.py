@@ -1,0 +1,56 @@
+"""JSON files that any reader takes: written whole or not at all, in UTF-8, without NaN or infinity."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdcam.atomic import write_atomically
+from kdcam.errors import CheckpointError
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as a JSON file gives it back: tuples as lists, keys as text, NaN and infinity as null.
+
+    Raises:
+        TypeError: Something in it has no JSON form.
+    """
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"{value!r} of type {type(value).__name__} has no JSON form")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` whole or not at all; NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    write_atomically(path, (json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that the JSON file ``path`` holds.
+
+    Raises:
+        CheckpointError: The file is missing, cannot be read or does not hold one JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:  # json's and utf-8's decode errors
+        raise CheckpointError(f"{path}: not a JSON file ({error}); restore it or remove it") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, expected an object {{...}}")
+    return value
+
+
+__all__ = ["plain", "read_json", "write_json"]

@@ -1,0 +1,48 @@
+"""noise.safetensors: which training labels of a run are wrong."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from kdcam.atomic import write_atomically
+from kdcam.data.label_noise import NoisyLabels
+from kdcam.errors import CheckpointError
+
+NOISE_FILE = "noise.safetensors"
+
+
+def keep_noise(folder: Path, noise: NoisyLabels | None) -> None:
+    """Write a run's noisy labels beside it; where they are there already they must be the same.
+
+    Raises ``CheckpointError`` when a resumed run would see other labels than it began with.
+    """
+    if noise is None:
+        return
+    path = folder / NOISE_FILE
+    if path.exists():
+        clean, noisy = read_noise(folder)
+        if not (torch.equal(clean, noise.clean) and torch.equal(noisy, noise.noisy)):
+            raise CheckpointError(
+                f"{path}: holds other labels than the data gives now, so the data has changed since the run began; restore "
+                "the data, or start over in another folder with --output"
+            )
+        return
+    write_atomically(path, save({"clean": noise.clean, "noisy": noise.noisy}))
+
+
+def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
+    """Return the true and the noisy labels (N,) of a run's training part.
+
+    Raises ``CheckpointError`` when the file cannot be read.
+    """
+    path = folder / NOISE_FILE
+    try:
+        tensors = load_file(path)
+        return tensors["clean"], tensors["noisy"]
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the noisy labels cannot be read ({error})") from error
+
+
+__all__ = ["NOISE_FILE", "keep_noise", "read_noise"]

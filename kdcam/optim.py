@@ -1,0 +1,134 @@
+"""The optimiser of a recipe.
+
+The names sgd and adamw mean torch's, so that an ordinary run need not import timm; every other name is timm's (timm.optim).
+"""
+
+import inspect
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import Discriminator, Field, Tag, model_validator
+from torch import nn
+
+from kdcam.errors import RecipeError
+from kdcam.settings import NonNegative, Positive, Settings
+from kdcam.wording import did_you_mean
+
+class SgdConfig(Settings):
+    """torch.optim.SGD as the literature uses it: no Nesterov momentum, decay on every parameter."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: Positive = 0.1
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: NonNegative = 5e-4
+    decay_norm_and_bias: bool = True
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov = true needs a momentum above 0")
+        return self
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return the optimiser of these parameter groups."""
+        return LeanSgd(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+
+
+class AdamWConfig(Settings):
+    """torch.optim.AdamW."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: Positive = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: NonNegative = 0.05
+    decay_norm_and_bias: bool = False
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return the optimiser of these parameter groups."""
+        return LeanAdamW(groups, lr=self.lr, betas=self.betas)
+
+
+class TimmOptimizerConfig(Settings):
+    """Any optimiser of timm.optim by its name there, with timm's own defaults for what is not named here."""
+
+    name: str
+    lr: Positive
+    weight_decay: NonNegative = 0.0
+    decay_norm_and_bias: bool = False
+    options: dict[str, bool | int | float | str | tuple[float, ...]] = Field(
+        {}, description="further arguments of the optimiser, as timm names them"
+    )
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return the optimiser of these parameter groups.
+
+        Raises ``RecipeError`` for a name that timm does not have and for options that the optimiser does not take.
+        """
+        from timm.optim import create_optimizer_v2, list_optimizers
+
+        known = list_optimizers()
+        if self.name not in known:
+            hint = did_you_mean(self.name, ["sgd", "adamw", *known])
+            raise RecipeError(f"optimizer.name: found {self.name!r}; must be sgd, adamw or a name of timm.optim{hint}")
+        try:
+            optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, opt=self.name, lr=self.lr, **self.options)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise RecipeError(f"optimizer.options: timm's {self.name} does not take {self.options!r}: {error}") from error
+        return optimizer
+
+
+def _optimizer_tag(value: Any) -> str:
+    name = value.get("name", "sgd") if isinstance(value, dict) else value.name
+    return name if name in ("sgd", "adamw") else "timm"
+
+
+OptimizerConfig = Annotated[
+    Annotated[SgdConfig, Tag("sgd")] | Annotated[AdamWConfig, Tag("adamw")] | Annotated[TimmOptimizerConfig, Tag("timm")],
+    Discriminator(_optimizer_tag),
+]
+
+# torch wraps these methods to keep dynamo out of them, and each wrapper imports dynamo at its first call, which takes as
+# long as importing torch itself (1.4 s). Eager training needs the plain methods only.
+_PLAIN = {
+    name: inspect.unwrap(getattr(torch.optim.Optimizer, name))
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+}
+
+
+class LeanSgd(torch.optim.SGD):
+    """torch.optim.SGD that does not import torch's compiler."""
+
+    add_param_group = _PLAIN["add_param_group"]
+    zero_grad = _PLAIN["zero_grad"]
+    state_dict = _PLAIN["state_dict"]
+    load_state_dict = _PLAIN["load_state_dict"]
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class LeanAdamW(torch.optim.AdamW):
+    """torch.optim.AdamW that does not import torch's compiler."""
+
+    add_param_group = _PLAIN["add_param_group"]
+    zero_grad = _PLAIN["zero_grad"]
+    state_dict = _PLAIN["state_dict"]
+    load_state_dict = _PLAIN["load_state_dict"]
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+def build_optimizer(config: SgdConfig | AdamWConfig | TimmOptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser over a model's trainable parameters.
+
+    Parameters of one dimension (biases, BatchNorm) are decayed only with ``decay_norm_and_bias``.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [p for p in trainable if config.decay_norm_and_bias or p.ndim > 1]
+    spared = [p for p in trainable if not (config.decay_norm_and_bias or p.ndim > 1)]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    return config.build([group for group in groups if group["params"]])
+
+
+__all__ = ["AdamWConfig", "OptimizerConfig", "SgdConfig", "TimmOptimizerConfig", "build_optimizer"]

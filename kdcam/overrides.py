@@ -1,0 +1,57 @@
+"""``--set key.sub=value``: changes to a recipe's table before it is checked."""
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from kdcam.errors import RecipeError
+from kdcam.wording import listed
+
+
+def parse_value(text: str) -> Any:
+    """Return the value that TOML reads in a text, else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Change one key of a recipe's table in place: ``optimizer.lr=0.01``, ``loss.kd.weight=3``, ``loss.1.start=0.5``.
+
+    Raises ``RecipeError`` when the text is no assignment or its path leads nowhere.
+    """
+    path, equals, value = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RecipeError(f"--set {override!r}: must read key=value or table.key=value, as in --set optimizer.lr=0.01")
+    place: Any = table
+    for depth, key in enumerate(keys[:-1]):
+        place = _enter(place, key, where=".".join(keys[: depth + 1]), override=override)
+    if isinstance(place, list):
+        raise RecipeError(f"--set {override!r}: {'.'.join(keys)} is a whole table; name a key in it, as in {path}.weight=1")
+    place[keys[-1]] = parse_value(value.strip())
+
+
+def _enter(place: Any, key: str, *, where: str, override: str) -> Any:
+    """Return the table that a key names inside a table or a list of named tables; make it where it is absent."""
+    if isinstance(place, list):
+        return _named(place, key, where=where, override=override)
+    inner = place.setdefault(key, {})
+    if not isinstance(inner, dict | list):
+        raise RecipeError(f"--set {override!r}: {where} is the value {inner!r}, not a table")
+    return inner
+
+
+def _named(tables: Sequence[dict[str, Any]], key: str, *, where: str, override: str) -> dict[str, Any]:
+    if key.isdecimal() and int(key) < len(tables):
+        return tables[int(key)]
+    same = [table for table in tables if table.get("name") == key]
+    if len(same) == 1:
+        return same[0]
+    names = listed(f"{index} ({table.get('name', '?')})" for index, table in enumerate(tables))
+    problem = "names several tables; use its index" if same else "names no table of the recipe"
+    raise RecipeError(f"--set {override!r}: {where} {problem}; there are: {names}")
+
+
+__all__ = ["apply_override", "parse_value"]

@@ -1,0 +1,150 @@
+"""The checks that look at the machine, the data's folders and the networks, before any work is done."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from kdcam.checkpoint import load_classifier, read_config
+from kdcam.data.config import ImageFolderConfig
+from kdcam.data.datasets import DataSummary, describe_data
+from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
+from kdcam.losses.loss import Shapes, Widths
+from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.classifier import Classifier, check_cam, widths
+from kdcam.optim import build_optimizer
+from kdcam.precision import Precision, pick_device, pick_precision
+from kdcam.recipe import DistillRecipe, TrainRecipe
+from kdcam.schedule import build_schedule
+
+
+class Checked(NamedTuple):
+    """A recipe that fits this machine, its data and its networks."""
+
+    recipe: TrainRecipe
+    precision: Precision
+    summary: DataSummary
+    student: Classifier  # random weights from the recipe's seed, on the CPU
+    teacher: Classifier | None  # random weights where a dry run may not fetch them
+
+
+def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True) -> Checked:
+    """Return the recipe checked against machine, data folders and networks; no image is decoded.
+
+    Without ``fetches`` nothing is downloaded: networks stand there with random weights.
+
+    Raises ``RecipeError``, ``DataError``, ``ModelError`` or ``CheckpointError`` for the first thing that does not fit.
+    """
+    chosen = pick_device(device)
+    precision = pick_precision(recipe.precision, chosen)
+    summary = describe_data(recipe.data)
+    _check_validation(recipe)
+    student = random_student(recipe, summary)
+    needs = frozenset[str]().union(*(loss.needs for loss in recipe.loss))
+    if "cam" in needs:
+        check_cam(student)
+    if "feature_map" in needs and widths(student).channels is None:
+        raise ModelError(f"model.name: {recipe.model.name!r} has no feature map, and a loss of the recipe reads it")
+    build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
+    teacher = None
+    if isinstance(recipe, DistillRecipe):
+        teacher = load_teacher(recipe.teacher.checkpoint, summary, fetches=fetches)
+        if needs & {"teacher.label_cam", "teacher.class_cams"}:
+            check_cam(teacher)
+    return Checked(recipe, precision, summary, student, teacher)
+
+
+def random_student(recipe: TrainRecipe, summary: DataSummary) -> Classifier:
+    """Return the student with random weights that the recipe's seed decides; the generators stay as they are."""
+    bare = recipe.model.model_copy(update={"pretrained": False, "weights": None})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return _build(bare, summary)
+
+
+def _build(config: ModelConfig, summary: DataSummary) -> Classifier:
+    return build_classifier(
+        config,
+        num_classes=len(summary.label_names),
+        in_channels=summary.channels,
+        image_size=summary.image_size,
+        label_names=summary.label_names,
+    )
+
+
+def trained_student(checked: Checked) -> Classifier:
+    """Return the student as training starts: random, or with the weights that the recipe names (fetched if need be)."""
+    model = checked.recipe.model
+    if not model.pretrained and model.weights is None:
+        return checked.student
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(checked.recipe.seed)
+        return _build(model, checked.summary)
+
+
+def _check_validation(recipe: TrainRecipe) -> None:
+    data = recipe.data
+    if recipe.select == "last" or data.validation > 0 or not isinstance(data, ImageFolderConfig):
+        return
+    from kdcam.data.folders import list_images
+
+    if list_images(data.root).validation is None:
+        raise RecipeError(
+            f'data.validation: found 0 with select = "best", and {data.root} has no val/ folder, which leaves nothing to '
+            'select on; hold a part out (validation = 0.1) or take the last epoch (select = "last")'
+        )
+
+
+def load_teacher(checkpoint: str, summary: DataSummary, *, fetches: bool) -> Classifier:
+    """Return the teacher in eval mode: a run folder, a file, or a timm name with its pretrained weights.
+
+    Raises ``CheckpointError``, ``ModelError``, or ``DataError`` where its classes or channels are not the data's.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.exists():
+        stored = read_config(path)
+        _check_classes(checkpoint, stored.label_names, stored.num_classes, summary)
+        _check_channels(checkpoint, stored.in_channels, summary)
+        return load_classifier(path)
+    if "/" in checkpoint or checkpoint.endswith((".safetensors", ".pth")):
+        raise CheckpointError(
+            f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors file with its config.json "
+            "beside it, or a timm name"
+        )
+    config = ModelConfig(name=checkpoint, pretrained=fetches)
+    teacher = _build(config, summary)
+    return teacher.eval()
+
+
+def _check_classes(checkpoint: str, names: tuple[str, ...], count: int, summary: DataSummary) -> None:
+    if count != len(summary.label_names):
+        raise DataError(
+            f"teacher.checkpoint: {checkpoint} has {count} classes, the data has {len(summary.label_names)}; "
+            "teacher and student must learn the same classes"
+        )
+    pairs = zip(names, summary.label_names, strict=bool(names))
+    for index, (theirs, ours) in enumerate(pairs if names else ()):
+        if theirs != ours:
+            raise DataError(
+                f"teacher.checkpoint: class {index} of {checkpoint} is {theirs!r}, of the data {ours!r}; teacher and student "
+                "must have the same classes in the same order"
+            )
+
+
+def _check_channels(checkpoint: str, channels: int, summary: DataSummary) -> None:
+    if channels != summary.channels:
+        raise DataError(
+            f"teacher.checkpoint: {checkpoint} reads images of {channels} channels, the data has {summary.channels}; "
+            "train a teacher on this data, or set data.channels where the source has it"
+        )
+
+
+def shapes_of(checked: Checked, train_targets: torch.Tensor) -> Shapes:
+    """Return what the losses may know before training."""
+    teacher: Widths | None = None if checked.teacher is None else widths(checked.teacher)
+    return Shapes(
+        checked.recipe.task, len(checked.summary.label_names), train_targets, widths(checked.student), teacher
+    )
+
+
+__all__ = ["Checked", "load_teacher", "preflight", "random_student", "shapes_of", "trained_student"]

@@ -1,0 +1,152 @@
+"""Recipes: everything that decides a run, as frozen models that are read from TOML."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+
+from pydantic import Field, ValidationError, model_validator
+
+from kdcam.data.config import DataConfig
+from kdcam.errors import RecipeError
+from kdcam.losses import LOSSES
+from kdcam.losses.cross_entropy import CrossEntropyConfig
+from kdcam.losses.loss import LossConfig, Task
+from kdcam.models.build import ModelConfig
+from kdcam.optim import OptimizerConfig, SgdConfig
+from kdcam.overrides import apply_override
+from kdcam.recipe_errors import explain
+from kdcam.recipe_files import read_toml
+from kdcam.schedule import CosineConfig, ScheduleConfig
+from kdcam.settings import NonNegative, Settings
+from kdcam.wording import listed
+
+if TYPE_CHECKING:
+    AnyLossConfig = LossConfig
+else:
+    AnyLossConfig = Annotated[Union[tuple(LOSSES.values())], Field(discriminator="name")]  # noqa: UP007
+
+
+class TrainRecipe(Settings):
+    """A training run."""
+
+    description: str = ""
+    task: Task = "single-label"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=2, description="images of a step, all processes together")] = 64
+    select: Literal["best", "last"] = Field("best", description="which epoch's weights: best on validation, or last")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: fp32 on a CPU, else bf16 or fp16 autocast"
+    )
+    compile: bool = Field(False, description="compile the student's forward pass with torch.compile")
+    accumulate: Annotated[int, Field(ge=1, description="steps whose gradients are averaged for one update")] = 1
+    clip_norm: NonNegative = Field(0.0, description="largest norm of the gradient; 0: off")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the student's weights; 0: off")
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: tuple[AnyLossConfig, ...] = (CrossEntropyConfig(),)
+    optimizer: OptimizerConfig = SgdConfig()
+    schedule: ScheduleConfig = CosineConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems = [*self._selection_problems(), *self._loss_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _selection_problems(self) -> Iterator[str]:
+        if self.select == "best" and self.data.validation == 0 and self.data.name != "image-folder":
+            yield (
+                'data.validation: found 0 with select = "best", which leaves nothing to select on; '
+                'hold a part out (validation = 0.1) or take the last epoch (select = "last")'
+            )
+
+    def _loss_problems(self) -> Iterator[str]:
+        if not self.loss:
+            yield "loss: found no [[loss]] table; at least one is needed, as in name = \"cross_entropy\""
+        for index, loss in enumerate(self.loss):
+            place = f"loss[{index}] ({loss.name})"
+            if self.target_kind not in loss.takes:
+                yield f"{place}: takes {listed(sorted(loss.takes))} targets, and {self._target_reason}"
+            if not self.has_teacher and any(need.startswith("teacher.") for need in loss.needs):
+                yield (
+                    f"{place}: needs a teacher; name one (kdcam distill RECIPE --teacher RUN, or a [teacher] table), "
+                    "or remove the loss"
+                )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the recipe names a teacher."""
+        return False
+
+    @property
+    def target_kind(self) -> str:
+        """Which targets the losses get: "labels", "mixed" or "multi-label"."""
+        if self.task == "multi-label":
+            return "multi-label"
+        return "mixed" if self.data.mixup > 0 or self.data.cutmix > 0 else "labels"
+
+    @property
+    def _target_reason(self) -> str:
+        if self.task == "multi-label":
+            return 'task = "multi-label" gives multi-label rows'
+        return "data.mixup or data.cutmix above 0 gives mixed rows" if self.target_kind == "mixed" else "these are labels"
+
+
+class TeacherConfig(Settings):
+    """The network that teaches."""
+
+    checkpoint: str = Field(description="run folder, .safetensors file with its config.json, or timm name (pretrained)")
+
+
+class DistillRecipe(TrainRecipe):
+    """A training run under a teacher."""
+
+    teacher: TeacherConfig
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the recipe names a teacher."""
+        return True
+
+    @model_validator(mode="after")
+    def _teacher_teaches(self) -> Self:
+        if not any(need.startswith("teacher.") for loss in self.loss for need in loss.needs):
+            raise ValueError("loss: no term reads the teacher; add one (kd, caam_cam), or remove the [teacher] table")
+        return self
+
+
+def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
+    """Return the recipe that a table describes: a `DistillRecipe` when it has a [teacher] table.
+
+    Raises ``RecipeError`` that names every wrong key at once.
+    """
+    model = DistillRecipe if "teacher" in table else TrainRecipe
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        problems = explain(error, model)
+        head = f"recipe {source}: " if len(problems) == 1 else f"recipe {source} has {len(problems)} problems:\n  "
+        raise RecipeError(head + "\n  ".join(problems)) from error
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+    """Return a shipped recipe or a TOML file, with ``key.sub=value`` overrides applied before it is checked.
+
+    Raises ``RecipeError`` when there is no such recipe, it is not TOML, or it has wrong keys or values (all named at once).
+    """
+    table = read_toml(name_or_path)
+    for override in overrides:
+        apply_override(table, override)
+    return read_recipe(table, source=str(name_or_path))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a recipe with every key; without its [teacher] table it is a training recipe."""
+    document = DistillRecipe.model_json_schema()
+    document["required"] = [key for key in document["required"] if key != "teacher"]
+    return document
+
+
+__all__ = ["DistillRecipe", "TeacherConfig", "TrainRecipe", "load", "read_recipe", "schema"]

@@ -1,0 +1,140 @@
+"""Turns pydantic's report on a broken recipe into kdcam's own words: every wrong key, its value, what is allowed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic_core import ErrorDetails
+
+from kdcam.wording import did_you_mean, listed
+
+TYPE_WORDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text in quotes",
+    "tuple_type": "a list, as in [1, 2]",
+    "list_type": "a list, as in [1, 2]",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dict_type": "a table",
+}
+BOUND_WORDS = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Return one sentence a problem: the key's path, the value found, what is allowed."""
+    return [line for details in error.errors() for line in _sentences(details, model)]
+
+
+def _sentences(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
+    location = tuple(details["loc"])
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "value_error":
+        # The recipe's own checks across keys: each line is a whole sentence with its place.
+        place = _place(location, model)
+        for line in str(context["error"]).split("\n"):
+            yield f"{place}: {line}" if place else line
+        return
+    if kind == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        key = str(location[-1])
+        place = _place(location[:-1], model)
+        yield f"{place or 'recipe'}: unknown key {key!r}{did_you_mean(key, known)}; known keys: {listed(known)}"
+        return
+    yield f"{_place(location, model) or 'recipe'}: {_allowed(kind, context, details)}"
+
+
+def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> str:
+    found = details["input"]
+    if kind == "missing":
+        return "this key is missing"
+    if kind == "literal_error":
+        return f"found {found!r}; allowed: {context['expected']}{_close(found, context['expected'])}"
+    if kind == "union_tag_invalid":
+        tag = context["tag"]
+        return f"found name {tag!r}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
+    if kind == "union_tag_not_found":
+        return "the key name is missing"
+    if kind in TYPE_WORDS:
+        return f"found {found!r}; must be {TYPE_WORDS[kind]}"
+    if kind in BOUND_WORDS:
+        key, words = BOUND_WORDS[kind]
+        return f"found {found!r}; must be {words} {context[key]:g}"
+    return f"found {found!r}; {details['msg'][:1].lower()}{details['msg'][1:]}"
+
+
+def _close(found: object, expected: str) -> str:
+    words = [word.strip().strip("'") for word in expected.replace(" or ", ",").split(",")]
+    return did_you_mean(str(found), words)
+
+
+def _place(location: Sequence[int | str], model: type[BaseModel]) -> str:
+    """Return ``loss[1] (kd).temperature`` for ("loss", 1, "kd", "temperature")."""
+    place = ""
+    here: Any = model
+    for part in location:
+        inner, is_tag = _step_into(here, part)
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif is_tag:
+            place += f" ({part})"
+        else:
+            place += f".{part}" if place else part
+        here = inner
+    return place
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    here: Any = model
+    for part in location:
+        here, _ = _step_into(here, part)
+    return list(here.model_fields) if _is_model(here) else []
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _step_into(annotation: Any, part: int | str) -> tuple[Any, bool]:
+    """Return the annotation that one part of a location leads to, and whether the part was a union's tag."""
+    members = list(_members(annotation))
+    tagged = {tag: member for member, tag in members if tag is not None}
+    if len(tagged) > 1 and part in tagged:
+        return tagged[part], True
+    for member, _ in members:
+        if _is_model(member) and part in member.model_fields:
+            return member.model_fields[part].rebuild_annotation(), False
+        if isinstance(part, int) and get_origin(member) in (tuple, list):
+            return get_args(member)[0], False
+    return None, False
+
+
+def _members(annotation: Any, tag: str | None = None) -> Iterator[tuple[Any, str | None]]:
+    """Yield every type inside unions and annotations, each with the tag by which a union tells it from others."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *metadata = get_args(annotation)
+        tags = [item.tag for item in metadata if isinstance(item, Tag)]
+        yield from _members(inner, tags[0] if tags else tag)
+    elif origin in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        if tag is None and _is_model(annotation) and "name" in annotation.model_fields:
+            tag = annotation.model_fields["name"].default
+        yield annotation, tag
+
+
+__all__ = ["explain"]

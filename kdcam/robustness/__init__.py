@@ -1,0 +1,1 @@
+"""How a trained network answers to attacks and to what was wrong in its training labels."""

@@ -1,0 +1,133 @@
+"""Which run a folder holds, and whether a recipe may be run there.
+
+A run is *new* while there is no recipe.json, *unfinished* until there is a result.json, *finished* after.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from kdcam.atomic import check_writable, remove_leftovers
+from kdcam.errors import CheckpointError
+from kdcam.json_files import read_json
+from kdcam.metrics_log import METRICS_FILE
+
+RECIPE_FILE = "recipe.json"
+RESULT_FILE = "result.json"
+RESUME_FOLDER = "resume"
+# recipe.json last: while it is there the folder still counts as an unfinished run
+_WRITTEN = (
+    RESULT_FILE,
+    "robustness.json",
+    METRICS_FILE,
+    "model.safetensors",
+    "config.json",
+    "noise.safetensors",
+    RECIPE_FILE,
+)
+
+State = Literal["new", "unfinished", "finished"]
+Resume = Literal["auto", "never"]
+
+
+def find_state(path: Path) -> State:
+    """Return how far the run in ``path`` got; "new" also where there is no such folder."""
+    if not (path / RECIPE_FILE).exists():
+        return "new"
+    return "finished" if (path / RESULT_FILE).exists() else "unfinished"
+
+
+def check_finished(path: Path, recipe: dict[str, Any], resume: Resume) -> None:
+    """Raise ``CheckpointError`` unless the finished run in ``path`` is of this recipe and may be kept."""
+    _check_same_recipe(path, recipe, "a finished run", "")
+    if resume == "never":
+        raise CheckpointError(
+            f"{path}: holds a finished run, and a finished run is not overwritten; "
+            "choose another folder with --output, or remove this one yourself"
+        )
+
+
+def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
+    """Return the state of a folder just locked, made ready for the run.
+
+    What killed processes left aside is removed, and with resume "never" the unfinished run.
+
+    Raises:
+        CheckpointError: The recipe may not be run there, or the folder cannot be written to.
+    """
+    check_writable(path)
+    for folder in (path, path / RESUME_FOLDER):
+        remove_leftovers(folder)
+    state = find_state(path)
+    if state == "new":
+        _check_nothing_foreign(path)
+    elif state == "finished":  # by another process, since the caller looked
+        check_finished(path, recipe, resume)
+    elif resume == "never":
+        _remove_run(path)
+        return "new"
+    else:
+        _check_same_recipe(path, recipe, "an unfinished run", ", or start over with --resume never")
+    return state
+
+
+def _check_same_recipe(path: Path, recipe: dict[str, Any], what: str, also: str) -> None:
+    difference = _first_difference(read_json(path / RECIPE_FILE).get("recipe"), recipe, "")
+    if difference is not None:
+        raise CheckpointError(
+            f"{path}: holds {what} of another recipe ({difference}); "
+            f"choose another folder with --output{also}"
+        )
+
+
+def _first_difference(before: Any, now: Any, key: str) -> str | None:
+    """Return where two recipes first differ, in words, or None."""
+    pairs: list[tuple[str, Any, Any]]
+    if isinstance(before, dict) and isinstance(now, dict):
+        prefix = f"{key}." if key else ""
+        pairs = [(prefix + name, before.get(name), now.get(name)) for name in {**before, **now}]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = [(f"{key}[{index}]", before[index], now[index]) for index in range(len(now))]
+    else:
+        return None if before == now else f"{key or 'recipe'}: {_shown(before)} there, {_shown(now)} here"
+    differences = (_first_difference(old, new, name) for name, old, new in pairs)
+    return next((difference for difference in differences if difference is not None), None)
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _check_nothing_foreign(path: Path) -> None:
+    foreign = [name for name in (*_WRITTEN, RESUME_FOLDER) if (path / name).exists()]
+    if foreign:
+        raise CheckpointError(
+            f"{path}: holds {foreign[0]} but no {RECIPE_FILE}, so it is not a run folder and nothing in it "
+            "is overwritten; choose another folder with --output"
+        )
+
+
+def _remove_run(path: Path) -> None:
+    try:
+        if (path / RESUME_FOLDER).exists():
+            shutil.rmtree(path / RESUME_FOLDER)
+        for name in _WRITTEN:
+            (path / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the unfinished run cannot be removed ({error.strerror or error}); "
+            "choose another folder with --output"
+        ) from error
+
+
+__all__ = [
+    "RECIPE_FILE",
+    "RESULT_FILE",
+    "RESUME_FOLDER",
+    "Resume",
+    "State",
+    "check_finished",
+    "find_state",
+    "prepare_folder",
+]

@@ -1,0 +1,133 @@
+"""The run folder: opened for one recipe, locked against other processes, and the JSON files in it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kdcam import metrics_log
+from kdcam.errors import CheckpointError
+from kdcam.folder_lock import FolderLock
+from kdcam.json_files import plain, read_json, write_json
+from kdcam.machine import describe_machine, package_versions
+from kdcam.run_state import (
+    RECIPE_FILE,
+    RESULT_FILE,
+    Resume,
+    State,
+    check_finished,
+    find_state,
+    prepare_folder,
+)
+
+
+class RunFolder:
+    """One run's folder, made by ``RunFolder.open``; a context manager that closes it.
+
+    Attributes:
+        path: The folder.
+        state: What stood there when it was opened: "new", "unfinished" (a run that goes on) or "finished".
+    """
+
+    def __init__(self, path: Path, state: State, recipe: dict[str, Any], lock: FolderLock | None) -> None:
+        self.path = path
+        self.state = state
+        self._recipe = recipe
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, resolved: Mapping[str, Any], *, resume: Resume = "auto") -> Self:
+        """Return the folder, made if it is not there; locked until ``close`` unless its run is finished.
+
+        Args:
+            path: The run folder.
+            resolved: The recipe and all else that decides the result, the seed included; it is compared as
+                JSON with what recipe.json holds.
+            resume: "auto": an unfinished run of the same recipe goes on. "never": an unfinished run, whatever
+                its recipe, is removed, and the state is "new".
+
+        Raises:
+            CheckpointError: The folder holds a run of another recipe, or a finished run while ``resume`` is
+                "never", or files of something else, or is in use by another process, or cannot be written to.
+        """
+        recipe = plain(resolved)
+        if find_state(path) == "finished":
+            check_finished(path, recipe, resume)
+            return cls(path, "finished", recipe, None)
+        _make(path)
+        lock = FolderLock(path)
+        try:
+            state = prepare_folder(path, recipe, resume)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, state, recipe, lock)
+
+    def close(self) -> None:
+        """Let other processes write to the folder; a second call changes nothing."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write_recipe(self, *, command: Sequence[str], seed: int, device: str) -> None:
+        """Write recipe.json: the recipe, the versions of the packages, the machine, the command, the seed."""
+        record = {
+            "recipe": self._recipe,
+            "versions": package_versions(),
+            "machine": {**describe_machine(), "device": device},
+            "command": list(command),
+            "seed": seed,
+        }
+        write_json(self.path / RECIPE_FILE, record)
+
+    def changed_versions(self) -> dict[str, tuple[str | None, str | None]]:
+        """Return package -> (version in recipe.json, version now) where they differ.
+
+        With other versions a resumed run need not end bit for bit like an uninterrupted one.
+        """
+        before = read_json(self.path / RECIPE_FILE).get("versions", {})
+        now = package_versions()
+        names = sorted(before.keys() | now.keys())
+        return {
+            name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)
+        }
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl and sync it to the disk; ``record`` holds at least "epoch"."""
+        metrics_log.append_metrics(self.path, record)
+
+    def cut_metrics(self, last_epoch: int) -> None:
+        """Drop the lines of metrics.jsonl after ``last_epoch`` (counted from 1; 0 drops all)."""
+        metrics_log.cut_metrics(self.path, last_epoch)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl in order, without a last one that a killed process left torn."""
+        return metrics_log.read_metrics(self.path)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, by which the run is finished: write it last."""
+        write_json(self.path / RESULT_FILE, result)
+
+    def read_result(self) -> dict[str, Any]:
+        """Return what result.json holds."""
+        return read_json(self.path / RESULT_FILE)
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the run folder cannot be made ({error.strerror or error}); "
+            "choose a folder that you may write to with --output"
+        ) from error
+
+
+__all__ = ["Resume", "RunFolder"]

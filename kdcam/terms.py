@@ -1,0 +1,118 @@
+"""Book-keeping on loss terms: means over an epoch, each term's share of the sum, the search for a non-finite one."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.data.batches import Batch
+from kdcam.errors import TrainingError
+from kdcam.losses.loss import Terms
+from kdcam.progress import Progress
+
+SHARE_STEPS = 50  # steps after which the shares of the terms are told (kdcam's choice)
+SMALL_SHARE, LARGE_SHARE = 0.01, 0.99
+
+
+class TermMeans:
+    """Means of the loss terms over the images of an epoch, kept on the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.images: dict[str, int] = {}  # that each term has seen; a term may start within an epoch
+
+    def add(self, terms: Terms, *, images: int) -> None:
+        """Add the terms of one step."""
+        for name, value in terms.values.items():
+            product = value.double() * images
+            self.sums[name] = self.sums[name] + product if name in self.sums else product
+            self.images[name] = self.images.get(name, 0) + images
+
+    def means(self) -> dict[str, float]:
+        """Return each term's mean, before its weight (on a GPU the host waits for it)."""
+        return {name: float(total) / self.images[name] for name, total in self.sums.items()}
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the sums so far."""
+        return {"sums": dict(self.sums), "images": dict(self.images)}
+
+    def load_state_dict(self, state: Mapping[str, dict[str, object]]) -> None:
+        """Take back the sums of a run that was cut off within an epoch."""
+        self.sums = {name: total for name, total in state["sums"].items() if isinstance(total, Tensor)}
+        self.images = {name: count for name, count in state["images"].items() if isinstance(count, int)}
+
+
+class ShareWatch:
+    """Tells, some steps after each start of a term, what share each term has in the sum, and warns of a tiny or huge one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.active: frozenset[str] = frozenset()
+        self.steps = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def take(self, terms: Terms) -> None:
+        """Take the terms of one step."""
+        active = frozenset(name for name, weight in terms.weights.items() if weight > 0)
+        if active != self.active:
+            self.active, self.steps, self.sums = active, 0, {}
+        if len(active) < 2 or self.steps >= SHARE_STEPS:
+            return
+        self.steps += 1
+        for name in active:
+            size = (terms.values[name] * terms.weights[name]).abs().double()
+            self.sums[name] = self.sums[name] + size if name in self.sums else size
+        if self.steps == SHARE_STEPS:
+            self._tell()
+
+    def _tell(self) -> None:
+        sizes = {name: float(size) for name, size in sorted(self.sums.items())}
+        total = sum(sizes.values())
+        if total == 0:
+            return
+        shares = {name: size / total for name, size in sizes.items()}
+        words = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        self.progress.message(f"share of each term in the loss over {SHARE_STEPS} steps: {words}")
+        for name, share in shares.items():
+            if share < SMALL_SHARE or share > LARGE_SHARE:
+                self.progress.warning(
+                    f"loss {name}: {share:.2%} of the sum; change its weight (--set loss.{name}.weight=...) "
+                    "unless this is what you want"
+                )
+
+
+class StepTrace(NamedTuple):
+    """A step whose loss has not been looked at yet."""
+
+    epoch: int  # counted from 1
+    step: int  # in the epoch, counted from 1
+    total: Tensor
+    values: Mapping[str, Tensor]
+    indices: Tensor
+
+
+def trace(terms: Terms, batch: Batch, *, epoch: int, step: int) -> StepTrace:
+    """Return what is needed to tell later where a loss was not finite."""
+    return StepTrace(epoch, step, terms.total.detach(), terms.values, batch.indices)
+
+
+def require_finite(steps: list[StepTrace]) -> None:
+    """Raise ``TrainingError`` naming term, step and batch indices of the first step whose loss is not finite.
+
+    On a GPU the host waits once for all steps.
+    """
+    if not steps or bool(torch.isfinite(torch.stack([step.total for step in steps])).all()):
+        return
+    first = next(step for step in steps if not bool(torch.isfinite(step.total)))
+    bad = [f"{name} = {float(value)}" for name, value in first.values.items() if not bool(torch.isfinite(value))]
+    indices = first.indices.tolist()
+    shown = ", ".join(map(str, indices[:16])) + (f" ... ({len(indices)} in all)" if len(indices) > 16 else "")
+    raise TrainingError(
+        f"epoch {first.epoch}, step {first.step}: the loss is not finite ({', '.join(bad) or 'the weighted sum'}); training images of "
+        f"this batch: {shown}. The last saved state is whole; lower the learning rate, clip the gradient "
+        "(--set clip_norm=1), or use precision = \"fp32\""
+    )
+
+
+__all__ = ["ShareWatch", "StepTrace", "TermMeans", "require_finite", "trace"]

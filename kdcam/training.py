@@ -1,0 +1,244 @@
+"""One run from checked recipe to result: data, networks and losses are put together, the engine runs, results are kept."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resume
+from kdcam.data.datasets import DataParts, Part, batches, load_data
+from kdcam.engine import Plan, Position, Trainable, TrainState, fit
+from kdcam.errors import DataError, Interrupted
+from kdcam.losses.loss import Objective
+from kdcam.mixing import Mixing
+from kdcam.models.classifier import Classifier
+from kdcam.noise_file import keep_noise
+from kdcam.optim import build_optimizer
+from kdcam.preflight import Checked, shapes_of, trained_student
+from kdcam.progress import EpochRecord, Progress
+from kdcam.resume import capture, restore
+from kdcam.runlog import Resume, RunFolder
+from kdcam.schedule import build_schedule
+from kdcam.scores import score
+from kdcam.terms import TermMeans
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run lies and what came out of it."""
+
+    path: Path
+    result: dict[str, Any]  # as in result.json
+    was_finished: bool  # it had been finished before, and nothing was done now
+
+
+class FolderKeeper:
+    """Keeps a run's states and results in its run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def keep(self, state: TrainState) -> None:
+        """Write resume/."""
+        save_resume(self.folder.path, capture(state))
+
+    def select(self, state: TrainState) -> None:
+        """Write model.safetensors and config.json."""
+        save_model(self.folder.path, state.scored)
+
+    def record(self, record: EpochRecord) -> None:
+        """Add a line to metrics.jsonl."""
+        self.folder.append_metrics(
+            {
+                "epoch": record.epoch,
+                "lr": record.learning_rate,
+                "train": dict(record.terms),
+                "val": dict(record.validation),
+                "images_per_second": round(record.images_per_second, 1),
+                "seconds": round(record.seconds, 3),
+                "selected": record.best,
+            }
+        )
+
+
+def run(
+    checked: Checked, *, output: Path, resume: Resume, command: Sequence[str], progress: Progress
+) -> RunResult:
+    """Do a run in a folder: start it, go on with it, or return the result of a finished one.
+
+    Raises ``KdamError`` subclasses: see `preflight`, `RunFolder.open`, `load_data` and `fit`.
+    """
+    recipe = checked.recipe
+    with RunFolder.open(output, recipe.model_dump(mode="json"), resume=resume) as folder:
+        if folder.state == "finished":
+            return RunResult(folder.path, folder.read_result(), was_finished=True)
+        if folder.state == "new":
+            folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
+        parts = load_data(recipe.data, progress=progress)
+        _tell(checked, parts, progress)
+        keep_noise(folder.path, parts.noise)
+        plan, state = assemble(checked, parts)
+        _go_on(folder, state, progress)
+        try:
+            fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
+        except Interrupted as stop:
+            raise Interrupted(f"{folder.path}: {stop}; the state is kept, the same command goes on") from stop
+        result = conclude(checked, parts, state, folder.path)
+        folder.write_result(result)
+        return RunResult(folder.path, result, was_finished=False)
+
+
+def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
+    recipe = checked.recipe
+    parameters = sum(parameter.numel() for parameter in checked.student.parameters())
+    held = f", {len(parts.validation)} held out for validation" if parts.validation is not None else ""
+    progress.message(
+        f"{recipe.model.name} ({parameters:,} parameters) on {len(parts.train):,} training images of "
+        f"{len(parts.label_names)} classes{held}; batch {recipe.batch_size}, {checked.precision.device}"
+    )
+    if parts.skipped:
+        progress.warning(f"{len(parts.skipped)} files left out: {'; '.join(parts.skipped[:5])}")
+    if parts.noise is not None:
+        progress.message(f"label noise: {parts.noise.realised_rate:.1%} of the training labels are wrong")
+    for note in checked.student.notes:
+        progress.message(note)
+
+
+def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
+    """Return what stays and what moves in a run, as it stands before the first step.
+
+    torch's, numpy's and Python's generators are seeded with the recipe's seed.
+    """
+    recipe, device = checked.recipe, checked.precision.device
+    _seed(recipe.seed)
+    student = trained_student(checked).to(device)
+    objective = Objective(recipe.loss, shapes_of(checked, parts.train.targets)).to(device)
+    model = Trainable(student, objective)
+    if recipe.compile:
+        student.outputs = torch.compile(student.outputs)  # type: ignore[method-assign]  # keys stay unprefixed
+    optimizer = build_optimizer(recipe.optimizer, model)
+    state = TrainState(
+        model=model,
+        optimizer=optimizer,
+        schedule=build_schedule(recipe.schedule, optimizer, epochs=recipe.epochs),
+        scaler=checked.precision.scaler(),
+        ema=_moving_average(student, recipe.ema_decay),
+        means=TermMeans(),
+        position=Position(),
+    )
+    train = batches(
+        parts.train, batch_size=recipe.batch_size, training=True, config=recipe.data, seed=recipe.seed, device=device
+    )
+    if len(train) == 0:
+        raise DataError(f"data: {len(parts.train)} training images give no batch; at least 2 are needed")
+    plan = Plan(
+        epochs=recipe.epochs,
+        accumulate=recipe.accumulate,
+        clip_norm=recipe.clip_norm,
+        selects_best=recipe.select == "best",
+        train=train,
+        validation=None if parts.validation is None else evaluation_batches(checked, parts.validation),
+        teacher=None if checked.teacher is None else checked.teacher.to(device).eval().requires_grad_(False),
+        precision=checked.precision,
+        mixing=_mixing(checked),
+    )
+    return plan, state
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def _moving_average(student: Classifier, decay: float) -> Any | None:
+    if decay == 0:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(student, decay=decay)
+
+
+def _mixing(checked: Checked) -> Mixing | None:
+    data = checked.recipe.data
+    if data.mixup == 0 and data.cutmix == 0:
+        return None
+    return Mixing(mixup=data.mixup, cutmix=data.cutmix, num_classes=len(checked.summary.label_names))
+
+
+def evaluation_batches(checked: Checked, part: Part) -> Any:
+    """Return a part's batches in order, without augmentation."""
+    recipe = checked.recipe
+    return batches(
+        part,
+        batch_size=EVALUATION_BATCH,
+        training=False,
+        config=recipe.data,
+        seed=recipe.seed,
+        device=checked.precision.device,
+    )
+
+
+def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:
+    """Put an unfinished run back to its last kept state; a run killed before the first one starts anew."""
+    kept = load_resume(folder.path) if folder.state == "unfinished" else None
+    if kept is None:
+        folder.cut_metrics(0)
+        return
+    restore(state, kept)
+    folder.cut_metrics(state.position.epoch)
+    place = state.position
+    progress.message(f"{folder.path}: going on after epoch {place.epoch}, step {place.step}")
+    for package, (before, now) in folder.changed_versions().items():
+        progress.warning(f"{package} was {before} when this run began and is {now} now: results may differ in the last bits")
+
+
+def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:
+    """Return the result of a run; the test part is read here, once, for the selected and the last weights."""
+    recipe, place = checked.recipe, state.position
+    device = checked.precision.device
+    last = _scores(checked, parts, state.scored)
+    selected = last
+    if place.best_epoch != place.epoch:
+        selected = _scores(checked, parts, load_classifier(path, device=device))
+    return {
+        "selection": _selection_rule(recipe.select, place.best_epoch, recipe.epochs),
+        "epochs": recipe.epochs,
+        "selected": {"epoch": place.best_epoch, **selected},
+        "last": {"epoch": place.epoch, **last},
+        "label_names": list(parts.label_names),
+        "images": {
+            "train": len(parts.train),
+            "validation": len(parts.validation or ()),
+            "test": len(parts.test or ()),
+        },
+        "parameters": sum(parameter.numel() for parameter in state.model.student.parameters()),
+        "label_noise": None if parts.noise is None else parts.noise.realised_rate,
+    }
+
+
+def _scores(checked: Checked, parts: DataParts, classifier: Classifier) -> dict[str, dict[str, float] | None]:
+    held = {"validation": parts.validation, "test": parts.test}
+    return {
+        name: None if part is None else score(classifier, evaluation_batches(checked, part)).headline()
+        for name, part in held.items()
+    }
+
+
+def _selection_rule(select: str, epoch: int, epochs: int) -> str:
+    if select == "last":
+        return f"last epoch ({epochs}); nothing was selected on"
+    return (
+        f"epoch {epoch} of {epochs}: highest top-1 accuracy on the validation part, ties by the smaller negative "
+        "log-likelihood; the test part was read once, after the selection"
+    )
+
+
+__all__ = ["FolderKeeper", "RunResult", "assemble", "conclude", "evaluation_batches", "run"]

@@ -1,0 +1,1 @@
+"""The recipes that come with kdcam, as TOML files."""
