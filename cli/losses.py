@@ -16,7 +16,10 @@ app = typer.Typer(
 
 @app.command("list")
 def list_losses(as_json: Json = False) -> None:
-    """List the losses: idea, what each needs and which targets it takes."""
+    """List the losses.
+
+    What each needs, which targets it takes, and its idea.
+    """
     from kdcam.losses import LOSSES
 
     from . import render
@@ -45,7 +48,10 @@ def show_loss(
     name: Annotated[str, typer.Argument(help="A name of `kdcam losses list`.")],
     as_json: Json = False,
 ) -> None:
-    """Print a loss's card: idea, equation, when it helps and fails, its keys with defaults."""
+    """Print the card of a loss.
+
+    Idea, equation, when it helps and where it fails, and its keys with their defaults.
+    """
     from kdcam.errors import RecipeError
     from kdcam.losses import LOSSES
     from kdcam.wording import did_you_mean, listed

@@ -27,9 +27,10 @@ def list_networks(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the networks, and whether each has the exact class activation map that CAM losses need.
+    """List the networks.
 
-    "?": not known by its family; `kdcam train` finds it out before any work.
+    The last column says whether a network has the exact class activation map that CAM losses need; "?": not
+    known by its family, `kdcam train` finds it out before any work.
     """
     from kdcam.models import has_exact_cam, list_models
 

@@ -51,7 +51,10 @@ def show_recipe(
     name: Annotated[str, typer.Argument(help="A name of `kdcam recipes list`, or a file.")],
     as_json: Json = False,
 ) -> None:
-    """Print a recipe as it is written, for `kdcam recipes show NAME > mine.toml`."""
+    """Print a recipe as it is written.
+
+    To make it your own: kdcam recipes show NAME > mine.toml
+    """
     from kdcam.recipe_files import read_toml, recipe_text
 
     from . import render
@@ -64,7 +67,10 @@ def show_recipe(
 
 @app.command("schema")
 def show_schema() -> None:
-    """Print the JSON schema of recipes: every key, type, bound and default."""
+    """Print the JSON schema of recipes.
+
+    Every key with its type, bounds and default.
+    """
     from kdcam.recipe import schema
 
     from . import render
@@ -81,10 +87,14 @@ def new_recipe(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look at a folder of pictures and write a commented recipe that fits it and this machine."""
+    """Write a first recipe for a folder of pictures.
+
+    Looks at classes, counts and sizes, and at this machine, and says in comments why each number was chosen.
+    """
     import tomllib
 
-    from kdcam.data.advice import measure_folder, measure_machine, notes, recipe_lines
+    from kdcam.data.advice import notes, recipe_lines
+    from kdcam.data.folder_facts import measure_folder, measure_machine
 
     from . import render
 

@@ -173,7 +173,7 @@ class BarProgress(QuietProgress):
 
     def _move(self, name: str, done: int, total: int, detail: str) -> None:
         if name not in self.tasks:
-            self.tasks[name] = self.bars.add_task(name, total=total, detail=detail)
+            self.tasks[name] = self.bars.add_task(name, total=total, completed=done, detail=detail)
         self.bars.update(self.tasks[name], completed=done, total=total, detail=detail)
         if done >= total:
             self.bars.remove_task(self.tasks.pop(name))

@@ -32,9 +32,14 @@ _HOMES = {
 }
 
 
+_SUBPACKAGES = ("cam", "data", "losses", "models", "robustness")
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("kdcam")
+    if name in _SUBPACKAGES:
+        return import_module(f"kdcam.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'kdcam' has no attribute {name!r}")
     module, attribute = _HOMES[name]

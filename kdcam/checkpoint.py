@@ -18,6 +18,7 @@ from kdcam.json_files import write_json
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.run_state import RESUME_FOLDER
+from kdcam.timm_config import check_arguments
 from kdcam.weights import (
     load_exactly,
     plain_names,
@@ -66,7 +67,7 @@ def load_resume(folder: Path) -> ResumeState | None:
     path = folder / RESUME_FOLDER / STATE_FILE
     if not path.exists():
         return None
-    tensors, metadata = read_tensors_and_metadata(path)
+    tensors, metadata = read_tensors_and_metadata(path, way_out="start over with --resume never")
     header = _header(path, metadata)
     for name in header["channels_last"]:
         tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last)
@@ -119,6 +120,8 @@ def load_classifier(
         )
     what = f"{stored.model.name} with {stored.num_classes} classes and {stored.in_channels}-channel images"
     load_exactly(classifier.network, tensors, place=str(place), what=what)
+    if stored.timm_args:
+        check_arguments(classifier, stored.timm_args, place=place.parent / CONFIG_FILE)
     return classifier.to(device).eval()
 
 

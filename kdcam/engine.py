@@ -121,7 +121,9 @@ def train_epoch(plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Kee
         place.step += 1
         watch.take(terms)
         pace.tick(len(batch.indices))
-        stops, saves = progress.should_stop(), pace.saves_now()
+        # Half a group of accumulated gradients is not kept, so a run pauses only after an update.
+        updated = _group_ends(place.step - 1, steps, plan.accumulate)
+        stops, saves = updated and progress.should_stop(), updated and pace.saves_now()
         if check_now or stops or saves or place.step == steps:
             require_finite(unchecked)
             unchecked.clear()
@@ -146,7 +148,7 @@ def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
         terms: Terms = state.model(batch, epoch / plan.epochs, taught)
     group = _group_size(step, steps, plan.accumulate)
     state.scaler.scale(terms.total / group).backward()
-    if (step + 1) % plan.accumulate == 0 or step + 1 == steps:
+    if _group_ends(step, steps, plan.accumulate):
         state.schedule.before_update(epoch)
         _update(plan, state)
     return terms
@@ -156,6 +158,10 @@ def _group_size(step: int, steps: int, accumulate: int) -> int:
     """Return how many steps share the update that a step belongs to; an epoch's last group may be smaller."""
     first = step // accumulate * accumulate
     return min(accumulate, steps - first)
+
+
+def _group_ends(step: int, steps: int, accumulate: int) -> bool:
+    return (step + 1) % accumulate == 0 or step + 1 == steps
 
 
 def _teach(plan: Plan, state: TrainState, batch: Batch) -> TeacherOutputs | None:

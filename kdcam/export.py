@@ -17,6 +17,7 @@ from kdcam.json_files import read_json
 from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier
 from kdcam.settings import Settings
+from kdcam.timm_config import fields_from_timm
 
 CONFIG_FILE = "config.json"
 _COPIED = (
@@ -24,8 +25,6 @@ _COPIED = (
     "first_conv",
     "fixed_input_size",
 )  # what timm needs for another head or channel count
-_TAKEN_ARGS = frozenset({"in_chans", "num_classes", "img_size", "drop_rate", "drop_path_rate"})
-_TIMM_MEAN, _TIMM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # timm's defaults where a file has none
 
 
 class StoredModel(Settings):
@@ -39,6 +38,7 @@ class StoredModel(Settings):
     std: tuple[float, ...]
     label_names: tuple[str, ...] = ()
     version: str | None = None  # of the kdcam that wrote the file; None: another program did
+    timm_args: dict[str, Any] = Field(default_factory=dict)  # another program's model_args, proved on loading
 
 
 def describe(classifier: Classifier) -> StoredModel:
@@ -60,7 +60,8 @@ def describe(classifier: Classifier) -> StoredModel:
 def config_json(classifier: Classifier) -> dict[str, Any]:
     """Return the content of config.json; ``architecture`` only for a network that plain timm can build."""
     stored = describe(classifier)
-    config: dict[str, Any] = {"num_classes": stored.num_classes, "kdcam": stored.model_dump(mode="json")}
+    own = stored.model_dump(mode="json", exclude={"timm_args"})
+    config: dict[str, Any] = {"num_classes": stored.num_classes, "kdcam": own}
     if stored.label_names:
         config["label_names"] = list(stored.label_names)
     architecture = _timm_architecture(stored.model.name)
@@ -96,7 +97,7 @@ def read_config(path: Path) -> StoredModel:
         )
     config = read_json(file)
     try:
-        fields = config["kdcam"] if "kdcam" in config else _from_timm(file, config)
+        fields = config["kdcam"] if "kdcam" in config else fields_from_timm(file, config)
         stored = StoredModel.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
@@ -121,9 +122,7 @@ def _kdcam_version() -> str:
 
 def _timm_architecture(name: str) -> str | None:
     """Return the name under which timm, without kdcam, builds the network; None where it cannot."""
-    if ":" in name or name.startswith("kdcam_"):
-        return None
-    return name.partition(".")[0]  # without the tag of the pretrained weights
+    return None if ":" in name else name.partition(".")[0]  # without the tag of the pretrained weights
 
 
 def _model_args(classifier: Classifier, stored: StoredModel) -> dict[str, Any]:
@@ -154,48 +153,6 @@ def _pretrained_cfg(classifier: Classifier, stored: StoredModel) -> dict[str, An
 
 def _upstream(classifier: Classifier) -> dict[str, Any]:
     return dict(getattr(classifier.network, "pretrained_cfg", None) or {})
-
-
-def _from_timm(file: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Return StoredModel's fields from a config.json that timm or its users wrote."""
-    if "architecture" not in config:
-        raise CheckpointError(f"{file}: neither 'kdcam' nor 'architecture' in it says what the network is")
-    cfg = _table(file, config, "pretrained_cfg") if "pretrained_cfg" in config else config  # older: flat
-    args = {key: value for key, value in _table(file, config, "model_args").items() if value is not None}
-    unknown = sorted(args.keys() - _TAKEN_ARGS)
-    if unknown:
-        raise CheckpointError(
-            f"{file}: model_args has '{unknown[0]}', which kdcam cannot pass on; it takes "
-            f"{', '.join(sorted(_TAKEN_ARGS))}"
-        )
-    channels, side = _input_size(file, cfg, args)
-    mean, std = cfg.get("mean", _TIMM_MEAN), cfg.get("std", _TIMM_STD)
-    drops = {key: args[key] for key in ("drop_rate", "drop_path_rate") if key in args}
-    return {
-        "model": {"name": config["architecture"], "mean": mean, "std": std, **drops},
-        "num_classes": config.get("num_classes", cfg.get("num_classes", 1000)),
-        "in_channels": channels,
-        "image_size": side,
-        "mean": mean,
-        "std": std,
-        "label_names": config.get("label_names", cfg.get("label_names")) or (),
-    }
-
-
-def _table(file: Path, config: dict[str, Any], key: str) -> dict[str, Any]:
-    value = config.get(key, {})
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file}: '{key}' is a {type(value).__name__}, expected an object {{...}}")
-    return value
-
-
-def _input_size(file: Path, cfg: dict[str, Any], args: dict[str, Any]) -> tuple[Any, Any]:
-    """Return channels and pixels a side; model_args overrule the input size of the statistics."""
-    size = cfg.get("input_size", (3, 224, 224))
-    if not isinstance(size, list | tuple) or len(size) != 3:
-        raise CheckpointError(f"{file}: 'input_size' is {size}, expected [channels, height, width]")
-    side = args.get("img_size", size[-1])
-    return args.get("in_chans", size[0]), side[-1] if isinstance(side, list) and side else side
 
 
 __all__ = ["CONFIG_FILE", "StoredModel", "config_json", "describe", "read_config"]

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from kdcam.atomic import write_atomically
 from kdcam.data.label_noise import NoisyLabels
 from kdcam.errors import CheckpointError
+from kdcam.weights import read_tensors, tensor_bytes
+from kdcam.wording import listed
 
 NOISE_FILE = "noise.safetensors"
 
@@ -29,7 +30,7 @@ def keep_noise(folder: Path, noise: NoisyLabels | None) -> None:
                 "the data, or start over in another folder with --output"
             )
         return
-    write_atomically(path, save({"clean": noise.clean, "noisy": noise.noisy}))
+    write_atomically(path, tensor_bytes({"clean": noise.clean, "noisy": noise.noisy}, {}))
 
 
 def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
@@ -38,11 +39,10 @@ def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
     Raises ``CheckpointError`` when the file cannot be read.
     """
     path = folder / NOISE_FILE
-    try:
-        tensors = load_file(path)
-        return tensors["clean"], tensors["noisy"]
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: the noisy labels cannot be read ({error})") from error
+    tensors = read_tensors(path)
+    if set(tensors) != {"clean", "noisy"}:
+        raise CheckpointError(f"{path}: holds {listed(sorted(tensors))}, expected the labels clean and noisy; restore the file")
+    return tensors["clean"], tensors["noisy"]
 
 
 __all__ = ["NOISE_FILE", "keep_noise", "read_noise"]

@@ -131,10 +131,10 @@ class MultistepConfig(Settings):
 class TimmScheduleConfig(Settings):
     """A schedule of timm.scheduler that kdcam has no formula for."""
 
-    name: Literal["step", "tanh", "poly", "plateau"]
+    name: Literal["step", "tanh", "poly"]
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     options: dict[str, bool | int | float] = Field(
-        {}, description="arguments of timm's create_scheduler_v2: decay_epochs, decay_rate, min_lr, patience_epochs ..."
+        {}, description="arguments of timm's create_scheduler_v2: decay_epochs, decay_rate, min_lr ..."
     )
 
 

@@ -34,8 +34,10 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     return read_tensors_and_metadata(path, prefix)[0]
 
 
-def read_tensors_and_metadata(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors as `read_tensors` does, and the file's metadata."""
+def read_tensors_and_metadata(
+    path: Path, prefix: str = "", *, way_out: str = "restore it from a copy or make it again"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors as `read_tensors` does, and the file's metadata; ``way_out`` of a damaged file."""
     refuse_pickles(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -45,9 +47,7 @@ def read_tensors_and_metadata(path: Path, prefix: str = "") -> tuple[dict[str, T
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except safetensors.SafetensorError as error:
-        raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}); restore it from a copy or make it again"
-        ) from error
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error}); {way_out}") from error
 
 
 def refuse_pickles(path: Path) -> None:

@@ -17,8 +17,8 @@ from kdcam.models.classifier import Classifier
 
 CALLS = ("open", "write", "fsync", "close", "replace")
 
-# A child process dies at each system call of a save of the second state in turn; what loads then must be one of the
-# two states, whole, in tensors and record alike.
+# A child process dies at each system call of a save of the second state in turn; what loads then must be one
+# of the two states, whole, in tensors and record alike.
 KILLS = """
 import os, sys
 from pathlib import Path
@@ -85,7 +85,7 @@ def _step(folder: Path) -> int:
 
 @contextmanager
 def _full_disk(call: str, number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Let the ``number``-th call of an ``os`` function find a full disk; yield the numbers of the calls made."""
+    """Let the ``number``-th call of an ``os`` function find a full disk; yield the calls' numbers."""
     real, made = getattr(os, call), []
 
     def full(*args: Any, **kwargs: Any) -> Any:

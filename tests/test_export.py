@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdcam.checkpoint import load_classifier, save_model
+from kdcam.checkpoint import save_model
 from kdcam.errors import CheckpointError
 from kdcam.export import config_json, describe, read_config
 from kdcam.models.build import ModelConfig, build_classifier
@@ -20,10 +19,11 @@ import sys, torch, timm
 from safetensors.torch import load_file, save_file
 folder, images, logits = sys.argv[1:]
 model = timm.create_model("local-dir:" + folder, pretrained=True).eval().to(memory_format=torch.channels_last)
-images = load_file(images)["images"].contiguous(memory_format=torch.channels_last)
+images = load_file(images)["images"]
 mean, std = (torch.tensor(model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
 with torch.no_grad():
-    save_file({"logits": model(((images - mean) / std).contiguous(memory_format=torch.channels_last))}, logits)
+    images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    save_file({"logits": model(images)}, logits)
 assert not any(name.split(".")[0] == "kdcam" for name in sys.modules)
 print(model.pretrained_cfg["label_names"], model.num_classes, model.pretrained_cfg["input_size"])
 """
@@ -81,11 +81,11 @@ def test_timm_folder_takes_another_head_and_channel_count(tmp_path: Path) -> Non
     import timm
 
     save_model(tmp_path, _classifier("resnet10t"))
-    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=5, in_chans=1)
+    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=5, in_chans=1).eval()
     assert model(torch.rand(1, 1, 32, 32)).shape == (1, 5)
 
 
-@pytest.mark.parametrize("name", ["kdcam:resnet8_s2", "torchvision:shufflenet_v2_x0_5", "kdcam_resnet8_s2"])
+@pytest.mark.parametrize("name", ["kdcam:resnet8_s2", "torchvision:shufflenet_v2_x0_5"])
 def test_network_that_plain_timm_cannot_build_has_no_architecture(name: str) -> None:
     config = config_json(_classifier(name))
     assert config.keys() == {"num_classes", "label_names", "kdcam"}
@@ -114,60 +114,14 @@ def test_read_config_gives_what_was_described(tmp_path: Path) -> None:
     assert stored.version is not None
 
 
-def test_folder_that_timm_wrote_loads_with_its_statistics(tmp_path: Path) -> None:
-    import timm
-    from timm.models._hub import save_for_hf
-
-    model = timm.create_model("resnet10t", num_classes=3, in_chans=1).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        save_for_hf(
-            model,
-            tmp_path,
-            model_config={"label_names": ["a", "b", "c"], "pretrained_cfg": {"mean": [0.2], "std": [0.3]}},
-            model_args={"in_chans": 1},
-            safe_serialization=True,
-        )
-    classifier = load_classifier(tmp_path)
-    assert classifier.label_names == ("a", "b", "c")
-    images = torch.rand(2, 1, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(classifier(images), model((images - 0.2) / 0.3))
-
-
-def test_flat_file_of_older_timm_is_read(tmp_path: Path) -> None:
-    flat = {"architecture": "resnet18", "num_classes": 10, "input_size": [3, 64, 64], "mean": [0.1, 0.2, 0.3]}
-    stored = read_config(_write(tmp_path, flat))
-    assert (stored.model.name, stored.num_classes, stored.image_size) == ("resnet18", 10, 64)
-    assert stored.mean == (0.1, 0.2, 0.3)
-    assert stored.std == (0.229, 0.224, 0.225)  # timm's default
-    assert stored.version is None
-
-
-def test_input_size_comes_from_the_arguments_where_they_say(tmp_path: Path) -> None:
-    args = {"img_size": [96, 96], "in_chans": 1, "drop_rate": 0.1}
-    config = {
-        "architecture": "vit_tiny_patch16_224",
-        "model_args": args,
-        "pretrained_cfg": {"input_size": [3, 224, 224]},
-    }
-    stored = read_config(_write(tmp_path, config))
-    assert (stored.in_channels, stored.image_size, stored.num_classes) == (1, 96, 1000)
-    assert stored.model.drop_rate == 0.1
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({}, r"neither 'kdcam' nor 'architecture'"),
-        (
-            {"architecture": "resnet18", "model_args": {"block_args": {}}},
-            "model_args has 'block_args', which kdcam cannot pass on",
-        ),
         ({"architecture": "resnet18", "num_classes": "ten"}, r"num_classes: .*integer"),
         ({"architecture": "resnet18", "num_classes": 0}, r"num_classes: .*greater"),
-        ({"architecture": "resnet18", "pretrained_cfg": []}, "'pretrained_cfg' is a list"),
-        ({"architecture": "resnet18", "model_args": 1}, "'model_args' is a int"),
+        ({"architecture": "resnet18", "pretrained_cfg": []}, r"'pretrained_cfg' is \[\], expected an object"),
+        ({"architecture": "resnet18", "model_args": 1}, "'model_args' is 1, expected an object"),
         ({"architecture": "resnet18", "input_size": 3}, "'input_size' is 3, expected"),
         ({"architecture": "resnet18", "num_classes": 3, "label_names": ["a"]}, "1 label_names for 3 classes"),
         ({"kdcam": {"model": {"name": "kdcam:resnet20", "wings": 2}}}, r"model\.wings: .*another version"),

@@ -7,14 +7,11 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.data.config import RESIDENT_LIMIT
-from kdcam.data.folders import Listing, class_counts, list_images
-from kdcam.errors import DataError
+from kdcam.data.folder_facts import FolderFacts, MachineFacts
 
-_SAMPLE = 400  # pictures whose header is read
 _SIZES = (32, 48, 64, 96, 128, 160, 224)
 _CPU_SIZE, _MANY_CORES_SIZE, _MANY_CORES = 64, 128, 8
 _SEEN_ON_CPU, _SEEN_ON_GPU = 200_000, 3_000_000  # pictures in all epochs together
@@ -23,26 +20,6 @@ _HELD_OUT, _MOST_HELD_OUT = 0.1, 0.3
 _IMBALANCED = 3.0  # largest class over smallest
 _FEW = 200  # pictures a class below which published weights matter most
 _MIRRORED = re.compile(r"(^|[^a-z])(left|right|clockwise|counterclockwise)([^a-z]|$)", re.IGNORECASE)
-
-
-class FolderFacts(NamedTuple):
-    """What an image folder holds."""
-
-    root: Path
-    label_names: tuple[str, ...]
-    train_counts: tuple[int, ...]  # files of each class, those still to be held out included
-    has_validation: bool  # a folder of its own
-    has_test: bool
-    short_sides: tuple[int, ...]  # pixels, of the pictures sampled, rising
-    is_gray: bool  # all pictures sampled
-    unreadable: tuple[str, ...]  # of the sample, each with the reason
-
-
-class MachineFacts(NamedTuple):
-    """What a machine computes with."""
-
-    cores: int
-    gpu: str | None  # its name
 
 
 class Advice(NamedTuple):
@@ -58,68 +35,6 @@ class Advice(NamedTuple):
     workers: int | None  # None where the pictures are held in memory
     network: str
     learning_rate: float
-
-
-def measure_folder(root: Path) -> FolderFacts:
-    """Return what a folder holds: its files are listed, and the headers of some hundred pictures read.
-
-    Raises ``DataError``: see `list_images`; or when no picture of the sample can be read.
-    """
-    listing = list_images(root)
-    paths = _sample(listing)
-    sides, gray, unreadable = [], True, []
-    for path in paths:
-        header = _header(path)
-        if isinstance(header, str):
-            unreadable.append(header)
-            continue
-        sides.append(header[0])
-        gray &= header[1]
-    if not sides:
-        raise DataError(
-            f"{root}: not one of {len(paths)} files looked at is a picture; first: {unreadable[0]}"
-        )
-    return FolderFacts(
-        root=root.expanduser().resolve(),
-        label_names=listing.label_names,
-        train_counts=tuple(class_counts(listing.train, len(listing.label_names))),
-        has_validation=listing.validation is not None,
-        has_test=listing.test is not None,
-        short_sides=tuple(sorted(sides)),
-        is_gray=gray,
-        unreadable=tuple(unreadable),
-    )
-
-
-def _sample(listing: Listing) -> list[Path]:
-    """Return paths spread evenly over the files, which are in the order of the classes."""
-    step = max(1, math.ceil(len(listing.train) / _SAMPLE))
-    return [path for path, _ in listing.train[::step]]
-
-
-def _header(path: Path) -> tuple[int, bool] | str:
-    """Return a picture's shorter side and whether it is gray, from its header, or why it cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return min(image.size), image.mode in ("1", "L", "LA", "I", "I;16", "F")
-    except Exception as error:  # Pillow's readers raise whatever a broken header leads them to
-        return f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-
-
-def measure_machine() -> MachineFacts:
-    """Return the cores and the GPU of this machine."""
-    import torch
-
-    from kdcam.machine import describe_machine
-
-    gpu = None
-    if torch.cuda.is_available():
-        gpu = torch.cuda.get_device_name(0)
-    elif torch.backends.mps.is_available():
-        gpu = "the Mac's GPU"
-    return MachineFacts(describe_machine()["cores"], gpu)
 
 
 def advise(folder: FolderFacts, machine: MachineFacts) -> Advice:
@@ -287,22 +202,23 @@ def notes(folder: FolderFacts, machine: MachineFacts) -> list[str]:
     """Return what a user should know about the folder, a sentence each."""
     counts, names = folder.train_counts, folder.label_names
     most, fewest = max(counts), min(counts)
+    spread = f"{fewest:,}" if most == fewest else f"{fewest:,} to {most:,}"
     largest, smallest = names[counts.index(most)], names[counts.index(fewest)]
     found = [
-        f"{folder.root}: {len(names)} classes, {sum(counts):,} pictures to train on, {fewest:,}"
-        f"{f' to {most:,}' if most > fewest else ''} a class, shorter sides {folder.short_sides[0]} to {folder.short_sides[-1]} pixels",
+        f"{folder.root}: {len(names)} classes, {sum(counts):,} pictures to train on, {spread} a class, "
+        f"shorter sides {folder.short_sides[0]} to {folder.short_sides[-1]} pixels",
         f"Written for {machine.gpu or 'a CPU'} and {machine.cores} cores; every number is a starting point.",
     ]
     if most >= _IMBALANCED * fewest:
         found.append(
-            f"Imbalanced: {largest!r} has {most:,} pictures, {smallest!r} {fewest:,}. Judge by mean_class_acc "
-            "(kdcam evaluate), which counts each class alike, and collect more of the small ones."
+            f"Imbalanced: {largest!r} has {most:,} pictures, {smallest!r} {fewest:,}. Judge by "
+            "mean_class_acc (kdcam evaluate), which counts each class alike; collect more of the small ones."
         )
     if fewest * _MOST_HELD_OUT < 1 and not (folder.has_validation and folder.has_test):
         found.append(f"{smallest!r} has {fewest} pictures only: it may be missing from the parts held out.")
     if folder.unreadable:
         found.append(
-            f"{len(folder.unreadable)} of the files looked at are no pictures: {folder.unreadable[0]} ..."
+            f"{len(folder.unreadable)} files of the sample are no pictures: {folder.unreadable[0]} ..."
         )
     return found
 
@@ -315,11 +231,7 @@ def _line(key: str, value: Any, comment: str = "") -> str:
 
 __all__ = [
     "Advice",
-    "FolderFacts",
-    "MachineFacts",
     "advise",
-    "measure_folder",
-    "measure_machine",
     "notes",
     "recipe_lines",
 ]

@@ -10,7 +10,8 @@ from torch import nn
 from kdcam.errors import ModelError
 from kdcam.models.catalogue import ModelName, Source, has_exact_cam, list_models, split_name
 from kdcam.models.cifar import build_cifar
-from kdcam.models.classifier import Classifier, Preprocessing, Reader, read_timm
+from kdcam.models.classifier import Classifier, Preprocessing, Reader
+from kdcam.models.readers import read_linear_head, reader_for
 from kdcam.models.starting_weights import load_starting_weights, stored_statistics
 from kdcam.settings import Settings
 
@@ -89,7 +90,7 @@ def build_classifier(
     built = _BUILDERS[source](config, name, num_classes, in_channels, image_size)
     notes = [] if config.weights is None else load_starting_weights(built.network, config.weights)
     return Classifier(
-        built.network.to(memory_format=torch.channels_last),
+        _channels_last(built.network),
         built.reader,
         config=config,
         num_classes=num_classes,
@@ -109,7 +110,7 @@ def _from_kdcam(
     network = build_cifar(
         name, num_classes=num_classes, in_chans=in_channels, drop_rate=config.drop_rate or 0.0
     )
-    return _Built(network, read_timm, PLAIN_STATISTICS)
+    return _Built(network, read_linear_head, PLAIN_STATISTICS)
 
 
 def _from_torchvision(
@@ -148,8 +149,14 @@ def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: in
             f"model.name: timm cannot build {name!r} with pretrained={config.pretrained}, "
             f"in_chans={in_channels}, {asked}: {first_line}; change these keys, or take another network"
         ) from error
+    if not hasattr(network, "get_classifier"):
+        raise ModelError(
+            f"model.name: timm's {name!r} is an encoder without a classifier; take another network"
+        )
     published: Any = network.pretrained_cfg
-    return _Built(network, read_timm, Preprocessing(tuple(published["mean"]), tuple(published["std"])))
+    return _Built(
+        network, reader_for(network), Preprocessing(tuple(published["mean"]), tuple(published["std"]))
+    )
 
 
 _BUILDERS = {"kdcam": _from_kdcam, "timm": _from_timm, "torchvision": _from_torchvision}
@@ -172,6 +179,14 @@ def _preprocessing(config: ModelConfig, published: Preprocessing, in_channels: i
     return Preprocessing(
         _spread(config.mean or own.mean, in_channels), _spread(config.std or own.std, in_channels)
     )
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Return the network, its 4-dimensional parameters in channels_last; Module.to fails on those of 5."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    return network
 
 
 def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

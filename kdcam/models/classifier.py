@@ -107,22 +107,6 @@ class Classifier(nn.Module):
         return self._reader(self.network, self.normalise(images))
 
 
-def read_timm(network: nn.Module, images: Tensor) -> Outputs:
-    """Return the outputs of a network that speaks timm's interface (timm's own and kdcam's).
-
-    ``forward_features`` gives the map, ``forward_head(pre_logits=True)`` the embedding, behind any dropout.
-    """
-    features = network.forward_features(images)  # type: ignore[operator]  # timm's interface is untyped
-    classifier = network.get_classifier()  # type: ignore[operator]
-    embedding = network.forward_head(features, pre_logits=True)  # type: ignore[operator]
-    has_more = getattr(network, "aux_head", None) is not None  # VOLO adds a second head's logits
-    if isinstance(classifier, nn.Linear) and isinstance(embedding, Tensor) and not has_more:
-        logits = classifier(embedding)
-        return Outputs(logits, embedding, _as_map(network, features), classifier.weight, classifier.bias)
-    logits = network.forward_head(features)  # type: ignore[operator]
-    return Outputs(logits, _as_embedding(embedding), _as_map(network, features), None, None)
-
-
 def teacher_outputs(
     classifier: Classifier, images: Tensor, targets: Tensor, needs: frozenset[str]
 ) -> TeacherOutputs:
@@ -165,13 +149,16 @@ def check_cam(classifier: Classifier) -> None:
     """Prove that the mean over the positions of each class's CAM plus the bias is the class's logit.
 
     Random images go through the network in eval mode; modes, random state and BatchNorm's statistics stay as
-    they are. The map's mean is compared with the embedding, so that a classifier of zeros proves nothing.
+    they are. The map's mean is compared with the embedding, so that a classifier of zeros proves nothing; and
+    under shifted BatchNorm statistics, since an untrained norm layer behind the pooling would pass for none.
 
     Raises ``ModelError`` with the reason, and networks that do have an exact CAM, where this is not so.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (2, classifier.in_channels, classifier.image_size, classifier.image_size)
-    outputs, logits = _probe(classifier, torch.rand(shape, generator=generator))
+    images = torch.rand(shape, generator=generator)
+    with _shifted_norms(classifier, generator):
+        outputs, logits = _probe(classifier, images)
     reason = _why_no_parts(outputs) or _why_no_cam(outputs, logits)
     if reason is not None:
         raise ModelError(
@@ -226,6 +213,20 @@ def _as_it_was(classifier: Classifier) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def _shifted_norms(classifier: Classifier, generator: torch.Generator) -> Iterator[None]:
+    """Shift the running mean of every BatchNorm, and afterwards put the old one back."""
+    means = [buffer for name, buffer in classifier.named_buffers() if name.endswith("running_mean")]
+    kept = [mean.clone() for mean in means]
+    try:
+        for mean in means:
+            mean += 0.1 * torch.rand(mean.shape, generator=generator).to(mean)
+        yield
+    finally:
+        for mean, before in zip(means, kept, strict=True):
+            mean.copy_(before)
+
+
 def _why_no_parts(outputs: Outputs) -> str | None:
     """Return why there is nothing to make a CAM of; None where there is."""
     if outputs.feature_map is None:
@@ -264,20 +265,6 @@ def _per_channel(values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32)[:, None, None]
 
 
-def _as_map(network: nn.Module, features: object) -> Tensor | None:
-    """Return features that are a (N, C, H, W) map, else None: tokens, several maps, channels last (Swin)."""
-    channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
-    return features if isinstance(features, Tensor) and features.ndim == 4 and not channels_last else None
-
-
-def _as_embedding(embedding: object) -> Tensor:
-    """Return one (N, E) row an image, also of a head that keeps 1 x 1 maps or several branches."""
-    if isinstance(embedding, Tensor):
-        return embedding.flatten(1)
-    assert isinstance(embedding, tuple | list)
-    return torch.cat([part.flatten(1) for part in embedding], dim=1)
-
-
 def _map_and_weight(classifier: Classifier, outputs: Outputs) -> tuple[Tensor, Tensor]:
     if outputs.feature_map is None or outputs.weight is None:
         raise ModelError(f"{classifier.config.name!r} has no class activation map: {_why_no_parts(outputs)}")
@@ -293,7 +280,6 @@ __all__ = [
     "Reader",
     "TeacherOutputs",
     "check_cam",
-    "read_timm",
     "teacher_outputs",
     "widths",
 ]

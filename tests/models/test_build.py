@@ -199,3 +199,30 @@ def test_the_network_is_plain_torchvision() -> None:
         options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
         plain = models.get_model(name, num_classes=5, **options)
         assert list(build(f"torchvision:{name}").network.state_dict()) == list(plain.state_dict())
+
+
+def test_lambda_networks_have_five_dimensional_weights() -> None:
+    classifier = build("lambda_resnet26t", size=256)
+    assert classifier.network.get_parameter("stem.conv1.conv.weight").is_contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+@pytest.mark.parametrize("name", ["efficientvit_m0", "shvit_s1", "repghostnet_050"])
+def test_a_norm_inside_the_classifier_counts(name: str) -> None:
+    classifier = build(name, size=64).eval()
+    with torch.no_grad():
+        for key, buffer in classifier.named_buffers():
+            if key.endswith("running_mean"):
+                buffer += 0.3 * torch.rand_like(buffer)
+        images = torch.rand(2, 3, 64, 64)
+        assert torch.equal(classifier(images), classifier.outputs(images).logits)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_memory_format_is_that_of_module_to(channels: int) -> None:
+    plain = timm.create_model("resnet10t", in_chans=channels).to(memory_format=torch.channels_last)
+    built = build("resnet10t", channels=channels)
+    for key, parameter in plain.named_parameters():
+        if not key.startswith("fc."):
+            assert built.network.get_parameter(key).stride() == parameter.stride(), key

@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+STUDENT = """
+epochs = 1
+[data]
+name = "digits"
+[model]
+name = "kdcam:resnet8"
+[[loss]]
+name = "cross_entropy"
+weight = 0.1
+[[loss]]
+name = "kd"
+weight = 0.9
+[[loss]]
+name = "caam_cam"
+"""
+
+
+def test_distill_takes_the_teacher_from_its_flag(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT)
+    found = kdcam("distill", "student.toml", "--teacher", digits_run)
+    assert found.code == 0, found.err
+    assert "runs/student-0 finished" in found.out
+    assert "kd " in found.err
+    assert "caam_cam " in found.err
+    stored = json.loads((tmp_path / "runs" / "student-0" / "recipe.json").read_text())
+    assert stored["recipe"]["teacher"]["checkpoint"] == str(digits_run)
+
+
+def test_the_flag_counts_more_than_the_recipe(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT + '[teacher]\ncheckpoint = "elsewhere/run"\n')
+    found = kdcam("distill", "student.toml", "--teacher", digits_run, "--dry-run", "--json")
+    document = json.loads(found.out)
+    assert document["recipe"]["teacher"]["checkpoint"] == str(digits_run)
+    assert document["teacher_parameters"] > 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_a_teacher(kdcam, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT)
+    found = kdcam("distill", "student.toml")
+    assert found.code == 1
+    assert "loss[1] (kd): needs a teacher" in found.err
+    assert "--teacher" in found.err
+    plain = kdcam("distill", "digits")
+    assert plain.code == 1
+    assert "no [teacher] table" in plain.err
+
+
+def test_train_refuses_a_teacher(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(f'{STUDENT}[teacher]\ncheckpoint = "{digits_run}"\n')
+    for arguments in ([], ["--dry-run"]):
+        found = kdcam("train", "student.toml", *arguments)
+        assert found.code == 1
+        assert "kdcam distill" in found.err
+        assert found.out == ""

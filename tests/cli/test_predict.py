@@ -1,0 +1,37 @@
+import json
+from pathlib import Path
+
+from PIL import Image
+
+
+def test_table_and_json(kdcam, digits_run: Path, photos: Path) -> None:
+    images = sorted((photos / "cat").iterdir())[:2]
+    found = kdcam("predict", digits_run, *images, "--top", 3)
+    assert found.code == 0
+    assert found.out.count("%") == 6
+    document = json.loads(kdcam("predict", digits_run, *images, "--top", 99, "--json").out)
+    assert [one["image"] for one in document] == [str(image) for image in images]
+    scores = [entry["score"] for entry in document[0]["classes"]]
+    assert len(scores) == 10
+    assert scores == sorted(scores, reverse=True)
+    assert abs(sum(scores) - 1) < 1e-5
+
+
+def test_a_weight_file_does_as_well(kdcam, digits_run: Path, photos: Path) -> None:
+    image = photos / "cat" / "00.png"
+    assert (
+        kdcam("predict", digits_run / "model.safetensors", image).out
+        == kdcam("predict", digits_run, image).out
+    )
+
+
+def test_broken_pictures_are_named(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "empty.png").touch()
+    for name in ("bad.png", "empty.png", "missing.png"):
+        found = kdcam("predict", digits_run, "good.png", name)
+        assert found.code == 1
+        assert name in found.err
+        assert found.out == ""
+        assert len(found.err.splitlines()) == 1

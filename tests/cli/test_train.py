@@ -1,0 +1,121 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = ("--set", "epochs=1")
+
+
+def test_train_writes_a_run_and_prints_its_scores(kdcam, tmp_path: Path) -> None:
+    found = kdcam("train", "digits", *QUICK)
+    assert found.code == 0
+    run = tmp_path / "runs" / "digits-0"
+    assert {path.name for path in run.iterdir()} >= {
+        "recipe.json",
+        "metrics.jsonl",
+        "result.json",
+        "model.safetensors",
+        "config.json",
+        "resume",
+    }
+    assert "runs/digits-0 finished" in found.out
+    assert "acc1" in found.out
+    assert "selected" in found.out
+    lines = found.err.splitlines()
+    assert [line for line in lines if line.startswith("epoch 1/1  cross_entropy ")]
+    assert json.loads((run / "recipe.json").read_text())["command"] == ["kdcam", "train", "digits", *QUICK]
+
+
+def test_the_same_command_again_prints_the_result(kdcam) -> None:
+    first = kdcam("train", "digits", *QUICK)
+    again = kdcam("train", "digits", *QUICK)
+    assert again.code == 0
+    assert "was finished before" in again.out
+    assert again.out.splitlines()[1:] == first.out.splitlines()[1:]
+    assert again.err == ""
+
+
+def test_another_recipe_does_not_overwrite_a_finished_run(kdcam) -> None:
+    kdcam("train", "digits", *QUICK)
+    found = kdcam("train", "digits", *QUICK, "--set", "optimizer.lr=0.01")
+    assert found.code == 1
+    assert "optimizer.lr" in found.err
+    assert "--output" in found.err
+    assert found.out == ""
+    assert kdcam("train", "digits", *QUICK, "--resume", "never").code == 1
+
+
+def test_json_is_the_only_thing_on_stdout(kdcam, tmp_path: Path) -> None:
+    found = kdcam("train", "digits", *QUICK, "--json", "--output", tmp_path / "here", "--seed", "3")
+    document = json.loads(found.out)
+    assert document["run"] == str(tmp_path / "here")
+    assert document["was_finished"] is False
+    assert document["selected"]["test"]["acc1"] == pytest.approx(document["last"]["test"]["acc1"])
+    assert json.loads((tmp_path / "here" / "recipe.json").read_text())["seed"] == 3
+
+
+def test_quiet_says_nothing_on_stderr(kdcam) -> None:
+    found = kdcam("train", "digits", *QUICK, "--quiet")
+    assert found.code == 0
+    assert found.err == ""
+
+
+def test_dry_run_prints_the_resolved_recipe_and_touches_nothing(kdcam, tmp_path: Path) -> None:
+    import tomllib
+
+    found = kdcam(
+        "train", "digits", "--dry-run", "--set", "seed=1", "--set", "loss.cam.weight=0.5", "--seed", "2"
+    )
+    assert found.code == 0
+    recipe = tomllib.loads(found.out)
+    assert recipe["seed"] == 2  # a dedicated flag counts more than --set
+    assert recipe["loss"][1]["weight"] == 0.5
+    assert recipe["optimizer"]["momentum"] == 0.9
+    assert "output: runs/digits-2" in found.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_runs_recipe_is_the_same_recipe(kdcam, tmp_path: Path) -> None:
+    import kdcam as library
+
+    (tmp_path / "full.toml").write_text(kdcam("train", "digits", "--dry-run", "--quiet").out)
+    assert library.load_recipe(tmp_path / "full.toml") == library.load_recipe("digits")
+
+
+def test_dry_run_as_json(kdcam) -> None:
+    document = json.loads(kdcam("train", "digits", "--dry-run", "--json").out)
+    assert document["output_holds"] == "no run"
+    assert document["classes"] == 10
+    assert document["recipe"]["data"]["name"] == "digits"
+
+
+def test_ctrl_c_keeps_the_state_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "kdcam",
+        "train",
+        "digits",
+        "--set",
+        "epochs=8",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 1/8"):
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    assert out == ""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "going on after epoch" in done.stderr
+    assert "epoch 1/8" not in done.stderr
+    assert (tmp_path / "run" / "result.json").exists()

@@ -1,0 +1,52 @@
+"""Recipes of seconds and a watcher for tests of whole runs."""
+
+from pathlib import Path
+from typing import Any
+
+from kdcam.progress import EpochRecord, Silent
+from kdcam.recipe import TrainRecipe, read_recipe
+
+SCENES = {"name": "digit-scenes", "image_size": 16, "train_size": 60, "test_size": 20, "validation": 0.25}
+
+
+def small_recipe(**changes: Any) -> TrainRecipe:
+    """Return a recipe on 45 tiny scenes: three steps an epoch."""
+    table: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 16,
+        "data": {**SCENES, "augment": ["crop"]},
+        "model": {"name": "kdcam:resnet8_s2"},
+        "loss": [{"name": "cross_entropy"}, {"name": "cam"}],
+        "optimizer": {"name": "sgd", "lr": 0.05},
+    }
+    return read_recipe(table | changes, source="small")
+
+
+class Watcher(Silent):
+    """Keeps what it is told; asks to stop after some steps if wanted."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.warnings: list[str] = []
+        self.epochs: list[EpochRecord] = []
+        self.stop_after = stop_after
+        self.asked = 0
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(record)
+
+    def should_stop(self) -> bool:
+        self.asked += 1
+        return self.stop_after is not None and self.asked >= self.stop_after
+
+
+def kept_files(folder: Path) -> dict[str, bytes]:
+    """Return what must be equal between two runs of one recipe: weights, state and result."""
+    names = ("model.safetensors", "config.json", "resume/state.safetensors", "result.json")
+    return {name: (folder / name).read_bytes() for name in names}

@@ -1,0 +1,164 @@
+"""A run that is cut off goes on and ends bit for bit like one that was not."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kill_at_each_write import FaultAt, plant
+from small_runs import Watcher, kept_files, small_recipe
+
+from kdcam import atomic
+from kdcam.errors import CheckpointError, Interrupted
+from kdcam.preflight import preflight
+from kdcam.training import run
+
+KINDS: dict[str, dict[str, Any]] = {
+    "cam": {},
+    "mixed, averaged, accumulated": {
+        "data": {
+            "name": "digit-scenes",
+            "image_size": 16,
+            "train_size": 60,
+            "test_size": 20,
+            "augment": ["crop"],
+            "mixup": 0.2,
+            "cutmix": 1.0,
+        },
+        "ema_decay": 0.9,
+        "accumulate": 2,
+    },
+    "noisy labels, AdamW": {
+        "data": {
+            "name": "digit-scenes",
+            "image_size": 16,
+            "train_size": 60,
+            "test_size": 20,
+            "noise": {"kind": "symmetric", "rate": 0.4},
+        },
+        "optimizer": {"name": "adamw", "lr": 0.001},
+    },
+}
+
+
+def do_run(path: Path, *, stop_after: int | None = None, resume: Any = "auto", **changes: Any) -> Watcher:
+    watcher = Watcher(stop_after)
+    checked = preflight(small_recipe(**changes), device="cpu")
+    run(checked, output=path, resume=resume, command=(), progress=watcher)
+    return watcher
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("reference") / "run"
+    do_run(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_at_any_step_it_ends_like_an_uninterrupted_run(tmp_path: Path, kind: str) -> None:
+    changes = KINDS[kind]
+    do_run(tmp_path / "whole", **changes)
+    for stop_after in (1, 2, 4):
+        path = tmp_path / f"stopped-{stop_after}"
+        with pytest.raises(Interrupted, match="the same command goes on"):
+            do_run(path, stop_after=stop_after, **changes)
+        watcher = do_run(path, **changes)
+        assert any("going on after epoch" in text for text in watcher.messages)
+        assert kept_files(path) == kept_files(tmp_path / "whole")
+
+
+def test_stopped_again_and_again(tmp_path: Path, reference: Path) -> None:
+    path = tmp_path / "run"
+    stops = 0
+    while True:
+        try:
+            do_run(path, stop_after=1)
+        except Interrupted:
+            stops += 1
+            continue
+        break
+    assert stops == 6  # three steps in each of two epochs
+    assert kept_files(path) == kept_files(reference)
+
+
+def test_terms_of_an_interrupted_epoch_are_those_of_the_whole_epoch(tmp_path: Path, reference: Path) -> None:
+    from kdcam.metrics_log import read_metrics
+
+    path = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        do_run(path, stop_after=2)
+    do_run(path)
+    for ours, theirs in zip(read_metrics(path), read_metrics(reference), strict=True):
+        assert (ours["train"], ours["val"], ours["lr"]) == (theirs["train"], theirs["val"], theirs["lr"])
+
+
+def test_finished_run_is_returned_as_it_is(reference: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in reference.rglob("*") if file.is_file()}
+    checked = preflight(small_recipe(), device="cpu")
+    assert run(checked, output=reference, resume="auto", command=(), progress=Watcher()).was_finished
+    assert {file: file.stat().st_mtime_ns for file in reference.rglob("*") if file.is_file()} == before
+
+
+def test_finished_run_of_another_recipe_is_refused(reference: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"epochs: 2 there, 3 here.*--output"):
+        do_run(reference, epochs=3)
+
+
+def test_never_starts_an_unfinished_run_over(tmp_path: Path, reference: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        do_run(path, stop_after=4)
+    watcher = do_run(path, resume="never")
+    assert not any("going on" in text for text in watcher.messages)
+    assert kept_files(path) == kept_files(reference)
+
+
+# --- A fault at each write of a run in turn -----------------------------------------------------------------
+
+
+def test_killed_at_each_write_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "kill_at_each_write.py"
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20  # recipe, weights, results and state are written piece by piece
+
+
+def test_full_disk_at_each_write_is_one_clear_line_and_costs_nothing(tmp_path: Path, reference: Path) -> None:
+    wanted = kept_files(reference)
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    failures, count = 0, 0
+    while True:
+        path = tmp_path / f"full-{count}"
+        undo = plant(FaultAt(count, full))
+        try:
+            do_run(path)
+        except CheckpointError as error:
+            failures += 1
+            assert "No space left" in str(error)
+            assert "\n" not in str(error)
+        else:
+            break
+        finally:
+            for step in undo:
+                step()
+        do_run(path)
+        assert kept_files(path) == wanted, f"disk full at write {count}"
+        count += 1
+    assert failures > 20
+
+
+def test_leftovers_of_a_killed_write_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        do_run(path, stop_after=1)
+    leftover = path / "resume" / f".state.safetensors{atomic._ASIDE}dead"
+    leftover.write_bytes(b"half")
+    do_run(path)
+    assert not leftover.exists()
