@@ -2,10 +2,10 @@
 
     python benchmarks/quickstart_table.py --runs runs/quickstart-table --out docs/results
 
-The weights of caam_cam are chosen on the validation part with one seed that the table does not use (a grid of three alone, of
-three beside kd); kd's are those of the standard protocol. Then each method is run with three fresh seeds, each under a
-teacher of the same seed. The epoch is selected on validation, the test part is read once a run. Runs that are finished are
-not done again, so that the script may be stopped and started.
+The weights of caam_cam are chosen on the validation part with one seed that the table does not use (a grid of
+three alone, of three beside kd); kd's are those of the standard protocol. Then each method is run with three
+fresh seeds, each under a teacher of the same seed. The epoch is selected on validation, the test part is read
+once a run. Runs that are finished are not done again, so that the script may be stopped and started.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 
 from kdcam.api import distill, load_run, train
+from kdcam.cam.picture import save_png
 from kdcam.cam.pointing import pointing_scores
 from kdcam.machine import describe_machine, package_versions
 from kdcam.progress import EpochRecord, Silent
 from kdcam.quickstart import cam_picture
-from kdcam.cam.picture import save_png
 from kdcam.recipe import read_recipe
 from kdcam.recipe_files import read_toml
 from kdcam.training import RunResult
@@ -36,7 +36,11 @@ class Lines(Silent):
 
     def epoch(self, record: EpochRecord) -> None:
         accuracy = record.validation["acc1"]
-        print(f"  epoch {record.epoch}: validation {accuracy:.3f}, {record.seconds:.1f} s", file=sys.stderr, flush=True)
+        print(
+            f"  epoch {record.epoch}: validation {accuracy:.3f}, {record.seconds:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def caam_cam(weight: float) -> dict[str, object]:
@@ -58,13 +62,19 @@ def student(runs: Path, name: str, losses: list[dict[str, object]], seed: int) -
     return distill(read_recipe(table, source=name), output=place, progress=Lines())
 
 
-def search(runs: Path, base: list[dict[str, object]], grid: tuple[float, ...], label: str) -> tuple[float, dict[str, float]]:
+def search(
+    runs: Path, base: list[dict[str, object]], grid: tuple[float, ...], label: str
+) -> tuple[float, dict[str, float]]:
     """Return the weight of caam_cam with the best validation accuracy, and all accuracies."""
     found = {
-        weight: student(runs, f"search-{label}-{weight:g}", [*base, caam_cam(weight)], SEARCH_SEED).result["selected"]["validation"]["acc1"]
+        weight: student(runs, f"search-{label}-{weight:g}", [*base, caam_cam(weight)], SEARCH_SEED).result[
+            "selected"
+        ]["validation"]["acc1"]
         for weight in grid
     }
-    return max(found, key=lambda weight: found[weight]), {f"{weight:g}": round(acc, 4) for weight, acc in found.items()}
+    return max(found, key=lambda weight: found[weight]), {
+        f"{weight:g}": round(acc, 4) for weight, acc in found.items()
+    }
 
 
 def measure(run: RunResult) -> dict[str, float]:
@@ -102,14 +112,17 @@ def markdown(found: dict[str, list[dict[str, float]]], machine: str, versions: s
         numbers = [spread(cells[column]) for column in columns]
         lines.append(f"| {name} | {numbers[0]} | {versus} | {numbers[1]} | {numbers[2]} | {numbers[3]} |")
     return "\n".join(lines) + (
-        f"\n\nDigit scenes (48 px, 4,500 training, 500 validation, 2,000 test scenes), 12 epochs, seeds {', '.join(map(str, SEEDS))}; mean ± standard "
+        "\n\nDigit scenes (48 px, 4,500 training, 500 validation, 2,000 test scenes), 12 epochs, "
+        f"seeds {', '.join(map(str, SEEDS))}; mean ± standard "
         "deviation over seeds. The epoch is selected on validation; the test part is read once. "
         f"{chosen} Pointing: the highest place of the map lies in the digit's box. {machine}; {versions}.\n"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/quickstart-table"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
@@ -123,13 +136,14 @@ def main() -> None:
         "+ kd + caam_cam": [*KD, caam_cam(beside)],
     }
     found = {
-        name: [measure(student(runs, name.replace(" ", "").replace("+", "_"), losses, seed)) for seed in SEEDS]
+        name: [
+            measure(student(runs, name.replace(" ", "").replace("+", "_"), losses, seed)) for seed in SEEDS
+        ]
         for name, losses in methods.items()
     }
     found["teacher (cross_entropy + cam)"] = [measure(teacher(runs, seed)) for seed in SEEDS]
-    chosen = (
-        f"Weights of caam_cam chosen on the validation part with seed {SEARCH_SEED}: {alone:g} alone (of {alone_found}), {beside:g} beside kd (of {beside_found})."
-    )
+    chosen = f"Weights of caam_cam chosen on the validation part with seed {SEARCH_SEED}: {alone:g} alone "
+        f"(of {alone_found}), {beside:g} beside kd (of {beside_found})."
     machine, versions = describe_machine(), package_versions()
     text = markdown(
         found,
@@ -140,7 +154,12 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     head = "# The quickstart's losses, three seeds\n\nMade by `python benchmarks/quickstart_table.py`.\n\n"
     (arguments.out / "quickstart.md").write_text(head + text)
-    record = {"command": "python benchmarks/quickstart_table.py", "machine": machine, "versions": versions, "seeds": SEEDS}
+    record = {
+        "command": "python benchmarks/quickstart_table.py",
+        "machine": machine,
+        "versions": versions,
+        "seeds": SEEDS,
+    }
     record |= {"search_alone": alone_found, "search_beside_kd": beside_found, "rows": found}
     (arguments.out / "quickstart.json").write_text(json.dumps(record, indent=2) + "\n")
     pictured = [load_run(runs / f"{name}-0") for name in ("teacher", "studentalone", "_kd_caam_cam")]

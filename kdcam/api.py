@@ -18,7 +18,7 @@ from kdcam.progress import Progress, Silent
 from kdcam.recipe import DistillRecipe, TrainRecipe, read_recipe
 from kdcam.recipe import load as load_recipe
 from kdcam.run_state import RECIPE_FILE, Resume
-from kdcam.scores import Report, score
+from kdcam.scores import MultiLabelReport, Report, score
 from kdcam.training import EVALUATION_BATCH, RunResult, run
 
 Weights = Literal["selected", "last"]
@@ -39,8 +39,8 @@ def train(
         recipe: A recipe, or a shipped recipe's name or a TOML file.
         output: The run folder; by default ``runs/<recipe>-<seed>`` below the current folder.
         device: auto, cpu, cuda, cuda:INDEX or mps.
-        resume: "auto": an unfinished run in the folder goes on, a finished one is returned as it is; "never": an unfinished
-            one starts over.
+        resume: "auto": an unfinished run in the folder goes on, a finished one is returned as it is; "never":
+            an unfinished one starts over.
         command: The command line, for the record.
         progress: Who watches.
 
@@ -49,7 +49,9 @@ def train(
     """
     recipe, place = _recipe_and_place(recipe, output)
     if isinstance(recipe, DistillRecipe):
-        raise RecipeError("teacher: the recipe has a [teacher] table; use `kdcam distill` (kdcam.distill), or remove the table")
+        raise RecipeError(
+            "teacher: the recipe has a [teacher] table; use `kdcam distill` (kdcam.distill), or remove the table"
+        )
     return _run(recipe, place, device, resume, command, progress)
 
 
@@ -66,12 +68,15 @@ def distill(
     recipe, place = _recipe_and_place(recipe, output)
     if not isinstance(recipe, DistillRecipe):
         raise RecipeError(
-            "teacher: the recipe has no [teacher] table; name one (kdcam distill RECIPE --teacher RUN), or use `kdcam train`"
+            "teacher: the recipe has no [teacher] table; name one (kdcam distill RECIPE --teacher "
+            "RUN), or use `kdcam train`"
         )
     return _run(recipe, place, device, resume, command, progress)
 
 
-def _recipe_and_place(recipe: TrainRecipe | str | Path, output: str | Path | None) -> tuple[TrainRecipe, Path]:
+def _recipe_and_place(
+    recipe: TrainRecipe | str | Path, output: str | Path | None
+) -> tuple[TrainRecipe, Path]:
     from kdcam.recipe_files import recipe_stem
 
     stem = "run"
@@ -87,7 +92,12 @@ def default_output(stem: str, seed: int) -> Path:
 
 
 def _run(
-    recipe: TrainRecipe, place: Path, device: str, resume: Resume, command: Sequence[str], progress: Progress | None
+    recipe: TrainRecipe,
+    place: Path,
+    device: str,
+    resume: Resume,
+    command: Sequence[str],
+    progress: Progress | None,
 ) -> RunResult:
     checked = preflight(recipe, device=device)
     return run(checked, output=place, resume=resume, command=command, progress=progress or Silent())
@@ -120,7 +130,12 @@ class LoadedRun(NamedTuple):
         """Return a part's batches in order, without augmentation, on the classifier's device."""
         device = self.classifier.mean.device
         return batches(
-            part, batch_size=batch_size, training=False, config=self.recipe.data, seed=self.recipe.seed, device=device
+            part,
+            batch_size=batch_size,
+            training=False,
+            config=self.recipe.data,
+            seed=self.recipe.seed,
+            device=device,
         )
 
 
@@ -143,7 +158,9 @@ def recipe_of(path: Path) -> TrainRecipe:
     Raises ``CheckpointError`` when the folder holds no run.
     """
     if not (path / RECIPE_FILE).exists():
-        raise CheckpointError(f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made")
+        raise CheckpointError(
+            f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made"
+        )
     return read_recipe(read_json(path / RECIPE_FILE)["recipe"], source=str(path / RECIPE_FILE))
 
 
@@ -155,7 +172,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int = EVALUATION_BATCH,
     progress: Progress | None = None,
-) -> Report:
+) -> Report | MultiLabelReport:
     """Return the scores of a run on one part of its data.
 
     Raises ``CheckpointError`` or ``DataError``: see `load_run`.
@@ -183,14 +200,16 @@ def predict(
 ) -> list[Prediction]:
     """Return the most likely classes of image files, read and resized as in training.
 
-    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read (all are read before any is classified).
+    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read (all are read
+    before any is classified).
     """
     from kdcam.data.images import read_image
 
     classifier = load(run_or_path, weights=weights, device=device)
     names = classifier.label_names or tuple(str(index) for index in range(classifier.num_classes))
     pixels = [
-        read_image(Path(image), image_size=classifier.image_size, channels=classifier.in_channels) for image in images
+        read_image(Path(image), image_size=classifier.image_size, channels=classifier.in_channels)
+        for image in images
     ]
     found = []
     for path, picture in zip(images, pixels, strict=True):

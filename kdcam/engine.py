@@ -106,7 +106,9 @@ def fit(plan: Plan, state: TrainState, *, keeper: Keeper, progress: Progress) ->
         finish_epoch(plan, state, pace=pace, keeper=keeper, progress=progress)
 
 
-def train_epoch(plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Keeper, progress: Progress) -> Pace:
+def train_epoch(
+    plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Keeper, progress: Progress
+) -> Pace:
     """Train on what is left of the running epoch and return its clock."""
     place = state.position
     steps = len(plan.train)
@@ -184,8 +186,8 @@ def _update(plan: Plan, state: TrainState) -> None:
 def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, progress: Progress) -> None:
     """Score the validation part, select, and keep results and state, in an order that a kill at any moment survives.
 
-    The selected weights and the line of results are kept before the state: if the run is killed in between, the epoch is done
-    again and writes the same ones.
+    The selected weights and the line of results are kept before the state: if the run is killed in between,
+    the epoch is done again and writes the same ones.
     """
     place = state.position
     terms = state.means.means()

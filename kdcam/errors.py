@@ -42,4 +42,12 @@ class Interrupted(KdcamError):
     """The user asked a run to stop; its state was kept and the same command goes on."""
 
 
-__all__ = ["CheckpointError", "DataError", "Interrupted", "KdcamError", "ModelError", "RecipeError", "TrainingError"]
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "Interrupted",
+    "KdcamError",
+    "ModelError",
+    "RecipeError",
+    "TrainingError",
+]

@@ -15,10 +15,12 @@ class Mixing:
     """
 
     def __init__(self, *, mixup: float, cutmix: float, num_classes: int) -> None:
-        from timm.data import Mixup
+        from timm.data.mixup import Mixup
 
         self.num_classes = num_classes
-        self.mix: Any = Mixup(mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=0.0, num_classes=num_classes)
+        self.mix: Any = Mixup(
+            mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=0.0, num_classes=num_classes
+        )
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the mixed batch; timm pairs images, so the last of an odd number stays as it is."""

@@ -26,7 +26,8 @@ def keep_noise(folder: Path, noise: NoisyLabels | None) -> None:
         clean, noisy = read_noise(folder)
         if not (torch.equal(clean, noise.clean) and torch.equal(noisy, noise.noisy)):
             raise CheckpointError(
-                f"{path}: holds other labels than the data gives now, so the data has changed since the run began; restore "
+                f"{path}: holds other labels than the data gives now, so the data has changed since "
+                "the run began; restore "
                 "the data, or start over in another folder with --output"
             )
         return
@@ -41,7 +42,9 @@ def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
     path = folder / NOISE_FILE
     tensors = read_tensors(path)
     if set(tensors) != {"clean", "noisy"}:
-        raise CheckpointError(f"{path}: holds {listed(sorted(tensors))}, expected the labels clean and noisy; restore the file")
+        raise CheckpointError(
+            f"{path}: holds {listed(sorted(tensors))}, expected the labels clean and noisy; restore the file"
+        )
     return tensors["clean"], tensors["noisy"]
 
 

@@ -1,6 +1,7 @@
 """The optimiser of a recipe.
 
-The names sgd and adamw mean torch's, so that an ordinary run need not import timm; every other name is timm's (timm.optim).
+The names sgd and adamw mean torch's, so that an ordinary run need not import timm; every other name is timm's
+(timm.optim).
 """
 
 import inspect
@@ -13,6 +14,7 @@ from torch import nn
 from kdcam.errors import RecipeError
 from kdcam.settings import NonNegative, Positive, Settings
 from kdcam.wording import did_you_mean
+
 
 class SgdConfig(Settings):
     """torch.optim.SGD as the literature uses it: no Nesterov momentum, decay on every parameter."""
@@ -65,16 +67,23 @@ class TimmOptimizerConfig(Settings):
 
         Raises ``RecipeError`` for a name that timm does not have and for options that the optimiser does not take.
         """
-        from timm.optim import create_optimizer_v2, list_optimizers
+        from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]  # not in its __all__
 
-        known = list_optimizers()
+        known = [str(name) for name in list_optimizers()]
         if self.name not in known:
             hint = did_you_mean(self.name, ["sgd", "adamw", *known])
-            raise RecipeError(f"optimizer.name: found {self.name!r}; must be sgd, adamw or a name of timm.optim{hint}")
+            raise RecipeError(
+                f"optimizer.name: found {self.name!r}; must be sgd, adamw or a name of timm.optim{hint}"
+            )
         try:
-            optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, opt=self.name, lr=self.lr, **self.options)
+            options: dict[str, Any] = dict(self.options)
+            optimizer: torch.optim.Optimizer = create_optimizer_v2(
+                groups, opt=self.name, lr=self.lr, **options
+            )
         except (TypeError, ValueError, AssertionError) as error:
-            raise RecipeError(f"optimizer.options: timm's {self.name} does not take {self.options!r}: {error}") from error
+            raise RecipeError(
+                f"optimizer.options: timm's {self.name} does not take {self.options!r}: {error}"
+            ) from error
         return optimizer
 
 
@@ -84,12 +93,14 @@ def _optimizer_tag(value: Any) -> str:
 
 
 OptimizerConfig = Annotated[
-    Annotated[SgdConfig, Tag("sgd")] | Annotated[AdamWConfig, Tag("adamw")] | Annotated[TimmOptimizerConfig, Tag("timm")],
+    Annotated[SgdConfig, Tag("sgd")]
+    | Annotated[AdamWConfig, Tag("adamw")]
+    | Annotated[TimmOptimizerConfig, Tag("timm")],
     Discriminator(_optimizer_tag),
 ]
 
-# torch wraps these methods to keep dynamo out of them, and each wrapper imports dynamo at its first call, which takes as
-# long as importing torch itself (1.4 s). Eager training needs the plain methods only.
+# torch wraps these methods to keep dynamo out of them, and each wrapper imports dynamo at its first call,
+# which takes as long as importing torch itself (1.4 s). Eager training needs the plain methods only.
 _PLAIN = {
     name: inspect.unwrap(getattr(torch.optim.Optimizer, name))
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
@@ -116,7 +127,9 @@ class LeanAdamW(torch.optim.AdamW):
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
-def build_optimizer(config: SgdConfig | AdamWConfig | TimmOptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: SgdConfig | AdamWConfig | TimmOptimizerConfig, model: nn.Module
+) -> torch.optim.Optimizer:
     """Return the optimiser over a model's trainable parameters.
 
     Parameters of one dimension (biases, BatchNorm) are decayed only with ``decay_norm_and_bias``.

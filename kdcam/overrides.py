@@ -24,12 +24,16 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise RecipeError(f"--set {override!r}: must read key=value or table.key=value, as in --set optimizer.lr=0.01")
+        raise RecipeError(
+            f"--set {override!r}: must read key=value or table.key=value, as in --set optimizer.lr=0.01"
+        )
     place: Any = table
     for depth, key in enumerate(keys[:-1]):
         place = _enter(place, key, where=".".join(keys[: depth + 1]), override=override)
     if isinstance(place, list):
-        raise RecipeError(f"--set {override!r}: {'.'.join(keys)} is a whole table; name a key in it, as in {path}.weight=1")
+        raise RecipeError(
+            f"--set {override!r}: {'.'.join(keys)} is a whole table; name a key in it, as in {path}.weight=1"
+        )
     place[keys[-1]] = parse_value(value.strip())
 
 

@@ -59,7 +59,13 @@ class Pace:
     def record(self, terms: dict[str, float]) -> StepRecord:
         """Return where the run stands."""
         return StepRecord(
-            self.epoch + 1, self.epochs, self.step, self.steps, terms, self.images_per_second, self.seconds_left
+            self.epoch + 1,
+            self.epochs,
+            self.step,
+            self.steps,
+            terms,
+            self.images_per_second,
+            self.seconds_left,
         )
 
 

@@ -23,9 +23,13 @@ def pick_device(name: str) -> torch.device:
         raise RecipeError(f"--device {name}: must be auto, cpu, cuda, cuda:INDEX or mps")
     there = [known for known, available in has.items() if available]
     if kind == "cuda" and has["cuda"] and int(index or 0) >= torch.cuda.device_count():
-        raise RecipeError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise RecipeError(
+            f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+        )
     if not has[kind]:
-        raise RecipeError(f"--device {name}: not available to torch here; available: auto, {', '.join(there)}")
+        raise RecipeError(
+            f"--device {name}: not available to torch here; available: auto, {', '.join(there)}"
+        )
     return torch.device(name)
 
 
@@ -63,7 +67,9 @@ def pick_precision(name: str, device: torch.device) -> Precision:
         if name == "bf16" and not has_bf16:
             raise RecipeError('precision: "bf16" is not supported by this GPU; allowed: auto, fp32, fp16')
     elif name == "fp16":
-        raise RecipeError(f'precision: "fp16" needs a CUDA device, found {device.type}; allowed: auto, fp32, bf16')
+        raise RecipeError(
+            f'precision: "fp16" needs a CUDA device, found {device.type}; allowed: auto, fp32, bf16'
+        )
     return Precision(device, DTYPES[name])
 
 

@@ -24,7 +24,7 @@ class Checked(NamedTuple):
     recipe: TrainRecipe
     precision: Precision
     summary: DataSummary
-    student: Classifier  # random weights from the recipe's seed, on the CPU
+    student: Classifier  # as training starts, on the CPU
     teacher: Classifier | None  # random weights where a dry run may not fetch them
 
 
@@ -39,12 +39,14 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     precision = pick_precision(recipe.precision, chosen)
     summary = describe_data(recipe.data)
     _check_validation(recipe)
-    student = random_student(recipe, summary)
+    student = starting_student(recipe, summary, fetches=fetches)
     needs = frozenset[str]().union(*(loss.needs for loss in recipe.loss))
     if "cam" in needs:
         check_cam(student)
     if "feature_map" in needs and widths(student).channels is None:
-        raise ModelError(f"model.name: {recipe.model.name!r} has no feature map, and a loss of the recipe reads it")
+        raise ModelError(
+            f"model.name: {recipe.model.name!r} has no feature map, and a loss of the recipe reads it"
+        )
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
     teacher = None
     if isinstance(recipe, DistillRecipe):
@@ -54,12 +56,16 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     return Checked(recipe, precision, summary, student, teacher)
 
 
-def random_student(recipe: TrainRecipe, summary: DataSummary) -> Classifier:
-    """Return the student with random weights that the recipe's seed decides; the generators stay as they are."""
-    bare = recipe.model.model_copy(update={"pretrained": False, "weights": None})
+def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool) -> Classifier:
+    """Return the student as training starts; random weights follow from the recipe's seed.
+
+    Published weights are downloaded here if need be; without ``fetches`` random ones stand in for them.
+    The generators stay as they are.
+    """
+    config = recipe.model if fetches else recipe.model.model_copy(update={"pretrained": False})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return _build(bare, summary)
+        return _build(config, summary)
 
 
 def _build(config: ModelConfig, summary: DataSummary) -> Classifier:
@@ -72,16 +78,6 @@ def _build(config: ModelConfig, summary: DataSummary) -> Classifier:
     )
 
 
-def trained_student(checked: Checked) -> Classifier:
-    """Return the student as training starts: random, or with the weights that the recipe names (fetched if need be)."""
-    model = checked.recipe.model
-    if not model.pretrained and model.weights is None:
-        return checked.student
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(checked.recipe.seed)
-        return _build(model, checked.summary)
-
-
 def _check_validation(recipe: TrainRecipe) -> None:
     data = recipe.data
     if recipe.select == "last" or data.validation > 0 or not isinstance(data, ImageFolderConfig):
@@ -90,7 +86,8 @@ def _check_validation(recipe: TrainRecipe) -> None:
 
     if list_images(data.root).validation is None:
         raise RecipeError(
-            f'data.validation: found 0 with select = "best", and {data.root} has no val/ folder, which leaves nothing to '
+            f'data.validation: found 0 with select = "best", and {data.root} has no val/ folder, '
+            "which leaves nothing to "
             'select on; hold a part out (validation = 0.1) or take the last epoch (select = "last")'
         )
 
@@ -108,7 +105,8 @@ def load_teacher(checkpoint: str, summary: DataSummary, *, fetches: bool) -> Cla
         return load_classifier(path)
     if "/" in checkpoint or checkpoint.endswith((".safetensors", ".pth")):
         raise CheckpointError(
-            f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors file with its config.json "
+            f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors file "
+            "with its config.json "
             "beside it, or a timm name"
         )
     config = ModelConfig(name=checkpoint, pretrained=fetches)
@@ -126,7 +124,8 @@ def _check_classes(checkpoint: str, names: tuple[str, ...], count: int, summary:
     for index, (theirs, ours) in enumerate(pairs if names else ()):
         if theirs != ours:
             raise DataError(
-                f"teacher.checkpoint: class {index} of {checkpoint} is {theirs!r}, of the data {ours!r}; teacher and student "
+                f"teacher.checkpoint: class {index} of {checkpoint} is {theirs!r}, of the data "
+                f"{ours!r}; teacher and student "
                 "must have the same classes in the same order"
             )
 
@@ -147,4 +146,4 @@ def shapes_of(checked: Checked, train_targets: torch.Tensor) -> Shapes:
     )
 
 
-__all__ = ["Checked", "load_teacher", "preflight", "random_student", "shapes_of", "trained_student"]
+__all__ = ["Checked", "load_teacher", "preflight", "shapes_of", "starting_student"]

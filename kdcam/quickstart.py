@@ -63,17 +63,24 @@ def run_quickstart(
     runs = {
         "teacher": timed(
             "teacher: cross_entropy + cam",
-            lambda: train("quickstart/teacher", output=teacher_path, device=device, command=command, progress=watcher),
+            lambda: train(
+                "quickstart/teacher", output=teacher_path, device=device, command=command, progress=watcher
+            ),
         ),
         "student": timed(
             "student: cross_entropy + kd + caam_cam",
-            lambda: distill(student_recipe, output=student_path, device=device, command=command, progress=watcher),
+            lambda: distill(
+                student_recipe, output=student_path, device=device, command=command, progress=watcher
+            ),
         ),
     }
     robustness = timed(
         "robustness: fgsm and pgd-10",
         lambda: evaluate_robustness(
-            [run.path for run in runs.values()], settings={"n_examples": ATTACKED_IMAGES}, device=device, progress=watcher
+            [run.path for run in runs.values()],
+            settings={"n_examples": ATTACKED_IMAGES},
+            device=device,
+            progress=watcher,
         ),
     )
     loaded = [load_run(run.path, device=device) for run in runs.values()]

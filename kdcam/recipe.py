@@ -34,12 +34,16 @@ class TrainRecipe(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     epochs: Annotated[int, Field(ge=1)] = 10
     batch_size: Annotated[int, Field(ge=2, description="images of a step, all processes together")] = 64
-    select: Literal["best", "last"] = Field("best", description="which epoch's weights: best on validation, or last")
+    select: Literal["best", "last"] = Field(
+        "best", description="which epoch's weights: best on validation, or last"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: fp32 on a CPU, else bf16 or fp16 autocast"
     )
     compile: bool = Field(False, description="compile the student's forward pass with torch.compile")
-    accumulate: Annotated[int, Field(ge=1, description="steps whose gradients are averaged for one update")] = 1
+    accumulate: Annotated[
+        int, Field(ge=1, description="steps whose gradients are averaged for one update")
+    ] = 1
     clip_norm: NonNegative = Field(0.0, description="largest norm of the gradient; 0: off")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the student's weights; 0: off")
     data: DataConfig
@@ -64,7 +68,7 @@ class TrainRecipe(Settings):
 
     def _loss_problems(self) -> Iterator[str]:
         if not self.loss:
-            yield "loss: found no [[loss]] table; at least one is needed, as in name = \"cross_entropy\""
+            yield 'loss: found no [[loss]] table; at least one is needed, as in name = "cross_entropy"'
         for index, loss in enumerate(self.loss):
             place = f"loss[{index}] ({loss.name})"
             if self.target_kind not in loss.takes:
@@ -91,13 +95,19 @@ class TrainRecipe(Settings):
     def _target_reason(self) -> str:
         if self.task == "multi-label":
             return 'task = "multi-label" gives multi-label rows'
-        return "data.mixup or data.cutmix above 0 gives mixed rows" if self.target_kind == "mixed" else "these are labels"
+        return (
+            "data.mixup or data.cutmix above 0 gives mixed rows"
+            if self.target_kind == "mixed"
+            else "these are labels"
+        )
 
 
 class TeacherConfig(Settings):
     """The network that teaches."""
 
-    checkpoint: str = Field(description="run folder, .safetensors file with its config.json, or timm name (pretrained)")
+    checkpoint: str = Field(
+        description="run folder, .safetensors file with its config.json, or timm name (pretrained)"
+    )
 
 
 class DistillRecipe(TrainRecipe):
@@ -113,7 +123,9 @@ class DistillRecipe(TrainRecipe):
     @model_validator(mode="after")
     def _teacher_teaches(self) -> Self:
         if not any(need.startswith("teacher.") for loss in self.loss for need in loss.needs):
-            raise ValueError("loss: no term reads the teacher; add one (kd, caam_cam), or remove the [teacher] table")
+            raise ValueError(
+                "loss: no term reads the teacher; add one (kd, caam_cam), or remove the [teacher] table"
+            )
         return self
 
 
@@ -127,14 +139,19 @@ def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
         return model.model_validate(table)
     except ValidationError as error:
         problems = explain(error, model)
-        head = f"recipe {source}: " if len(problems) == 1 else f"recipe {source} has {len(problems)} problems:\n  "
+        head = (
+            f"recipe {source}: "
+            if len(problems) == 1
+            else f"recipe {source} has {len(problems)} problems:\n  "
+        )
         raise RecipeError(head + "\n  ".join(problems)) from error
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> TrainRecipe:
     """Return a shipped recipe or a TOML file, with ``key.sub=value`` overrides applied before it is checked.
 
-    Raises ``RecipeError`` when there is no such recipe, it is not TOML, or it has wrong keys or values (all named at once).
+    Raises ``RecipeError`` when there is no such recipe, it is not TOML, or it has wrong keys or values (all
+    named at once).
     """
     table = read_toml(name_or_path)
     for override in overrides:

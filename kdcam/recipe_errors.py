@@ -64,7 +64,9 @@ def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> st
         return f"found {found!r}; allowed: {context['expected']}{_close(found, context['expected'])}"
     if kind == "union_tag_invalid":
         tag = context["tag"]
-        return f"found name {tag!r}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
+        return (
+            f"found name {tag!r}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
+        )
     if kind == "union_tag_not_found":
         return "the key name is missing"
     if kind in TYPE_WORDS:

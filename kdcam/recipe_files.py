@@ -33,12 +33,16 @@ def recipe_text(name_or_path: str | Path) -> str:
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"recipe {path}: cannot be read ({reason(error)}); give a TOML file or a name of "
-                              "`kdcam recipes list`") from error
+            raise RecipeError(
+                f"recipe {path}: cannot be read ({reason(error)}); give a TOML file or a name of "
+                "`kdcam recipes list`"
+            ) from error
     shipped = shipped_recipes()
     if str(name_or_path) not in shipped:
         hint = did_you_mean(str(name_or_path), shipped)
-        raise RecipeError(f"recipe {str(name_or_path)!r}: neither a file nor a shipped recipe{hint}; see `kdcam recipes list`")
+        raise RecipeError(
+            f"recipe {str(name_or_path)!r}: neither a file nor a shipped recipe{hint}; see `kdcam recipes list`"
+        )
     return shipped[str(name_or_path)]
 
 

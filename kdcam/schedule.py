@@ -1,7 +1,7 @@
 """The learning-rate schedule of a recipe.
 
-The schedules cosine, multistep and constant are arithmetic on the epoch, so that an ordinary run need not import timm and a
-resumed one needs no state; the others are timm's (timm.scheduler).
+The schedules cosine, multistep and constant are arithmetic on the epoch, so that an ordinary run need not
+import timm and a resumed one needs no state; the others are timm's (timm.scheduler).
 """
 
 import inspect
@@ -95,7 +95,7 @@ class ConstantConfig(Settings):
 
 
 class CosineConfig(Settings):
-    """Half a cosine from the recipe's rate to ``min_lr_fraction`` of it (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+    """Half a cosine, from the recipe's rate to a share of it (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
 
     name: Literal["cosine"] = "cosine"
     warmup_epochs: NonNegative = 0.0
@@ -162,13 +162,12 @@ def build_schedule(
 
 
 def _timm_schedule(config: TimmScheduleConfig, optimizer: torch.optim.Optimizer, *, epochs: int) -> Schedule:
-    from timm.scheduler import create_scheduler_v2
+    from timm.scheduler.scheduler_factory import create_scheduler_v2
 
     known: Sequence[str] = list(inspect.signature(create_scheduler_v2).parameters)[2:]
     _check_options(config.options, known)
-    scheduler, _ = create_scheduler_v2(
-        optimizer, sched=config.name, num_epochs=epochs, warmup_epochs=config.warmup_epochs, **config.options
-    )
+    options: dict[str, Any] = {**config.options, "num_epochs": epochs, "warmup_epochs": config.warmup_epochs}
+    scheduler, _ = create_scheduler_v2(optimizer, sched=config.name, **options)
     scheduler.step(0)
     return TimmSchedule(scheduler)
 

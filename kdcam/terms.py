@@ -44,7 +44,7 @@ class TermMeans:
 
 
 class ShareWatch:
-    """Tells, some steps after each start of a term, what share each term has in the sum, and warns of a tiny or huge one."""
+    """Tells, some steps after each start of a term, each term's share of the sum; warns of a tiny or huge one."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -105,13 +105,16 @@ def require_finite(steps: list[StepTrace]) -> None:
     if not steps or bool(torch.isfinite(torch.stack([step.total for step in steps])).all()):
         return
     first = next(step for step in steps if not bool(torch.isfinite(step.total)))
-    bad = [f"{name} = {float(value)}" for name, value in first.values.items() if not bool(torch.isfinite(value))]
+    bad = [
+        f"{name} = {float(value)}" for name, value in first.values.items() if not bool(torch.isfinite(value))
+    ]
     indices = first.indices.tolist()
     shown = ", ".join(map(str, indices[:16])) + (f" ... ({len(indices)} in all)" if len(indices) > 16 else "")
     raise TrainingError(
-        f"epoch {first.epoch}, step {first.step}: the loss is not finite ({', '.join(bad) or 'the weighted sum'}); training images of "
+        f"epoch {first.epoch}, step {first.step}: the loss is not finite "
+        f"({', '.join(bad) or 'the weighted sum'}); training images of "
         f"this batch: {shown}. The last saved state is whole; lower the learning rate, clip the gradient "
-        "(--set clip_norm=1), or use precision = \"fp32\""
+        '(--set clip_norm=1), or use precision = "fp32"'
     )
 
 

@@ -1,4 +1,4 @@
-"""One run from checked recipe to result: data, networks and losses are put together, the engine runs, results are kept."""
+"""One run, from checked recipe to result: all is put together, the engine runs, results are kept."""
 
 import random
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resume
 from kdcam.data.datasets import DataParts, Part, batches, load_data
@@ -19,7 +18,7 @@ from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier
 from kdcam.noise_file import keep_noise
 from kdcam.optim import build_optimizer
-from kdcam.preflight import Checked, shapes_of, trained_student
+from kdcam.preflight import Checked, shapes_of
 from kdcam.progress import EpochRecord, Progress
 from kdcam.resume import capture, restore
 from kdcam.runlog import Resume, RunFolder
@@ -118,7 +117,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
     """
     recipe, device = checked.recipe, checked.precision.device
     _seed(recipe.seed)
-    student = trained_student(checked).to(device)
+    student = checked.student.to(device)
     objective = Objective(recipe.loss, shapes_of(checked, parts.train.targets)).to(device)
     model = Trainable(student, objective)
     if recipe.compile:
@@ -134,7 +133,12 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         position=Position(),
     )
     train = batches(
-        parts.train, batch_size=recipe.batch_size, training=True, config=recipe.data, seed=recipe.seed, device=device
+        parts.train,
+        batch_size=recipe.batch_size,
+        training=True,
+        config=recipe.data,
+        seed=recipe.seed,
+        device=device,
     )
     if len(train) == 0:
         raise DataError(f"data: {len(parts.train)} training images give no batch; at least 2 are needed")
@@ -161,7 +165,7 @@ def _seed(seed: int) -> None:
 def _moving_average(student: Classifier, decay: float) -> Any | None:
     if decay == 0:
         return None
-    from timm.utils import ModelEmaV3
+    from timm.utils.model_ema import ModelEmaV3
 
     return ModelEmaV3(student, decay=decay)
 
@@ -197,7 +201,9 @@ def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:
     place = state.position
     progress.message(f"{folder.path}: going on after epoch {place.epoch}, step {place.step}")
     for package, (before, now) in folder.changed_versions().items():
-        progress.warning(f"{package} was {before} when this run began and is {now} now: results may differ in the last bits")
+        progress.warning(
+            f"{package} was {before} when this run began and is {now} now: results may differ in the last bits"
+        )
 
 
 def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Kills a run at each of its writes in turn, lets it go on, and compares it with an uninterrupted one.
 
-Run as a script: python tests/kill_at_each_write.py FOLDER. Each run is a forked child of a process that has imported torch
-but computed nothing; os._exit at a write is as sudden as SIGKILL for whoever holds no other resource.
+Run as a script: python tests/kill_at_each_write.py FOLDER. Each run is a forked child of a process that has
+imported torch but computed nothing; os._exit at a write is as sudden as SIGKILL for whoever holds no other resource.
 """
 
 import os

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from small_runs import Watcher, kept_files, small_recipe
 from torch import Tensor, nn
 
 from kdcam.data.datasets import load_data
@@ -13,7 +14,6 @@ from kdcam.losses.loss import Step
 from kdcam.preflight import preflight
 from kdcam.runlog import RunFolder
 from kdcam.training import assemble, run
-from small_runs import Watcher, kept_files, small_recipe
 
 CE_ONLY = [{"name": "cross_entropy"}]
 
@@ -69,7 +69,15 @@ class LinearNetwork(nn.Module):
 
 def test_accumulated_small_batches_equal_a_large_one() -> None:
     # 45 images: batches of 5 in groups of 3 see the same images as batches of 15, whatever is drawn per batch.
-    changes = {"data": {"name": "digit-scenes", "image_size": 16, "train_size": 60, "test_size": 20, "validation": 0.25}}
+    changes = {
+        "data": {
+            "name": "digit-scenes",
+            "image_size": 16,
+            "train_size": 60,
+            "test_size": 20,
+            "validation": 0.25,
+        }
+    }
     small = run_steps(5, 3, changes)
     large = run_steps(15, 1, changes)
     for name, value in small.items():
@@ -93,7 +101,12 @@ def run_steps(batch_size: int, accumulate: int, changes: dict[str, Any]) -> dict
 
 
 def test_clip_norm_bounds_the_gradient() -> None:
-    plan, state = assembled(loss=CE_ONLY, clip_norm=1e-3, optimizer={"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}, schedule={"name": "constant"})
+    plan, state = assembled(
+        loss=CE_ONLY,
+        clip_norm=1e-3,
+        optimizer={"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0},
+        schedule={"name": "constant"},
+    )
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     train_step(plan, state, next(iter(plan.train.epoch(0))))
     moved = torch.cat([(a - b).flatten() for a, b in zip(state.model.parameters(), before, strict=True)])
@@ -121,13 +134,27 @@ def run_small(path: Path, **changes: Any) -> Path:
         {"optimizer": {"name": "lion", "lr": 0.0001}, "schedule": {"name": "tanh", "warmup_epochs": 1}},
         {"schedule": {"name": "multistep", "milestones": [1]}, "precision": "bf16"},
         {"schedule": {"name": "step", "options": {"decay_epochs": 1}}, "accumulate": 2},
-        {"data": {"name": "digit-scenes", "image_size": 16, "train_size": 60, "test_size": 20, "mixup": 0.2, "cutmix": 1.0}},
+        {
+            "data": {
+                "name": "digit-scenes",
+                "image_size": 16,
+                "train_size": 60,
+                "test_size": 20,
+                "mixup": 0.2,
+                "cutmix": 1.0,
+            }
+        },
     ],
     ids=["adamw", "timm-lion-tanh", "multistep-bf16", "step-accumulate", "mixup-cutmix"],
 )
 def test_whole_runs_of_many_kinds(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = run_small(tmp_path / "run", **changes)
-    assert set(kept_files(path)) == {"model.safetensors", "config.json", "resume/state.safetensors", "result.json"}
+    assert set(kept_files(path)) == {
+        "model.safetensors",
+        "config.json",
+        "resume/state.safetensors",
+        "result.json",
+    }
 
 
 def test_non_finite_loss_names_term_step_and_images_and_keeps_the_last_state(
@@ -142,7 +169,10 @@ def test_non_finite_loss_names_term_step_and_images_and_keeps_the_last_state(
         return value * float("nan") if step.progress > 0.8 else value
 
     monkeypatch.setattr(CamLoss, "forward", breaks_late)
-    with pytest.raises(TrainingError, match=r"epoch 2, step 3: the loss is not finite \(cam = nan\); training images of this batch: \d+"):
+    with pytest.raises(
+        TrainingError,
+        match=r"epoch 2, step 3: the loss is not finite \(cam = nan\); training images of this batch: \d+",
+    ):
         run_small(tmp_path / "run")
     monkeypatch.undo()
     # The state after epoch 1 is whole: the same command goes on and ends like a run that never broke.

@@ -11,8 +11,8 @@ from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
 
 
 class CaamCamConfig(LossConfig):
-    """CAAM-CAM matching distillation (Wang et al., ICCV 2021, arXiv 2109.01359): the teacher's CAM of the label supervises
-    the student's class-agnostic activation map (CAAM).
+    """CAAM-CAM matching distillation (Wang et al., ICCV 2021, arXiv 2109.01359): the teacher's CAM of the
+    label supervises the student's class-agnostic activation map (CAAM).
 
     Idea: the student's channels should respond where the teacher sees the label. Both are maps of one
     channel, so the widths of teacher and student need not match and nothing has to be learned to compare them.
@@ -71,7 +71,9 @@ class CaamCam(nn.Module):
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
         feature_map = present(step.student.feature_map, "the student's feature map")
-        return caam_cam_loss(feature_map, present(teacher_of(step).label_cam, "the teacher's CAM of the label"))
+        return caam_cam_loss(
+            feature_map, present(teacher_of(step).label_cam, "the teacher's CAM of the label")
+        )
 
 
 __all__ = ["CaamCam", "CaamCamConfig", "caam_cam_loss", "pool_to_smaller"]

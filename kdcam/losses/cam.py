@@ -26,18 +26,19 @@ class CamLossConfig(LossConfig):
 
     Equation: L = mean_n 1/(HW) sum_p | A'_n(p) - M'_n(p) |, with A = sum_c f_c the CAAM, M = sum_c w_yc f_c the CAM of
     the label y, and ' the min-max normalisation of each map on its own. The classifier's weight is detached: it learns
-    from cross-entropy only (the paper's Algorithm 1). For mixed and multi-label rows M is the target-weighted sum of CAMs.
+    from cross-entropy only (the paper's Algorithm 1). For mixed and multi-label rows M is the target-weighted
+    sum of CAMs.
 
     When it helps: objects that fill a part of the image only. On digit scenes a small study saw +1 point of
     accuracy and better pointing of the CAM.
 
-    Where it fails: switched on from the start it can collapse the features, since constant maps make it zero without any
-    right prediction (seen on digit scenes at weight 3 and 10); a warning is given when that happens. On
+    Where it fails: switched on from the start it can collapse the features, since constant maps make it zero
+    without any right prediction (seen on digit scenes at weight 3 and 10); a warning is given when that happens. On
     images that the object fills (Fashion-MNIST) it cost half a point. It needs an exact CAM: global average
     pooling followed by one linear layer.
 
-    Constants: weight 3 follows the one public reimplementation (sihyeong671/PyTorch_CAM-loss @ 2a1843e); the paper's weight
-    and switch epoch are not known to us. start 0.5, letting the gradient flow through both maps, and
+    Constants: weight 3 follows the one public reimplementation (sihyeong671/PyTorch_CAM-loss @ 2a1843e); the
+    paper's weight and switch epoch are not known to us. start 0.5, letting the gradient flow through both maps, and
     the eps of the min-max are kdcam's choice.
     """
 
@@ -63,7 +64,8 @@ class CamLossConfig(LossConfig):
             return None
         return (
             f"loss cam: the term fell to {cam:.4f} while cross_entropy stays at {cross_entropy:.2f} (chance is "
-            f"{chance:.2f}): it started before the classifier had learned anything and is collapsing the features; start it "
+            f"{chance:.2f}): it started before the classifier had learned anything and is collapsing "
+            "the features; start it "
             f"later (--set loss.cam.start={min(0.9, self.start + 0.25):g}) or lower its weight (now {self.weight:g})"
         )
 

@@ -22,11 +22,14 @@ class KdConfig(LossConfig):
     Where it fails: teacher and student must have the same classes in the same order.
 
     Constants: temperature 4 and the weights 0.9 beside 0.1 of cross-entropy are those of the standard CIFAR-100
-    protocol (HobbitLong/RepDistiller). The divergence is averaged over samples ("batchmean"), not over samples and classes.
+    protocol (HobbitLong/RepDistiller). The divergence is averaged over samples ("batchmean"), not over
+    samples and classes.
     """
 
     name: Literal["kd"] = "kd"
-    temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="both logits are divided by it; 1: not softened")
+    temperature: float = Field(
+        4.0, gt=0, allow_inf_nan=False, description="both logits are divided by it; 1: not softened"
+    )
 
     needs: ClassVar[frozenset[str]] = frozenset({"teacher.logits"})
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed"})

@@ -41,8 +41,8 @@ def evaluate_robustness(
 
     Args:
         runs: Run folders.
-        settings: Keys of `RobustnessSettings`: attacks, norm, eps, alpha, steps, restarts, seed, n_examples. Without any: fgsm
-            and pgd-10, L-inf, eps 8/255, alpha 2/255, on the first 1,000 images of the test part.
+        settings: Keys of `RobustnessSettings`: attacks, norm, eps, alpha, steps, restarts, seed, n_examples.
+            Without any: fgsm and pgd-10, L-inf, eps 8/255, alpha 2/255, on the first 1,000 images of the test part.
         weights: Which epoch's weights of each run.
         batch_size: Images attacked at once; the result does not depend on it.
         device: auto, cpu, cuda, cuda:INDEX or mps.

@@ -12,7 +12,9 @@ N, K, C, H, W = 6, 5, 8, 4, 4
 SHAPES = Shapes("single-label", K, torch.arange(N) % K, Widths(C, C, H, W), Widths(2 * C, 2 * C, H, W))
 
 
-def make_step(dtype: torch.dtype = torch.float32, targets: torch.Tensor | None = None) -> tuple[Step, list[torch.Tensor], list[torch.Tensor]]:
+def make_step(
+    dtype: torch.dtype = torch.float32, targets: torch.Tensor | None = None
+) -> tuple[Step, list[torch.Tensor], list[torch.Tensor]]:
     """Return a step, the student's leaves and the teacher's leaves."""
     generator = torch.Generator().manual_seed(0)
 
@@ -40,7 +42,11 @@ def test_name_is_the_tables(config: LossConfig) -> None:
 
 def test_has_a_card(config: LossConfig) -> None:
     card = type(config).__doc__ or ""
-    for part in ("Equation", "Where it fails", "Constants") if config.name != "cross_entropy" else ("Equation", "Constants"):
+    for part in (
+        ("Equation", "Where it fails", "Constants")
+        if config.name != "cross_entropy"
+        else ("Equation", "Constants")
+    ):
         assert part in card
 
 
@@ -55,7 +61,9 @@ def test_gradient_reaches_student_and_own_parameters_never_teacher(config: LossC
     module = config.build(SHAPES)
     step, student, teacher = make_step()
     # As in a run, where the teacher works under no_grad.
-    frozen = step._replace(teacher=TeacherOutputs(*(t.detach() if isinstance(t, torch.Tensor) else t for t in step.teacher)))  # type: ignore[union-attr]
+    frozen = step._replace(
+        teacher=TeacherOutputs(*(t.detach() if isinstance(t, torch.Tensor) else t for t in step.teacher))
+    )  # type: ignore[union-attr]
     module(frozen).backward()
     assert student[0].grad is not None
     assert student[0].grad.abs().sum() > 0

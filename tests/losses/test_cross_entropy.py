@@ -42,5 +42,6 @@ def test_mixed_rows_are_the_mixture_of_losses() -> None:
 def test_shift_of_logits_changes_nothing() -> None:
     logits, targets = torch.randn(4, 5), torch.randint(5, (4,))
     torch.testing.assert_close(
-        cross_entropy(logits + 7, targets, label_smoothing=0.1), cross_entropy(logits, targets, label_smoothing=0.1)
+        cross_entropy(logits + 7, targets, label_smoothing=0.1),
+        cross_entropy(logits, targets, label_smoothing=0.1),
     )

@@ -10,7 +10,9 @@ def test_equals_the_closed_form(temperature: float) -> None:
     student, teacher = torch.randn(6, 10).double(), torch.randn(6, 10).double()
     p, q = (teacher / temperature).softmax(1), (student / temperature).softmax(1)
     by_hand = (p * (p / q).log()).sum(1).mean() * temperature**2
-    assert kd_loss(student, teacher, temperature=temperature).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert kd_loss(student, teacher, temperature=temperature).item() == pytest.approx(
+        by_hand.item(), rel=1e-5
+    )
 
 
 def test_equals_torch_with_batchmean_not_mean() -> None:

@@ -16,7 +16,13 @@ def step_at(progress: float) -> Step:
     torch.manual_seed(0)
     feature_map, weight = torch.rand(2, 4, 2, 2), torch.randn(3, 4)
     embedding = feature_map.mean((2, 3))
-    return Step(Outputs(embedding @ weight.T, embedding, feature_map, weight, None), None, torch.tensor([0, 2]), torch.arange(2), progress)
+    return Step(
+        Outputs(embedding @ weight.T, embedding, feature_map, weight, None),
+        None,
+        torch.tensor([0, 2]),
+        torch.arange(2),
+        progress,
+    )
 
 
 def test_weight_follows_start_and_warmup() -> None:
