@@ -142,8 +142,10 @@ def main() -> None:
         for name, losses in methods.items()
     }
     found["teacher (cross_entropy + cam)"] = [measure(teacher(runs, seed)) for seed in SEEDS]
-    chosen = f"Weights of caam_cam chosen on the validation part with seed {SEARCH_SEED}: {alone:g} alone "
+    chosen = (
+        f"Weights of caam_cam chosen on the validation part with seed {SEARCH_SEED}: {alone:g} alone "
         f"(of {alone_found}), {beside:g} beside kd (of {beside_found})."
+    )
     machine, versions = describe_machine(), package_versions()
     text = markdown(
         found,
