@@ -25,14 +25,16 @@ CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each l
 class Trainable(nn.Module):
     """Student and objective as one module: all that learns, wrapped and kept together; the teacher stays outside."""
 
-    def __init__(self, student: Classifier, objective: Objective) -> None:
+    def __init__(self, student: Classifier, objective: Objective, *, compiled: bool = False) -> None:
         super().__init__()
         self.student = student
         self.objective = objective
+        # The method, not the module, is compiled: names in state dicts stay without a prefix.
+        self.read = torch.compile(student.outputs) if compiled else student.outputs
 
     def forward(self, batch: Batch, progress: float, teacher: TeacherOutputs | None) -> Terms:
         """Return the loss terms of a batch at a fraction of the run in [0, 1]."""
-        outputs = self.student.outputs(batch.images)
+        outputs = self.read(batch.images)
         terms: Terms = self.objective(Step(outputs, teacher, batch.targets, batch.indices, progress))
         return terms
 

@@ -1,6 +1,7 @@
 """The checks that look at the machine, the data's folders and the networks, before any work is done."""
 
 from pathlib import Path
+from shutil import which
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
 from kdcam.recipe import DistillRecipe, TrainRecipe
 from kdcam.schedule import build_schedule
+from kdcam.wording import listed
 
 
 class Checked(NamedTuple):
@@ -39,6 +41,7 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     precision = pick_precision(recipe.precision, chosen)
     summary = describe_data(recipe.data)
     _check_validation(recipe)
+    _check_compiler(recipe, chosen)
     student = starting_student(recipe, summary, fetches=fetches)
     needs = frozenset[str]().union(*(loss.needs for loss in recipe.loss))
     if "cam" in needs:
@@ -76,6 +79,16 @@ def _build(config: ModelConfig, summary: DataSummary) -> Classifier:
         image_size=summary.image_size,
         label_names=summary.label_names,
     )
+
+
+def _check_compiler(recipe: TrainRecipe, device: torch.device) -> None:
+    compilers = ("g++", "clang++", "c++", "cl")
+    if recipe.compile and device.type == "cpu" and not any(which(name) for name in compilers):
+        raise RecipeError(
+            "compile: found true, but on a CPU torch.compile needs a C++ compiler "
+            f"({listed(compilers)}), and none is on "
+            "the path; install one or set compile = false"
+        )
 
 
 def _check_validation(recipe: TrainRecipe) -> None:

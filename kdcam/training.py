@@ -119,9 +119,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
     _seed(recipe.seed)
     student = checked.student.to(device)
     objective = Objective(recipe.loss, shapes_of(checked, parts.train.targets)).to(device)
-    model = Trainable(student, objective)
-    if recipe.compile:
-        student.outputs = torch.compile(student.outputs)  # type: ignore[method-assign]  # keys stay unprefixed
+    model = Trainable(student, objective, compiled=recipe.compile)
     optimizer = build_optimizer(recipe.optimizer, model)
     state = TrainState(
         model=model,

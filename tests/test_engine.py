@@ -1,3 +1,5 @@
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +216,16 @@ def test_run_folder_holds_the_papers_of_the_run(tmp_path: Path) -> None:
     lines = folder.read_metrics()
     assert [line["epoch"] for line in lines] == [1, 2]
     assert set(lines[1]["train"]) == {"cross_entropy", "cam"}
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler")
+def test_compiled_steps_give_the_same_numbers() -> None:
+    totals = []
+    for compiled in (False, True):
+        plan, state = assembled(compile=compiled)
+        state.model.train()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's compiler warns of its own deprecated calls
+            totals.append([float(train_step(plan, state, batch).total) for batch in plan.train.epoch(0)])
+        assert not any("_orig_mod" in name for name in state.model.state_dict())
+    assert totals[1] == pytest.approx(totals[0], rel=1e-3)
