@@ -14,11 +14,17 @@ from pathlib import Path
 import kdcam
 from kdcam.machine import describe_machine, package_versions
 
-RECIPES = {"mnist": "examples/mnist", "cifar10": "examples/cifar10-folder", "tiny": "examples/tiny-imagenet32-folder"}
+RECIPES = {
+    "mnist": "examples/mnist",
+    "cifar10": "examples/cifar10-folder",
+    "tiny": "examples/tiny-imagenet32-folder",
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in RECIPES:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--out", type=Path)

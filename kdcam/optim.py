@@ -144,4 +144,12 @@ def build_optimizer(
     return config.build([group for group in groups if group["params"]])
 
 
-__all__ = ["AdamWConfig", "OptimizerConfig", "SgdConfig", "TimmOptimizerConfig", "build_optimizer"]
+__all__ = [
+    "AdamWConfig",
+    "LeanAdamW",
+    "LeanSgd",
+    "OptimizerConfig",
+    "SgdConfig",
+    "TimmOptimizerConfig",
+    "build_optimizer",
+]

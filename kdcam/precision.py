@@ -1,5 +1,6 @@
 """Number formats of a run: which device, autocast or not, gradient scaling or not."""
 
+import re
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if has["cuda"] else "mps" if has["mps"] else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in has or (index and not index.isdecimal()):
+    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
         raise RecipeError(f"--device {name}: must be auto, cpu, cuda, cuda:INDEX or mps")
     there = [known for known, available in has.items() if available]
     if kind == "cuda" and has["cuda"] and int(index or 0) >= torch.cuda.device_count():

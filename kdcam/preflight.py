@@ -46,16 +46,15 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     needs = frozenset[str]().union(*(loss.needs for loss in recipe.loss))
     if "cam" in needs:
         check_cam(student)
-    if "feature_map" in needs and widths(student).channels is None:
-        raise ModelError(
-            f"model.name: {recipe.model.name!r} has no feature map, and a loss of the recipe reads it"
-        )
+    if needs & {"cam", "feature_map"}:
+        _check_map(student, "model.name")
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
     teacher = None
     if isinstance(recipe, DistillRecipe):
         teacher = load_teacher(recipe.teacher.checkpoint, summary, fetches=fetches)
         if needs & {"teacher.label_cam", "teacher.class_cams"}:
             check_cam(teacher)
+            _check_map(teacher, "teacher.checkpoint")
     return Checked(recipe, precision, summary, student, teacher)
 
 
@@ -69,6 +68,20 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return _build(config, summary)
+
+
+def _check_map(classifier: Classifier, place: str) -> None:
+    name, sizes = classifier.config.name, widths(classifier)
+    if sizes.height is None or sizes.width is None:
+        raise ModelError(
+            f"{place}: {name!r} has no feature map, and a loss of the recipe reads it; take another network"
+        )
+    if sizes.height * sizes.width == 1:
+        raise ModelError(
+            f"{place}: the last feature map of {name!r} is 1 x 1 on images of {classifier.image_size} "
+            "pixels, which shows "
+            "no place, so that losses on maps are always 0; raise data.image_size or take a network that shrinks less"
+        )
 
 
 def _build(config: ModelConfig, summary: DataSummary) -> Classifier:

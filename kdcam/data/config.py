@@ -217,6 +217,7 @@ __all__ = [
     "RESIDENT_LIMIT",
     "TORCHVISION_SETS",
     "CifarConfig",
+    "CommonConfig",
     "DataConfig",
     "DigitScenesConfig",
     "DigitsConfig",

@@ -1,0 +1,158 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import SCENES, small_recipe
+
+from kdcam.checkpoint import save_model
+from kdcam.errors import CheckpointError, DataError, KdcamError, ModelError, RecipeError
+from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.preflight import preflight
+from kdcam.recipe import TrainRecipe, read_recipe
+
+KD = [{"name": "cross_entropy"}, {"name": "kd"}, {"name": "caam_cam"}]
+DIGITS = [str(digit) for digit in range(10)]
+
+
+def teacher(
+    folder: Path, *, names: list[str] = DIGITS, channels: int = 1, network: str = "kdcam:resnet8"
+) -> str:
+    folder.mkdir()
+    config = ModelConfig(name=network)
+    save_model(
+        folder,
+        build_classifier(
+            config, num_classes=len(names), in_channels=channels, image_size=16, label_names=names
+        ),
+    )
+    return str(folder)
+
+
+def student_of(checkpoint: str, **changes: Any) -> TrainRecipe:
+    return small_recipe(loss=KD, teacher={"checkpoint": checkpoint}, **changes)
+
+
+def test_good_recipe_gives_student_and_teacher_and_leaves_the_generator_alone(tmp_path: Path) -> None:
+    checkpoint = teacher(tmp_path / "teacher")
+    before = torch.get_rng_state()
+    checked = preflight(student_of(checkpoint), device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert checked.teacher is not None
+    assert not checked.teacher.training
+    assert checked.student.num_classes == 10
+
+
+def test_seed_decides_the_random_weights() -> None:
+    one, again, other = (
+        preflight(small_recipe(seed=seed), device="cpu").student.network.state_dict()["conv1.weight"]
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        (
+            {"model": {"name": "vgg11"}},
+            ModelError,
+            r"'vgg11' has no exact class activation map.*kdcam:resnet20",
+        ),
+        ({"model": {"name": "kdcam:resnet21"}}, ModelError, r"resnet21.*resnet20"),
+        (
+            {"optimizer": {"name": "adamx", "lr": 0.1}},
+            RecipeError,
+            r"optimizer.name: found 'adamx'.*did you mean",
+        ),
+        (
+            {"optimizer": {"name": "lion", "lr": 0.1, "options": {"betass": 1}}},
+            RecipeError,
+            "optimizer.options.*lion.*betass",
+        ),
+        (
+            {"schedule": {"name": "poly", "options": {"decay_rates": 1}}},
+            RecipeError,
+            "schedule.options.*decay_rates.*did you mean .decay_rate",
+        ),
+        ({"precision": "fp16"}, RecipeError, 'precision: "fp16" needs a CUDA device'),
+        ({"data": {**SCENES, "train_size": 20, "validation": 0.01}}, DataError, "validation"),
+        ({"data": {"name": "digits"}}, ModelError, "1 x 1 on images of 8 pixels.*data.image_size"),
+    ],
+    ids=["no-cam", "network", "optimizer", "optimizer-option", "schedule-option", "fp16", "split", "map"],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], error: type[KdcamError], match: str) -> None:
+    with pytest.raises(error, match=match):
+        preflight(small_recipe(**changes), device="cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:", "tpu"])
+def test_unknown_device_is_refused(device: str) -> None:
+    with pytest.raises(RecipeError, match="--device"):
+        preflight(small_recipe(), device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(
+        RecipeError, match=r"--device cuda: not available to torch here; available: auto, cpu"
+    ):
+        preflight(small_recipe(), device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "match"),
+    [
+        ({"names": DIGITS[:9]}, DataError, "has 9 classes, the data has 10"),
+        ({"names": [*DIGITS[:8], "9", "8"]}, DataError, r"class 8 of .* is '9', of the data '8'.*same order"),
+        ({"channels": 3}, DataError, "reads images of 3 channels, the data has 1"),
+        ({"network": "vgg11"}, ModelError, "'vgg11' has no exact class activation map"),
+    ],
+    ids=["count", "order", "channels", "cam"],
+)
+def test_teacher_that_does_not_fit_is_refused(
+    tmp_path: Path, made: dict[str, Any], error: type[KdcamError], match: str
+) -> None:
+    if made.get("network") == "vgg11":
+        folder = tmp_path / "teacher"
+        folder.mkdir()
+        network = build_classifier(
+            ModelConfig(name="vgg11"), num_classes=10, in_channels=1, image_size=32, label_names=DIGITS
+        )
+        save_model(folder, network)
+        checkpoint = str(folder)
+    else:
+        checkpoint = teacher(tmp_path / "teacher", **made)
+    with pytest.raises(error, match=match):
+        preflight(student_of(checkpoint), device="cpu")
+
+
+def test_teacher_that_is_not_there() -> None:
+    with pytest.raises(CheckpointError, match=r"runs/nowhere is not there; give a run folder"):
+        preflight(student_of("runs/nowhere"), device="cpu")
+
+
+def test_teacher_weights_of_another_network_name_the_first_mismatch(tmp_path: Path) -> None:
+    first, second = teacher(tmp_path / "a"), teacher(tmp_path / "b", network="kdcam:resnet14")
+    (Path(first) / "model.safetensors").write_bytes((Path(second) / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=r"layer1\.1"):
+        preflight(student_of(first), device="cpu")
+
+
+def test_starting_weights_that_do_not_fit_are_refused_before_a_run_folder_is_made(tmp_path: Path) -> None:
+    weights = teacher(tmp_path / "other", network="kdcam:resnet14")
+    with pytest.raises(KdcamError, match="resnet8_s2|layer1"):
+        preflight(small_recipe(model={"name": "kdcam:resnet8_s2", "weights": weights}), device="cpu")
+
+
+def test_image_folder_without_validation_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            Image.new("RGB", (16, 16)).save(tmp_path / name / f"{index}.png")
+    table = {"data": {"name": "image-folder", "root": str(tmp_path), "image_size": 16, "validation": 0.0}}
+    with pytest.raises(RecipeError, match=r"no val/ folder.*validation = 0.1.*select"):
+        preflight(read_recipe(table, source="photos"), device="cpu")
