@@ -1,0 +1,69 @@
+from typing import Any
+
+import pytest
+
+from kdcam.errors import RecipeError
+from kdcam.overrides import apply_override, parse_value
+
+
+def table() -> dict[str, Any]:
+    return {
+        "epochs": 3,
+        "optimizer": {"lr": 0.1},
+        "loss": [{"name": "kd"}, {"name": "cam"}, {"name": "cam"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("5e-4", 5e-4),
+        ("true", True),
+        ('["crop", "flip"]', ["crop", "flip"]),
+        ('"3"', "3"),
+        ("resnet18", "resnet18"),
+        ("a/b.c", "a/b.c"),
+        ("", ""),
+    ],
+)
+def test_values_are_read_as_toml_else_as_text(text: str, value: object) -> None:
+    assert parse_value(text) == value
+
+
+def test_keys_tables_lists_and_new_tables() -> None:
+    changed = table()
+    for override in (
+        "epochs=9",
+        "optimizer.lr = 0.5",
+        "loss.kd.weight=2",
+        "loss.2.start=0.1",
+        "teacher.checkpoint=x=y",
+    ):
+        apply_override(changed, override)
+    assert changed["epochs"] == 9
+    assert changed["optimizer"] == {"lr": 0.5}
+    assert changed["loss"] == [{"name": "kd", "weight": 2}, {"name": "cam"}, {"name": "cam", "start": 0.1}]
+    assert changed["teacher"] == {"checkpoint": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("epochs", "must read key=value"),
+        ("=3", "must read key=value"),
+        ("a..b=3", "must read key=value"),
+        ("epochs.x=3", "epochs is the value 3, not a table"),
+        (
+            "loss.dkd.weight=1",
+            r"loss.dkd names no table of the recipe; there are: 0 \(kd\), 1 \(cam\), 2 \(cam\)",
+        ),
+        ("loss.cam.weight=1", "loss.cam names several tables; use its index"),
+        ("loss.7.weight=1", "names no table"),
+        ("loss.kd=1", "is a whole table; name a key in it"),
+    ],
+)
+def test_paths_that_lead_nowhere(override: str, match: str) -> None:
+    with pytest.raises(RecipeError, match=match):
+        apply_override(table(), override)

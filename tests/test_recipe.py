@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+
+from kdcam.errors import RecipeError
+from kdcam.recipe import DistillRecipe, TrainRecipe, load, read_recipe, schema
+from kdcam.recipe_files import recipe_stem, shipped_recipes
+
+DIGITS = {"data": {"name": "digits"}}
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_and_described(name: str) -> None:
+    recipe = load(name)
+    assert recipe.description
+    assert isinstance(recipe, DistillRecipe) == recipe.has_teacher
+
+
+def test_resolved_recipe_reads_back_as_itself() -> None:
+    for name in shipped_recipes():
+        recipe = load(name)
+        assert read_recipe(recipe.model_dump(mode="json"), source="again") == recipe
+
+
+def test_defaults_are_an_ordinary_run() -> None:
+    recipe = read_recipe(DIGITS, source="digits")
+    assert type(recipe) is TrainRecipe
+    assert [loss.name for loss in recipe.loss] == ["cross_entropy"]
+    assert (recipe.optimizer.name, recipe.schedule.name, recipe.select) == ("sgd", "cosine", "best")
+
+
+def test_all_problems_are_named_at_once_with_place_value_and_what_is_allowed() -> None:
+    table = {
+        "epochs": "ten",
+        "bach_size": 64,
+        "data": {"name": "digits", "rot": "x"},
+        "optimizer": {"lr": -1},
+        "loss": [{"name": "cross_entropy"}, {"name": "cam", "start": 1.5}, {"name": "kdd"}],
+    }
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(table, source="mine.toml")
+    text = str(caught.value)
+    assert text.startswith("recipe mine.toml has 6 problems:")
+    for part in (
+        "epochs: found 'ten'; must be a whole number",
+        "recipe: unknown key 'bach_size'; did you mean 'batch_size'?; known keys: ",
+        "data (digits): unknown key 'rot'",
+        "optimizer (sgd).lr: found -1; must be greater than 0",
+        "loss[1] (cam).start: found 1.5; must be less than 1",
+        "loss[2]: found name 'kdd'; allowed: 'caam_cam', 'cam', 'cross_entropy', 'kd'; did you mean 'kd'?",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ({}, "data: this key is missing"),
+        ({"data": {"image_size": 8}}, "data: the key name is missing"),
+        ({"data": "digits"}, "data: "),
+        ({**DIGITS, "loss": []}, r"no \[\[loss\]\] table"),
+        ({**DIGITS, "loss": [{"name": "kd"}]}, r"loss\[0\] \(kd\): needs a teacher.*--teacher RUN"),
+        (
+            {**DIGITS, "teacher": {"checkpoint": "x"}},
+            r"loss: no term reads the teacher; add one \(kd, caam_cam\)",
+        ),
+        ({"data": {"name": "digits", "validation": 0.0}}, r"data.validation: found 0 with select = \"best\""),
+        ({**DIGITS, "task": "multi-label"}, r"cross_entropy\): takes labels, mixed targets"),
+        ({**DIGITS, "select": "first"}, "select: found 'first'; allowed: 'best' or 'last'"),
+        ({**DIGITS, "clip_norm": float("nan")}, "clip_norm: found nan; must be"),
+        (
+            {**DIGITS, "optimizer": {"name": "sgd", "nesterov": True, "momentum": 0}},
+            "nesterov = true needs a momentum",
+        ),
+        (
+            {**DIGITS, "schedule": {"name": "multistep", "milestones": [5, 3]}},
+            r"milestones must rise, found \[5.0, 3.0\]",
+        ),
+        ({**DIGITS, "schedule": {"name": "cosin"}}, "did you mean 'cosine'"),
+    ],
+)
+def test_each_problem_says_its_way_out(table: dict[str, object], match: str) -> None:
+    with pytest.raises(RecipeError, match=match):
+        read_recipe(table, source="mine")
+
+
+def test_overrides_come_after_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'epochs = 3\n[data]\nname = "digits"\n[[loss]]\nname = "cross_entropy"\n[[loss]]\nname = "cam"\n'
+    )
+    recipe = load(path, ["epochs=7", "loss.cam.weight=1.5", "optimizer.name=adamw", "optimizer.lr=0.01"])
+    assert (recipe.epochs, recipe.loss[1].weight, recipe.optimizer.name) == (7, 1.5, "adamw")
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"'digit': neither a file nor a shipped recipe; did you mean 'digits'"
+    ):
+        load("digit")
+    with pytest.raises(RecipeError, match=r"nowhere\.toml: cannot be read \(no such file"):
+        load(tmp_path / "nowhere.toml")
+    (tmp_path / "broken.toml").write_text("epochs = = 3")
+    with pytest.raises(RecipeError, match=r"broken\.toml: not valid TOML: .*line 1, column 10"):
+        load(tmp_path / "broken.toml")
+    (tmp_path / "latin.toml").write_bytes(b"description = '\xe9'")
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        load(tmp_path / "latin.toml")
+
+
+def test_schema_describes_every_key() -> None:
+    document = schema()
+    assert set(document["properties"]) == set(DistillRecipe.model_fields)
+    assert document["required"] == ["data"]
+
+
+def test_stem_names_the_run() -> None:
+    assert [recipe_stem(name) for name in ("a/photos.toml", "quickstart/teacher")] == ["photos", "teacher"]

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from kdcam.schedule import ConstantConfig, CosineConfig, MultistepConfig, TimmScheduleConfig, build_schedule
+
+
+def optimizer(lr: float = 0.1) -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+
+
+def rates(config: object, epochs: int, *, points: list[float] | None = None) -> list[float]:
+    own = optimizer()
+    schedule = build_schedule(config, own, epochs=epochs)  # type: ignore[arg-type]
+    found = []
+    for epoch in points if points is not None else range(epochs):
+        schedule.before_update(epoch)
+        found.append(own.param_groups[0]["lr"])
+        schedule.after_epoch(int(epoch) + 1, 1.0)
+    return found
+
+
+def reference(make: object, epochs: int) -> list[float]:
+    own = optimizer()
+    scheduler = make(own)  # type: ignore[operator]
+    found = []
+    for _ in range(epochs):
+        found.append(own.param_groups[0]["lr"])
+        own.step()
+        scheduler.step()
+    return found
+
+
+def test_cosine_equals_torch_at_whole_epochs() -> None:
+    theirs = reference(lambda own: torch.optim.lr_scheduler.CosineAnnealingLR(own, 10), 10)
+    assert rates(CosineConfig(), 10) == pytest.approx(theirs)
+
+
+def test_multistep_equals_torch() -> None:
+    theirs = reference(lambda own: torch.optim.lr_scheduler.MultiStepLR(own, [3, 5], gamma=0.2), 8)
+    assert rates(MultistepConfig(milestones=(3, 5), gamma=0.2), 8) == pytest.approx(theirs)
+
+
+def test_warmup_rises_within_the_epochs_and_the_cosine_follows() -> None:
+    config = CosineConfig(warmup_epochs=2, min_lr_fraction=0.1)
+    assert rates(config, 10, points=[0, 0.5, 1, 2, 6, 10]) == pytest.approx(
+        [1e-4, 0.025, 0.05, 0.1, 0.055, 0.01]
+    )
+
+
+def test_constant_stays() -> None:
+    assert rates(ConstantConfig(), 3) == [0.1, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            TimmScheduleConfig(name="step", options={"decay_epochs": 2, "decay_rate": 0.5}),
+            [0.1, 0.1, 0.05, 0.05],
+        ),
+        (TimmScheduleConfig(name="poly", options={"decay_rate": 1.0}), [0.1, 0.075, 0.05, 0.025]),
+    ],
+)
+def test_timm_schedules_move_by_the_epoch(config: TimmScheduleConfig, expected: list[float]) -> None:
+    assert rates(config, 4) == pytest.approx(expected)
+
+
+def test_timm_schedule_state_round_trip() -> None:
+    config = TimmScheduleConfig(name="tanh")
+    first = build_schedule(config, optimizer(), epochs=5)
+    first.after_epoch(2, 1.0)
+    second = build_schedule(config, optimizer(), epochs=5)
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict().keys() == first.state_dict().keys()

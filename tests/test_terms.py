@@ -1,0 +1,61 @@
+import pytest
+import torch
+from small_runs import Watcher
+
+from kdcam.data.batches import Batch
+from kdcam.errors import TrainingError
+from kdcam.losses.loss import Terms
+from kdcam.terms import SHARE_STEPS, ShareWatch, TermMeans, require_finite, trace
+
+
+def terms(**values: float) -> Terms:
+    tensors = {name: torch.tensor(value) for name, value in values.items()}
+    return Terms(torch.stack(list(tensors.values())).sum(), tensors, dict.fromkeys(values, 1.0))
+
+
+def test_means_weigh_each_image_alike_also_for_a_term_that_starts_late() -> None:
+    means = TermMeans()
+    means.add(terms(ce=1.0), images=10)
+    means.add(terms(ce=4.0, cam=2.0), images=5)
+    assert means.means() == pytest.approx({"ce": 2.0, "cam": 2.0})
+    again = TermMeans()
+    again.load_state_dict(means.state_dict())  # type: ignore[arg-type]
+    assert again.means() == means.means()
+
+
+def test_shares_are_told_once_after_each_start() -> None:
+    watcher = Watcher()
+    watch = ShareWatch(watcher)
+    for _ in range(100):
+        watch.take(terms(ce=1.0))
+    assert watcher.messages == []  # a single term has no share
+    for _ in range(SHARE_STEPS - 1):
+        watch.take(terms(ce=3.0, cam=-1.0))
+    assert watcher.messages == []
+    for _ in range(100):
+        watch.take(terms(ce=3.0, cam=-1.0))
+    assert watcher.messages == ["share of each term in the loss over 50 steps: cam 25.0%, ce 75.0%"]
+    assert watcher.warnings == []
+
+
+def test_tiny_and_huge_shares_are_warned_of() -> None:
+    watcher = Watcher()
+    watch = ShareWatch(watcher)
+    for _ in range(SHARE_STEPS):
+        watch.take(terms(ce=1.0, kd=1000.0))
+    assert [text.split(":")[0] for text in watcher.warnings] == ["loss ce", "loss kd"]
+    assert "--set loss.ce.weight" in watcher.warnings[0]
+
+
+def test_first_step_that_is_not_finite_is_named() -> None:
+    batch = Batch(torch.zeros(20, 1, 2, 2), torch.zeros(20), torch.arange(100, 120))
+    steps = [
+        trace(terms(ce=value, cam=1.0), batch, epoch=3, step=step)
+        for step, value in enumerate((1.0, float("inf"), float("nan")), start=1)
+    ]
+    require_finite(steps[:1])
+    require_finite([])
+    with pytest.raises(
+        TrainingError, match=r"epoch 3, step 2: .*\(ce = inf\); .*100, 101, .*\(20 in all\).*clip_norm"
+    ):
+        require_finite(steps)
