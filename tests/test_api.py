@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_runs import Watcher, small_recipe
+
+import kdcam
+from kdcam.api import default_output, load_run, recipe_of
+from kdcam.errors import CheckpointError, DataError, RecipeError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("api") / "run"
+    return kdcam.train(small_recipe(), output=output, device="cpu").path
+
+
+def test_train_then_distill_then_evaluate(run: Path, tmp_path: Path) -> None:
+    watcher = Watcher()
+    losses = [{"name": "cross_entropy"}, {"name": "kd"}, {"name": "caam_cam"}]
+    recipe = small_recipe(loss=losses, teacher={"checkpoint": str(run)})
+    student = kdcam.distill(recipe, output=tmp_path / "student", device="cpu", progress=watcher)
+    assert not student.was_finished
+    assert set(watcher.epochs[-1].terms) == {"cross_entropy", "kd", "caam_cam"}
+    report = kdcam.evaluate(student.path, device="cpu")
+    assert report.headline() == pytest.approx(student.result["selected"]["test"])
+    assert kdcam.evaluate(student.path, part="validation", weights="last", device="cpu").images == 15
+
+
+def test_the_other_command_is_named(run: Path) -> None:
+    with pytest.raises(RecipeError, match="use `kdcam distill`"):
+        kdcam.train(
+            small_recipe(loss=[{"name": "cross_entropy"}, {"name": "kd"}], teacher={"checkpoint": str(run)})
+        )
+    with pytest.raises(RecipeError, match="use `kdcam train`"):
+        kdcam.distill(small_recipe())
+
+
+def test_load_gives_the_scored_weights_in_eval_mode(run: Path) -> None:
+    classifier = kdcam.load(run)
+    assert not classifier.training
+    assert classifier.label_names == tuple(str(digit) for digit in range(10))
+    loaded = load_run(run, device="cpu")
+    batch = next(iter(loaded.batches(loaded.part("test")).epoch(0)))
+    assert torch.equal(classifier(batch.images), loaded.classifier(batch.images))
+
+
+def test_predict_reads_files_of_other_sizes_and_modes(run: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "wide.png", tmp_path / "alpha.png"]
+    Image.new("RGB", (40, 20), (200, 10, 10)).save(paths[0])
+    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(paths[1])
+    for prediction, path in zip(kdcam.predict(run, paths, top=3), paths, strict=True):
+        assert prediction.image == path
+        assert len(prediction.labels) == len(prediction.scores) == 3
+        assert list(prediction.scores) == sorted(prediction.scores, reverse=True)
+        assert 0 < sum(prediction.scores) <= 1 + 1e-6
+
+
+def test_predict_names_a_bad_image(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        kdcam.predict(run, [tmp_path / "bad.jpg"])
+
+
+def test_folders_that_hold_no_run(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no recipe\.json"):
+        recipe_of(tmp_path)
+    with pytest.raises(CheckpointError):
+        kdcam.load(tmp_path / "nowhere")
+    assert recipe_of(run) == small_recipe()
+
+
+def test_part_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(8):
+            Image.new("RGB", (16, 16), (index * 30, 0, 0)).save(tmp_path / "photos" / name / f"{index}.png")
+    data = {
+        "name": "image-folder",
+        "root": str(tmp_path / "photos"),
+        "image_size": 16,
+        "test": 0.0,
+        "validation": 0.25,
+    }
+    path = kdcam.train(small_recipe(data=data, batch_size=4), output=tmp_path / "run", device="cpu").path
+    with pytest.raises(DataError, match="no test part; choose another with --part"):
+        kdcam.evaluate(path)
+
+
+def test_default_output() -> None:
+    assert default_output("photos", 3) == Path("runs/photos-3")
+
+
+def test_public_names_are_there() -> None:
+    assert len(set(kdcam.__all__)) == len(kdcam.__all__)
+    for name in kdcam.__all__:
+        assert getattr(kdcam, name) is not None
+    assert kdcam.losses.LOSSES is kdcam.LOSSES
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        kdcam.trian  # noqa: B018
