@@ -168,13 +168,13 @@ def test_changed_versions_are_named(tmp_path: Path) -> None:
 
 def test_output_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"file/run: the run folder cannot be made \(Not a directory\)"):
+    with pytest.raises(CheckpointError, match=r"file/run: the folder cannot be made \(Not a directory\)"):
         RunFolder.open(tmp_path / "file" / "run", RECIPE)
 
 
 def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"file: the run folder cannot be made \(File exists\)"):
+    with pytest.raises(CheckpointError, match=r"file: the folder cannot be made \(File exists\)"):
         RunFolder.open(tmp_path / "file", RECIPE)
 
 

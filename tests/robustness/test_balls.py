@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kdcam.robustness.balls import Ball, Norm
+from kdcam.robustness.balls import Ball
+from kdcam.robustness.config import Norm
 
 
 @pytest.fixture

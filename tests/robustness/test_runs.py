@@ -55,7 +55,7 @@ def test_batch_size_changes_nothing(runs: list[Path]) -> None:
 
 
 def test_what_is_wrong_is_said_before_any_work(runs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="pgdd.*did you mean 'pgd'"):
+    with pytest.raises(RecipeError, match=r"pgdd.*did you mean 'pgd'"):
         kdcam.evaluate_robustness(runs, settings={"attacks": ("pgdd",)})
     with pytest.raises(CheckpointError, match=r"recipe\.json"):
         kdcam.evaluate_robustness([tmp_path])
