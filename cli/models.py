@@ -44,6 +44,9 @@ def list_networks(
     if as_json:
         render.show_json([{"name": name, "source": place, "exact_cam": cam} for name, place, cam in found])
         return
+    if not found:
+        render.show_notice("no network has such a name; `kdcam models list` prints all of them")
+        return
     rows = [(name, place, _CAM_WORDS[cam]) for name, place, cam in found]
     render.show_table(render.Table(("name", "source", "exact CAM"), rows, left=3))
 

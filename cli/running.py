@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kdcam import api
-from kdcam.errors import RecipeError
 from kdcam.preflight import Checked, preflight
-from kdcam.recipe import TrainRecipe, load
+from kdcam.recipe import load
 from kdcam.recipe_files import recipe_stem
 from kdcam.run_state import find_state
 
@@ -47,7 +46,7 @@ def run_recipe(name: str, options: RunOptions, *, taught: bool) -> None:
     Raises ``KdcamError`` subclasses: see `kdcam.train`.
     """
     recipe = load(name, options.overrides)
-    _check_command(recipe, taught=taught)
+    api.check_taught(recipe, taught=taught)
     place = options.output or api.default_output(recipe_stem(name), recipe.seed)
     if options.dry_run:
         _show_plan(preflight(recipe, device=options.device, fetches=False), place, options)
@@ -68,17 +67,6 @@ def run_recipe(name: str, options: RunOptions, *, taught: bool) -> None:
     state = "was finished before; its result" if done.was_finished else "finished"
     render.show_table(result_table(done.result, title=f"{done.path} {state}"))
     render.show_text(f"selected: {done.result['selection']}")
-
-
-def _check_command(recipe: TrainRecipe, *, taught: bool) -> None:
-    if recipe.has_teacher and not taught:
-        raise RecipeError(
-            "teacher: the recipe has a [teacher] table; use `kdcam distill`, or remove the table"
-        )
-    if taught and not recipe.has_teacher:
-        raise RecipeError(
-            "teacher: the recipe has no [teacher] table; name one with --teacher RUN, or use `kdcam train`"
-        )
 
 
 def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:

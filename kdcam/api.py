@@ -15,11 +15,11 @@ from kdcam.models.classifier import Classifier
 from kdcam.precision import pick_device
 from kdcam.preflight import preflight
 from kdcam.progress import Progress, Silent
-from kdcam.recipe import DistillRecipe, TrainRecipe, read_recipe
+from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.recipe import load as load_recipe
 from kdcam.run_state import RECIPE_FILE, Resume
 from kdcam.scores import MultiLabelReport, Report, score
-from kdcam.training import EVALUATION_BATCH, RunResult, run
+from kdcam.training import EVALUATION_BATCH, RunResult, finished_run, run
 
 Weights = Literal["selected", "last"]
 
@@ -48,10 +48,7 @@ def train(
         KdcamError: Anything outside the code is wrong; see its subclasses.
     """
     recipe, place = _recipe_and_place(recipe, output)
-    if isinstance(recipe, DistillRecipe):
-        raise RecipeError(
-            "teacher: the recipe has a [teacher] table; use `kdcam distill` (kdcam.distill), or remove the table"
-        )
+    check_taught(recipe, taught=False)
     return _run(recipe, place, device, resume, command, progress)
 
 
@@ -66,12 +63,21 @@ def distill(
 ) -> RunResult:
     """Train a student under a teacher as a recipe says; arguments, result and errors as those of `train`."""
     recipe, place = _recipe_and_place(recipe, output)
-    if not isinstance(recipe, DistillRecipe):
-        raise RecipeError(
-            "teacher: the recipe has no [teacher] table; name one (kdcam distill RECIPE --teacher "
-            "RUN), or use `kdcam train`"
-        )
+    check_taught(recipe, taught=True)
     return _run(recipe, place, device, resume, command, progress)
+
+
+def check_taught(recipe: TrainRecipe, *, taught: bool) -> None:
+    """Raise ``RecipeError`` when a recipe with a teacher is to be trained without one, or the other way round."""
+    if recipe.has_teacher and not taught:
+        raise RecipeError(
+            "teacher: the recipe has a [teacher] table; use `kdcam distill` (kdcam.distill), or remove the table"
+        )
+    if taught and not recipe.has_teacher:
+        raise RecipeError(
+            "teacher: the recipe has no [teacher] table; name one with --teacher RUN (teacher.checkpoint), "
+            "or use `kdcam train`"
+        )
 
 
 def _recipe_and_place(
@@ -99,6 +105,10 @@ def _run(
     command: Sequence[str],
     progress: Progress | None,
 ) -> RunResult:
+    # First, since its result needs neither the data nor the teacher, which may be gone by now.
+    finished = finished_run(recipe, output=place, resume=resume)
+    if finished is not None:
+        return finished
     checked = preflight(recipe, device=device)
     return run(checked, output=place, resume=resume, command=command, progress=progress or Silent())
 
@@ -157,6 +167,8 @@ def recipe_of(path: Path) -> TrainRecipe:
 
     Raises ``CheckpointError`` when the folder holds no run.
     """
+    if not path.exists():
+        raise CheckpointError(f"{path}: is not there; name a run folder that `kdcam train` made")
     if not (path / RECIPE_FILE).exists():
         raise CheckpointError(
             f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made"
@@ -224,6 +236,7 @@ def predict(
 __all__ = [
     "LoadedRun",
     "Prediction",
+    "check_taught",
     "default_output",
     "distill",
     "evaluate",

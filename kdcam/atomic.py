@@ -25,7 +25,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     aside = path.with_name(f".{path.name}{_ASIDE}{secrets.token_hex(4)}")
     try:
-        _write_synced(aside, data)
+        _write_new(aside, data)
         aside.replace(path)
     except BaseException as error:
         with suppress(OSError):
@@ -66,15 +66,35 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing.
+
+    Raises:
+        CheckpointError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: the folder cannot be made ({error.strerror or error}); "
+            "choose a folder that you may write to with --output"
+        ) from error
+
+
+def write_synced(descriptor: int, data: bytes) -> None:
+    """Write all of ``data`` to an open file and sync it to the disk; ``OSError`` where the system refuses."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fsync(descriptor)
+
+
+def _write_new(path: Path, data: bytes) -> None:
     # O_BINARY: Windows would turn every \n into \r\n
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        write_synced(descriptor, data)
     finally:
         os.close(descriptor)
 
@@ -100,4 +120,4 @@ def _cannot_write(path: Path, size: int, error: OSError) -> str:
     )
 
 
-__all__ = ["check_writable", "remove_leftovers", "write_atomically"]
+__all__ = ["check_writable", "make_folder", "remove_leftovers", "write_atomically", "write_synced"]

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from kdcam.atomic import write_atomically
+from kdcam.atomic import make_folder, write_atomically
 from kdcam.errors import CheckpointError
 from kdcam.export import CONFIG_FILE, StoredModel, config_json, read_config
 from kdcam.json_files import write_json
@@ -54,7 +54,7 @@ def save_resume(folder: Path, state: ResumeState) -> None:
         "channels_last": [name for name, tensor in state.tensors.items() if _is_channels_last(tensor)],
     }
     data = tensor_bytes(state.tensors, {"kdcam": json.dumps(header)})
-    _make(folder / RESUME_FOLDER)
+    make_folder(folder / RESUME_FOLDER)
     write_atomically(folder / RESUME_FOLDER / STATE_FILE, data)
 
 
@@ -86,7 +86,7 @@ def save_model(folder: Path, classifier: Classifier, *, state: Mapping[str, Tens
         CheckpointError: A file cannot be written; the previous one is still there.
     """
     tensors = plain_names(classifier.network.state_dict() if state is None else state)
-    _make(folder)
+    make_folder(folder)
     # config.json first: it is the same for all weights of a run, and weights without it are of no use.
     write_json(folder / CONFIG_FILE, config_json(classifier))
     write_atomically(folder / MODEL_FILE, tensor_bytes(tensors, {"format": "pt"}))
@@ -164,16 +164,6 @@ def _is_channels_last(tensor: Tensor) -> bool:
     if tensor.dim() != 4 or tensor.is_contiguous():
         return False
     return tensor.is_contiguous(memory_format=torch.channels_last)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder}: the folder cannot be made ({error.strerror or error}); "
-            "choose a folder that you may write to with --output"
-        ) from error
 
 
 __all__ = [

@@ -17,7 +17,7 @@ from kdcam.precision import Precision
 from kdcam.progress import EpochRecord, Progress
 from kdcam.schedule import Schedule
 from kdcam.scores import score
-from kdcam.terms import ShareWatch, StepTrace, TermMeans, require_finite, trace
+from kdcam.terms import ShareWatch, StepTrace, TermMeans, require_finite, require_finite_weights, trace
 
 CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
 
@@ -131,6 +131,8 @@ def train_epoch(
         if check_now or stops or saves or place.step == steps:
             require_finite(unchecked)
             unchecked.clear()
+        if stops or saves or place.step == steps:
+            require_finite_weights(state.model, epoch=place.epoch + 1, step=place.step)
         if pace.shows_now():
             progress.step(pace.record(state.means.means()))
         if stops or saves:
@@ -195,7 +197,7 @@ def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, p
     terms = state.means.means()
     validation = {} if plan.validation is None else score(state.scored, plan.validation).headline()
     learning_rate = state.optimizer.param_groups[0]["lr"]
-    state.schedule.after_epoch(place.epoch + 1, validation.get("nll", sum(terms.values())))
+    state.schedule.after_epoch(place.epoch + 1)
     best = not plan.selects_best or _rank(validation) > _rank(place.best)
     if best:
         place.best_epoch, place.best = place.epoch + 1, dict(validation)
@@ -203,6 +205,7 @@ def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, p
     record = EpochRecord(
         epoch=place.epoch + 1,
         epochs=plan.epochs,
+        step=(place.epoch + 1) * len(plan.train),
         learning_rate=learning_rate,
         terms=terms,
         validation=validation,
@@ -221,8 +224,9 @@ def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, p
 
 
 def _rank(validation: Mapping[str, float]) -> tuple[float, float]:
-    """Return what a selection compares: top-1 accuracy, then the smaller negative log-likelihood."""
-    return validation.get("acc1", -1.0), -validation.get("nll", float("inf"))
+    """Return what a selection compares: top-1 accuracy (mean average precision of several labels), then the nll."""
+    accuracy = validation.get("acc1", validation.get("mean_ap", -1.0))
+    return accuracy, -validation.get("nll", float("inf"))
 
 
 __all__ = [

@@ -1,13 +1,12 @@
 """metrics.jsonl: one line an epoch, appended and synced, cut back when a run goes on from an older state."""
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kdcam.atomic import write_atomically
+from kdcam.atomic import write_atomically, write_synced
 from kdcam.errors import CheckpointError
 from kdcam.json_files import plain
 
@@ -45,7 +44,7 @@ def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
         with path.open("ab", buffering=0) as file:
             size = file.tell()
             try:
-                _write_synced(file.fileno(), line)
+                write_synced(file.fileno(), line)
             except OSError:
                 with suppress(OSError):
                     file.truncate(size)
@@ -65,13 +64,6 @@ def cut_metrics(folder: Path, last_epoch: int) -> None:
 
 def _line(record: Any) -> bytes:
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()
-
-
-def _write_synced(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    os.fsync(descriptor)
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:

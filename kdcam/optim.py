@@ -15,6 +15,8 @@ from kdcam.errors import RecipeError
 from kdcam.settings import NonNegative, Positive, Settings
 from kdcam.wording import did_you_mean
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class SgdConfig(Settings):
     """torch.optim.SGD as the literature uses it: no Nesterov momentum, decay on every parameter."""
@@ -42,7 +44,7 @@ class AdamWConfig(Settings):
 
     name: Literal["adamw"] = "adamw"
     lr: Positive = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: NonNegative = 0.05
     decay_norm_and_bias: bool = False
 
@@ -87,8 +89,10 @@ class TimmOptimizerConfig(Settings):
         return optimizer
 
 
-def _optimizer_tag(value: Any) -> str:
-    name = value.get("name", "sgd") if isinstance(value, dict) else value.name
+def _optimizer_tag(value: Any) -> str | None:
+    name = value.get("name", "sgd") if isinstance(value, dict) else getattr(value, "name", None)
+    if name is None:
+        return None  # not a table
     return name if name in ("sgd", "adamw") else "timm"
 
 
@@ -107,23 +111,22 @@ _PLAIN = {
 }
 
 
-class LeanSgd(torch.optim.SGD):
-    """torch.optim.SGD that does not import torch's compiler."""
-
+class _Lean:
     add_param_group = _PLAIN["add_param_group"]
     zero_grad = _PLAIN["zero_grad"]
     state_dict = _PLAIN["state_dict"]
     load_state_dict = _PLAIN["load_state_dict"]
+
+
+class LeanSgd(_Lean, torch.optim.SGD):
+    """torch.optim.SGD that does not import torch's compiler."""
+
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
-class LeanAdamW(torch.optim.AdamW):
+class LeanAdamW(_Lean, torch.optim.AdamW):
     """torch.optim.AdamW that does not import torch's compiler."""
 
-    add_param_group = _PLAIN["add_param_group"]
-    zero_grad = _PLAIN["zero_grad"]
-    state_dict = _PLAIN["state_dict"]
-    load_state_dict = _PLAIN["load_state_dict"]
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 

@@ -42,7 +42,8 @@ def _enter(place: Any, key: str, *, where: str, override: str) -> Any:
     if isinstance(place, list):
         return _named(place, key, where=where, override=override)
     inner = place.setdefault(key, {})
-    if not isinstance(inner, dict | list):
+    is_tables = isinstance(inner, list) and all(isinstance(table, dict) for table in inner)
+    if not (isinstance(inner, dict) or is_tables):
         raise RecipeError(f"--set {override!r}: {where} is the value {inner!r}, not a table")
     return inner
 

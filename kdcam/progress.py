@@ -21,6 +21,7 @@ class EpochRecord(NamedTuple):
 
     epoch: int  # counted from 1
     epochs: int
+    step: int  # training steps since the start of the run
     learning_rate: float
     terms: Mapping[str, float]  # mean of each loss term over the epoch, before its weight
     validation: Mapping[str, float]  # acc1, nll ...; empty where no part is held out

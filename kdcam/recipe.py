@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import Field, ValidationError, model_validator
 
-from kdcam.data.config import DataConfig
+from kdcam.data.config import DataConfig, DigitScenesConfig
 from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
@@ -54,10 +54,23 @@ class TrainRecipe(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        problems = [*self._selection_problems(), *self._loss_problems()]
+        problems = [*self._task_problems(), *self._selection_problems(), *self._loss_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _task_problems(self) -> Iterator[str]:
+        gives_rows = isinstance(self.data, DigitScenesConfig) and self.data.multi_label
+        if self.task == "single-label" and gives_rows:
+            yield (
+                'task: found "single-label", but data.multi_label = true; set task = "multi-label", or '
+                "data.multi_label = false"
+            )
+        if self.task == "multi-label" and not gives_rows:
+            yield (
+                f'task: found "multi-label", but the data ({self.data.name}) gives one label an image; '
+                'set task = "single-label", or take digit-scenes with multi_label = true'
+            )
 
     def _selection_problems(self) -> Iterator[str]:
         if self.select == "best" and self.data.validation == 0 and self.data.name != "image-folder":
@@ -69,10 +82,19 @@ class TrainRecipe(Settings):
     def _loss_problems(self) -> Iterator[str]:
         if not self.loss:
             yield 'loss: found no [[loss]] table; at least one is needed, as in name = "cross_entropy"'
+        elif all(loss.weight_at(0.0) == 0 for loss in self.loss):
+            yield (
+                "loss: no term has a weight at the start of the run, so there is nothing to learn from; give one a "
+                "weight above 0, start = 0 and warmup = 0"
+            )
         for index, loss in enumerate(self.loss):
             place = f"loss[{index}] ({loss.name})"
             if self.target_kind not in loss.takes:
-                yield f"{place}: takes {listed(sorted(loss.takes))} targets, and {self._target_reason}"
+                others = listed(name for name, kind in LOSSES.items() if self.target_kind in kind.takes)
+                yield (
+                    f"{place}: takes {listed(sorted(loss.takes))} as targets, and {self._target_reason}; "
+                    f"losses that take those: {others}"
+                )
             if not self.has_teacher and any(need.startswith("teacher.") for need in loss.needs):
                 yield (
                     f"{place}: needs a teacher; name one (kdcam distill RECIPE --teacher RUN, or a [teacher] table), "

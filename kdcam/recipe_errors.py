@@ -1,5 +1,6 @@
 """Turns pydantic's report on a broken recipe into kdcam's own words: every wrong key, its value, what is allowed."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -19,11 +20,10 @@ TYPE_WORDS = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "string_type": "text in quotes",
-    "tuple_type": "a list, as in [1, 2]",
-    "list_type": "a list, as in [1, 2]",
     "model_type": "a table",
     "model_attributes_type": "a table",
     "dict_type": "a table",
+    "union_tag_not_found": "a table",
 }
 BOUND_WORDS = {
     "greater_than": ("gt", "greater than"),
@@ -35,7 +35,9 @@ BOUND_WORDS = {
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Return one sentence a problem: the key's path, the value found, what is allowed."""
-    return [line for details in error.errors() for line in _sentences(details, model)]
+    # A default that follows from a wrong key is not itself wrong.
+    wrong = (details for details in error.errors() if details["type"] != "default_factory_not_called")
+    return [line for details in wrong for line in _sentences(details, model)]
 
 
 def _sentences(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
@@ -53,6 +55,10 @@ def _sentences(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
         place = _place(location[:-1], model)
         yield f"{place or 'recipe'}: unknown key {key!r}{did_you_mean(key, known)}; known keys: {listed(known)}"
         return
+    if kind == "union_tag_not_found" and isinstance(details["input"], dict):
+        names = listed(_names(model, location))
+        yield f"{_place(location, model)}: the key name is missing; allowed: {names}"
+        return
     yield f"{_place(location, model) or 'recipe'}: {_allowed(kind, context, details)}"
 
 
@@ -67,14 +73,18 @@ def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> st
         return (
             f"found name {tag!r}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
         )
-    if kind == "union_tag_not_found":
-        return "the key name is missing"
+    if kind in ("tuple_type", "list_type"):
+        return f"found {found!r}; must be a list, as in {_in_toml_list(found)}"
     if kind in TYPE_WORDS:
         return f"found {found!r}; must be {TYPE_WORDS[kind]}"
     if kind in BOUND_WORDS:
         key, words = BOUND_WORDS[kind]
         return f"found {found!r}; must be {words} {context[key]:g}"
     return f"found {found!r}; {details['msg'][:1].lower()}{details['msg'][1:]}"
+
+
+def _in_toml_list(found: object) -> str:
+    return f"[{json.dumps(found)}]" if isinstance(found, str | int | float) else "[1, 2]"
 
 
 def _close(found: object, expected: str) -> str:
@@ -99,10 +109,19 @@ def _place(location: Sequence[int | str], model: type[BaseModel]) -> str:
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    models = (member for member, _ in _members(_annotation(model, location)) if _is_model(member))
+    return list(dict.fromkeys(key for member in models for key in member.model_fields))
+
+
+def _names(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    return [tag for _, tag in _members(_annotation(model, location)) if tag is not None]
+
+
+def _annotation(model: type[BaseModel], location: Sequence[int | str]) -> Any:
     here: Any = model
     for part in location:
         here, _ = _step_into(here, part)
-    return list(here.model_fields) if _is_model(here) else []
+    return here
 
 
 def _is_model(annotation: Any) -> bool:
@@ -134,9 +153,11 @@ def _members(annotation: Any, tag: str | None = None) -> Iterator[tuple[Any, str
         for member in get_args(annotation):
             yield from _members(member)
     else:
+        names: tuple[str | None, ...] = (tag,)
         if tag is None and _is_model(annotation) and "name" in annotation.model_fields:
-            tag = annotation.model_fields["name"].default
-        yield annotation, tag
+            names = get_args(annotation.model_fields["name"].annotation) or names
+        for name in names:
+            yield annotation, name
 
 
 __all__ = ["explain"]

@@ -56,7 +56,8 @@ def _modules(state: TrainState) -> dict[str, torch.nn.Module]:
 def _generators() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of a run on a GPU only: to ask for it would start CUDA in a run on the CPU.
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "numpy": np.random.get_state(legacy=True),
         "python": random.getstate(),
     }
@@ -64,7 +65,7 @@ def _generators() -> dict[str, Any]:
 
 def _restore_generators(kept: dict[str, Any]) -> None:
     torch.set_rng_state(kept["torch"])
-    if torch.cuda.is_available() and kept["cuda"]:
+    if torch.cuda.is_initialized() and kept["cuda"]:
         torch.cuda.set_rng_state_all(kept["cuda"])
     name, keys, *rest = kept["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -51,7 +51,8 @@ def check_finished(path: Path, recipe: dict[str, Any], resume: Resume) -> None:
 def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
     """Return the state of a folder just locked, made ready for the run.
 
-    What killed processes left aside is removed, and with resume "never" the unfinished run.
+    What killed processes left aside is removed, and with resume "never" the unfinished run. A run of another
+    recipe that ended before it kept a state (a bad image, say) has nothing to lose: it is removed, too.
 
     Raises:
         CheckpointError: The recipe may not be run there, or the folder cannot be written to.
@@ -64,7 +65,7 @@ def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
         _check_nothing_foreign(path)
     elif state == "finished":  # by another process, since the caller looked
         check_finished(path, recipe, resume)
-    elif resume == "never":
+    elif resume == "never" or (not _has_kept_state(path) and _difference(path, recipe) is not None):
         _remove_run(path)
         return "new"
     else:
@@ -73,12 +74,21 @@ def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
 
 
 def _check_same_recipe(path: Path, recipe: dict[str, Any], what: str, also: str) -> None:
-    difference = _first_difference(read_json(path / RECIPE_FILE).get("recipe"), recipe, "")
+    difference = _difference(path, recipe)
     if difference is not None:
         raise CheckpointError(
             f"{path}: holds {what} of another recipe ({difference}); "
             f"choose another folder with --output{also}"
         )
+
+
+def _has_kept_state(path: Path) -> bool:
+    folder = path / RESUME_FOLDER
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _difference(path: Path, recipe: dict[str, Any]) -> str | None:
+    return _first_difference(read_json(path / RECIPE_FILE).get("recipe"), recipe, "")
 
 
 def _first_difference(before: Any, now: Any, key: str) -> str | None:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kdcam import metrics_log
-from kdcam.errors import CheckpointError
+from kdcam.atomic import make_folder
 from kdcam.folder_lock import FolderLock
 from kdcam.json_files import plain, read_json, write_json
 from kdcam.machine import describe_machine, package_versions
@@ -54,7 +54,7 @@ class RunFolder:
         if find_state(path) == "finished":
             check_finished(path, recipe, resume)
             return cls(path, "finished", recipe, None)
-        _make(path)
+        make_folder(path)
         lock = FolderLock(path)
         try:
             state = prepare_folder(path, recipe, resume)
@@ -118,16 +118,6 @@ class RunFolder:
     def read_result(self) -> dict[str, Any]:
         """Return what result.json holds."""
         return read_json(self.path / RESULT_FILE)
-
-
-def _make(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: the run folder cannot be made ({error.strerror or error}); "
-            "choose a folder that you may write to with --output"
-        ) from error
 
 
 __all__ = ["Resume", "RunFolder"]

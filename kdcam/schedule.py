@@ -24,8 +24,8 @@ class Schedule(Protocol):
     def before_update(self, epoch: float) -> None:
         """Set the rate for an update that begins after ``epoch`` epochs, a fraction included."""
 
-    def after_epoch(self, epoch: int, loss: float) -> None:
-        """Take the loss (validation's, else training's) of the epoch that ended, counted from 1."""
+    def after_epoch(self, epoch: int) -> None:
+        """Set the rate of the next epoch; ``epoch`` is the one that ended, counted from 1."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what moves."""
@@ -48,8 +48,8 @@ class FormulaSchedule:
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * factor
 
-    def after_epoch(self, epoch: int, loss: float) -> None:
-        """Ignore the loss."""
+    def after_epoch(self, epoch: int) -> None:
+        """Ignore: each update sets its own rate."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the rate follows from the epoch."""
@@ -68,9 +68,9 @@ class TimmSchedule:
     def before_update(self, epoch: float) -> None:
         """Ignore: timm's scheduler has set the rate for the whole epoch."""
 
-    def after_epoch(self, epoch: int, loss: float) -> None:
+    def after_epoch(self, epoch: int) -> None:
         """Set the rate of the next epoch."""
-        self.scheduler.step(epoch, metric=loss)
+        self.scheduler.step(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scheduler's state."""
@@ -164,7 +164,9 @@ def build_schedule(
 def _timm_schedule(config: TimmScheduleConfig, optimizer: torch.optim.Optimizer, *, epochs: int) -> Schedule:
     from timm.scheduler.scheduler_factory import create_scheduler_v2
 
-    known: Sequence[str] = list(inspect.signature(create_scheduler_v2).parameters)[2:]
+    own = ("num_epochs", "warmup_epochs", "step_on_epochs", "updates_per_epoch")  # follow from other keys
+    parameters = list(inspect.signature(create_scheduler_v2).parameters)[2:]
+    known: Sequence[str] = [name for name in parameters if name not in own]
     _check_options(config.options, known)
     options: dict[str, Any] = {**config.options, "num_epochs": epochs, "warmup_epochs": config.warmup_epochs}
     scheduler, _ = create_scheduler_v2(optimizer, sched=config.name, **options)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdcam.data.batches import Batch
 from kdcam.errors import TrainingError
@@ -25,7 +25,7 @@ class TermMeans:
     def add(self, terms: Terms, *, images: int) -> None:
         """Add the terms of one step."""
         for name, value in terms.values.items():
-            product = value.double() * images
+            product = _wide(value) * images
             self.sums[name] = self.sums[name] + product if name in self.sums else product
             self.images[name] = self.images.get(name, 0) + images
 
@@ -61,7 +61,7 @@ class ShareWatch:
             return
         self.steps += 1
         for name in active:
-            size = (terms.values[name] * terms.weights[name]).abs().double()
+            size = _wide(terms.values[name] * terms.weights[name]).abs()
             self.sums[name] = self.sums[name] + size if name in self.sums else size
         if self.steps == SHARE_STEPS:
             self._tell()
@@ -80,6 +80,10 @@ class ShareWatch:
                     f"loss {name}: {share:.2%} of the sum; change its weight (--set loss.{name}.weight=...) "
                     "unless this is what you want"
                 )
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.float() if value.device.type == "mps" else value.double()  # Apple's GPUs have no float64
 
 
 class StepTrace(NamedTuple):
@@ -118,4 +122,22 @@ def require_finite(steps: list[StepTrace]) -> None:
     )
 
 
-__all__ = ["ShareWatch", "StepTrace", "TermMeans", "require_finite", "trace"]
+def require_finite_weights(model: nn.Module, *, epoch: int, step: int) -> None:
+    """Raise ``TrainingError`` naming the first parameter that is not finite; asked before anything is kept.
+
+    A loss may be finite where its gradient is not: then only the next loss would show it, after a broken state
+    has been kept. ``epoch`` and ``step`` are counted from 1; on a GPU the host waits once.
+    """
+    named = dict(model.named_parameters())
+    finite = torch.stack([parameter.isfinite().all() for parameter in named.values()])
+    if bool(finite.all()):
+        return
+    name = next(name for name, good in zip(named, finite.tolist(), strict=True) if not good)
+    raise TrainingError(
+        f"epoch {epoch}, step {step}: {name} is not finite after the update, so a gradient was not. The last saved "
+        "state is whole; lower the learning rate, clip the gradient (--set clip_norm=1), or use "
+        'precision = "fp32"'
+    )
+
+
+__all__ = ["ShareWatch", "StepTrace", "TermMeans", "require_finite", "require_finite_weights", "trace"]

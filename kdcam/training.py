@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resume
+from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches, load_data
 from kdcam.engine import Plan, Position, Trainable, TrainState, fit
 from kdcam.errors import DataError, Interrupted
@@ -20,7 +21,9 @@ from kdcam.noise_file import keep_noise
 from kdcam.optim import build_optimizer
 from kdcam.preflight import Checked, shapes_of
 from kdcam.progress import EpochRecord, Progress
+from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
+from kdcam.run_state import find_state
 from kdcam.runlog import Resume, RunFolder
 from kdcam.schedule import build_schedule
 from kdcam.scores import score
@@ -57,6 +60,7 @@ class FolderKeeper:
         self.folder.append_metrics(
             {
                 "epoch": record.epoch,
+                "step": record.step,
                 "lr": record.learning_rate,
                 "train": dict(record.terms),
                 "val": dict(record.validation),
@@ -67,21 +71,33 @@ class FolderKeeper:
         )
 
 
+def finished_run(recipe: TrainRecipe, *, output: Path, resume: Resume) -> RunResult | None:
+    """Return the result of the finished run in a folder; None where there is no finished one.
+
+    Raises ``CheckpointError`` when it is of another recipe, or is to be done anew.
+    """
+    if find_state(output) != "finished":
+        return None
+    with RunFolder.open(output, recipe.model_dump(mode="json"), resume=resume) as folder:
+        return RunResult(folder.path, folder.read_result(), was_finished=True)
+
+
 def run(
     checked: Checked, *, output: Path, resume: Resume, command: Sequence[str], progress: Progress
 ) -> RunResult:
     """Do a run in a folder: start it, go on with it, or return the result of a finished one.
 
-    Raises ``KdamError`` subclasses: see `preflight`, `RunFolder.open`, `load_data` and `fit`.
+    Raises ``KdcamError`` subclasses: see `preflight`, `RunFolder.open`, `load_data` and `fit`.
     """
     recipe = checked.recipe
     with RunFolder.open(output, recipe.model_dump(mode="json"), resume=resume) as folder:
-        if folder.state == "finished":
+        if folder.state == "finished":  # by another process, since the caller looked
             return RunResult(folder.path, folder.read_result(), was_finished=True)
-        if folder.state == "new":
-            folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
         parts = load_data(recipe.data, progress=progress)
         _tell(checked, parts, progress)
+        if folder.state == "new":
+            # After the data is read: broken data leaves no run behind that would refuse a mended recipe.
+            folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
         keep_noise(folder.path, parts.noise)
         plan, state = assemble(checked, parts)
         _go_on(folder, state, progress)
@@ -175,7 +191,7 @@ def _mixing(checked: Checked) -> Mixing | None:
     return Mixing(mixup=data.mixup, cutmix=data.cutmix, num_classes=len(checked.summary.label_names))
 
 
-def evaluation_batches(checked: Checked, part: Part) -> Any:
+def evaluation_batches(checked: Checked, part: Part) -> Batches:
     """Return a part's batches in order, without augmentation."""
     recipe = checked.recipe
     return batches(
@@ -213,7 +229,7 @@ def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) 
     if place.best_epoch != place.epoch:
         selected = _scores(checked, parts, load_classifier(path, device=device))
     return {
-        "selection": _selection_rule(recipe.select, place.best_epoch, recipe.epochs),
+        "selection": _selection_rule(recipe, place.best_epoch),
         "epochs": recipe.epochs,
         "selected": {"epoch": place.best_epoch, **selected},
         "last": {"epoch": place.epoch, **last},
@@ -236,13 +252,14 @@ def _scores(checked: Checked, parts: DataParts, classifier: Classifier) -> dict[
     }
 
 
-def _selection_rule(select: str, epoch: int, epochs: int) -> str:
-    if select == "last":
-        return f"last epoch ({epochs}); nothing was selected on"
+def _selection_rule(recipe: TrainRecipe, epoch: int) -> str:
+    if recipe.select == "last":
+        return f"last epoch ({recipe.epochs}); nothing was selected on"
+    measure = "mean average precision" if recipe.task == "multi-label" else "top-1 accuracy"
     return (
-        f"epoch {epoch} of {epochs}: highest top-1 accuracy on the validation part, ties by the smaller negative "
+        f"epoch {epoch} of {recipe.epochs}: highest {measure} on the validation part, ties by the smaller negative "
         "log-likelihood; the test part was read once, after the selection"
     )
 
 
-__all__ = ["FolderKeeper", "RunResult", "assemble", "conclude", "evaluation_batches", "run"]
+__all__ = ["FolderKeeper", "RunResult", "assemble", "conclude", "evaluation_batches", "finished_run", "run"]

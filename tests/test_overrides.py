@@ -11,6 +11,7 @@ def table() -> dict[str, Any]:
         "epochs": 3,
         "optimizer": {"lr": 0.1},
         "loss": [{"name": "kd"}, {"name": "cam"}, {"name": "cam"}],
+        "data": {"augment": ["crop"]},
     }
 
 
@@ -55,6 +56,7 @@ def test_keys_tables_lists_and_new_tables() -> None:
         ("=3", "must read key=value"),
         ("a..b=3", "must read key=value"),
         ("epochs.x=3", "epochs is the value 3, not a table"),
+        ("data.augment.crop.x=1", r"data.augment is the value \['crop'\], not a table"),
         (
             "loss.dkd.weight=1",
             r"loss.dkd names no table of the recipe; there are: 0 \(kd\), 1 \(cam\), 2 \(cam\)",

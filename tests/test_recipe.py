@@ -65,7 +65,22 @@ def test_all_problems_are_named_at_once_with_place_value_and_what_is_allowed() -
             r"loss: no term reads the teacher; add one \(kd, caam_cam\)",
         ),
         ({"data": {"name": "digits", "validation": 0.0}}, r"data.validation: found 0 with select = \"best\""),
-        ({**DIGITS, "task": "multi-label"}, r"cross_entropy\): takes labels, mixed targets"),
+        ({**DIGITS, "task": "multi-label"}, r"cross_entropy\): takes labels, mixed as targets"),
+        (
+            {**DIGITS, "task": "multi-label"},
+            r'task: found "multi-label", but the data \(digits\) gives one label',
+        ),
+        (
+            {"data": {"name": "digit-scenes", "multi_label": True}},
+            "task: found .single-label., but data.multi_label",
+        ),
+        ({**DIGITS, "loss": [{"name": "cam"}]}, "no term has a weight at the start"),
+        ({**DIGITS, "loss": [{"name": "cross_entropy", "warmup": 0.1}]}, "no term has a weight at the start"),
+        ({**DIGITS, "optimizer": "sgd"}, "optimizer.*: found 'sgd'; must be a table"),
+        (
+            {**DIGITS, "optimizer": {"name": "adamw", "betas": [0.9, 1.0]}},
+            r"betas\[1\]: found 1.0; must be less",
+        ),
         ({**DIGITS, "select": "first"}, "select: found 'first'; allowed: 'best' or 'last'"),
         ({**DIGITS, "clip_norm": float("nan")}, "clip_norm: found nan; must be"),
         (

@@ -129,6 +129,14 @@ def test_killed_before_the_recipe_was_written_is_new(tmp_path: Path) -> None:
         assert _contents(tmp_path).keys() == {".lock"}
 
 
+def test_run_without_a_kept_state_makes_way_for_another_recipe(tmp_path: Path) -> None:
+    with _start(tmp_path) as folder:
+        folder.append_metrics({"epoch": 1})
+    with RunFolder.open(tmp_path, OTHER) as folder:
+        assert folder.state == "new"
+    assert _contents(tmp_path).keys() == {".lock"}
+
+
 def test_leftovers_of_a_killed_save_are_removed(tmp_path: Path) -> None:
     _leave_unfinished(tmp_path)
     (tmp_path / "resume" / ".state.safetensors.aside-00000000").write_bytes(b"torn")

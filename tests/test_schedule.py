@@ -15,7 +15,7 @@ def rates(config: object, epochs: int, *, points: list[float] | None = None) -> 
     for epoch in points if points is not None else range(epochs):
         schedule.before_update(epoch)
         found.append(own.param_groups[0]["lr"])
-        schedule.after_epoch(int(epoch) + 1, 1.0)
+        schedule.after_epoch(int(epoch) + 1)
     return found
 
 
@@ -68,7 +68,7 @@ def test_timm_schedules_move_by_the_epoch(config: TimmScheduleConfig, expected: 
 def test_timm_schedule_state_round_trip() -> None:
     config = TimmScheduleConfig(name="tanh")
     first = build_schedule(config, optimizer(), epochs=5)
-    first.after_epoch(2, 1.0)
+    first.after_epoch(2)
     second = build_schedule(config, optimizer(), epochs=5)
     second.load_state_dict(first.state_dict())
     assert second.state_dict().keys() == first.state_dict().keys()

@@ -5,7 +5,7 @@ from small_runs import Watcher
 from kdcam.data.batches import Batch
 from kdcam.errors import TrainingError
 from kdcam.losses.loss import Terms
-from kdcam.terms import SHARE_STEPS, ShareWatch, TermMeans, require_finite, trace
+from kdcam.terms import SHARE_STEPS, ShareWatch, TermMeans, require_finite, require_finite_weights, trace
 
 
 def terms(**values: float) -> Terms:
@@ -59,3 +59,14 @@ def test_first_step_that_is_not_finite_is_named() -> None:
         TrainingError, match=r"epoch 3, step 2: .*\(ce = inf\); .*100, 101, .*\(20 in all\).*clip_norm"
     ):
         require_finite(steps)
+
+
+def test_weights_broken_by_an_update_are_named() -> None:
+    network = torch.nn.Linear(2, 1)
+    require_finite_weights(network, epoch=1, step=1)
+    with torch.no_grad():
+        network.bias[0] = torch.nan
+    with pytest.raises(
+        TrainingError, match=r"epoch 2, step 7: bias is not finite after the update.*clip_norm"
+    ):
+        require_finite_weights(network, epoch=2, step=7)

@@ -218,7 +218,7 @@ def notes(folder: FolderFacts, machine: MachineFacts) -> list[str]:
         found.append(f"{smallest!r} has {fewest} pictures only: it may be missing from the parts held out.")
     if folder.unreadable:
         found.append(
-            f"{len(folder.unreadable)} files of the sample are no pictures: {folder.unreadable[0]} ..."
+            f"files of the sample that are no pictures: {len(folder.unreadable)}, the first: {folder.unreadable[0]}"
         )
     return found
 

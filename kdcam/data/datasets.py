@@ -17,7 +17,7 @@ from kdcam.data.config import (
 from kdcam.data.label_noise import NoisyLabels, add_noise
 from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
 from kdcam.data.resident import ResidentBatches, ResidentImages
-from kdcam.data.splits import check_split, stratified_split
+from kdcam.data.splits import across_classes, check_split, stratified_split
 from kdcam.data.streaming import StreamBatches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
@@ -40,7 +40,7 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
     return DataParts(
         train=train,
         validation=source.validation,
-        test=source.test,
+        test=None if source.test is None else _across_classes(source.test),
         label_names=source.label_names,
         channels=source.channels,
         image_size=config.image_size,
@@ -98,6 +98,16 @@ def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> t
     )
     kept, held = stratified_split(targets, num_classes=num_classes, share=share, seed=config.split_seed)
     return source.train.subset(kept), source.train.subset(held)
+
+
+def _across_classes(part: Part) -> Part:
+    """Return a part that comes class by class with its classes in turn; any other one as it is.
+
+    Else the first images of the part, which attacks are run on, would be of one class.
+    """
+    if part.targets.ndim != 1 or not bool((part.targets.diff() >= 0).all()):
+        return part
+    return part.subset(across_classes(part.targets))
 
 
 def _check_classes(source: SourceParts) -> None:

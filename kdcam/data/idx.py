@@ -110,8 +110,9 @@ def download(name: str, root: Path, **arguments: object) -> object:
         with contextlib.redirect_stdout(io.StringIO()):  # torchvision prints; stdout is for results
             return getattr(torchvision.datasets, name)(root=root, download=True, **arguments)
     except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())  # torchvision's fills several lines
         raise DataError(
-            f"{name}: not found in {root}, and torchvision could not download it ({error}); "
+            f"{name}: not found in {root}, and torchvision could not download it ({reason}); "
             "put the files there, name their folder in data.root, or check the network"
         ) from None
 

@@ -48,4 +48,12 @@ def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: i
     return by_class[~chosen].sort().values, by_class[chosen].sort().values
 
 
-__all__ = ["check_split", "held_out_counts", "stratified_split"]
+def across_classes(targets: Tensor) -> Tensor:
+    """Return positions in ``targets`` (N,) that take the classes in turn: the first of each, the second of each ..."""
+    by_class = torch.argsort(targets, stable=True)
+    rank = torch.empty_like(targets)
+    rank[by_class] = torch.arange(len(targets)) - torch.searchsorted(targets[by_class], targets[by_class])
+    return by_class[torch.argsort(rank[by_class], stable=True)]
+
+
+__all__ = ["across_classes", "check_split", "held_out_counts", "stratified_split"]

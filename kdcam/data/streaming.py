@@ -89,7 +89,7 @@ class StreamImages:
         image = self.source.picture(int(self.order[index]), None if cropping else 2 * self.image_size)
         seed = int(torch.randint(2**62, (), generator=generator))
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's as well
             if cropping:
                 image = image.convert("L" if self.channels == 1 else "RGB")
                 crop = v2.RandomResizedCrop(self.image_size, scale=(_LEAST_CROP, 1.0), interpolation=3)

@@ -37,7 +37,9 @@ def summarise(config: DataConfig) -> DataSummary:
     match config:
         case DigitsConfig():
             note = "scikit-learn's handwritten digits, from the installed package"
-            return DataSummary(DIGIT_NAMES, 1, config.image_size, _kept(TRAIN_DIGITS, config), note)
+            return DataSummary(
+                DIGIT_NAMES, 1, config.image_size, _kept(TRAIN_DIGITS, DIGIT_NAMES, config), note
+            )
         case DigitScenesConfig():
             return _scenes(config)
         case MnistConfig():
@@ -50,12 +52,12 @@ def summarise(config: DataConfig) -> DataSummary:
                 else f"read from {files[0].parent}"
             )
             return DataSummary(
-                names, 1, config.image_size, _kept(_MNIST_TRAIN, config), f"{config.name}: {note}"
+                names, 1, config.image_size, _kept(_MNIST_TRAIN, names, config), f"{config.name}: {note}"
             )
         case CifarConfig():
             names = _CIFAR10_NAMES if config.name == "cifar10" else class_names(range(100))
             return DataSummary(
-                names, 3, config.image_size, _kept(_CIFAR_TRAIN, config), _by_torchvision(config)
+                names, 3, config.image_size, _kept(_CIFAR_TRAIN, names, config), _by_torchvision(config)
             )
         case ImageFolderConfig():
             return _image_folder(config)
@@ -63,7 +65,9 @@ def summarise(config: DataConfig) -> DataSummary:
             return _torchvision(config)
 
 
-def _kept(count: int, config: DataConfig) -> int:
+def _kept(count: int, names: Sequence[str], config: DataConfig) -> int:
+    counts = [count // len(names)] * len(names)  # as near as need be: these sets are balanced
+    check_split(counts, config.validation, key="validation", place=f"data ({config.name})")
     return count - round(config.validation * count)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -87,8 +88,8 @@ class Terms(NamedTuple):
 def term_names(configs: Sequence[LossConfig]) -> list[str]:
     """Return one name a term: the loss's own, numbered from the second of the same name on (kd, kd_2)."""
     names: list[str] = []
-    for config in configs:
-        earlier = sum(name == config.name or name.startswith(f"{config.name}_") for name in names)
+    for index, config in enumerate(configs):
+        earlier = sum(other.name == config.name for other in configs[:index])
         names.append(config.name if earlier == 0 else f"{config.name}_{earlier + 1}")
     return names
 
@@ -110,7 +111,7 @@ class Objective(nn.Module):
 
     def forward(self, step: Step) -> Terms:
         """Return the weighted sum and each active term."""
-        total = step.student.logits.new_zeros((), dtype=step.student.logits.dtype).float()
+        total = step.student.logits.new_zeros((), dtype=torch.float32)
         values: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
         for name, config, loss in zip(self.names, self.configs, self.losses, strict=True):

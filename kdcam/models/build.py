@@ -81,8 +81,8 @@ def build_classifier(
         image_size: in pixels, for networks that are built for one size and for probes.
         label_names: of the classes, in the order of the logits; empty: unknown.
 
-    Raises ``ModelError`` where the name is unknown, the network does not take what is asked of it, or weights
-    do not fit.
+    Raises ``ModelError`` where the name is unknown or the network does not take what is asked of it,
+    ``CheckpointError`` where starting weights are not there or do not fit.
     """
     if label_names and len(label_names) != num_classes:
         raise ValueError(f"{len(label_names)} label names for {num_classes} classes")

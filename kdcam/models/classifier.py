@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import class_cams, target_cam
 from kdcam.errors import ModelError
+from kdcam.modes import evaluating
 
 if TYPE_CHECKING:
     from kdcam.losses.loss import Widths
@@ -185,9 +186,14 @@ def widths(classifier: Classifier) -> Widths:
 
 
 def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
-    """Return what ``outputs`` and ``forward`` give for some images."""
+    """Return what ``outputs`` and ``forward`` give for some images in eval mode; the random state is kept."""
     device = classifier.mean.device
-    with _as_it_was(classifier), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with (
+        evaluating(classifier),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
         try:
             return classifier.outputs(images.to(device)), classifier(images.to(device))
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -197,20 +203,6 @@ def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
                 f"model.name: {classifier.config.name!r} cannot read images of {size}: {first_line}; "
                 "set another data.image_size, or take a network made for small images (kdcam:resnet20)"
             ) from error
-
-
-@contextmanager
-def _as_it_was(classifier: Classifier) -> Iterator[None]:
-    """Put every submodule into eval mode and afterwards back into its own, and keep the random state."""
-    modes = {module: module.training for module in classifier.modules()}
-    device = classifier.mean.device
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            classifier.eval()
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

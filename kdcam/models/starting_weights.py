@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from kdcam.errors import ModelError
+from kdcam.errors import CheckpointError
 from kdcam.models.classifier import Preprocessing
+from kdcam.weights import load_exactly, plain_names, read_tensors, refuse_pickles
 
 _WAY_OUT = (
     "model.weights takes a .safetensors file or a folder with a model.safetensors (a run, or timm's layout)"
@@ -16,10 +17,10 @@ _WAY_OUT = (
 def load_starting_weights(network: nn.Module, place: str) -> list[str]:
     """Load the weights at ``place`` into a bare network and return what the user should know about it.
 
-    All tensors must fit but the classifier's: one of another class count stays freshly fresh, which is noted.
-    Raises ``ModelError`` naming the first tensor that does not fit.
+    All tensors must fit but the classifier's: one of another class count starts afresh, which is noted.
+    Raises ``CheckpointError`` where there are none, or naming the first tensor that does not fit.
     """
-    found = _read_tensors(_weight_file(place))
+    found = plain_names(read_tensors(_weight_file(place)))
     own = network.state_dict()
     notes: list[str] = []
     head = head_name(network)
@@ -30,9 +31,7 @@ def load_starting_weights(network: nn.Module, place: str) -> list[str]:
             kept = {key: value for key, value in own.items() if key.startswith(f"{head}.")}
             found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")} | kept
             notes.append(f"model.weights has {theirs} classes, the data {ours}: the classifier starts afresh")
-    if problem := _first_mismatch(found, own):
-        raise ModelError(f"model.weights: {place} does not fit model.name: {problem}")
-    network.load_state_dict(found)
+    load_exactly(network, found, place=f"model.weights: {place}", what="model.name")
     return notes
 
 
@@ -47,7 +46,7 @@ def stored_statistics(place: str) -> Preprocessing | None:
             if isinstance(holder, dict) and holder.get("mean") and holder.get("std"):
                 return Preprocessing(_numbers(holder["mean"]), _numbers(holder["std"]))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(
+        raise CheckpointError(
             f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
         ) from error
     return None
@@ -65,37 +64,10 @@ def head_name(network: nn.Module) -> str | None:
 def _weight_file(place: str) -> Path:
     path = Path(place).expanduser()
     file = path / "model.safetensors" if path.is_dir() else path
-    if file.suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
-        raise ModelError(
-            f"model.weights: {place} is a pickle, which can run code when it is read; convert it to "
-            f"safetensors; {_WAY_OUT}"
-        )
+    refuse_pickles(file)
     if not file.is_file():
-        raise ModelError(f"model.weights: there is no file {file}; {_WAY_OUT}")
+        raise CheckpointError(f"model.weights: there is no file {file}; {_WAY_OUT}")
     return file
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Tensor] = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"model.weights: {file} is no whole safetensors file ({error}); {_WAY_OUT}"
-        ) from error
-    return tensors
-
-
-def _first_mismatch(found: dict[str, Tensor], own: dict[str, Tensor]) -> str | None:
-    for key, value in own.items():
-        if key not in found:
-            return f"it has no tensor {key}"
-        if found[key].shape != value.shape:
-            return f"its {key} has shape {tuple(found[key].shape)}, the network's {tuple(value.shape)}"
-    extra = next((key for key in found if key not in own), None)
-    return None if extra is None else f"its tensor {extra} is unknown to the network"
 
 
 def _numbers(values: list[float] | tuple[float, ...]) -> tuple[float, ...]:

@@ -18,7 +18,8 @@ from torch.nn.functional import cross_entropy
 
 from kdcam.errors import ModelError
 from kdcam.modes import evaluating
-from kdcam.robustness.balls import Ball, Norm
+from kdcam.robustness.balls import Ball
+from kdcam.robustness.config import Norm
 
 Accumulate = Callable[[Tensor], Tensor]
 

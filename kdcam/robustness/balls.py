@@ -1,20 +1,19 @@
 """The set of perturbations that an attack may use: steps in it, the way back into it, random points of it."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Norm = Literal["linf", "l2"]
+from kdcam.robustness.config import Norm
 
 _TINY = 1e-12  # norms are kept above it, so that a zero gradient gives a zero step
 
 
 class Ball(NamedTuple):
-    """All images at most ``eps`` from a clean one, in [0, 1] pixel units: by pixel (linf) or by image "
-    "(l2)."""
+    """All images at most ``eps`` from a clean one, in [0, 1] pixel units: by pixel (linf) or by image (l2)."""
 
     norm: Norm
     eps: float
@@ -60,4 +59,4 @@ def _norms(images: Tensor) -> Tensor:
     return norms.clamp(min=_TINY)
 
 
-__all__ = ["Ball", "Norm"]
+__all__ = ["Ball"]

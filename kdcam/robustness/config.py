@@ -67,10 +67,10 @@ class FgsmConfig(Settings):
         return fgsm(model, images, targets, eps=self.eps, norm=self.norm)
 
 
-class BimConfig(Settings):
-    """Gradient steps from the clean image."""
+class _SteppedConfig(Settings):
+    """What the attacks of several gradient steps take."""
 
-    name: Literal["bim"] = "bim"
+    name: str
     norm: Norm = "linf"
     eps: Amount = Field(default_factory=_usual_eps)
     alpha: Amount = Field(default_factory=_usual_alpha)
@@ -81,6 +81,12 @@ class BimConfig(Settings):
         """Its name in tables."""
         return f"{self.name}-{self.steps}"
 
+
+class BimConfig(_SteppedConfig):
+    """Gradient steps from the clean image."""
+
+    name: Literal["bim"] = "bim"
+
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
         """Return adversarial images."""
         from kdcam.robustness.attacks import bim
@@ -88,22 +94,17 @@ class BimConfig(Settings):
         return bim(model, images, targets, eps=self.eps, alpha=self.alpha, steps=self.steps, norm=self.norm)
 
 
-class PgdConfig(Settings):
+class PgdConfig(_SteppedConfig):
     """Gradient steps from random points."""
 
     name: Literal["pgd"] = "pgd"
-    norm: Norm = "linf"
-    eps: Amount = Field(default_factory=_usual_eps)
-    alpha: Amount = Field(default_factory=_usual_alpha)
-    steps: Count = 10
     restarts: Count = 1
     seed: Seed = 0
 
     @property
     def label(self) -> str:
         """Its name in tables."""
-        tries = f"x{self.restarts}" if self.restarts > 1 else ""
-        return f"{self.name}-{self.steps}{tries}"
+        return super().label + (f"x{self.restarts}" if self.restarts > 1 else "")
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
         """Return adversarial images."""
@@ -123,19 +124,10 @@ class PgdConfig(Settings):
         )
 
 
-class MimConfig(Settings):
+class MimConfig(_SteppedConfig):
     """Gradient steps with momentum."""
 
     name: Literal["mim"] = "mim"
-    norm: Norm = "linf"
-    eps: Amount = Field(default_factory=_usual_eps)
-    alpha: Amount = Field(default_factory=_usual_alpha)
-    steps: Count = 10
-
-    @property
-    def label(self) -> str:
-        """Its name in tables."""
-        return f"{self.name}-{self.steps}"
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
         """Return adversarial images."""
@@ -220,6 +212,7 @@ __all__ = [
     "BimConfig",
     "FgsmConfig",
     "MimConfig",
+    "Norm",
     "PgdConfig",
     "RobustnessSettings",
     "parse_fraction",

@@ -16,8 +16,7 @@ from kdcam.robustness.config import AttackConfig
 
 
 class AttackRow(BaseModel):
-    """The result of one attack; `robust_acc` is over all evaluated images, also those wrong from the "
-    "start."""
+    """The result of one attack; `robust_acc` is over all evaluated images, also those wrong from the start."""
 
     model_config = ConfigDict(frozen=True)
 

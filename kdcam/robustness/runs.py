@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdcam.api import LoadedRun, Weights, load_run
+from kdcam.api import LoadedRun, Weights, load_run, recipe_of
 from kdcam.json_files import write_json
 from kdcam.noise_file import NOISE_FILE, read_noise
 from kdcam.progress import Progress, Silent
@@ -55,6 +55,8 @@ def evaluate_robustness(
     """
     watcher = progress or Silent()
     checked = robustness_settings(settings or {})
+    for path in runs:
+        recipe_of(Path(path))  # a wrong last one is refused before the first one is attacked
     found = []
     for path in runs:
         loaded = load_run(path, weights=weights, device=device, progress=watcher)

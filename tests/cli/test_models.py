@@ -17,3 +17,6 @@ def test_one_source(kdcam) -> None:
 
 def test_no_match_is_an_empty_list(kdcam) -> None:
     assert json.loads(kdcam("models", "list", "nosuchnetwork", "--json").out) == []
+    found = kdcam("models", "list", "nosuchnetwork")
+    assert (found.code, found.out) == (0, "")
+    assert "no network has such a name" in found.err

@@ -7,6 +7,7 @@ from kdcam.progress import EpochRecord, StepRecord
 EPOCH = EpochRecord(
     epoch=2,
     epochs=10,
+    step=80,
     learning_rate=0.05,
     terms={"cross_entropy": 0.5, "cam": 0.125},
     validation={"acc1": 0.931, "nll": 0.25, "ece": 0.1},

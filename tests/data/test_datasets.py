@@ -62,6 +62,11 @@ def test_a_class_without_a_training_image_is_named():
         load_data(DigitScenesConfig(train_size=20, validation=0.9, test_size=10))
 
 
+def test_a_share_that_holds_out_nothing_is_refused_before_anything_is_read():
+    with pytest.raises(DataError, match=r"validation = 0\.0001.*holds out no image"):
+        describe_data(DigitsConfig(validation=0.0001))
+
+
 def test_a_share_that_holds_out_nothing_is_refused():
     with pytest.raises(DataError, match=r"data \(digits\): validation = 0\.0001 of 1300"):
         load_data(DigitsConfig(validation=0.0001))

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdcam.data.splits import check_split, held_out_counts, stratified_split
+from kdcam.data.splits import across_classes, check_split, held_out_counts, stratified_split
 from kdcam.errors import DataError
 
 
@@ -56,3 +56,9 @@ def test_a_share_that_holds_nothing_out_is_refused_with_the_way_out():
     check_split([10, 10], 0.1, key="validation", place="data (x)")
     with pytest.raises(DataError, match="holds out no image"):
         check_split([1, 1, 1], 0.5, key="test", place="data (x)")
+
+
+def test_across_classes_takes_the_classes_in_turn():
+    assert across_classes(torch.tensor([0, 0, 0, 1, 2, 2])).tolist() == [0, 3, 4, 1, 5, 2]
+    assert across_classes(torch.tensor([1, 0, 1])).tolist() == [1, 0, 2]
+    assert across_classes(torch.tensor([], dtype=torch.int64)).tolist() == []

@@ -83,6 +83,13 @@ def test_every_wrong_key_is_named_at_once() -> None:
         robustness_settings({"steps": 0, "n_examples": -1})
 
 
+@pytest.mark.parametrize("values", [{"eps": -1}, {"norm": "l1"}])
+def test_defaults_that_hang_on_a_wrong_key_are_not_named(values: dict[str, object]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        robustness_settings(values)
+    assert ";" not in str(caught.value).partition("; ")[2]
+
+
 def test_reading_settings_does_not_import_torch() -> None:
     code = "import sys, kdcam.robustness.config; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
