@@ -65,7 +65,6 @@ def main() -> None:
         render.show_error(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        render.show_notice("kdcam: interrupted")
         sys.exit(130)
 
 

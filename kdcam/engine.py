@@ -150,7 +150,7 @@ def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
     if plan.mixing is not None:
         batch = plan.mixing(batch)
     with plan.precision.autocast():
-        taught = _teach(plan, state, batch)
+        taught = _teach(plan, state, batch, epoch / plan.epochs)
         terms: Terms = state.model(batch, epoch / plan.epochs, taught)
     group = _group_size(step, steps, plan.accumulate)
     state.scaler.scale(terms.total / group).backward()
@@ -170,10 +170,12 @@ def _group_ends(step: int, steps: int, accumulate: int) -> bool:
     return (step + 1) % accumulate == 0 or step + 1 == steps
 
 
-def _teach(plan: Plan, state: TrainState, batch: Batch) -> TeacherOutputs | None:
+def _teach(plan: Plan, state: TrainState, batch: Batch, progress: float) -> TeacherOutputs | None:
     if plan.teacher is None:
         return None
-    return teacher_outputs(plan.teacher, batch.images, batch.targets, state.model.objective.needs)
+    return teacher_outputs(
+        plan.teacher, batch.images, batch.targets, state.model.objective.needs_at(progress)
+    )
 
 
 def _update(plan: Plan, state: TrainState) -> None:

@@ -77,6 +77,15 @@ class TimmOptimizerConfig(Settings):
             raise RecipeError(
                 f"optimizer.name: found {self.name!r}; must be sgd, adamw or a name of timm.optim{hint}"
             )
+        for key in self.options:
+            if key in inspect.signature(create_optimizer_v2).parameters and key not in (
+                "momentum",
+                "foreach",
+            ):
+                raise RecipeError(
+                    f"optimizer.options: found {key!r}, which the keys name, lr, weight_decay and "
+                    "decay_norm_and_bias decide; remove it"
+                )
         try:
             options: dict[str, Any] = dict(self.options)
             optimizer: torch.optim.Optimizer = create_optimizer_v2(

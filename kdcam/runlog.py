@@ -99,6 +99,11 @@ class RunFolder:
             name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)
         }
 
+    def began_on(self) -> str | None:
+        """Return the device on which the run began, as in recipe.json; None where it does not say."""
+        device = read_json(self.path / RECIPE_FILE).get("machine", {}).get("device")
+        return device if isinstance(device, str) else None
+
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl and sync it to the disk; ``record`` holds at least "epoch"."""
         metrics_log.append_metrics(self.path, record)

@@ -169,8 +169,13 @@ def _timm_schedule(config: TimmScheduleConfig, optimizer: torch.optim.Optimizer,
     known: Sequence[str] = [name for name in parameters if name not in own]
     _check_options(config.options, known)
     options: dict[str, Any] = {**config.options, "num_epochs": epochs, "warmup_epochs": config.warmup_epochs}
-    scheduler, _ = create_scheduler_v2(optimizer, sched=config.name, **options)
-    scheduler.step(0)
+    try:
+        scheduler, _ = create_scheduler_v2(optimizer, sched=config.name, **options)
+        scheduler.step(0)
+    except (TypeError, ValueError, ArithmeticError, AssertionError) as error:
+        raise RecipeError(
+            f"schedule.options: timm's {config.name} does not take {config.options!r}: {error}"
+        ) from error
     return TimmSchedule(scheduler)
 
 

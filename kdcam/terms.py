@@ -48,15 +48,15 @@ class ShareWatch:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.active: frozenset[str] = frozenset()
+        self.weights: dict[str, float] = {}
         self.steps = 0
         self.sums: dict[str, Tensor] = {}
 
     def take(self, terms: Terms) -> None:
         """Take the terms of one step."""
-        active = frozenset(name for name, weight in terms.weights.items() if weight > 0)
-        if active != self.active:
-            self.active, self.steps, self.sums = active, 0, {}
+        active = {name: weight for name, weight in terms.weights.items() if weight > 0}
+        if active != self.weights:  # a start, or a step of a warm-up, at whose end the shares are of interest
+            self.weights, self.steps, self.sums = active, 0, {}
         if len(active) < 2 or self.steps >= SHARE_STEPS:
             return
         self.steps += 1
@@ -77,8 +77,9 @@ class ShareWatch:
         for name, share in shares.items():
             if share < SMALL_SHARE or share > LARGE_SHARE:
                 self.progress.warning(
-                    f"loss {name}: {share:.2%} of the sum; change its weight (--set loss.{name}.weight=...) "
-                    "unless this is what you want"
+                    f"loss {name}: {share:.2%} of the sum; change its weight (now "
+                    f"{self.weights[name]:g}) unless this is "
+                    "what you want"
                 )
 
 

@@ -13,7 +13,7 @@ from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resu
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches, load_data
 from kdcam.engine import Plan, Position, Trainable, TrainState, fit
-from kdcam.errors import DataError, Interrupted
+from kdcam.errors import CheckpointError, DataError, Interrupted
 from kdcam.losses.loss import Objective
 from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier
@@ -100,6 +100,7 @@ def run(
             folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
         keep_noise(folder.path, parts.noise)
         plan, state = assemble(checked, parts)
+        _check_device(folder, checked)
         _go_on(folder, state, progress)
         try:
             fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
@@ -120,6 +121,11 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
     )
     if parts.skipped:
         progress.warning(f"{len(parts.skipped)} files left out: {'; '.join(parts.skipped[:5])}")
+    if checked.teacher is not None and checked.teacher.image_size != parts.image_size:
+        progress.warning(
+            f"the teacher was trained on images of {checked.teacher.image_size} pixels and sees "
+            f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
+        )
     if parts.noise is not None:
         progress.message(f"label noise: {parts.noise.realised_rate:.1%} of the training labels are wrong")
     for note in checked.student.notes:
@@ -202,6 +208,16 @@ def evaluation_batches(checked: Checked, part: Part) -> Batches:
         seed=recipe.seed,
         device=checked.precision.device,
     )
+
+
+def _check_device(folder: RunFolder, checked: Checked) -> None:
+    """Refuse to go on with a run on another kind of device: its numbers and its precision would change halfway."""
+    before, now = folder.began_on(), checked.precision.device.type
+    if folder.state == "unfinished" and before is not None and before.partition(":")[0] != now:
+        raise CheckpointError(
+            f"{folder.path}: the unfinished run began on {before} and would go on on {now}; use --device {before}, or "
+            "start over with --resume never"
+        )
 
 
 def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:

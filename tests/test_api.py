@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from small_runs import Watcher, small_recipe
+from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
 from kdcam.api import default_output, load_run, recipe_of
@@ -26,6 +26,15 @@ def test_train_then_distill_then_evaluate(run: Path, tmp_path: Path) -> None:
     report = kdcam.evaluate(student.path, device="cpu")
     assert report.headline() == pytest.approx(student.result["selected"]["test"])
     assert kdcam.evaluate(student.path, part="validation", weights="last", device="cpu").images == 15
+
+
+def test_a_teacher_of_another_image_size_is_told(run: Path, tmp_path: Path) -> None:
+    watcher = Watcher()
+    data = {**SCENES, "image_size": 32}
+    losses = [{"name": "cross_entropy"}, {"name": "kd"}]
+    recipe = small_recipe(loss=losses, teacher={"checkpoint": str(run)}, data=data, epochs=1)
+    kdcam.distill(recipe, output=tmp_path / "student", device="cpu", progress=watcher)
+    assert "the teacher was trained on images of 16 pixels and sees 32 here" in watcher.warnings[0]
 
 
 def test_the_other_command_is_named(run: Path) -> None:
@@ -66,6 +75,8 @@ def test_predict_names_a_bad_image(run: Path, tmp_path: Path) -> None:
 def test_folders_that_hold_no_run(tmp_path: Path, run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no recipe\.json"):
         recipe_of(tmp_path)
+    with pytest.raises(CheckpointError, match=r"nowhere: is not there; name a run folder"):
+        recipe_of(tmp_path / "nowhere")
     with pytest.raises(CheckpointError):
         kdcam.load(tmp_path / "nowhere")
     assert recipe_of(run) == small_recipe()

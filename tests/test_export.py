@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from small_runs import SCENES, small_recipe
 
+import kdcam
 from kdcam.checkpoint import save_model
 from kdcam.errors import CheckpointError
 from kdcam.export import config_json, describe, read_config
@@ -61,20 +63,36 @@ def test_timm_without_kdcam_gives_identical_logits(
     classifier = _classifier(name, channels=channels, size=size, mean=(0.1,) * channels)
     folder = tmp_path / "run #1?"
     save_model(folder, classifier)
-    save_file({"images": _images(channels, size)}, tmp_path / "images")
+    said = _plain_timm_agrees(folder, classifier, tmp_path)
+    assert said == f"['a', 'b', 'c'] 3 ({channels}, {size}, {size})"
+
+
+def test_a_trained_run_loads_in_timm_without_kdcam(tmp_path: Path) -> None:
+    recipe = small_recipe(
+        epochs=1,
+        data={**SCENES, "image_size": 32},
+        model={"name": "resnet10t"},
+        loss=[{"name": "cross_entropy"}],
+    )
+    run = kdcam.train(recipe, output=tmp_path / "run", device="cpu").path
+    said = _plain_timm_agrees(run, kdcam.load(run), tmp_path)
+    assert said == f"{[str(digit) for digit in range(10)]} 10 (1, 32, 32)"
+
+
+def _plain_timm_agrees(folder: Path, classifier: Classifier, place: Path) -> str:
+    """Compare logits with a process that imports timm alone; return what it says of the network."""
+    save_file({"images": _images(classifier.in_channels, classifier.image_size)}, place / "images")
     done = subprocess.run(
-        [sys.executable, "-c", PLAIN_TIMM, str(folder), str(tmp_path / "images"), str(tmp_path / "logits")],
+        [sys.executable, "-c", PLAIN_TIMM, str(folder), str(place / "images"), str(place / "logits")],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=place,
         env={"OMP_NUM_THREADS": str(torch.get_num_threads())},
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    from safetensors.torch import load_file
-
-    assert torch.equal(load_file(tmp_path / "logits")["logits"], _logits(classifier))
-    assert done.stdout.strip() == f"['a', 'b', 'c'] 3 ({channels}, {size}, {size})"
+    assert torch.equal(load_file(place / "logits")["logits"], _logits(classifier))
+    return done.stdout.strip()
 
 
 def test_timm_folder_takes_another_head_and_channel_count(tmp_path: Path) -> None:

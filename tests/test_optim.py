@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdcam.errors import RecipeError
 from kdcam.optim import AdamWConfig, SgdConfig, TimmOptimizerConfig, build_optimizer
 
 
@@ -48,6 +49,59 @@ def test_norm_and_bias_are_spared_from_decay_on_request() -> None:
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert [p.ndim for p in decayed["params"]] == [2, 2]
     assert {p.ndim for p in spared["params"]} == {1}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (SgdConfig(lr=0.1, weight_decay=0.1, decay_norm_and_bias=False), torch.optim.SGD),
+        (AdamWConfig(lr=0.01, weight_decay=0.1), torch.optim.AdamW),
+    ],
+    ids=["sgd", "adamw"],
+)
+def test_spared_groups_equal_torchs_bit_for_bit(config: Any, kind: Any) -> None:
+    ours, theirs = network(), network()
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in theirs.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    reference = kind(groups, lr=config.lr, **options)
+    for one, other in zip(train(ours, build_optimizer(config, ours)), train(theirs, reference), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = network()
+    model[0].requires_grad_(False)  # type: ignore[index]
+    optimizer = build_optimizer(SgdConfig(decay_norm_and_bias=False), model)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"name": "lionn"},
+            "optimizer.name: found 'lionn'; must be sgd, adamw or a name of timm.optim; did you",
+        ),
+        (
+            {"options": {"beta": 1}},
+            "optimizer.options: timm's lion does not take .'beta': 1.*unexpected keyword",
+        ),
+        ({"options": {"betas": (1.5, 2.0)}}, "optimizer.options: .*Invalid beta"),
+        (
+            {"options": {"weight_decay": 0.1}},
+            "optimizer.options: found 'weight_decay', which the keys name, lr",
+        ),
+        ({"options": {"lr": 0.1}}, "optimizer.options: found 'lr'"),
+        ({"options": {"layer_decay": 0.5}}, "optimizer.options: found 'layer_decay'"),
+    ],
+)
+def test_what_timm_does_not_take_is_refused(changes: dict[str, Any], match: str) -> None:
+    config = TimmOptimizerConfig.model_validate({"name": "lion", "lr": 0.1, **changes})
+    with pytest.raises(RecipeError, match=match):
+        build_optimizer(config, network())
 
 
 def test_timm_optimizer_by_name_with_options() -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from kdcam.errors import RecipeError
 from kdcam.schedule import ConstantConfig, CosineConfig, MultistepConfig, TimmScheduleConfig, build_schedule
 
 
@@ -72,3 +73,44 @@ def test_timm_schedule_state_round_trip() -> None:
     second = build_schedule(config, optimizer(), epochs=5)
     second.load_state_dict(first.state_dict())
     assert second.state_dict().keys() == first.state_dict().keys()
+
+
+def test_resumed_formula_needs_no_state() -> None:
+    config = CosineConfig(warmup_epochs=1)
+    whole = rates(config, 6, points=[0, 0.5, 1, 3, 4.5])
+    assert rates(config, 6, points=[3, 4.5]) == whole[3:]
+
+
+def test_each_group_keeps_its_own_rate() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    own = torch.optim.SGD([{"params": parameters[:1], "lr": 1.0}, {"params": parameters[1:], "lr": 0.1}])
+    schedule = build_schedule(CosineConfig(), own, epochs=4)
+    for _ in range(2):  # the factor is of the first rate, not of the last
+        schedule.before_update(2)
+    assert [group["lr"] for group in own.param_groups] == pytest.approx([0.5, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("warmup", "epoch", "rate"), [(0, 0, 0.1), (10, 5, 0.05), (10, 9.99, 0.0999), (3, 2.99, 0.1 * 2.99 / 3)]
+)
+def test_warmup_as_long_as_the_run_or_longer(warmup: float, epoch: float, rate: float) -> None:
+    config = CosineConfig(warmup_epochs=warmup)
+    assert rates(config, 10 if warmup == 10 else 3, points=[epoch]) == pytest.approx([rate])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (
+            {"decay_rates": 0.1},
+            "schedule.options: timm's schedules have no 'decay_rates'; did you mean 'decay_rate'",
+        ),
+        ({"num_epochs": 3}, "schedule.options: timm's schedules have no 'num_epochs'"),
+        ({"warmup_epochs": 3}, "schedule.options: timm's schedules have no 'warmup_epochs'"),
+        ({"decay_epochs": 0}, "schedule.options: timm's step does not take .'decay_epochs': 0"),
+    ],
+)
+def test_options_that_timm_does_not_take(options: dict[str, int], match: str) -> None:
+    config = TimmScheduleConfig(name="step", options=options)
+    with pytest.raises(RecipeError, match=match):
+        build_schedule(config, optimizer(), epochs=5)

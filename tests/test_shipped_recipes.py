@@ -1,4 +1,4 @@
-"""Every shipped recipe does a step: its losses, optimiser, schedule and augmentation on a tiny network and tiny data."""
+"""Every shipped recipe does a step: its losses, optimiser, schedule and augmentation, on a tiny network and data."""
 
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,10 @@ def tiny(name: str, folder: Path) -> TrainRecipe:
     """Return a shipped recipe on a tiny network; other data than the embedded gives way to tiny scenes."""
     table: dict[str, Any] = read_toml(name)
     data = table["data"]
-    shared = {key: data[key] for key in ("augment", "validation", "mixup", "cutmix") if key in data}
-    if data["name"] == "digits":
-        table["data"] = data
-    else:
-        table["data"] = {**SCENES, **shared}
-    table["model"] = {"name": "kdcam:resnet8_s2" if data["name"] != "digits" else "kdcam:resnet8"}
+    if data["name"] != "digits":
+        kept = {key: data[key] for key in ("augment", "validation", "mixup", "cutmix") if key in data}
+        table["data"] = {**SCENES, **kept}
+        table["model"] = {"name": "kdcam:resnet8_s2"}
     table["batch_size"] = 8
     if "teacher" in table:
         table["teacher"]["checkpoint"] = random_teacher(folder, table["data"])

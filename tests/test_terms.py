@@ -44,7 +44,7 @@ def test_tiny_and_huge_shares_are_warned_of() -> None:
     for _ in range(SHARE_STEPS):
         watch.take(terms(ce=1.0, kd=1000.0))
     assert [text.split(":")[0] for text in watcher.warnings] == ["loss ce", "loss kd"]
-    assert "--set loss.ce.weight" in watcher.warnings[0]
+    assert "change its weight (now 1)" in watcher.warnings[0]
 
 
 def test_first_step_that_is_not_finite_is_named() -> None:

@@ -109,16 +109,21 @@ class Objective(nn.Module):
         """What the losses together need from student and teacher."""
         return frozenset[str]().union(*(config.needs for config in self.configs))
 
+    def needs_at(self, progress: float) -> frozenset[str]:
+        """What the losses that run at a fraction of the run need."""
+        pairs = zip(self.configs, self.losses, strict=True)
+        running = (config.needs for config, loss in pairs if _runs(config, loss, progress))
+        return frozenset[str]().union(*running)
+
     def forward(self, step: Step) -> Terms:
         """Return the weighted sum and each active term."""
         total = step.student.logits.new_zeros((), dtype=torch.float32)
         values: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
         for name, config, loss in zip(self.names, self.configs, self.losses, strict=True):
-            weight = config.weight_at(step.progress)
-            if weight == 0.0 and not any(True for _ in loss.parameters()):
+            if not _runs(config, loss, step.progress):
                 continue
-            # A term that owns parameters runs with weight 0, else DistributedDataParallel waits for them.
+            weight = config.weight_at(step.progress)
             value = loss(step)
             total = total + weight * value
             values[name] = value.detach()
@@ -129,6 +134,11 @@ class Objective(nn.Module):
         """Return the warnings that an epoch's mean terms call for."""
         found = (config.diagnose(terms, self.shapes) for config in self.configs)
         return [text for text in found if text is not None]
+
+
+def _runs(config: LossConfig, loss: nn.Module, progress: float) -> bool:
+    # A term that owns parameters runs with weight 0, else DistributedDataParallel waits for them.
+    return config.weight_at(progress) > 0 or any(True for _ in loss.parameters())
 
 
 def teacher_of(step: Step) -> TeacherOutputs:

@@ -44,6 +44,16 @@ def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path):
     assert summary.train_images == 18
 
 
+def test_the_test_part_takes_the_classes_in_turn(tmp_path):
+    for name, count in (("a", 4), ("b", 2)):
+        fill(tmp_path / "train" / name)
+        fill(tmp_path / "test" / name, count)
+    parts = load_data(config(tmp_path))
+    assert parts.test.targets.tolist() == [0, 1, 0, 1, 0, 0]
+    assert [path.stem for path in parts.test.paths] == ["000", "000", "001", "001", "002", "003"]
+    assert parts.test.images.pixels[:, 0, 8, 8].tolist() == [0, 0, 1, 1, 2, 3]
+
+
 @pytest.mark.parametrize("name", ["validation", "valid"])
 def test_other_names_of_the_validation_folder(tmp_path, name):
     for part in ("train", name):

@@ -80,3 +80,9 @@ def test_needs_are_the_union() -> None:
 def test_a_teacher_loss_without_teacher_says_so() -> None:
     with pytest.raises(ValueError, match="teacher"):
         Objective([KdConfig()], SHAPES)(step_at(0.5))
+
+
+def test_needs_at_a_moment_are_those_of_the_running_terms() -> None:
+    objective = Objective([CrossEntropyConfig(), CaamCamConfig(start=0.5)], SHAPES)
+    assert objective.needs_at(0.2) == frozenset()
+    assert "teacher.label_cam" in objective.needs_at(0.5)
