@@ -17,9 +17,10 @@ from kdcam.preflight import preflight
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.recipe import load as load_recipe
-from kdcam.run_state import RECIPE_FILE, Resume
+from kdcam.run_state import RECIPE_FILE, RESULT_FILE, Resume
 from kdcam.scores import MultiLabelReport, Report, score
 from kdcam.training import EVALUATION_BATCH, RunResult, finished_run, run
+from kdcam.wording import listed
 
 Weights = Literal["selected", "last"]
 
@@ -159,7 +160,38 @@ def load_run(
     folder = Path(path)
     recipe = recipe_of(folder)
     classifier = load(folder, weights=weights, device=device)
-    return LoadedRun(folder, classifier, recipe, load_data(recipe.data, progress=progress or Silent()))
+    watcher = progress or Silent()
+    parts = load_data(recipe.data, progress=watcher)
+    _check_label_names(folder, classifier, parts)
+    _warn_of_changed_parts(folder, parts, watcher)
+    return LoadedRun(folder, classifier, recipe, parts)
+
+
+def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -> None:
+    learned, found = classifier.label_names, parts.label_names
+    if learned and learned != found:
+        raise DataError(
+            f"{folder}: was trained on {len(learned)} classes ({listed(learned[:10])}), its data has {len(found)} now "
+            f"({listed(found[:10])}); give the data its classes back, or train on these in another --output"
+        )
+
+
+def _warn_of_changed_parts(folder: Path, parts: DataParts, progress: Progress) -> None:
+    """Warn where the parts have other sizes than those of the run: a share held out anew is of other images."""
+    if not (folder / RESULT_FILE).exists():
+        return
+    before = read_json(folder / RESULT_FILE)["images"]
+    held = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    changed = [
+        f"{name} {before[name]} then, {len(part or ())} now"
+        for name, part in held.items()
+        if before[name] != len(part or ())
+    ]
+    if changed:
+        progress.warning(
+            f"{folder}: its data has changed since it was trained (images: {'; '.join(changed)}), so images that it "
+            "was trained on may be among those scored now"
+        )
 
 
 def recipe_of(path: Path) -> TrainRecipe:

@@ -82,19 +82,37 @@ def test_folders_that_hold_no_run(tmp_path: Path, run: Path) -> None:
     assert recipe_of(run) == small_recipe()
 
 
-def test_part_that_is_not_there(tmp_path: Path) -> None:
+def _photo_run(folder: Path) -> Path:
+    """Return a run on folder/photos: classes a and b of 8 pictures each, and no test part."""
     for name in ("a", "b"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
+        (folder / "photos" / name).mkdir(parents=True)
         for index in range(8):
-            Image.new("RGB", (16, 16), (index * 30, 0, 0)).save(tmp_path / "photos" / name / f"{index}.png")
+            Image.new("RGB", (16, 16), (index * 30, 0, 0)).save(folder / "photos" / name / f"{index}.png")
     data = {
         "name": "image-folder",
-        "root": str(tmp_path / "photos"),
+        "root": str(folder / "photos"),
         "image_size": 16,
         "test": 0.0,
         "validation": 0.25,
     }
-    path = kdcam.train(small_recipe(data=data, batch_size=4), output=tmp_path / "run", device="cpu").path
+    return kdcam.train(small_recipe(data=data, batch_size=4), output=folder / "run", device="cpu").path
+
+
+def test_data_that_changed_since_training_is_told(tmp_path: Path) -> None:
+    path, watcher = _photo_run(tmp_path), Watcher()
+    load_run(path, progress=watcher)
+    assert watcher.warnings == []
+    for name in ("8", "9", "10", "11"):
+        Image.new("RGB", (16, 16)).save(tmp_path / "photos" / "a" / f"{name}.png")
+    load_run(path, progress=watcher)
+    assert "its data has changed since it was trained (images: train 12 then, 15 now" in watcher.warnings[0]
+    (tmp_path / "photos" / "a").rename(tmp_path / "photos" / "c")
+    with pytest.raises(DataError, match=r"trained on 2 classes \(a, b\), its data has 2 now \(b, c\)"):
+        load_run(path)
+
+
+def test_part_that_is_not_there(tmp_path: Path) -> None:
+    path = _photo_run(tmp_path)
     with pytest.raises(DataError, match="no test part; choose another with --part"):
         kdcam.evaluate(path)
 
