@@ -119,27 +119,3 @@ def test_part_that_is_not_there(tmp_path: Path) -> None:
 
 def test_default_output() -> None:
     assert default_output("photos", 3) == Path("runs/photos-3")
-
-
-def test_public_names_are_there() -> None:
-    assert len(set(kdcam.__all__)) == len(kdcam.__all__)
-    for name in kdcam.__all__:
-        assert getattr(kdcam, name) is not None
-    assert kdcam.losses.LOSSES is kdcam.LOSSES
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
-        kdcam.trian  # noqa: B018
-
-
-def test_a_finished_run_gives_its_result_when_its_data_is_gone(tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
-    for label in "ab":
-        (folder / label).mkdir(parents=True)
-        for index in range(6):
-            Image.new("L", (8, 8), 20 * index).save(folder / label / f"{index}.png")
-    data = {"name": "image-folder", "root": str(folder), "image_size": 16, "validation": 0.2, "test": 0.2}
-    recipe = small_recipe(data=data)
-    first = kdcam.train(recipe, output=tmp_path / "run", device="cpu")
-    folder.rename(tmp_path / "elsewhere")
-    again = kdcam.train(recipe, output=tmp_path / "run", device="cpu")
-    assert again.was_finished
-    assert again.result == first.result

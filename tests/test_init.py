@@ -74,3 +74,7 @@ def test_import_waits_for_nothing_and_star_gives_all() -> None:
 )
 def test_a_module_is_imported_first_of_all(module: str, names: str) -> None:
     run_python(f"from {module} import {names}")
+
+
+def test_public_modules_are_reached_by_attribute() -> None:
+    run_python("import kdcam; kdcam.cam.maps.caam; kdcam.robustness.attacks.pgd; kdcam.losses.LOSSES")

@@ -1,1 +1,5 @@
-"""Class activation maps: the maps, what they point at and pictures of them."""
+"""Activation maps: how they are computed, what they point at, what they look like."""
+
+from kdcam.cam import maps
+
+__all__ = ["maps"]
