@@ -98,9 +98,8 @@ def _check_compiler(recipe: TrainRecipe, device: torch.device) -> None:
     compilers = ("g++", "clang++", "c++", "cl")
     if recipe.compile and device.type == "cpu" and not any(which(name) for name in compilers):
         raise RecipeError(
-            "compile: found true, but on a CPU torch.compile needs a C++ compiler "
-            f"({listed(compilers)}), and none is on "
-            "the path; install one or set compile = false"
+            f"compile: found true, but on a CPU torch.compile needs a C++ compiler ({listed(compilers)}), and none "
+            "is on the path; install one or set compile = false"
         )
 
 
@@ -132,8 +131,7 @@ def load_teacher(checkpoint: str, summary: DataSummary, *, fetches: bool) -> Cla
     if "/" in checkpoint or checkpoint.endswith((".safetensors", ".pth")):
         raise CheckpointError(
             f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors file "
-            "with its config.json "
-            "beside it, or a timm name"
+            "with its config.json beside it, or a timm name"
         )
     config = ModelConfig(name=checkpoint, pretrained=fetches)
     teacher = _build(config, summary)
@@ -146,13 +144,22 @@ def _check_classes(checkpoint: str, names: tuple[str, ...], count: int, summary:
             f"teacher.checkpoint: {checkpoint} has {count} classes, the data has {len(summary.label_names)}; "
             "teacher and student must learn the same classes"
         )
-    pairs = zip(names, summary.label_names, strict=bool(names))
-    for index, (theirs, ours) in enumerate(pairs if names else ()):
-        if theirs != ours:
+    if _names_are_known(summary):
+        check_class_order(checkpoint, names, summary.label_names)
+
+
+def _names_are_known(summary: DataSummary) -> bool:
+    # CIFAR-100's and torchvision's sets tell their names only when they are read; numbers stand in until then.
+    return summary.label_names != tuple(str(index) for index in range(len(summary.label_names)))
+
+
+def check_class_order(checkpoint: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
+    """Raise ``DataError`` naming the first class that a teacher has in another place; no names fit any."""
+    for index, (taught, own) in enumerate(zip(theirs, ours, strict=False)):
+        if taught != own:
             raise DataError(
-                f"teacher.checkpoint: class {index} of {checkpoint} is {theirs!r}, of the data "
-                f"{ours!r}; teacher and student "
-                "must have the same classes in the same order"
+                f"teacher.checkpoint: class {index} of {checkpoint} is {taught!r}, of the data {own!r}; teacher and "
+                "student must have the same classes in the same order"
             )
 
 
@@ -172,4 +179,4 @@ def shapes_of(checked: Checked, train_targets: torch.Tensor) -> Shapes:
     )
 
 
-__all__ = ["Checked", "load_teacher", "preflight", "shapes_of", "starting_student"]
+__all__ = ["Checked", "check_class_order", "load_teacher", "preflight", "shapes_of", "starting_student"]

@@ -19,9 +19,9 @@ from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier
 from kdcam.noise_file import keep_noise
 from kdcam.optim import build_optimizer
-from kdcam.preflight import Checked, shapes_of
+from kdcam.preflight import Checked, check_class_order, shapes_of
 from kdcam.progress import EpochRecord, Progress
-from kdcam.recipe import TrainRecipe
+from kdcam.recipe import DistillRecipe, TrainRecipe
 from kdcam.resume import capture, restore
 from kdcam.run_state import find_state
 from kdcam.runlog import Resume, RunFolder
@@ -140,6 +140,9 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
     recipe, device = checked.recipe, checked.precision.device
     _seed(recipe.seed)
     student = checked.student.to(device)
+    student.label_names = parts.label_names  # some sources tell their names only when they are read
+    if isinstance(recipe, DistillRecipe) and checked.teacher is not None:
+        check_class_order(recipe.teacher.checkpoint, checked.teacher.label_names, parts.label_names)
     objective = Objective(recipe.loss, shapes_of(checked, parts.train.targets)).to(device)
     model = Trainable(student, objective, compiled=recipe.compile)
     optimizer = build_optimizer(recipe.optimizer, model)

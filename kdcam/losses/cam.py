@@ -64,9 +64,9 @@ class CamLossConfig(LossConfig):
             return None
         return (
             f"loss cam: the term fell to {cam:.4f} while cross_entropy stays at {cross_entropy:.2f} (chance is "
-            f"{chance:.2f}): it started before the classifier had learned anything and is collapsing "
-            "the features; start it "
-            f"later (--set loss.cam.start={min(0.9, self.start + 0.25):g}) or lower its weight (now {self.weight:g})"
+            f"{chance:.2f}): it started before the classifier had learned anything and is collapsing the features; "
+            f"start it later (--set loss.cam.start={min(0.9, self.start + 0.25):g}) or lower its weight (now "
+            f"{self.weight:g})"
         )
 
 
