@@ -15,6 +15,8 @@ from kdcam.run_state import find_state
 from . import render
 from .toml_text import toml_text
 
+_LEFT_OUT = ("mean_class_acc",)  # so that the table fits 80 columns; result.json and `kdcam evaluate` have it
+
 
 class RunOptions(NamedTuple):
     """The flags of a training command."""
@@ -107,7 +109,11 @@ def result_table(result: Mapping[str, Any], *, title: str) -> render.Table:
         for part in ("validation", "test")
         if result[weights].get(part) is not None
     ]
-    names = list(dict.fromkeys(name for *_, scores in rows for name in scores))
+    names = [
+        name
+        for name in dict.fromkeys(name for *_, scores in rows for name in scores)
+        if name not in _LEFT_OUT
+    ]
     return render.Table(
         ("weights", "epoch", "part", "images", *names),
         [
