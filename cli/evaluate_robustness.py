@@ -14,45 +14,49 @@ if TYPE_CHECKING:
     from .render import Table
 
 
+Attacks = Annotated[
+    str | None,
+    typer.Option(
+        "--attacks",
+        metavar="NAME,...",
+        help="Of fgsm, bim, pgd, mim; pgd-20 has 20 steps.  [default: fgsm,pgd]",
+    ),
+]
+Norm = Annotated[
+    str | None,
+    typer.Option("--norm", metavar="linf|l2", help="How a change is measured.  [default: linf]"),
+]
+Eps = Annotated[
+    str | None,
+    typer.Option("--eps", metavar="X", help="Largest change, pixels in [0, 1].  [default: 8/255; l2: 0.5]"),
+]
+Alpha = Annotated[
+    str | None,
+    typer.Option("--alpha", metavar="X", help="Length of a step.  [default: a quarter of eps]"),
+]
+Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of an attack.  [default: 10]")]
+Restarts = Annotated[
+    int | None, typer.Option("--restarts", metavar="N", help="Random starts of pgd.  [default: 1]")
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Of the random starts.  [default: 0]")]
+Examples = Annotated[
+    int | None,
+    typer.Option(
+        "--n-examples", metavar="N", help="The first so many images of the test part.  [default: 1000]"
+    ),
+]
+
+
 def evaluate_robustness(
     runs: RunPaths,
-    attacks: Annotated[
-        str | None,
-        typer.Option(
-            "--attacks",
-            metavar="NAME,...",
-            help="Of fgsm, bim, pgd, mim; pgd-20 has 20 steps.  [default: fgsm,pgd]",
-        ),
-    ] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option("--norm", metavar="linf|l2", help="How a change is measured.  [default: linf]"),
-    ] = None,
-    eps: Annotated[
-        str | None,
-        typer.Option(
-            "--eps", metavar="X", help="Largest change, pixels in [0, 1].  [default: 8/255; l2: 0.5]"
-        ),
-    ] = None,
-    alpha: Annotated[
-        str | None,
-        typer.Option("--alpha", metavar="X", help="Length of a step.  [default: a quarter of eps]"),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", help="Steps of an attack.  [default: 10]")
-    ] = None,
-    restarts: Annotated[
-        int | None, typer.Option("--restarts", metavar="N", help="Random starts of pgd.  [default: 1]")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Of the random starts.  [default: 0]")
-    ] = None,
-    n_examples: Annotated[
-        int | None,
-        typer.Option(
-            "--n-examples", metavar="N", help="The first so many images of the test part.  [default: 1000]"
-        ),
-    ] = None,
+    attacks: Attacks = None,
+    norm: Norm = None,
+    eps: Eps = None,
+    alpha: Alpha = None,
+    steps: Steps = None,
+    restarts: Restarts = None,
+    seed: Seed = None,
+    n_examples: Examples = None,
     batch_size: BatchSize = 100,
     weights: Weights = "selected",
     device: Device = "auto",
@@ -85,7 +89,13 @@ def evaluate_robustness(
         )
     if as_json:
         render.show_json([run.to_json() for run in found])
-        return
+    else:
+        _show(found)
+
+
+def _show(found: "Sequence[RunRobustness]") -> None:
+    from . import render
+
     render.show_table(robustness_table(found))
     for run in found:
         render.show_text(f"{run.run}: {run.report.subset}")
