@@ -10,7 +10,7 @@ from kdcam.checkpoint import load_classifier, read_config
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import DataSummary, describe_data
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
-from kdcam.losses.loss import Shapes, Widths
+from kdcam.losses.loss import Shapes, Widths, needs_of
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier, check_cam, widths
 from kdcam.optim import build_optimizer
@@ -43,7 +43,7 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     _check_validation(recipe)
     _check_compiler(recipe, chosen)
     student = starting_student(recipe, summary, fetches=fetches)
-    needs = frozenset[str]().union(*(loss.needs for loss in recipe.loss))
+    needs = needs_of(recipe.loss)
     if "cam" in needs:
         check_cam(student)
     if needs & {"cam", "feature_map"}:

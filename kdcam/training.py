@@ -93,6 +93,8 @@ def run(
     with RunFolder.open(output, recipe.model_dump(mode="json"), resume=resume) as folder:
         if folder.state == "finished":  # by another process, since the caller looked
             return RunResult(folder.path, folder.read_result(), was_finished=True)
+        if folder.state == "unfinished":
+            _check_device(folder, checked)
         parts = load_data(recipe.data, progress=progress)
         _tell(checked, parts, progress)
         if folder.state == "new":
@@ -100,7 +102,6 @@ def run(
             folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
         keep_noise(folder.path, parts.noise)
         plan, state = assemble(checked, parts)
-        _check_device(folder, checked)
         _go_on(folder, state, progress)
         try:
             fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
@@ -216,7 +217,7 @@ def evaluation_batches(checked: Checked, part: Part) -> Batches:
 def _check_device(folder: RunFolder, checked: Checked) -> None:
     """Refuse to go on with a run on another kind of device: its numbers and its precision would change halfway."""
     before, now = folder.began_on(), checked.precision.device.type
-    if folder.state == "unfinished" and before is not None and before.partition(":")[0] != now:
+    if before is not None and before.partition(":")[0] != now:
         raise CheckpointError(
             f"{folder.path}: the unfinished run began on {before} and would go on on {now}; use --device {before}, or "
             "start over with --resume never"

@@ -1,6 +1,6 @@
 """What a loss reads and how losses are summed: Step, Shapes, LossConfig, Objective."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -94,6 +94,11 @@ def term_names(configs: Sequence[LossConfig]) -> list[str]:
     return names
 
 
+def needs_of(configs: Iterable[LossConfig]) -> frozenset[str]:
+    """Return what losses together need from student and teacher."""
+    return frozenset[str]().union(*(config.needs for config in configs))
+
+
 class Objective(nn.Module):
     """The weighted sum of a recipe's losses, each switched on and warmed up by the progress of the run."""
 
@@ -104,16 +109,10 @@ class Objective(nn.Module):
         self.names = term_names(configs)
         self.losses = nn.ModuleList(config.build(shapes) for config in configs)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the losses together need from student and teacher."""
-        return frozenset[str]().union(*(config.needs for config in self.configs))
-
     def needs_at(self, progress: float) -> frozenset[str]:
         """What the losses that run at a fraction of the run need."""
         pairs = zip(self.configs, self.losses, strict=True)
-        running = (config.needs for config, loss in pairs if _runs(config, loss, progress))
-        return frozenset[str]().union(*running)
+        return needs_of(config for config, loss in pairs if _runs(config, loss, progress))
 
     def forward(self, step: Step) -> Terms:
         """Return the weighted sum and each active term."""
@@ -167,6 +166,7 @@ __all__ = [
     "Task",
     "Terms",
     "Widths",
+    "needs_of",
     "present",
     "teacher_of",
     "term_names",

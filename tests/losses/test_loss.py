@@ -6,7 +6,7 @@ from kdcam.losses.caam_cam import CaamCamConfig
 from kdcam.losses.cam import CamLossConfig
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.kd import KdConfig
-from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, Widths, term_names
+from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, Widths, needs_of, term_names
 from kdcam.models.classifier import Outputs
 
 SHAPES = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 2, 2), None)
@@ -73,8 +73,7 @@ def test_repeated_losses_are_numbered() -> None:
 
 
 def test_needs_are_the_union() -> None:
-    objective = Objective([KdConfig(), CaamCamConfig()], SHAPES)
-    assert objective.needs == {"teacher.logits", "teacher.label_cam", "feature_map"}
+    assert needs_of([KdConfig(), CaamCamConfig()]) == {"teacher.logits", "teacher.label_cam", "feature_map"}
 
 
 def test_a_teacher_loss_without_teacher_says_so() -> None:
