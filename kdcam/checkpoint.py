@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kdcam.atomic import make_folder, write_atomically
 from kdcam.errors import CheckpointError
-from kdcam.export import CONFIG_FILE, StoredModel, config_json, read_config
 from kdcam.json_files import write_json
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.run_state import RESUME_FOLDER
+from kdcam.stored_model import CONFIG_FILE, StoredModel, config_json, read_config
 from kdcam.timm_config import check_arguments
 from kdcam.weights import (
     load_exactly,
@@ -117,6 +117,7 @@ def load_classifier(
             in_channels=stored.in_channels,
             image_size=stored.image_size,
             label_names=stored.label_names,
+            task=stored.task,
         )
     what = f"{stored.model.name} with {stored.num_classes} classes and {stored.in_channels}-channel images"
     load_exactly(classifier.network, tensors, place=str(place), what=what)

@@ -13,7 +13,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # timm's defaults wh
 
 
 def fields_from_timm(file: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of `kdcam.export.StoredModel`, not yet validated.
+    """Return the fields of `kdcam.stored_model.StoredModel`, not yet validated.
 
     Args:
         file: Where the config is from, for messages.

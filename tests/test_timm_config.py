@@ -9,7 +9,7 @@ from timm.models._hub import save_for_hf
 
 from kdcam.checkpoint import load_classifier
 from kdcam.errors import CheckpointError
-from kdcam.export import read_config
+from kdcam.stored_model import read_config
 
 
 def _timm_folder(folder: Path, name: str, **args: Any) -> torch.nn.Module:

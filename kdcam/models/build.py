@@ -10,12 +10,15 @@ from torch import nn
 from kdcam.errors import ModelError
 from kdcam.models.catalogue import ModelName, Source, has_exact_cam, list_models, split_name
 from kdcam.models.cifar import build_cifar
-from kdcam.models.classifier import Classifier, Preprocessing, Reader
+from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
+from kdcam.models.necks import add_neck
 from kdcam.models.readers import read_linear_head, reader_for
-from kdcam.models.starting_weights import load_starting_weights, stored_statistics
+from kdcam.models.starting_weights import holds_neck, load_starting_weights, stored_statistics
 from kdcam.settings import Settings
 
 PLAIN_STATISTICS = Preprocessing((0.5,), (0.25,))  # kdcam's choice for networks without weights of their own
+
+USUAL_REDUCTION = 16  # Hu et al. 2018 (arXiv 1709.01507), section 6.4
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -40,6 +43,22 @@ class ModelConfig(Settings):
     )
     drop_rate: Rate | None = Field(None, description="dropout before the classifier; none: the network's own")
     drop_path_rate: Rate | None = Field(None, description="stochastic depth; none: the network's own")
+    feature_channels: int | None = Field(
+        None,
+        ge=1,
+        description="a 1x1 convolution brings the last map to so many channels; none: no convolution",
+    )
+    channel_attention: bool = Field(
+        False, description="a squeeze-and-excitation block between the last map and the classifier"
+    )
+    attention_reduction: int = Field(
+        USUAL_REDUCTION, ge=1, description="channels to hidden units in that block"
+    )
+
+    @property
+    def has_neck(self) -> bool:
+        """Whether something stands between the last map and the classifier."""
+        return self.channel_attention or self.feature_channels is not None
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -51,6 +70,20 @@ class ModelConfig(Settings):
             raise ValueError(
                 f"pretrained = true, but {self.name} has no published weights; set pretrained = false or "
                 "name a local file in weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _neck_fits(self) -> Self:
+        if self.has_neck and self.name.startswith("torchvision:"):
+            raise ValueError(
+                f"channel_attention and feature_channels go with kdcam: and timm networks, not {self.name}; "
+                f"timm has most of them too: name = {self.name.removeprefix('torchvision:')!r}"
+            )
+        if self.attention_reduction != USUAL_REDUCTION and not self.channel_attention:
+            raise ValueError(
+                f"attention_reduction = {self.attention_reduction}, but there is no attention block; set "
+                "channel_attention = true, or leave it out"
             )
         return self
 
@@ -68,6 +101,7 @@ def build_classifier(
     in_channels: int,
     image_size: int,
     label_names: Sequence[str] = (),
+    task: Task = "single-label",
 ) -> Classifier:
     """Return a Classifier on the CPU, in train mode and channels_last.
 
@@ -80,6 +114,7 @@ def build_classifier(
         in_channels: of the images: 3, 1, or what the network takes.
         image_size: in pixels, for networks that are built for one size and for probes.
         label_names: of the classes, in the order of the logits; empty: unknown.
+        task: whether an image has one label or several.
 
     Raises ``ModelError`` where the name is unknown or the network does not take what is asked of it,
     ``CheckpointError`` where starting weights are not there or do not fit.
@@ -88,9 +123,23 @@ def build_classifier(
         raise ValueError(f"{len(label_names)} label names for {num_classes} classes")
     source, name = split_name(config.name)
     built = _BUILDERS[source](config, name, num_classes, in_channels, image_size)
-    notes = [] if config.weights is None else load_starting_weights(built.network, config.weights)
+    network, notes = built.network, list[str]()
+    starts_bare = config.weights is not None and not holds_neck(config.weights)
+    if config.weights is not None and starts_bare:
+        notes = load_starting_weights(network, config.weights)
+    if config.has_neck:
+        network = add_neck(
+            network,
+            name=config.name,
+            linear_head=built.reader is read_linear_head,
+            image_shape=(in_channels, image_size, image_size),
+            feature_channels=config.feature_channels,
+            reduction=config.attention_reduction if config.channel_attention else None,
+        )
+    if config.weights is not None and not starts_bare:
+        notes = load_starting_weights(network, config.weights)
     return Classifier(
-        _channels_last(built.network),
+        _channels_last(network),
         built.reader,
         config=config,
         num_classes=num_classes,
@@ -98,6 +147,7 @@ def build_classifier(
         preprocessing=_preprocessing(config, built.published, in_channels),
         label_names=label_names,
         notes=notes,
+        task=task,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from kdcam.modes import evaluating
 if TYPE_CHECKING:
     from kdcam.losses.loss import Widths
     from kdcam.models.build import ModelConfig
+
+Task = Literal["single-label", "multi-label"]
 
 WITH_EXACT_CAM = (
     "kdcam:resnet20, resnet18, regnety_002, efficientnet_b0, densenet121 (timm), torchvision:mobilenet_v2"
@@ -79,6 +81,7 @@ class Classifier(nn.Module):
         preprocessing: Preprocessing,
         label_names: Sequence[str] = (),
         notes: Sequence[str] = (),
+        task: Task = "single-label",
     ) -> None:
         super().__init__()
         self.network = network
@@ -88,6 +91,7 @@ class Classifier(nn.Module):
         self.image_size = image_size
         self.preprocessing = preprocessing
         self.label_names = tuple(label_names)
+        self.task = task
         self.notes = tuple(notes)  # what the user should know about how it was built
         self._reader = reader
         self.register_buffer("mean", _per_channel(preprocessing.mean), persistent=False)
@@ -270,6 +274,7 @@ __all__ = [
     "Outputs",
     "Preprocessing",
     "Reader",
+    "Task",
     "TeacherOutputs",
     "check_cam",
     "teacher_outputs",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.models.classifier import Outputs, Reader
+from kdcam.models.necks import Necked, NeckOutputs
 
 
 def reader_for(network: nn.Module) -> Reader:
@@ -18,20 +19,31 @@ def read_linear_head(network: Any, images: Tensor) -> Outputs:
 
     The head runs once, so that a dropout in it is the same for embedding and logits.
     """
-    features = network.forward_features(images)
+    features, attention = _features(network, images)
     embedding = network.forward_head(features, pre_logits=True)
     classifier = network.get_classifier()
     return Outputs(
-        classifier(embedding), embedding, _as_map(network, features), classifier.weight, classifier.bias
+        classifier(embedding),
+        embedding,
+        _as_map(network, features),
+        classifier.weight,
+        classifier.bias,
+        channel_attention=attention,
     )
 
 
 def read_other_head(network: Any, images: Tensor) -> Outputs:
     """Return the outputs of a network with any other head: no weight, and the head runs a second time."""
-    features = network.forward_features(images)
+    features, attention = _features(network, images)
     logits = network.forward_head(features)
     embedding = _as_embedding(network.forward_head(features, pre_logits=True))
-    return Outputs(logits, embedding, _as_map(network, features), None, None)
+    return Outputs(logits, embedding, _as_map(network, features), None, None, channel_attention=attention)
+
+
+def _features(network: Any, images: Tensor) -> NeckOutputs:
+    if isinstance(network, Necked):
+        return network.necked_features(images)
+    return NeckOutputs(network.forward_features(images), None)
 
 
 def _has_linear_head(network: Any) -> bool:

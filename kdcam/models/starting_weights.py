@@ -35,6 +35,11 @@ def load_starting_weights(network: nn.Module, place: str) -> list[str]:
     return notes
 
 
+def holds_neck(place: str) -> bool:
+    """Return whether the weights at ``place`` are of a network with a neck (channel attention, 1x1 convolution)."""
+    return any(name.startswith("neck.") for name in plain_names(read_tensors(_weight_file(place))))
+
+
 def stored_statistics(place: str) -> Preprocessing | None:
     """Return the statistics in the config.json beside the weights; None where there is none."""
     config_file = _weight_file(place).parent / "config.json"
@@ -74,4 +79,4 @@ def _numbers(values: list[float] | tuple[float, ...]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-__all__ = ["head_name", "load_starting_weights", "stored_statistics"]
+__all__ = ["head_name", "holds_neck", "load_starting_weights", "stored_statistics"]

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.models.build import ModelConfig
-from kdcam.models.classifier import Classifier
+from kdcam.models.classifier import Classifier, Task
 from kdcam.settings import Settings
 from kdcam.timm_config import fields_from_timm
 
@@ -37,6 +37,7 @@ class StoredModel(Settings):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     label_names: tuple[str, ...] = ()
+    task: Task = "single-label"
     version: str | None = None  # of the kdcam that wrote the file; None: another program did
     timm_args: dict[str, Any] = Field(default_factory=dict)  # another program's model_args, proved on loading
 
@@ -53,6 +54,7 @@ def describe(classifier: Classifier) -> StoredModel:
         mean=mean,
         std=std,
         label_names=tuple(classifier.label_names),
+        task=classifier.task,
         version=_kdcam_version(),
     )
 
@@ -64,7 +66,7 @@ def config_json(classifier: Classifier) -> dict[str, Any]:
     config: dict[str, Any] = {"num_classes": stored.num_classes, "kdcam": own}
     if stored.label_names:
         config["label_names"] = list(stored.label_names)
-    architecture = _timm_architecture(stored.model.name)
+    architecture = _timm_architecture(stored.model)
     if architecture is None:
         return config
     return {
@@ -120,9 +122,11 @@ def _kdcam_version() -> str:
         return "not installed"
 
 
-def _timm_architecture(name: str) -> str | None:
+def _timm_architecture(model: ModelConfig) -> str | None:
     """Return the name under which timm, without kdcam, builds the network; None where it cannot."""
-    return None if ":" in name else name.partition(".")[0]  # without the tag of the pretrained weights
+    if ":" in model.name or model.has_neck:
+        return None
+    return model.name.partition(".")[0]  # without the tag of the pretrained weights
 
 
 def _model_args(classifier: Classifier, stored: StoredModel) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from small_runs import SCENES, small_recipe
 import kdcam
 from kdcam.checkpoint import save_model
 from kdcam.errors import CheckpointError
-from kdcam.export import config_json, describe, read_config
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier
+from kdcam.stored_model import config_json, describe, read_config
 
 PLAIN_TIMM = """
 import sys, torch, timm
