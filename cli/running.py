@@ -69,6 +69,9 @@ def run_recipe(name: str, options: RunOptions, *, taught: bool) -> None:
     state = "was finished before; its result" if done.was_finished else "finished"
     render.show_table(result_table(done.result, title=f"{done.path} {state}"))
     render.show_text(f"selected: {done.result['selection']}")
+    published = done.result.get("published")
+    if published is not None:
+        render.show_text(f"published: {published['accuracy']:g}% ({published['source']})")
 
 
 def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:

@@ -140,15 +140,20 @@ class LeanAdamW(_Lean, torch.optim.AdamW):
 
 
 def build_optimizer(
-    config: SgdConfig | AdamWConfig | TimmOptimizerConfig, model: nn.Module
+    config: SgdConfig | AdamWConfig | TimmOptimizerConfig,
+    model: nn.Module,
+    objective: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
-    """Return the optimiser over a model's trainable parameters.
+    """Return the optimiser over the trainable parameters of a model and of its losses.
 
-    Parameters of one dimension (biases, BatchNorm) are decayed only with ``decay_norm_and_bias``.
+    Parameters of one dimension (biases, BatchNorm) are decayed only with ``decay_norm_and_bias``; those of losses
+    (class centres) never: decay would move them while their term is off, and pull centres to 0 afterwards.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [p for p in trainable if config.decay_norm_and_bias or p.ndim > 1]
     spared = [p for p in trainable if not (config.decay_norm_and_bias or p.ndim > 1)]
+    if objective is not None:
+        spared += [p for p in objective.parameters() if p.requires_grad]
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": spared, "weight_decay": 0.0},

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import torch
 
 from kdcam.checkpoint import load_classifier, read_config
-from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import DataSummary, describe_data
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
 from kdcam.losses.loss import Shapes, Widths, needs_of
 from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.models.classifier import Classifier, check_cam, widths
+from kdcam.models.classifier import Classifier, Task, check_cam, widths
 from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
 from kdcam.recipe import DistillRecipe, TrainRecipe
@@ -40,7 +39,7 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     chosen = pick_device(device)
     precision = pick_precision(recipe.precision, chosen)
     summary = describe_data(recipe.data)
-    _check_validation(recipe)
+    _check_validation(recipe, summary)
     _check_compiler(recipe, chosen)
     student = starting_student(recipe, summary, fetches=fetches)
     needs = needs_of(recipe.loss)
@@ -48,6 +47,7 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
         check_cam(student)
     if needs & {"cam", "feature_map"}:
         _check_map(student, "model.name")
+    _check_fit(recipe, widths(student), len(summary.label_names))
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
     teacher = None
     if isinstance(recipe, DistillRecipe):
@@ -67,7 +67,7 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
     config = recipe.model if fetches else recipe.model.model_copy(update={"pretrained": False})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return _build(config, summary)
+        return _build(config, summary, recipe.task)
 
 
 def _check_map(classifier: Classifier, place: str) -> None:
@@ -84,13 +84,21 @@ def _check_map(classifier: Classifier, place: str) -> None:
         )
 
 
-def _build(config: ModelConfig, summary: DataSummary) -> Classifier:
+def _check_fit(recipe: TrainRecipe, student: Widths, num_classes: int) -> None:
+    for index, loss in enumerate(recipe.loss):
+        reason = loss.misfit(student, num_classes)
+        if reason is not None:
+            raise RecipeError(f"loss[{index}] ({loss.name}): {reason}")
+
+
+def _build(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
     return build_classifier(
         config,
         num_classes=len(summary.label_names),
         in_channels=summary.channels,
         image_size=summary.image_size,
         label_names=summary.label_names,
+        task=task,
     )
 
 
@@ -103,17 +111,11 @@ def _check_compiler(recipe: TrainRecipe, device: torch.device) -> None:
         )
 
 
-def _check_validation(recipe: TrainRecipe) -> None:
-    data = recipe.data
-    if recipe.select == "last" or data.validation > 0 or not isinstance(data, ImageFolderConfig):
-        return
-    from kdcam.data.folders import list_images
-
-    if list_images(data.root).validation is None:
+def _check_validation(recipe: TrainRecipe, summary: DataSummary) -> None:
+    if recipe.select == "best" and recipe.data.validation == 0 and not summary.own_validation:
         raise RecipeError(
-            f'data.validation: found 0 with select = "best", and {data.root} has no val/ folder, '
-            "which leaves nothing to "
-            'select on; hold a part out (validation = 0.1) or take the last epoch (select = "last")'
+            'data.validation: found 0 with select = "best", and the data has no validation part of its own, which '
+            'leaves nothing to select on; hold a part out (validation = 0.1) or take the last epoch (select = "last")'
         )
 
 
@@ -134,7 +136,7 @@ def load_teacher(checkpoint: str, summary: DataSummary, *, fetches: bool) -> Cla
             "with its config.json beside it, or a timm name"
         )
     config = ModelConfig(name=checkpoint, pretrained=fetches)
-    teacher = _build(config, summary)
+    teacher = _build(config, summary, "single-label")
     return teacher.eval()
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import Field, ValidationError, model_validator
 
-from kdcam.data.config import DataConfig, DigitScenesConfig
+from kdcam.data.config import DataConfig, PictureConfig
 from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     AnyLossConfig = LossConfig
 else:
     AnyLossConfig = Annotated[Union[tuple(LOSSES.values())], Field(discriminator="name")]  # noqa: UP007
+
+
+class Published(Settings):
+    """The number that a paper gives for what a recipe does, shown beside the run's own."""
+
+    accuracy: float = Field(ge=0, le=100, description="top-1 on the test part, in per cent")
+    source: str = Field(min_length=1, description="where it stands, and what differs there")
 
 
 class TrainRecipe(Settings):
@@ -51,6 +58,7 @@ class TrainRecipe(Settings):
     loss: tuple[AnyLossConfig, ...] = (CrossEntropyConfig(),)
     optimizer: OptimizerConfig = SgdConfig()
     schedule: ScheduleConfig = CosineConfig()
+    published: Published | None = Field(None, description="the published number, shown beside the result")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -60,20 +68,19 @@ class TrainRecipe(Settings):
         return self
 
     def _task_problems(self) -> Iterator[str]:
-        gives_rows = isinstance(self.data, DigitScenesConfig) and self.data.multi_label
-        if self.task == "single-label" and gives_rows:
+        if self.task == "single-label" and self.data.gives_rows:
             yield (
-                'task: found "single-label", but data.multi_label = true; set task = "multi-label", or '
-                "data.multi_label = false"
+                f'task: found "single-label", but the data ({self.data.name}) gives several labels an image; '
+                'set task = "multi-label", or take data of one label an image (digit-scenes: data.multi_label = false)'
             )
-        if self.task == "multi-label" and not gives_rows:
+        if self.task == "multi-label" and not self.data.gives_rows:
             yield (
                 f'task: found "multi-label", but the data ({self.data.name}) gives one label an image; '
-                'set task = "single-label", or take digit-scenes with multi_label = true'
+                'set task = "single-label", or take digit-scenes with multi_label = true, image-labels or yolo-labels'
             )
 
     def _selection_problems(self) -> Iterator[str]:
-        if self.select == "best" and self.data.validation == 0 and self.data.name != "image-folder":
+        if self.select == "best" and self.data.validation == 0 and not isinstance(self.data, PictureConfig):
             yield (
                 'data.validation: found 0 with select = "best", which leaves nothing to select on; '
                 'hold a part out (validation = 0.1) or take the last epoch (select = "last")'
@@ -94,6 +101,11 @@ class TrainRecipe(Settings):
                 yield (
                     f"{place}: takes {listed(sorted(loss.takes))} as targets, and {self._target_reason}; "
                     f"losses that take those: {others}"
+                )
+            if "channel_attention" in loss.needs and not self.model.channel_attention:
+                yield (
+                    f"{place}: reads the channel attention, and the model has no such block; set "
+                    "model.channel_attention = true"
                 )
             if not self.has_teacher and any(need.startswith("teacher.") for need in loss.needs):
                 yield (
@@ -188,4 +200,4 @@ def schema() -> dict[str, Any]:
     return document
 
 
-__all__ = ["DistillRecipe", "TeacherConfig", "TrainRecipe", "load", "read_recipe", "schema"]
+__all__ = ["DistillRecipe", "Published", "TeacherConfig", "TrainRecipe", "load", "read_recipe", "schema"]

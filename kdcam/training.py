@@ -146,7 +146,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         check_class_order(recipe.teacher.checkpoint, checked.teacher.label_names, parts.label_names)
     objective = Objective(recipe.loss, shapes_of(checked, parts.train.targets)).to(device)
     model = Trainable(student, objective, compiled=recipe.compile)
-    optimizer = build_optimizer(recipe.optimizer, model)
+    optimizer = build_optimizer(recipe.optimizer, student, objective)
     state = TrainState(
         model=model,
         optimizer=optimizer,
@@ -260,6 +260,7 @@ def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) 
             "test": len(parts.test or ()),
         },
         "parameters": sum(parameter.numel() for parameter in state.model.student.parameters()),
+        "published": None if recipe.published is None else recipe.published.model_dump(),
         "label_noise": None if parts.noise is None else parts.noise.realised_rate,
     }
 

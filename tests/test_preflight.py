@@ -163,7 +163,7 @@ def test_image_folder_without_validation_is_refused(tmp_path: Path) -> None:
         for index in range(3):
             Image.new("RGB", (16, 16)).save(tmp_path / name / f"{index}.png")
     table = {"data": {"name": "image-folder", "root": str(tmp_path), "image_size": 16, "validation": 0.0}}
-    with pytest.raises(RecipeError, match=r"no val/ folder.*validation = 0.1.*select"):
+    with pytest.raises(RecipeError, match=r"no validation part of its own.*validation = 0.1.*select"):
         preflight(read_recipe(table, source="photos"), device="cpu")
 
 

@@ -18,11 +18,11 @@ class CaamCamConfig(LossConfig):
     channel, so the widths of teacher and student need not match and nothing has to be learned to compare them.
 
     Equation: L = mean_n 1/(HW) sum_p | A'_student(p) - M'_teacher,y(p) |, with A the student's channel sum, M the
-    teacher's CAM of the label y, and ' the min-max normalisation of each map on its own. Where the sizes differ, the
-    larger map is average-pooled to the smaller before the normalisation (kdcam's choice).
+    teacher's CAM of the label y, and ' the min-max normalisation of each map on its own. Where the sizes differ,
+    the larger map is average-pooled to the smaller before the normalisation (kdcam's choice).
 
-    When it helps: alone it gave +0.9 (Fashion-MNIST) and +4 to +7 points (digit scenes) in a small study, and steadier
-    localization. Beside kd no gain in accuracy was seen.
+    When it helps: alone it gave +0.9 (Fashion-MNIST) and +4 to +7 points (digit scenes) in a small study, and
+    steadier localization. Beside kd no gain in accuracy was seen.
 
     Where it fails: weight 30 did harm. The teacher needs an exact CAM (global average pooling and one linear
     layer), the student a feature map.

@@ -1,16 +1,14 @@
 """What a loss reads and how losses are summed: Step, Shapes, LossConfig, Objective."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.models.classifier import Outputs, Task, TeacherOutputs
 from kdcam.settings import Settings
-
-Task = Literal["single-label", "multi-label"]
 
 
 class Step(NamedTuple):
@@ -62,6 +60,11 @@ class LossConfig(Settings):
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the module whose ``forward(step)`` is the loss."""
         raise NotImplementedError
+
+    def misfit(self, student: Widths, num_classes: int) -> str | None:
+        """Return why the loss cannot work with a student of these sizes, and the way out; None where it can."""
+        del student, num_classes
+        return None
 
     def diagnose(self, terms: Mapping[str, float], shapes: Shapes) -> str | None:
         """Return a warning when an epoch's mean terms show that this loss does harm; None when they do not."""
@@ -128,6 +131,11 @@ class Objective(nn.Module):
             values[name] = value.detach()
             weights[name] = weight
         return Terms(total, values, weights)
+
+    def misfit(self, student: Widths, num_classes: int) -> str | None:
+        """Return why the loss cannot work with a student of these sizes, and the way out; None where it can."""
+        del student, num_classes
+        return None
 
     def diagnose(self, terms: Mapping[str, float]) -> list[str]:
         """Return the warnings that an epoch's mean terms call for."""

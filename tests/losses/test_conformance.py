@@ -3,13 +3,32 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from kdcam.losses import LOSSES
 from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, Widths
 from kdcam.models.classifier import Outputs, TeacherOutputs
 
 N, K, C, H, W = 6, 5, 8, 4, 4
+LABELS = torch.arange(N) % K
+SEVERAL = torch.tensor(
+    [[1.0, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+)
 SHAPES = Shapes("single-label", K, torch.arange(N) % K, Widths(C, C, H, W), Widths(2 * C, 2 * C, H, W))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Keeps how many elements the largest tensor had that was made meanwhile."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):  # type: ignore[no-untyped-def]  # torch's
+        del types
+        made = function(*arguments, **(keywords or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return made
 
 
 def make_step(
@@ -21,19 +40,26 @@ def make_step(
     def leaf(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(dtype).requires_grad_()
 
-    features, weight, bias = leaf(N, C, H, W), leaf(K, C), leaf(K)
+    features, weight, bias, mixer = leaf(N, C, H, W), leaf(K, C), leaf(K), leaf(C, C)
     feature_map = features.relu()
     embedding = feature_map.mean((2, 3))
-    student = Outputs(embedding @ weight.T + bias, embedding, feature_map, weight, bias)
-    logits, label_cam = leaf(N, K), leaf(N, H, W)
-    teacher = TeacherOutputs(logits=logits, label_cam=label_cam)
-    labels = torch.arange(N) % K if targets is None else targets
-    return Step(student, teacher, labels, torch.arange(N), 0.9), [features, weight], [logits, label_cam]
+    logits, attention = embedding @ weight.T + bias, (embedding @ mixer).sigmoid()
+    student = Outputs(logits, embedding, feature_map, weight, bias, channel_attention=attention)
+    taught, label_cam = leaf(N, K), leaf(N, H, W)
+    teacher = TeacherOutputs(logits=taught, label_cam=label_cam)
+    labels = LABELS if targets is None else targets
+    return Step(student, teacher, labels, torch.arange(N), 0.9), [features, weight], [taught, label_cam]
 
 
 @pytest.fixture(params=sorted(LOSSES))
 def config(request: pytest.FixtureRequest) -> LossConfig:
     return LOSSES[request.param]()
+
+
+@pytest.fixture
+def targets(config: LossConfig) -> torch.Tensor:
+    """Return labels, or rows where the loss takes no labels."""
+    return LABELS if "labels" in config.takes else SEVERAL
 
 
 def test_name_is_the_tables(config: LossConfig) -> None:
@@ -50,16 +76,18 @@ def test_has_a_card(config: LossConfig) -> None:
         assert part in card
 
 
-def test_is_a_finite_scalar(config: LossConfig) -> None:
-    loss = config.build(SHAPES)(make_step()[0])
+def test_is_a_finite_scalar(config: LossConfig, targets: torch.Tensor) -> None:
+    loss = config.build(SHAPES)(make_step(targets=targets)[0])
     assert loss.ndim == 0
     assert torch.isfinite(loss)
 
 
-def test_gradient_reaches_student_and_own_parameters_never_teacher(config: LossConfig) -> None:
+def test_gradient_reaches_student_and_own_parameters_never_teacher(
+    config: LossConfig, targets: torch.Tensor
+) -> None:
     torch.manual_seed(0)
     module = config.build(SHAPES)
-    step, student, teacher = make_step()
+    step, student, teacher = make_step(targets=targets)
     # As in a run, where the teacher works under no_grad.
     frozen = step._replace(
         teacher=TeacherOutputs(*(t.detach() if isinstance(t, torch.Tensor) else t for t in step.teacher))
@@ -71,18 +99,31 @@ def test_gradient_reaches_student_and_own_parameters_never_teacher(config: LossC
     assert all(p.grad is not None for p in module.parameters())
 
 
-def test_bfloat16_agrees_with_float32(config: LossConfig) -> None:
+def test_bfloat16_agrees_with_float32(config: LossConfig, targets: torch.Tensor) -> None:
     torch.manual_seed(0)
-    exact = config.build(SHAPES)(make_step()[0])
+    exact = config.build(SHAPES)(make_step(targets=targets)[0])
     torch.manual_seed(0)
-    rough = config.build(SHAPES)(make_step(torch.bfloat16)[0])
+    rough = config.build(SHAPES)(make_step(torch.bfloat16, targets)[0])
     torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.02)
 
 
-def test_takes_the_targets_it_says(config: LossConfig) -> None:
-    if "mixed" in config.takes:
-        rows = torch.rand(N, K).softmax(1)
-        assert torch.isfinite(config.build(SHAPES)(make_step(targets=rows)[0]))
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        ("labels", LABELS),
+        ("mixed", torch.rand(N, K, generator=torch.Generator().manual_seed(0)).softmax(1)),
+        ("multi-label", SEVERAL),
+    ],
+)
+def test_takes_the_targets_it_says(config: LossConfig, kind: str, rows: torch.Tensor) -> None:
+    if kind not in config.takes:
+        return
+    step, student, _ = make_step(targets=rows)
+    loss = config.build(SHAPES)(step)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert student[0].grad is not None
+    assert torch.isfinite(student[0].grad).all()
 
 
 def test_state_dict_round_trip(config: LossConfig) -> None:
@@ -95,9 +136,26 @@ def test_unknown_key_is_refused(config: LossConfig) -> None:
         type(config).model_validate({"T": 4})
 
 
-def test_objective_runs_it_and_weights_it(config: LossConfig) -> None:
+def test_objective_runs_it_and_weights_it(config: LossConfig, targets: torch.Tensor) -> None:
     objective = Objective([config], SHAPES)
-    step = make_step()[0]
+    step = make_step(targets=targets)[0]
     terms = objective(step)
     assert terms.weights == {config.name: config.weight}
     torch.testing.assert_close(terms.total, config.weight * terms.values[config.name])
+
+
+def test_makes_nothing_of_size_batch_x_batch_x_channels(config: LossConfig) -> None:
+    images, classes, channels, side = 96, 12, 48, 4  # (N, N, C) and (N, K, C, H, W) are 442,368 and 884,736
+    feature_map = torch.rand(images, channels, side, side, requires_grad=True)
+    weight, embedding = torch.rand(classes, channels, requires_grad=True), feature_map.mean((2, 3))
+    student = Outputs(
+        embedding @ weight.T, embedding, feature_map, weight, None, channel_attention=embedding.sigmoid()
+    )
+    teacher = TeacherOutputs(logits=torch.rand(images, classes), label_cam=torch.rand(images, side, side))
+    labels = torch.arange(images) % classes
+    targets = labels if "labels" in config.takes else torch.nn.functional.one_hot(labels, classes).float()
+    sizes = Widths(channels, channels, side, side)
+    module = config.build(Shapes("single-label", classes, labels, sizes, sizes))
+    with LargestTensor() as largest:
+        module(Step(student, teacher, targets, torch.arange(images), 0.9)).backward()
+    assert 0 < largest.elements <= 2 * feature_map.numel()
