@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
     from .render import Table
 
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        min=0,
+        max=1,
+        metavar="P",
+        help="Of several labels an image: probability above which one is said to be there; 0.5 unless given.",
+    ),
+]
 _MATRIX_CLASSES = 20  # with more classes the commonest confusions are listed instead
 _LISTED_CONFUSIONS = 10
 
@@ -23,6 +33,7 @@ def evaluate(
         Literal["train", "validation", "test"], typer.Option("--part", help="Which part of the run's data.")
     ] = "test",
     weights: Weights = "selected",
+    threshold: Threshold = None,
     batch_size: BatchSize = 256,
     device: Device = "auto",
     as_json: Json = False,
@@ -30,7 +41,8 @@ def evaluate(
 ) -> None:
     """Score a run on its test part.
 
-    Top-1 and top-5 accuracy, negative log-likelihood, calibration error (15 bins), classes, confusion matrix.
+    Top-1 and top-5 accuracy, negative log-likelihood, calibration error (15 bins), classes, confusion matrix;
+    of several labels an image: mean average precision, F1 of all decisions and of the classes, classes.
     """
     from pathlib import Path
 
@@ -41,7 +53,13 @@ def evaluate(
 
     with render.watching(quiet=quiet) as progress:
         report = api.evaluate(
-            run, part=part, weights=weights, batch_size=batch_size, device=device, progress=progress
+            run,
+            part=part,
+            weights=weights,
+            batch_size=batch_size,
+            threshold=threshold,
+            device=device,
+            progress=progress,
         )
     stored = read_config(Path(run))
     names = stored.label_names or tuple(str(index) for index in range(stored.num_classes))
@@ -71,9 +89,20 @@ def _tables(report: "Report | MultiLabelReport", names: "Sequence[str]", *, titl
         small = len(names) <= _MATRIX_CLASSES
         yield confusion_matrix(report, names) if small else commonest_confusions(report, names)
     else:
-        precisions = zip(names, report.per_class_ap, strict=True)
-        rows = [(name, score_text("mean_ap", precision)) for name, precision in precisions]
-        yield Table(("class", "average precision"), rows)
+        yield label_table(report, names)
+
+
+def label_table(report: "MultiLabelReport", names: "Sequence[str]") -> "Table":
+    """Return each label's average precision and F1 as a table."""
+    from .render import Table, score_text
+
+    rows = [
+        (name, score_text("mean_ap", precision), score_text("f1", f1))
+        for name, precision, f1 in zip(names, report.per_class_ap, report.per_class_f1, strict=True)
+    ]
+    return Table(
+        ("class", "average precision", "f1"), rows, title=f"decisions at probability {report.threshold:g}"
+    )
 
 
 def class_table(report: "Report", names: "Sequence[str]") -> "Table":
@@ -113,4 +142,4 @@ def commonest_confusions(report: "Report", names: "Sequence[str]") -> "Table":
     return Table(("true", "predicted", "images"), rows, title="commonest confusions (--json: all)", left=2)
 
 
-__all__ = ["class_table", "commonest_confusions", "confusion_matrix", "evaluate"]
+__all__ = ["class_table", "commonest_confusions", "confusion_matrix", "evaluate", "label_table"]

@@ -13,13 +13,16 @@ def predict(
         str,
         typer.Argument(help="A run folder, or a .safetensors file beside its config.json."),
     ],
-    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    images: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="How many classes to name.")] = 5,
     weights: Weights = "selected",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Name the most likely classes of pictures."""
+    """Name the most likely classes of pictures.
+
+    The score is a probability: of the one label, or, in a run of several labels an image, of each by itself.
+    """
     from kdcam import api
 
     from . import render
@@ -30,6 +33,7 @@ def predict(
             [
                 {
                     "image": str(one.image),
+                    "task": one.task,
                     "classes": [
                         {"label": label, "score": score}
                         for label, score in zip(one.labels, one.scores, strict=True)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-
 from kdcam.checkpoint import load_classifier
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches, load_data
@@ -13,12 +11,13 @@ from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
 from kdcam.precision import pick_device
+from kdcam.predicting import Prediction, predict
 from kdcam.preflight import preflight
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.recipe import load as load_recipe
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE, Resume
-from kdcam.scores import MultiLabelReport, Report, score
+from kdcam.scores import THRESHOLD, MultiLabelReport, Report, score
 from kdcam.training import EVALUATION_BATCH, RunResult, finished_run, run
 from kdcam.wording import listed
 
@@ -215,54 +214,34 @@ def evaluate(
     weights: Weights = "selected",
     device: str = "auto",
     batch_size: int = EVALUATION_BATCH,
+    threshold: float | None = None,
     progress: Progress | None = None,
 ) -> Report | MultiLabelReport:
     """Return the scores of a run on one part of its data.
 
-    Raises ``CheckpointError`` or ``DataError``: see `load_run`.
+    ``threshold`` is for runs of several labels an image: the probability above which a label is said to be
+    there; None: `kdcam.scores.THRESHOLD`.
+
+    Raises ``RecipeError`` for a threshold that is no probability or has no use, ``CheckpointError`` or
+    ``DataError``: see `load_run`.
     """
+    decided_at = THRESHOLD
+    if threshold is not None:
+        _check_threshold(threshold, Path(run_path))
+        decided_at = threshold
     loaded = load_run(run_path, weights=weights, device=device, progress=progress)
     loader = loaded.batches(loaded.part(part), batch_size=batch_size)
-    return score(loaded.classifier, loader, progress=progress or Silent())
+    return score(loaded.classifier, loader, threshold=decided_at, progress=progress or Silent())
 
 
-class Prediction(NamedTuple):
-    """What a classifier says about one image."""
-
-    image: Path
-    labels: tuple[str, ...]  # most likely first
-    scores: tuple[float, ...]  # softmax probabilities of these labels
-
-
-def predict(
-    run_or_path: str | Path,
-    images: Sequence[str | Path],
-    *,
-    top: int = 5,
-    weights: Weights = "selected",
-    device: str = "auto",
-) -> list[Prediction]:
-    """Return the most likely classes of image files, read and resized as in training.
-
-    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read (all are read
-    before any is classified).
-    """
-    from kdcam.data.images import read_image
-
-    classifier = load(run_or_path, weights=weights, device=device)
-    names = classifier.label_names or tuple(str(index) for index in range(classifier.num_classes))
-    pixels = [
-        read_image(Path(image), image_size=classifier.image_size, channels=classifier.in_channels)
-        for image in images
-    ]
-    found = []
-    for path, picture in zip(images, pixels, strict=True):
-        with torch.no_grad():
-            batch = picture.unsqueeze(0).to(classifier.mean.device).float() / 255
-            scores, classes = classifier(batch).softmax(dim=1)[0].topk(min(top, len(names)))
-        labels = tuple(names[index] for index in classes.tolist())
-        found.append(Prediction(Path(path), labels, tuple(scores.tolist())))
-    return found
+def _check_threshold(threshold: float, run_path: Path) -> None:
+    if not 0 <= threshold <= 1:
+        raise RecipeError(f"threshold: found {threshold:g}; must be a probability, from 0 to 1")
+    if recipe_of(run_path).task == "single-label":
+        raise RecipeError(
+            f"threshold: found {threshold:g}, but {run_path} has one label an image, the most likely one whatever "
+            "its probability; leave the threshold (--threshold) out"
+        )
 
 
 __all__ = [

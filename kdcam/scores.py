@@ -1,5 +1,6 @@
 """How good a classifier is on a part of the data: accuracies, likelihood, calibration, confusion."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from kdcam.modes import evaluating
 from kdcam.progress import Progress, Silent
 
 ECE_BINS = 15
+THRESHOLD = 0.5  # of several labels: those whose probability is above it are said to be there
 _GRAIN = 2.0**24  # float64 adds multiples of 1 / _GRAIN exactly, so the order of additions does not matter
 
 
@@ -41,18 +43,26 @@ class Report:
 
 @dataclass(frozen=True)
 class MultiLabelReport:
-    """The scores of a classifier on one part where each class is there or not."""
+    """The scores of a classifier on one part where each class is there or not.
+
+    Decisions are made at ``threshold``: a class is said to be there when its probability is above it. F1 is
+    2 TP / (2 TP + FP + FN). Classes without positives count in ``micro_f1`` and ``label_acc`` alone.
+    """
 
     images: int
     mean_ap: float | None  # mean average precision of the classes that have positives; None: none has
-    label_acc: float  # share of (image, class) decisions that are right at probability 0.5
+    micro_f1: float | None  # of all (image, class) decisions together; None: nothing is there nor said to be
+    macro_f1: float | None  # mean over the classes that have positives; None: none has
+    label_acc: float  # share of (image, class) decisions that are right
     nll: float  # mean over images and classes of the binary negative log-likelihood, in nats
-    classes_without_positives: int  # left out of mean_ap
+    threshold: float  # a probability
+    classes_without_positives: int  # left out of mean_ap and macro_f1
     per_class_ap: tuple[float | None, ...]  # None for a class without positives
+    per_class_f1: tuple[float | None, ...]  # None for a class without positives
 
     def headline(self) -> dict[str, float]:
         """Return the single numbers, for logs and tables."""
-        numbers = {field.name: getattr(self, field.name) for field in fields(self)[1:4]}
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)[1:6]}
         return {name: value for name, value in numbers.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
@@ -112,13 +122,18 @@ class ScoreSums:
 
 
 def score(
-    classifier: nn.Module, batches: Batches, *, progress: Progress | None = None
+    classifier: nn.Module,
+    batches: Batches,
+    *,
+    threshold: float = THRESHOLD,
+    progress: Progress | None = None,
 ) -> Report | MultiLabelReport:
     """Return the scores of a classifier, in eval mode, on all batches; its modes are put back afterwards.
 
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches on its device; targets (N,) give a `Report`, (N, K) a `MultiLabelReport`.
+        threshold: the probability above which one of several labels is said to be there; single labels need none.
         progress: who watches.
 
     Raises ``DataError`` when there is no image, or when the labels do not fit the classifier's classes.
@@ -139,29 +154,48 @@ def score(
         return sums.report()
     if not rows:
         raise DataError("the part to score has no image; choose another part, or give it a larger share")
-    return multi_label_report(torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows]))
+    logits, targets = (torch.cat(tensors) for tensors in zip(*rows, strict=True))
+    return multi_label_report(logits, targets, threshold=threshold)
 
 
-def multi_label_report(logits: Tensor, targets: Tensor) -> MultiLabelReport:
-    """Return the scores of logits (N, K) against targets (N, K) of 0 and 1."""
+def multi_label_report(logits: Tensor, targets: Tensor, *, threshold: float = THRESHOLD) -> MultiLabelReport:
+    """Return the scores of logits (N, K) against targets (N, K) of 0 and 1; see `MultiLabelReport`."""
     if logits.shape != targets.shape:
         raise DataError(
             f"targets have shape {tuple(targets.shape)} where the classifier gives {tuple(logits.shape)}; "
             "score it on data with the classes that it was trained for"
         )
     logits, present = logits.double(), targets > 0.5
-    per_class = [
-        average_precision(*column) for column in zip(logits.unbind(1), present.unbind(1), strict=True)
-    ]
-    known = [precision for precision in per_class if precision is not None]
+    said = logits > torch.logit(torch.tensor(threshold, dtype=torch.float64))
+    per_class_ap = tuple(map(average_precision, logits.unbind(1), present.unbind(1)))
+    per_class_f1 = tuple(
+        f1(*column) if column[1].any() else None
+        for column in zip(said.unbind(1), present.unbind(1), strict=True)
+    )
     return MultiLabelReport(
         images=len(logits),
-        mean_ap=sum(known) / len(known) if known else None,
-        label_acc=float(((logits > 0) == present).double().mean()),
+        mean_ap=_mean_of_known(per_class_ap),
+        micro_f1=f1(said, present),
+        macro_f1=_mean_of_known(per_class_f1),
+        label_acc=float((said == present).double().mean()),
         nll=float(binary_cross_entropy_with_logits(logits, present.double())),
-        classes_without_positives=len(per_class) - len(known),
-        per_class_ap=tuple(per_class),
+        threshold=threshold,
+        classes_without_positives=per_class_ap.count(None),
+        per_class_ap=per_class_ap,
+        per_class_f1=per_class_f1,
     )
+
+
+def _mean_of_known(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return sum(known) / len(known) if known else None
+
+
+def f1(said: Tensor, present: Tensor) -> float | None:
+    """Return 2 TP / (2 TP + FP + FN) of boolean decisions against the truth, of any one shape; None when all
+    of both are false."""
+    total = int(said.sum()) + int(present.sum())
+    return 2 * int((said & present).sum()) / total if total else None
 
 
 def average_precision(scores: Tensor, present: Tensor) -> float | None:
@@ -201,10 +235,12 @@ def _grained(values: Tensor) -> Tensor:
 
 __all__ = [
     "ECE_BINS",
+    "THRESHOLD",
     "MultiLabelReport",
     "Report",
     "ScoreSums",
     "average_precision",
+    "f1",
     "multi_label_report",
     "score",
 ]

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batch
 from kdcam.errors import DataError
 from kdcam.progress import Silent
-from kdcam.scores import MultiLabelReport, Report, ScoreSums, average_precision, multi_label_report, score
+from kdcam.scores import (
+    MultiLabelReport,
+    Report,
+    ScoreSums,
+    average_precision,
+    f1,
+    multi_label_report,
+    score,
+)
 
 
 class LogitBatches:
@@ -198,6 +206,84 @@ def test_score_of_multi_label_targets() -> None:
     found = score(nn.Identity(), LogitBatches(logits, targets))
     assert isinstance(found, MultiLabelReport)
     assert found == multi_label_report(logits, targets)
-    assert set(found.headline()) == {"mean_ap", "label_acc", "nll"}
+    assert set(found.headline()) == {"mean_ap", "micro_f1", "macro_f1", "label_acc", "nll"}
     with pytest.raises(DataError, match=r"\(25, 4\).*\(25, 3\)"):
         score(nn.Identity(), LogitBatches(logits[:, :3], targets))
+
+
+@pytest.fixture
+def several_labels() -> tuple[Tensor, Tensor]:
+    """Logits and targets of twelve classes, of which 3 and 8 have no positive and 3 is predicted at times."""
+    generator = torch.Generator().manual_seed(1)
+    targets = (torch.rand(300, 12, generator=generator) < torch.linspace(0.02, 0.6, 12)).float()
+    targets[:, [3, 8]] = 0
+    logits = torch.randn(300, 12, generator=generator) + 2 * targets - 1
+    logits[:, 8] = -9
+    return logits, targets
+
+
+def test_average_precision_of_each_class_equals_torchmetrics_and_sklearn(
+    several_labels: tuple[Tensor, Tensor],
+) -> None:
+    from sklearn.metrics import average_precision_score
+    from torchmetrics.classification import MultilabelAveragePrecision
+
+    logits, targets = several_labels
+    report = multi_label_report(logits, targets)
+    known = [k for k in range(12) if k not in (3, 8)]
+    assert [k for k in range(12) if report.per_class_ap[k] is None] == [3, 8]
+    assert report.classes_without_positives == 2
+    found = [report.per_class_ap[k] for k in known]
+    probabilities, present = logits.sigmoid()[:, known], targets[:, known].long()
+    each = MultilabelAveragePrecision(len(known), average="none")(probabilities, present)
+    macro = MultilabelAveragePrecision(len(known), average="macro")(probabilities, present)
+    assert found == pytest.approx(each.tolist(), abs=1e-6)
+    assert report.mean_ap == pytest.approx(macro.item(), abs=1e-6)
+    by_sklearn = average_precision_score(present.numpy(), logits[:, known].numpy(), average=None)
+    assert found == pytest.approx(by_sklearn.tolist(), abs=1e-12)
+    assert report.mean_ap == pytest.approx(
+        average_precision_score(present.numpy(), logits[:, known].numpy(), average="macro"), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.83])
+def test_f1_equals_sklearn(several_labels: tuple[Tensor, Tensor], threshold: float) -> None:
+    from sklearn.metrics import f1_score
+
+    logits, targets = several_labels
+    report = multi_label_report(logits, targets, threshold=threshold)
+    said, present = (logits.double().sigmoid() > threshold).numpy(), targets.bool().numpy()
+    known = [k for k in range(12) if k not in (3, 8)]
+    each = f1_score(present, said, average=None, zero_division=0)
+    assert [report.per_class_f1[k] for k in known] == pytest.approx(each[known].tolist(), abs=1e-12)
+    assert report.per_class_f1[3] is report.per_class_f1[8] is None
+    macro = f1_score(present, said, labels=known, average="macro", zero_division=0)
+    assert report.macro_f1 == pytest.approx(macro, abs=1e-12)
+    micro = f1_score(present, said, average="micro", zero_division=0)
+    assert report.micro_f1 == pytest.approx(micro, abs=1e-12)
+    assert report.label_acc == pytest.approx((said == present).mean(), abs=1e-12)
+    assert report.threshold == threshold
+
+
+def test_f1_by_hand() -> None:
+    # Said and there: 1; said only: 1; there only: 2.
+    said, present = torch.tensor([1, 1, 0, 0, 0]).bool(), torch.tensor([1, 0, 1, 1, 0]).bool()
+    assert f1(said, present) == pytest.approx(2 / (2 + 1 + 2))
+    assert f1(torch.zeros(3).bool(), torch.ones(3).bool()) == 0
+    assert f1(torch.zeros(3).bool(), torch.zeros(3).bool()) is None
+
+
+def test_the_threshold_is_a_probability_and_its_ends_say_all_or_nothing() -> None:
+    logits, targets = torch.tensor([[0.0, 2.0], [-50.0, 50.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert multi_label_report(logits, targets).label_acc == 0.5  # a probability of 0.5 is not above 0.5
+    assert multi_label_report(logits, targets, threshold=0).label_acc == 0.5
+    assert multi_label_report(logits, targets, threshold=1).micro_f1 == 0
+    assert multi_label_report(logits, targets, threshold=0.9).label_acc == 0.75
+    report = score(nn.Identity(), LogitBatches(logits, targets), threshold=0.9)
+    assert report == multi_label_report(logits, targets, threshold=0.9)
+
+
+def test_a_part_without_any_label_has_no_precision_and_no_f1() -> None:
+    report = multi_label_report(torch.full((3, 2), -4.0), torch.zeros(3, 2))
+    assert (report.mean_ap, report.micro_f1, report.macro_f1) == (None, None, None)
+    assert set(report.headline()) == {"label_acc", "nll"}

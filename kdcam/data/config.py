@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from kdcam.settings import Settings
-
-RESIDENT_LIMIT = 64  # pixels a side; larger pictures are decoded batch by batch
-
-BatchAugment = Literal["crop", "flip", "cutout"]
-ImageAugment = Literal["crop", "flip", "cutout", "resized-crop", "color-jitter", "trivial-augment"]
+from kdcam.data.common_config import (
+    RESIDENT_LIMIT,
+    BatchAugment,
+    CommonConfig,
+    NoiseConfig,
+    PictureConfig,
+    PictureFilesConfig,
+)
 
 TORCHVISION_SETS = (
     "Country211",
@@ -32,39 +34,6 @@ TORCHVISION_SETS = (
     "StanfordCars",
     "USPS",
 )
-
-
-class NoiseConfig(Settings):
-    """Wrong labels put into the training part on purpose; validation and test labels stay clean.
-
-    ``symmetric`` is the exclusive form: each label is changed with probability ``rate``, on its own, to one
-    of the *other* classes, all equally likely (bhanML/Co-teaching, data/utils.py).
-    """
-
-    kind: Literal["symmetric"] = "symmetric"
-    rate: float = Field(ge=0.0, le=1.0)  # 0: none; 1: every label is wrong
-    seed: int = Field(0, ge=0)  # the noise's own, so that all training seeds see the same wrong labels
-
-
-class CommonConfig(Settings):
-    """What every data source takes."""
-
-    mixup: float = Field(0.0, ge=0.0, allow_inf_nan=False)  # alpha of the Beta distribution; 0: off
-    cutmix: float = Field(0.0, ge=0.0, allow_inf_nan=False)
-    # share held out of training where the source has no validation part of its own
-    validation: float = Field(0.1, ge=0.0, lt=1.0)
-    split_seed: int = Field(0, ge=0)  # not the training seed: teacher and student share the split
-    noise: NoiseConfig | None = None
-
-    @field_validator("augment", check_fields=False)
-    @classmethod
-    def _no_repeats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(
-                f"{', '.join(repeated)} stands in the list more than once; name each augmentation once"
-            )
-        return names
 
 
 class DigitsConfig(CommonConfig):
@@ -93,13 +62,10 @@ class DigitScenesConfig(CommonConfig):
     multi_label: bool = False  # true: one to three whole digits of different classes
     augment: tuple[BatchAugment, ...] = ()
 
-    @model_validator(mode="after")
-    def _single_labels_only(self) -> Self:
-        if self.multi_label and (self.noise or self.mixup or self.cutmix):
-            raise ValueError(
-                "noise, mixup and cutmix work on single labels; remove them or set multi_label = false"
-            )
-        return self
+    @property
+    def gives_rows(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.multi_label
 
 
 class MnistConfig(CommonConfig):
@@ -124,27 +90,7 @@ class CifarConfig(CommonConfig):
     augment: tuple[BatchAugment, ...] = ()
 
 
-class _PictureConfig(CommonConfig):
-    """What the sources of single picture files take."""
-
-    image_size: int = Field(224, ge=8, le=1024)  # up to 64: held in memory; larger: decoded batch by batch
-    augment: tuple[ImageAugment, ...] = ()
-    workers: int = Field(2, ge=0)  # processes that decode; 0: the training process itself
-
-    @model_validator(mode="after")
-    def _augmentations_fit_the_size(self) -> Self:
-        single = [
-            name for name in self.augment if name in ("resized-crop", "color-jitter", "trivial-augment")
-        ]
-        if single and self.image_size <= RESIDENT_LIMIT:
-            raise ValueError(
-                f"augment {', '.join(single)} works on pictures larger than {RESIDENT_LIMIT} pixels, but "
-                f"image_size is {self.image_size}; allowed here: crop, flip, cutout"
-            )
-        return self
-
-
-class ImageFolderConfig(_PictureConfig):
+class ImageFolderConfig(PictureFilesConfig):
     """A folder of pictures: root with train/ and optionally val/ and test/, each with a folder a class; or
     one folder of class folders, which is split.
 
@@ -154,13 +100,63 @@ class ImageFolderConfig(_PictureConfig):
     """
 
     name: Literal["image-folder"] = "image-folder"
-    root: Path
-    channels: Literal[1, 3] = 3  # 1: read as gray
-    test: float = Field(0.1, ge=0.0, lt=1.0)  # share held out where there is no test folder; 0: no test part
-    on_bad_image: Literal["error", "skip"] = "error"  # a truncated, empty or non-image file
 
 
-class TorchvisionConfig(_PictureConfig):
+class ImageLabelsConfig(PictureFilesConfig):
+    """Pictures with several labels each, as the CSV or JSON file ``labels`` says; only those it names are read.
+
+    CSV: the columns ``image`` and ``labels`` (names between separators; an empty cell: none), or ``image`` and
+    a column of 0 and 1 for each class. JSON: ``{"a.jpg": ["cat", "dog"]}``, or a list of
+    ``{"image": "a.jpg", "labels": ["cat"]}``. A column (or key) ``split`` of train, validation (val, valid) and
+    test makes the parts; a part that it lacks is held out of training. Pictures are named from ``root`` on.
+    """
+
+    name: Literal["image-labels"] = "image-labels"
+    labels: Path  # from root on, or absolute
+    label_separator: str = Field(";", min_length=1)  # between the names in a cell of a CSV file
+
+    @property
+    def gives_rows(self) -> bool:
+        """Whether an image may have several labels."""
+        return True
+
+    @model_validator(mode="after")
+    def _known_format(self) -> Self:
+        kind = self.labels.suffix.lower()
+        if kind not in (".csv", ".json"):
+            raise ValueError(f"labels is {str(self.labels)!r}; allowed: a file that ends in .csv or .json")
+        if kind == ".json" and self.label_separator != ";":
+            raise ValueError("label_separator works on CSV files, and labels is a JSON file; remove it")
+        return self
+
+
+class YoloLabelsConfig(PictureFilesConfig):
+    """Pictures below images/ and YOLO's label files below labels/: a line ``class cx cy w h`` for each object.
+
+    A picture has the labels of the classes that its file names, none where the file is missing or empty; the
+    boxes are checked to be numbers and not read further. images/train*, val* and test* (as in train2017) are
+    the parts, with the label files in folders of the same names; without these folders the pictures are split.
+    ``names`` tells the classes: a YAML file with the key names, or a text file with a name a line.
+    """
+
+    name: Literal["yolo-labels"] = "yolo-labels"
+    # from root on, or absolute; None: the first of data.yaml, dataset.yaml, config.yaml, classes.txt in root
+    names: Path | None = None
+
+    @property
+    def gives_rows(self) -> bool:
+        """Whether an image may have several labels."""
+        return True
+
+    @field_validator("names")
+    @classmethod
+    def _known_format(cls, names: Path | None) -> Path | None:
+        if names is not None and names.suffix.lower() not in (".yaml", ".yml", ".txt"):
+            raise ValueError(f"found {str(names)!r}; allowed: a file that ends in .yaml, .yml or .txt")
+        return names
+
+
+class TorchvisionConfig(PictureConfig):
     """One of torchvision's classification sets: ``torchvision:Flowers102``, ``torchvision:OxfordIIITPet`` ...
 
     Read (and if need be downloaded) by torchvision, in the parts its authors made. Where it has no validation
@@ -189,6 +185,8 @@ DATA_NAMES = (
     "cifar10",
     "cifar100",
     "image-folder",
+    "image-labels",
+    "yolo-labels",
     "torchvision:<Name>",
 )
 
@@ -208,6 +206,8 @@ DataConfig = Annotated[
     | Annotated[CifarConfig, Tag("cifar10")]
     | Annotated[CifarConfig, Tag("cifar100")]
     | Annotated[ImageFolderConfig, Tag("image-folder")]
+    | Annotated[ImageLabelsConfig, Tag("image-labels")]
+    | Annotated[YoloLabelsConfig, Tag("yolo-labels")]
     | Annotated[TorchvisionConfig, Tag("torchvision:<Name>")],
     Discriminator(_source_tag),
 ]
@@ -222,7 +222,11 @@ __all__ = [
     "DigitScenesConfig",
     "DigitsConfig",
     "ImageFolderConfig",
+    "ImageLabelsConfig",
     "MnistConfig",
     "NoiseConfig",
+    "PictureConfig",
+    "PictureFilesConfig",
     "TorchvisionConfig",
+    "YoloLabelsConfig",
 ]

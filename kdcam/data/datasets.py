@@ -11,13 +11,16 @@ from kdcam.data.config import (
     DigitScenesConfig,
     DigitsConfig,
     ImageFolderConfig,
+    ImageLabelsConfig,
     MnistConfig,
+    PictureConfig,
     TorchvisionConfig,
+    YoloLabelsConfig,
 )
 from kdcam.data.label_noise import NoisyLabels, add_noise
 from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
 from kdcam.data.resident import ResidentBatches, ResidentImages
-from kdcam.data.splits import across_classes, check_split, stratified_split
+from kdcam.data.splits import across_classes, checked_split
 from kdcam.data.streaming import StreamBatches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
@@ -27,7 +30,8 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
     """Return the data set that ``config`` names, read, split (stratified, seeded) and with its label noise.
 
     Raises:
-        DataError: files are missing or broken, a class has no training image, or a share holds out no image.
+        DataError: files are missing or broken, a class has no training image (of several labels an image: no
+            training image has a label), or a share holds out no image.
     """
     progress = progress or Silent()
     source = _held_out(_load_source(config, progress), config)
@@ -73,6 +77,14 @@ def _load_source(config: DataConfig, progress: Progress) -> SourceParts:
             from kdcam.data.folders import load_image_folder
 
             return load_image_folder(config, progress=progress)
+        case ImageLabelsConfig():
+            from kdcam.data.image_labels import load_image_labels
+
+            return load_image_labels(config, progress=progress)
+        case YoloLabelsConfig():
+            from kdcam.data.yolo_labels import load_yolo
+
+            return load_yolo(config, progress=progress)
         case TorchvisionConfig():
             from kdcam.data.torchvision_sets import load_torchvision
 
@@ -92,11 +104,14 @@ def _held_out(source: SourceParts, config: DataConfig) -> SourceParts:
 
 
 def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> tuple[Part, Part]:
-    targets, num_classes = source.train.targets, len(source.label_names)
-    check_split(
-        torch.bincount(targets, minlength=num_classes).tolist(), share, key=key, place=f"data ({config.name})"
+    kept, held = checked_split(
+        source.train.targets,
+        num_classes=len(source.label_names),
+        share=share,
+        seed=config.split_seed,
+        key=key,
+        place=f"data ({config.name})",
     )
-    kept, held = stratified_split(targets, num_classes=num_classes, share=share, seed=config.split_seed)
     return source.train.subset(kept), source.train.subset(held)
 
 
@@ -112,7 +127,11 @@ def _across_classes(part: Part) -> Part:
 
 def _check_classes(source: SourceParts) -> None:
     targets, num_classes = source.train.targets, len(source.label_names)
-    counts = targets.sum(0) if targets.ndim == 2 else torch.bincount(targets, minlength=num_classes)
+    if targets.ndim == 2:  # classes without a picture are usual here: COCO has 80, and a picture shows three
+        if not bool(targets.any()):
+            raise DataError("data: no training image has a label; check that the labels belong to the images")
+        return
+    counts = torch.bincount(targets, minlength=num_classes)
     if len(counts) > num_classes:
         raise DataError(f"data: holds the label {len(counts) - 1}, but there are {num_classes} classes")
     missing = [source.label_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
@@ -145,7 +164,7 @@ def batches(
             seed=seed,
             device=device,
         )
-    assert isinstance(config, ImageFolderConfig | TorchvisionConfig)
+    assert isinstance(config, PictureConfig)
     return StreamBatches(
         part.images,
         part.targets,

@@ -71,6 +71,7 @@ class DataSummary(NamedTuple):
     image_size: int
     train_images: int | None  # after holding out; None where only reading tells
     note: str  # one sentence for the user
+    own_validation: bool = False  # the source has a validation part, whatever the share data.validation
 
 
 def class_names(names: Sequence[object]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""Stratified, seeded splits: how many images of each class are held out, and which."""
+"""Stratified, seeded splits, for one label an image and for several: which images are held out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -29,11 +30,28 @@ def check_split(counts: Sequence[int], share: float, *, key: str, place: str) ->
     """Raise DataError when the share named ``key`` of ``place``'s images, ``counts`` a class, holds nothing
     out."""
     if share > 0 and sum(held_out_counts(counts, share)) == 0:
-        out = 'and select = "last"' if key == "validation" else "(no test part)"
-        raise DataError(
-            f"{place}: {key} = {share:g} of {sum(counts)} training images in {len(counts)} classes holds "
-            f"out no image; raise data.{key}, add images, or set data.{key} = 0 {out}"
-        )
+        raise DataError(_holds_nothing(sum(counts), len(counts), share, key=key, place=place))
+
+
+def _holds_nothing(images: int, num_classes: int, share: float, *, key: str, place: str) -> str:
+    out = 'and select = "last"' if key == "validation" else "(no test part)"
+    return (
+        f"{place}: {key} = {share:g} of {images} training images in {num_classes} classes holds "
+        f"out no image; raise data.{key}, add images, or set data.{key} = 0 {out}"
+    )
+
+
+def checked_split(
+    targets: Tensor, *, num_classes: int, share: float, seed: int, key: str, place: str
+) -> tuple[Tensor, Tensor]:
+    """Return (kept, held out) for labels (N,) or rows of 0 and 1 (N, K); DataError when nothing is held out."""
+    if targets.ndim == 2:
+        kept, held = stratified_rows_split(targets, share=share, seed=seed)
+    else:
+        kept, held = stratified_split(targets, num_classes=num_classes, share=share, seed=seed)
+    if len(held) == 0:
+        raise DataError(_holds_nothing(len(targets), num_classes, share, key=key, place=place))
+    return kept, held
 
 
 def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -48,6 +66,86 @@ def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: i
     return by_class[~chosen].sort().values, by_class[chosen].sort().values
 
 
+def stratified_rows_split(targets: Tensor, *, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return (kept, held out): positions in ``targets`` (N, K) of 0 and 1 in rising order, disjoint, all of them
+    together.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011, "On the stratification of multi-label data"):
+    the images of the class with the fewest images left go, one by one, to the side that lacks most of that
+    class, then, among equals, to the side that lacks most images. kdcam's additions: one image of each class,
+    drawn from the rarest class on, is kept for training beforehand; and neither side outgrows its size, so that
+    round(share * N) images are held out, or fewer where keeping those leaves no more.
+    """
+    count = len(targets)
+    order = torch.randperm(count, generator=seeded_generator(seed)).tolist()
+    held_size = round(share * count)
+    sides = _Sides(targets, (count - held_size, held_size), share)
+    images_of: list[list[int]] = [[] for _ in range(targets.shape[1])]
+    for position in order:
+        for label in sides.left[position]:
+            images_of[label].append(position)
+    for position in _one_of_each_class(targets, order):
+        sides.put(position, 0)
+    while (rarest := sides.rarest_left()) is not None:
+        for position in images_of[rarest]:
+            if position in sides.left:
+                sides.put(position, sides.lacking(rarest))
+    for position in order:
+        if position in sides.left:  # an image without a label
+            sides.put(position, 1 if sides.room[1] > 0 else 0)
+    kept, held = (torch.tensor(sorted(side), dtype=torch.int64) for side in sides.positions)
+    return kept, held
+
+
+class _Sides:
+    """The two sides of a split, training (0) and held out (1), and what each still lacks."""
+
+    def __init__(self, targets: Tensor, sizes: tuple[int, int], share: float) -> None:
+        counts = targets.sum(0).tolist()
+        self.positions: tuple[list[int], list[int]] = ([], [])
+        self.room = list(sizes)  # images
+        self.wanted = [
+            [part * count for count in counts] for part in (1 - share, share)
+        ]  # images of each class
+        self.left = {position: _classes_of(row) for position, row in enumerate(targets.tolist())}
+        self.counts_left = counts
+
+    def rarest_left(self) -> int | None:
+        """Return the class with the fewest images left, of those that have any; the first of equals."""
+        some = [label for label, count in enumerate(self.counts_left) if count > 0]
+        return min(some, key=self.counts_left.__getitem__, default=None)
+
+    def lacking(self, label: int) -> int:
+        """Return the side that lacks most of a class, of those with room; of equals the one with more room."""
+        if min(self.room) <= 0:
+            return 0 if self.room[0] > 0 else 1
+        return max((0, 1), key=lambda side: (self.wanted[side][label], self.room[side]))
+
+    def put(self, position: int, side: int) -> None:
+        """Put an image on a side."""
+        for label in self.left.pop(position):
+            self.wanted[side][label] -= 1
+            self.counts_left[label] -= 1
+        self.room[side] -= 1
+        self.positions[side].append(position)
+
+
+def _one_of_each_class(targets: Tensor, order: Sequence[int]) -> Iterator[int]:
+    """Yield positions that show each class at least once: the first in ``order`` of each class not yet shown."""
+    shuffled = targets[torch.tensor(order, dtype=torch.int64)] > 0
+    counts = shuffled.sum(0)
+    shown = counts == 0
+    for label in counts.argsort(stable=True).tolist():
+        if not shown[label]:
+            first = int(shuffled[:, label].int().argmax())
+            shown |= shuffled[first]
+            yield order[first]
+
+
+def _classes_of(row: Sequence[float]) -> tuple[int, ...]:
+    return tuple(compress(range(len(row)), row))
+
+
 def across_classes(targets: Tensor) -> Tensor:
     """Return positions in ``targets`` (N,) that take the classes in turn: the first of each, the second of each ..."""
     by_class = torch.argsort(targets, stable=True)
@@ -56,4 +154,11 @@ def across_classes(targets: Tensor) -> Tensor:
     return by_class[torch.argsort(rank[by_class], stable=True)]
 
 
-__all__ = ["across_classes", "check_split", "held_out_counts", "stratified_split"]
+__all__ = [
+    "across_classes",
+    "check_split",
+    "checked_split",
+    "held_out_counts",
+    "stratified_rows_split",
+    "stratified_split",
+]

@@ -1,6 +1,7 @@
 """What can be said of a data set before it is read: the preflight check's view of it."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kdcam.data.config import (
     CifarConfig,
@@ -8,13 +9,19 @@ from kdcam.data.config import (
     DigitScenesConfig,
     DigitsConfig,
     ImageFolderConfig,
+    ImageLabelsConfig,
     MnistConfig,
+    PictureFilesConfig,
     TorchvisionConfig,
+    YoloLabelsConfig,
 )
 from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS
 from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
 from kdcam.data.parts import DataSummary, class_names
-from kdcam.data.splits import check_split, held_out_counts
+from kdcam.data.splits import check_split, checked_split, held_out_counts
+
+if TYPE_CHECKING:
+    from kdcam.data.picture_files import ListedParts
 
 _MNIST_TRAIN = 60_000
 _CIFAR_TRAIN = 50_000
@@ -61,6 +68,14 @@ def summarise(config: DataConfig) -> DataSummary:
             )
         case ImageFolderConfig():
             return _image_folder(config)
+        case ImageLabelsConfig():
+            from kdcam.data.image_labels import list_labelled
+
+            return _rows(config, list_labelled(config))
+        case YoloLabelsConfig():
+            from kdcam.data.yolo_labels import list_yolo
+
+            return _rows(config, list_yolo(config))
         case TorchvisionConfig():
             return _torchvision(config)
 
@@ -96,11 +111,49 @@ def _image_folder(config: ImageFolderConfig) -> DataSummary:
         held = held_out_counts(counts, share)
         notes.append(f"{sum(held)} of them held out for {key}")
         counts = _difference(counts, held)
-    return DataSummary(listing.label_names, config.channels, config.image_size, sum(counts), ", ".join(notes))
+    return DataSummary(
+        listing.label_names,
+        config.channels,
+        config.image_size,
+        sum(counts),
+        ", ".join(notes),
+        own_validation=listing.validation is not None,
+    )
 
 
 def _difference(counts: Sequence[int], held: Sequence[int]) -> list[int]:
     return [count - part for count, part in zip(counts, held, strict=True)]
+
+
+def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
+    """Return the summary of pictures with several labels each; the split is made, since it tells the counts."""
+    targets, names = listed.train.targets, listed.label_names
+    notes = [f"{config.root}: {len(names)} classes, several a picture", f"{len(targets)} files to train on"]
+    for key, share, part in (
+        ("test", config.test, listed.test),
+        ("validation", config.validation, listed.validation),
+    ):
+        if part is not None:
+            notes.append(f"{len(part.targets)} for {key}")
+        elif share > 0:
+            place = f"data ({config.root})"
+            kept, held = checked_split(
+                targets, num_classes=len(names), share=share, seed=config.split_seed, key=key, place=place
+            )
+            notes.append(f"{len(held)} of them held out for {key}")
+            targets = targets[kept]
+    unlabelled = int((targets.sum(1) == 0).sum())
+    absent = int((targets.sum(0) == 0).sum())
+    notes += [f"{unlabelled} to train on without a label"] * (unlabelled > 0)
+    notes += [f"{absent} classes without a picture to train on"] * (absent > 0)
+    return DataSummary(
+        names,
+        config.channels,
+        config.image_size,
+        len(targets),
+        ", ".join(notes),
+        own_validation=listed.validation is not None,
+    )
 
 
 def _torchvision(config: TorchvisionConfig) -> DataSummary:
@@ -108,7 +161,10 @@ def _torchvision(config: TorchvisionConfig) -> DataSummary:
 
     known = SETS[config.name.removeprefix("torchvision:")]
     names = class_names(range(known.classes))  # their names are known only once the files are there
-    return DataSummary(names, known.channels, config.image_size, None, _by_torchvision(config))
+    own_validation = known.parts[1] is not None
+    return DataSummary(
+        names, known.channels, config.image_size, None, _by_torchvision(config), own_validation
+    )
 
 
 def _by_torchvision(config: CifarConfig | TorchvisionConfig) -> str:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from kdcam.data.config import RESIDENT_LIMIT, CifarConfig, TorchvisionConfig
-from kdcam.data.folders import read_resident
 from kdcam.data.idx import data_root, download
 from kdcam.data.parts import Part, SourceParts, class_names
+from kdcam.data.picture_files import read_resident
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import StreamImages
 from kdcam.errors import DataError

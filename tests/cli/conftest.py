@@ -58,6 +58,18 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library.train(recipe, output=tmp_path_factory.mktemp("runs") / "digits-0").path
 
 
+@pytest.fixture(scope="session")
+def labels_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch with several labels an image; tests only read it."""
+    from small_runs import SCENES, small_recipe
+
+    import kdcam as library
+
+    data = {**SCENES, "multi_label": True}
+    recipe = small_recipe(task="multi-label", data=data, loss=[{"name": "binary_cross_entropy"}], epochs=1)
+    return library.train(recipe, output=tmp_path_factory.mktemp("runs") / "labels-0").path
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two classes of 12 colour pictures of 20 x 24 pixels, reddish and bluish."""

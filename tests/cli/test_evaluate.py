@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from kdcam import api
+from kdcam.errors import RecipeError
+
 
 def test_tables(kdcam, digits_run: Path) -> None:
     found = kdcam("evaluate", digits_run)
@@ -44,3 +47,35 @@ def test_many_classes_list_the_commonest_confusions(module) -> None:
     report = Report(154, 0.97, 0.99, 0.97, 0.1, 0.01, (1.0,) * 30, tuple(map(tuple, confusion)))
     table = module("evaluate").commonest_confusions(report, [f"class {index}" for index in range(30)])
     assert table.rows == [("class 2", "class 7", "4")]
+
+
+def test_several_labels_an_image(kdcam, labels_run: Path) -> None:
+    found = kdcam("evaluate", labels_run)
+    assert found.code == 0
+    for name in ("mean_ap", "micro_f1", "macro_f1", "label_acc", "nll", "average precision"):
+        assert name in found.out
+    assert "decisions at probability 0.5" in found.out
+    usual = json.loads(kdcam("evaluate", labels_run, "--json").out)
+    assert (usual["threshold"], len(usual["per_class_f1"]), len(usual["per_class_ap"])) == (0.5, 10, 10)
+    stored = json.loads((labels_run / "result.json").read_text())["selected"]["test"]
+    assert {name: usual[name] for name in stored} == pytest.approx(stored)
+
+
+def test_a_threshold_moves_the_decisions_alone(kdcam, labels_run: Path) -> None:
+    usual, low, high = (
+        json.loads(kdcam("evaluate", labels_run, "--threshold", value, "--json").out) for value in (0.5, 0, 1)
+    )
+    assert usual == json.loads(kdcam("evaluate", labels_run, "--json").out)
+    assert low["mean_ap"] == high["mean_ap"] == usual["mean_ap"]
+    assert high["micro_f1"] == high["macro_f1"] == 0  # nothing is said to be there
+    assert low["label_acc"] == pytest.approx(1 - high["label_acc"])
+
+
+def test_a_threshold_that_has_no_use_or_is_no_probability(kdcam, digits_run: Path, labels_run: Path) -> None:
+    found = kdcam("evaluate", digits_run, "--threshold", 0.3)
+    assert found.code == 1
+    assert "threshold: found 0.3, but" in found.err
+    assert "leave the threshold (--threshold) out" in found.err
+    assert kdcam("evaluate", labels_run, "--threshold", 1.5).code == 2
+    with pytest.raises(RecipeError, match=r"threshold: found 1\.5; must be a probability, from 0 to 1"):
+        api.evaluate(labels_run, threshold=1.5)

@@ -11,6 +11,7 @@ def test_table_and_json(kdcam, digits_run: Path, photos: Path) -> None:
     assert found.out.count("%") == 6
     document = json.loads(kdcam("predict", digits_run, *images, "--top", 99, "--json").out)
     assert [one["image"] for one in document] == [str(image) for image in images]
+    assert {one["task"] for one in document} == {"single-label"}
     scores = [entry["score"] for entry in document[0]["classes"]]
     assert len(scores) == 10
     assert scores == sorted(scores, reverse=True)
@@ -35,3 +36,20 @@ def test_broken_pictures_are_named(kdcam, digits_run: Path, tmp_path: Path) -> N
         assert name in found.err
         assert found.out == ""
         assert len(found.err.splitlines()) == 1
+
+
+def test_a_folder_of_pictures(kdcam, digits_run: Path, photos: Path) -> None:
+    document = json.loads(kdcam("predict", digits_run, photos / "cat", "--json").out)
+    assert [one["image"] for one in document] == [str(path) for path in sorted((photos / "cat").iterdir())]
+
+
+def test_several_labels_an_image(kdcam, labels_run: Path, photos: Path) -> None:
+    image = photos / "cat" / "00.png"
+    [one] = json.loads(kdcam("predict", labels_run, image, "--top", 10, "--json").out)
+    assert one["task"] == "multi-label"
+    scores = [entry["score"] for entry in one["classes"]]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) > 1.5  # a probability for each class, near 0.5 after so little training
+    table = kdcam("predict", labels_run, image, "--top", 2)
+    assert "score" in table.out
+    assert table.out.count("%") == 2

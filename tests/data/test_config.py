@@ -14,8 +14,10 @@ from kdcam.data.config import (
     DigitScenesConfig,
     DigitsConfig,
     ImageFolderConfig,
+    ImageLabelsConfig,
     MnistConfig,
     TorchvisionConfig,
+    YoloLabelsConfig,
 )
 
 ADAPTER = TypeAdapter(DataConfig)
@@ -41,6 +43,8 @@ def problems(table):
         ({"name": "cifar10"}, CifarConfig),
         ({"name": "cifar100"}, CifarConfig),
         ({"name": "image-folder", "root": "photos"}, ImageFolderConfig),
+        ({"name": "image-labels", "root": "photos", "labels": "labels.csv"}, ImageLabelsConfig),
+        ({"name": "yolo-labels", "root": "coco"}, YoloLabelsConfig),
         ({"name": "torchvision:DTD"}, TorchvisionConfig),
     ],
 )
@@ -85,10 +89,61 @@ def test_unknown_and_missing_names_are_refused_with_the_known_ones():
         {"name": "image-folder", "root": "photos", "on_bad_image": "ignore"},
         {"name": "digit-scenes", "multi_label": True, "noise": {"rate": 0.1}},
         {"name": "digit-scenes", "multi_label": True, "mixup": 0.2},
+        {"name": "image-labels", "root": "photos"},
+        {"name": "image-labels", "root": "photos", "labels": "a.csv", "label_separator": ""},
+        {"name": "image-labels", "root": "photos", "labels": "a.csv", "noise": {"rate": 0.1}},
+        {
+            "name": "image-labels",
+            "root": "photos",
+            "labels": "a.csv",
+            "image_size": 32,
+            "augment": ["resized-crop"],
+        },
+        {"name": "yolo-labels", "root": "coco", "labels": "labels.csv"},
+        {"name": "yolo-labels", "root": "coco", "cutmix": 1.0},
     ],
 )
 def test_what_does_nothing_or_cannot_be_is_refused(table):
     assert problems(table)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (
+            {"name": "image-labels", "labels": "a.txt"},
+            "labels is 'a.txt'; allowed: a file that ends in .csv or .json",
+        ),
+        (
+            {"name": "image-labels", "labels": "a.json", "label_separator": ","},
+            "label_separator works on CSV files",
+        ),
+        (
+            {"name": "yolo-labels", "names": "a.json"},
+            "found 'a.json'; allowed: a file that ends in .yaml, .yml or",
+        ),
+        (
+            {"name": "yolo-labels", "mixup": 0.2},
+            "noise, mixup and cutmix work on one label an image, and this data",
+        ),
+    ],
+)
+def test_what_the_sources_of_several_labels_refuse(table, reason):
+    [(_, message)] = problems({"root": "photos", **table})
+    assert reason in message
+
+
+def test_which_sources_give_rows():
+    given = {
+        "digits": {},
+        "digit-scenes": {},
+        "image-folder": {"root": "photos"},
+        "image-labels": {"root": "photos", "labels": "labels.csv"},
+        "yolo-labels": {"root": "photos"},
+    }
+    giving = {name for name, keys in given.items() if read({"name": name, **keys}).gives_rows}
+    assert giving == {"image-labels", "yolo-labels"}
+    assert read({"name": "digit-scenes", "multi_label": True}).gives_rows
 
 
 def test_all_errors_come_at_once():

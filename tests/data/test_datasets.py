@@ -62,6 +62,11 @@ def test_a_class_without_a_training_image_is_named():
         load_data(DigitScenesConfig(train_size=20, validation=0.9, test_size=10))
 
 
+def test_a_class_without_a_training_image_is_usual_where_an_image_has_several_labels():
+    config = DigitScenesConfig(train_size=20, validation=0.9, test_size=10, multi_label=True)
+    assert not load_data(config).train.targets.any(0).all()
+
+
 def test_a_share_that_holds_out_nothing_is_refused_before_anything_is_read():
     with pytest.raises(DataError, match=r"validation = 0\.0001.*holds out no image"):
         describe_data(DigitsConfig(validation=0.0001))

@@ -5,11 +5,10 @@ from PIL import Image
 
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import describe_data, load_data
-from kdcam.data.folders import in_threads, list_images
+from kdcam.data.folders import list_images
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import StreamImages
 from kdcam.errors import DataError
-from kdcam.progress import Silent
 
 
 def fill(folder, count=10, *, size=(20, 16), first=0):
@@ -42,6 +41,7 @@ def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path):
     summary = describe_data(config(tmp_path))
     assert summary.label_names == parts.label_names
     assert summary.train_images == 18
+    assert summary.own_validation
 
 
 def test_the_test_part_takes_the_classes_in_turn(tmp_path):
@@ -80,6 +80,7 @@ def test_one_folder_of_class_folders_is_split(tmp_path):
         assert red == [int(path.stem) for path in part.paths]
         assert [int(value < 100) for value in red] == part.targets.tolist()
     assert describe_data(settings).train_images == 36
+    assert not describe_data(settings).own_validation
     assert load_data(config(tmp_path)).test is None
 
 
@@ -201,15 +202,3 @@ def test_a_split_without_a_validation_part_is_refused_before_reading(tmp_path):
     with pytest.raises(DataError, match=r"test = 0\.1 of 4"):
         describe_data(config(tmp_path, test=0.1))
     assert load_data(config(tmp_path, validation=0)).validation is None
-
-
-def test_work_in_threads_keeps_the_order_and_reports():
-    class Watcher(Silent):
-        seen = ()
-
-        def advance(self, task, done, total):
-            self.seen = (*self.seen, (task, done, total))
-
-    watcher = Watcher()
-    assert in_threads(lambda i: i * i, 250, task="squares", progress=watcher) == [i * i for i in range(250)]
-    assert watcher.seen == (("squares", 100, 250), ("squares", 200, 250), ("squares", 250, 250))

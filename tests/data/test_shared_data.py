@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcam.data.config import ImageFolderConfig, MnistConfig
+from kdcam.data.config import ImageFolderConfig, MnistConfig, YoloLabelsConfig
 from kdcam.data.datasets import batches, describe_data, load_data
 from kdcam.data.folders import list_images
 
@@ -108,3 +108,39 @@ def test_gray_pgm_faces(tmp_path):
     parts = load_data(config)
     assert parts.train.images.pixels.shape[1:] == (1, 64, 64)
     assert len(parts.test) > 0
+
+
+def read_yolo_apart(folder, stems, num_classes):
+    """Return the rows by the rule of the data's own notes: the set of first numbers of each label file."""
+    rows = torch.zeros(len(stems), num_classes)
+    for row, stem in zip(rows, stems, strict=True):
+        file = folder / f"{stem}.txt"
+        numbers = (
+            {int(line.split()[0]) for line in file.read_text().splitlines()} if file.is_file() else set()
+        )
+        row[sorted(numbers)] = 1
+    return rows
+
+
+def test_coco_pictures_with_several_labels(tmp_path):
+    with tarfile.open(SHARED / "coco256-multilabel.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    root = tmp_path / "coco256-multilabel"
+    config = YoloLabelsConfig(root=root, image_size=32, test=0.0)
+    summary, parts = describe_data(config), load_data(config)
+    assert (len(parts.train), len(parts.validation), parts.test) == (128, 128, None)
+    assert len(parts.label_names) == 80
+    assert parts.label_names[:3] == ("person", "bicycle", "car")
+    assert (summary.train_images, summary.label_names) == (128, parts.label_names)
+    without_objects = 0
+    for part, folder in ((parts.train, "train2017"), (parts.validation, "val2017")):
+        stems = sorted(path.stem for path in (root / "images" / folder).iterdir())
+        assert [path.stem for path in part.paths] == stems
+        assert torch.equal(part.targets, read_yolo_apart(root / "labels" / folder, stems, 80))
+        without_objects += int((part.targets.sum(1) == 0).sum())
+    assert without_objects == 2
+    assert first_batch(parts, config).targets.shape == (8, 80)
+    held = load_data(YoloLabelsConfig(root=root, image_size=32, test=0.25)).test
+    assert len(held) == 32
+    everyone = float(parts.train.targets[:, 0].mean())  # people are in about half of the pictures
+    assert float(held.targets[:, 0].mean()) == pytest.approx(everyone, abs=0.1)

@@ -3,7 +3,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdcam.data.splits import across_classes, check_split, held_out_counts, stratified_split
+from kdcam.data.splits import (
+    across_classes,
+    check_split,
+    checked_split,
+    held_out_counts,
+    stratified_rows_split,
+    stratified_split,
+)
 from kdcam.errors import DataError
 
 
@@ -56,6 +63,96 @@ def test_a_share_that_holds_nothing_out_is_refused_with_the_way_out():
     check_split([10, 10], 0.1, key="validation", place="data (x)")
     with pytest.raises(DataError, match="holds out no image"):
         check_split([1, 1, 1], 0.5, key="test", place="data (x)")
+
+
+def random_rows(count, rates, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(count, len(rates), generator=generator) < torch.tensor(rates)).float()
+
+
+def distance(targets, held, share):
+    """Return the mean gap between the held-out share of each class and the share asked for (Sechidis's LD)."""
+    counts = targets.sum(0)
+    return float((targets[held].sum(0) / counts - share).abs()[counts > 0].mean())
+
+
+def test_rows_by_hand():
+    # Three images of each class, two of the six to be held out. One of each class is kept beforehand. Of the other
+    # two of class 0, training (3 * 2/3 - 1) and the held-out side (3 * 1/3) want one each: the first goes to
+    # training, as equals do, the second is held out; so it is for class 1.
+    targets = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 3)
+    for seed in range(20):
+        kept, held = stratified_rows_split(targets, share=1 / 3, seed=seed)
+        assert targets[kept].sum(0).tolist() == [2, 2]
+        assert targets[held].sum(0).tolist() == [1, 1]
+
+
+def test_images_without_a_label_fill_up_both_sides():
+    targets = torch.zeros(10, 2)
+    targets[:4, 0] = 1
+    kept, held = stratified_rows_split(targets, share=0.5, seed=0)
+    assert (len(kept), len(held)) == (5, 5)
+    assert targets[held].sum() == 2
+    kept, held = stratified_rows_split(torch.zeros(7, 2), share=0.3, seed=0)
+    assert (len(kept), len(held)) == (5, 2)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=8),
+    st.integers(1, 60),
+    st.floats(0, 0.95),
+    st.integers(0, 99),
+)
+def test_a_split_of_rows_is_disjoint_whole_and_leaves_every_class_in_training(rates, count, share, seed):
+    targets = random_rows(count, rates, seed)
+    kept, held = stratified_rows_split(targets, share=share, seed=seed)
+    assert torch.equal(torch.cat([kept, held]).sort().values, torch.arange(count))
+    assert torch.equal(kept, kept.sort().values)
+    assert torch.equal(held, held.sort().values)
+    assert torch.equal(targets[kept].sum(0) > 0, targets.sum(0) > 0)
+    assert len(held) <= round(share * count)
+    if count - round(share * count) >= len(rates):  # room for an image of each class beside those held out
+        assert len(held) == round(share * count)
+
+
+def test_a_split_of_single_labels_written_as_rows_is_stratified():
+    targets = torch.eye(5)[torch.arange(200) % 5]
+    _, held = stratified_rows_split(targets, share=0.2, seed=3)
+    assert targets[held].sum(0).tolist() == [8] * 5
+
+
+def test_rows_are_split_nearer_to_the_share_than_at_random():
+    share, random, stratified = 0.2, [], []
+    for seed in range(10):
+        targets = random_rows(300, [0.02, 0.04, 0.06, 0.1, 0.2, 0.4, 0.7], seed)
+        shuffled = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
+        random.append(distance(targets, shuffled[:60], share))
+        stratified.append(distance(targets, stratified_rows_split(targets, share=share, seed=seed)[1], share))
+    assert max(stratified) < min(random)
+    assert sum(stratified) < sum(random) / 3
+
+
+def test_a_split_of_rows_depends_on_its_seed_alone():
+    targets = random_rows(100, [0.1, 0.3, 0.5], 0)
+    first = stratified_rows_split(targets, share=0.2, seed=0)
+    torch.manual_seed(99)
+    again = stratified_rows_split(targets, share=0.2, seed=0)
+    other = stratified_rows_split(targets, share=0.2, seed=1)
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[1], other[1])
+
+
+def test_a_checked_split_takes_labels_and_rows_and_refuses_one_that_holds_nothing_out():
+    labels = torch.arange(50) % 5
+    for targets, split in ((labels, stratified_split), (torch.eye(5)[labels], stratified_rows_split)):
+        settings = {"num_classes": 5} if targets.ndim == 1 else {}
+        expected = split(targets, share=0.2, seed=0, **settings)
+        found = checked_split(targets, num_classes=5, share=0.2, seed=0, key="test", place="data (x)")
+        assert torch.equal(found[1], expected[1])
+        with pytest.raises(DataError, match=r"data \(x\): test = 0\.001 of 50 .* holds out no image"):
+            checked_split(targets, num_classes=5, share=0.001, seed=0, key="test", place="data (x)")
+    with pytest.raises(DataError, match=r"validation = 0\.5 of 2 .*select = \"last\""):
+        checked_split(torch.eye(2), num_classes=2, share=0.5, seed=0, key="validation", place="data (x)")
 
 
 def test_across_classes_takes_the_classes_in_turn():

@@ -1,0 +1,101 @@
+"""Pictures with several labels each, as a CSV or JSON file says; see ``ImageLabelsConfig``."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdcam.data.config import ImageLabelsConfig
+from kdcam.data.folders import VALIDATION_FOLDERS
+from kdcam.data.label_tables import Entry, read_label_table
+from kdcam.data.parts import SourceParts
+from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed
+from kdcam.errors import DataError
+from kdcam.progress import Progress
+from kdcam.wording import did_you_mean, listed
+
+_PARTS = {"train": "train", **dict.fromkeys(VALIDATION_FOLDERS, "validation"), "test": "test"}
+
+
+def list_labelled(config: ImageLabelsConfig) -> ListedParts:
+    """Return the pictures that a label file names, in its order, with a row of 0 and 1 for each.
+
+    The classes are the file's columns, or else the names that training pictures have, sorted.
+
+    Raises:
+        DataError: see ``read_label_table``; a picture is missing or named twice, a split or a label is unknown,
+            or no picture is for training.
+    """
+    root = data_folder(config.root)
+    file = root / config.labels.expanduser()
+    table = read_label_table(file, separator=config.label_separator)
+    parts = _by_part(table.entries)
+    if "train" not in parts:
+        raise DataError(f"{file}: no picture has the split 'train'; give it to those to train on")
+    names = table.columns or tuple(sorted({name for entry in parts["train"] for name in entry.labels}))
+    paths = _paths(root, table.entries)
+    rows = {
+        part: Listed(tuple(paths[entry.place] for entry in entries), _rows(entries, names))
+        for part, entries in parts.items()
+    }
+    return ListedParts(names, rows["train"], rows.get("validation"), rows.get("test"))
+
+
+def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    parts: dict[str, list[Entry]] = {}
+    has_splits = any(entry.split is not None for entry in entries)
+    for entry in entries:
+        split = entry.split if has_splits else "train"
+        if split not in _PARTS:
+            raise DataError(f"{entry.place}: found split {split!r}; allowed: {listed(_PARTS)}")
+        parts.setdefault(_PARTS[split], []).append(entry)
+    return parts
+
+
+def _paths(root: Path, entries: Iterable[Entry]) -> dict[str, Path]:
+    """Return the path of each entry's picture, by the entry's place."""
+    paths: dict[str, Path] = {}
+    first: dict[Path, str] = {}
+    for entry in entries:
+        path = Path(os.path.normpath(root / entry.image))
+        if not entry.image or not _is_file(path):
+            raise DataError(
+                f"{entry.place}: there is no picture {str(path)[:200]!r}; name pictures from data.root = {root} on"
+            )
+        if path in first:
+            raise DataError(f"{entry.place}: names the picture {entry.image!r} again, after {first[path]}")
+        first[path] = entry.place
+        paths[entry.place] = path
+    return paths
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the system takes, as after a quote that is never closed
+        return False
+
+
+def _rows(entries: Sequence[Entry], names: Sequence[str]) -> Tensor:
+    places = {name: k for k, name in enumerate(names)}
+    rows = torch.zeros(len(entries), len(names))
+    for row, entry in zip(rows, entries, strict=True):
+        for label in entry.labels:
+            if label not in places:
+                raise DataError(
+                    f"{entry.place}: no training picture has the label {label!r}{did_you_mean(label, names)}; the "
+                    f"classes: {listed(names[:10])}{' ...' * (len(names) > 10)}. Correct it, give it to a "
+                    "training picture, or write a CSV file with a column of 0 and 1 for each class"
+                )
+            row[places[label]] = 1
+    return rows
+
+
+def load_image_labels(config: ImageLabelsConfig, *, progress: Progress) -> SourceParts:
+    """Return the parts of pictures with several labels; see ``list_labelled`` and ``load_listed``."""
+    return load_listed(list_labelled(config), config, progress=progress)
+
+
+__all__ = ["list_labelled", "load_image_labels"]

@@ -1,0 +1,62 @@
+"""What a classifier says about picture files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from kdcam.checkpoint import load_classifier
+from kdcam.data.images import bad_image_reason, read_image
+from kdcam.data.picture_files import expand_folders
+from kdcam.errors import DataError
+from kdcam.losses.loss import Task
+from kdcam.models.classifier import Classifier
+from kdcam.precision import pick_device
+
+
+class Prediction(NamedTuple):
+    """What a classifier says about one image."""
+
+    image: Path
+    labels: tuple[str, ...]  # most likely first
+    scores: tuple[float, ...]  # of these labels: softmax probabilities of a single label, which sum to 1 over
+    #                            all classes; of several labels each class's own sigmoid probability
+    task: Task
+
+
+def predict(
+    run_or_path: str | Path,
+    images: Sequence[str | Path],
+    *,
+    top: int = 5,
+    weights: Literal["selected", "last"] = "selected",
+    device: str = "auto",
+) -> list[Prediction]:
+    """Return the most likely classes of image files, read and resized as in training.
+
+    A folder stands for the files below it. All pictures are checked before any is classified.
+
+    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read or an empty folder.
+    """
+    classifier = load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
+    paths = expand_folders(images)
+    for path in paths:
+        reason = bad_image_reason(path)
+        if reason is not None:
+            raise DataError(reason)
+    return [_predict_one(classifier, path, top) for path in paths]
+
+
+def _predict_one(classifier: Classifier, path: Path, top: int) -> Prediction:
+    names = classifier.label_names or tuple(str(index) for index in range(classifier.num_classes))
+    picture = read_image(path, image_size=classifier.image_size, channels=classifier.in_channels)
+    with torch.no_grad():
+        logits = classifier(picture.unsqueeze(0).to(classifier.mean.device).float() / 255)[0]
+        probabilities = logits.sigmoid() if classifier.task == "multi-label" else logits.softmax(dim=0)
+        scores, classes = probabilities.topk(min(top, len(names)))
+    labels = tuple(names[index] for index in classes.tolist())
+    return Prediction(path, labels, tuple(scores.tolist()), classifier.task)
+
+
+__all__ = ["Prediction", "predict"]
