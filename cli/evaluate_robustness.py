@@ -1,6 +1,6 @@
 """`kdcam evaluate-robustness`."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -9,6 +9,8 @@ from .options import BatchSize, Device, Json, Quiet, RunPaths, Weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kdcam.robustness.config import AttackConfig
+    from kdcam.robustness.multi_label import MultiLabelRobustnessReport
     from kdcam.robustness.runs import RunRobustness
 
     from .render import Table
@@ -96,7 +98,10 @@ def evaluate_robustness(
 def _show(found: "Sequence[RunRobustness]") -> None:
     from . import render
 
-    render.show_table(robustness_table(found))
+    for number, table in enumerate(robustness_tables(found)):
+        if number > 0:
+            render.show_text("")
+        render.show_table(table)
     for run in found:
         render.show_text(f"{run.run}: {run.report.subset}")
     if any(run.memorisation for run in found):
@@ -104,20 +109,80 @@ def _show(found: "Sequence[RunRobustness]") -> None:
         render.show_table(memorisation_table(found))
 
 
-def robustness_table(found: "Sequence[RunRobustness]") -> "Table":
-    """Return a table with a row an attack and a column a run."""
+class _Columns(NamedTuple):
+    """One score of the runs of one task, a column a run."""
+
+    title: str
+    runs: "Sequence[RunRobustness]"
+    attacks: "Sequence[tuple[str, AttackConfig]]"  # their labels and settings
+    clean: "Sequence[float | None]"
+    attacked: "Sequence[Sequence[float | None]]"  # a row an attack
+    worst: "tuple[str, Sequence[float]] | None"  # of each what, and the scores; None: it has no worst case
+
+
+def robustness_tables(found: "Sequence[RunRobustness]") -> "list[Table]":
+    """Return tables with a row an attack and a column a run: one table a score.
+
+    Runs with one label an image have an accuracy; those with several share none of their scores with them.
+    """
+    from kdcam.robustness.evaluate import RobustnessReport
+    from kdcam.robustness.multi_label import MultiLabelRobustnessReport
+
+    tables = []
+    pairs = [(run, run.report) for run in found]
+    single = [(run, report) for run, report in pairs if isinstance(report, RobustnessReport)]
+    if single:
+        runs, reports = zip(*single, strict=True)
+        attacked = [[row.robust_acc for row in same] for same in zip(*(r.rows for r in reports), strict=True)]
+        worst = ("each image", [report.worst_case_acc for report in reports])
+        clean = [report.clean_acc for report in reports]
+        attacks = [(row.attack, row.settings) for row in reports[0].rows]
+        tables.append(_table(_Columns("accuracy", runs, attacks, clean, attacked, worst)))
+    several = [(run, report) for run, report in pairs if isinstance(report, MultiLabelRobustnessReport)]
+    if several:
+        tables += _multi_label_tables([run for run, _ in several], [report for _, report in several])
+    return tables
+
+
+def _multi_label_tables(
+    runs: "Sequence[RunRobustness]", reports: "Sequence[MultiLabelRobustnessReport]"
+) -> "list[Table]":
+    titles = {
+        "label_acc": "label accuracy (decisions at probability 0.5)",
+        "mean_ap": "mean average precision",
+        "exact_acc": "exact accuracy (images with all decisions right)",
+    }
+    worst = {
+        "label_acc": ("each decision", [report.worst_case_label_acc for report in reports]),
+        "exact_acc": ("each image", [report.worst_case_exact_acc for report in reports]),
+    }
+    rows = list(zip(*(report.rows for report in reports), strict=True))
+    return [
+        _table(
+            _Columns(
+                title,
+                runs,
+                [(row.attack, row.settings) for row in reports[0].rows],
+                [getattr(report.clean, name) for report in reports],
+                [[getattr(row.scores, name) for row in same] for same in rows],
+                worst.get(name),
+            )
+        )
+        for name, title in titles.items()
+    ]
+
+
+def _table(columns: _Columns) -> "Table":
     from .render import Table, score_text
 
-    rows = [("clean", "", *(score_text("acc", run.report.clean_acc) for run in found))]
-    for same in zip(*(run.report.rows for run in found), strict=True):
-        attack = same[0].settings
-        numbers = (score_text("acc", row.robust_acc) for row in same)
-        rows.append((same[0].attack, f"{attack.norm} eps {amount_text(attack.eps)}", *numbers))
-    if len(rows) > 2:
-        rows.append(
-            ("worst case", "each image", *(score_text("acc", run.report.worst_case_acc) for run in found))
-        )
-    return Table(("attack", "budget", *(str(run.run) for run in found)), rows, title="accuracy", left=2)
+    lines = [("clean", "", columns.clean)]
+    for (label, settings), scores in zip(columns.attacks, columns.attacked, strict=True):
+        lines.append((label, f"{settings.norm} eps {amount_text(settings.eps)}", scores))
+    if len(columns.attacks) > 1 and columns.worst is not None:
+        lines.append(("worst case", *columns.worst))
+    rows = [(name, budget, *(score_text("acc", score) for score in scores)) for name, budget, scores in lines]
+    names = (str(run.run) for run in columns.runs)
+    return Table(("attack", "budget", *names), rows, title=columns.title, left=2)
 
 
 def memorisation_table(found: "Sequence[RunRobustness]") -> "Table":

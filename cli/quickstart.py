@@ -20,12 +20,14 @@ def quickstart(
 ) -> None:
     """Train a teacher with CAM-loss, distil a student, and compare both: accuracy, pointing, robustness, pictures."""
     from kdcam.quickstart import run_quickstart
+    from kdcam.robustness.evaluate import RobustnessReport
 
     with render.watching(quiet=quiet) as progress:
         found = run_quickstart(output, device=device, command=("kdcam", *sys.argv[1:]), progress=progress)
     rows = []
     for row in found.rows:
         report = row.robustness.report
+        assert isinstance(report, RobustnessReport)  # its scenes have one label each
         rows.append(
             {
                 "network": row.name,

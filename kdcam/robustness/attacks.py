@@ -1,8 +1,9 @@
 """Gradient attacks on a classifier that takes images in [0, 1].
 
-Every attack raises the cross-entropy of the given labels and returns images in [0, 1] within ``eps`` of the
-clean ones; eps and alpha are in [0, 1] pixel units (8/255, not 8), whatever normalisation the network does
-inside. Attacks compute in float32 without autocast, put the network into eval mode and each submodule back
+Every attack raises the cross-entropy of the given labels (of rows: the binary cross-entropy summed over the
+classes) and returns images in [0, 1] within ``eps`` of the clean ones; eps and alpha are in [0, 1] pixel units
+(8/255, not 8), whatever normalisation the network does inside.
+Attacks compute in float32 without autocast, put the network into eval mode and each submodule back
 into its own mode, leave no gradient on parameters and no trace in torch's random state, and work under
 ``no_grad`` and ``inference_mode``. The loss is summed, not averaged, and random starts follow from (seed,
 index of the image): what becomes of an image does not depend on the rest of its batch.
@@ -14,12 +15,12 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from kdcam.errors import ModelError
 from kdcam.modes import evaluating
 from kdcam.robustness.balls import Ball
 from kdcam.robustness.config import Norm
+from kdcam.robustness.objective import attack_loss, is_fooled
 
 Accumulate = Callable[[Tensor], Tensor]
 
@@ -30,7 +31,7 @@ def fgsm(model: nn.Module, images: Tensor, targets: Tensor, *, eps: float, norm:
     Args:
         model: gives logits (N, K) for images in [0, 1].
         images: (N, C, H, W) in [0, 1].
-        targets: (N,) int64, the labels to get away from.
+        targets: (N,) int64, the labels to get away from; or (N, K) float rows of 0 and 1, several labels an image.
         eps: largest change, per pixel (linf) or of the whole image (l2).
         norm: what eps measures.
 
@@ -80,8 +81,9 @@ def pgd(
     Args:
         alpha: length of a step.
         steps: gradient steps a restart.
-        restarts: tries from new random points; those after the first attack only images that are still right.
-            Of an image's tries the one that fools counts, else the one with the highest loss.
+        restarts: tries from new random points; those after the first attack only images that are still right (of
+            rows: in any of their decisions). Of an image's tries the one that fools counts, else the one with
+            the highest loss.
         random_start: False: start at the clean image, as `bim` does.
         seed: of the random starts.
         indices: (N,) int64, each image's position in its data set, which its random start follows from; by
@@ -147,7 +149,7 @@ def mim(
 
 
 def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Return the gradient (N, C, H, W) of each image's cross-entropy with respect to its pixels."""
+    """Return the gradient (N, C, H, W) of each image's loss with respect to its pixels."""
     with _attacking(model, images, targets) as (clean, labels):
         return _gradient(model, clean, labels)
 
@@ -195,7 +197,7 @@ def _as_it_is(gradient: Tensor) -> Tensor:
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     images = images.detach().requires_grad_()
-    loss = cross_entropy(model(images), labels, reduction="sum")
+    loss = attack_loss(model(images), labels, reduction="sum")
     if not loss.requires_grad:
         raise ModelError(
             "the network's output carries no gradient to its input, so gradient attacks cannot work; "
@@ -223,12 +225,12 @@ def _best_of(
         found = attempt(clean[still_right], labels[still_right], still_right, restart)
         with torch.no_grad():
             logits = model(found)
-        loss = cross_entropy(logits, labels[still_right], reduction="none")
-        right = logits.argmax(1) == labels[still_right]
-        better = ~right | (loss > best_loss[still_right])
+        loss = attack_loss(logits, labels[still_right], reduction="none")
+        fooled = is_fooled(logits, labels[still_right])
+        better = fooled | (loss > best_loss[still_right])
         best[still_right[better]] = found[better]
         best_loss[still_right[better]] = loss[better].to(best_loss.dtype)
-        still_right = still_right[right]
+        still_right = still_right[~fooled]
     return best
 
 
@@ -248,9 +250,16 @@ def _check_batch(images: Tensor, targets: Tensor) -> None:
         raise ValueError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; wanted floats (N, C, H, W)"
         )
-    if targets.shape != (len(images),) or targets.is_floating_point():
+    labels = targets.ndim == 1 and not targets.is_floating_point()
+    rows = targets.ndim == 2 and targets.is_floating_point()
+    if targets.shape[:1] != (len(images),) or not (labels or rows):
         raise ValueError(
-            f"targets are {targets.dtype} of shape {tuple(targets.shape)}; wanted one integer label an image"
+            f"targets are {targets.dtype} of shape {tuple(targets.shape)}; wanted one integer label an image, "
+            "or a row of floats (N, K)"
+        )
+    if rows and not bool(((targets == 0) | (targets == 1)).all()):
+        raise ValueError(
+            "targets: rows hold other numbers than 0 and 1; wanted 1 for each class that is there"
         )
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError(

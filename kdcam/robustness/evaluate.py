@@ -1,6 +1,6 @@
-"""Accuracy under a list of attacks."""
+"""Accuracy under a list of attacks, with one label an image; several: `kdcam.robustness.multi_label`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,11 +8,17 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches
-from kdcam.errors import DataError, ModelError
-from kdcam.modes import evaluating
+from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
-from kdcam.robustness.attacks import input_gradient
 from kdcam.robustness.config import AttackConfig
+from kdcam.robustness.subset import (
+    first_batches,
+    images_to_attack,
+    logits_of,
+    subset_text,
+    warn_of_zero_gradients,
+    zero_gradients,
+)
 
 
 class AttackRow(BaseModel):
@@ -77,37 +83,20 @@ def attack_report(
     logits are not finite.
     """
     progress = progress or Silent()
-    if not attacks or n_examples < 1:
-        raise ValueError(f"{len(attacks)} attacks on {n_examples} images; wanted at least one of each")
-    images = min(n_examples, batches.num_images)
-    if images == 0:
-        raise DataError("the part to attack has no image; choose another part")
+    images = images_to_attack(batches, attacks, n_examples)
     outcomes = []
     done = 0
-    for batch in _first(batches, images):
+    for batch in first_batches(batches, images):
+        if batch.targets.ndim != 1:
+            raise DataError(
+                f"targets have shape {tuple(batch.targets.shape)}; this report needs one label an image"
+            )
         outcomes.append(_attack_batch(classifier, batch, attacks))
         done += len(batch.indices)
         progress.advance("attacks", done, images)
     report = _report(outcomes, attacks, whole=images == batches.num_images)
-    if report.zero_gradients:
-        progress.warning(
-            f"{report.zero_gradients} of {images} images have a zero gradient, so attacks that follow it "
-            "cannot move them: these numbers do not show their robustness"
-        )
+    warn_of_zero_gradients(report.zero_gradients, images, progress)
     return report
-
-
-def _first(batches: Batches, images: int) -> Iterator[Batch]:
-    left = images
-    for batch in batches.epoch(0):
-        if batch.targets.ndim != 1:
-            raise DataError(
-                f"targets have shape {tuple(batch.targets.shape)}; attacks need one label an image"
-            )
-        yield Batch(batch.images[:left], batch.targets[:left], batch.indices[:left])
-        left -= len(batch.indices)
-        if left <= 0:
-            return
 
 
 def _attack_batch(classifier: nn.Module, batch: Batch, attacks: Sequence[AttackConfig]) -> _Outcome:
@@ -118,19 +107,11 @@ def _attack_batch(classifier: nn.Module, batch: Batch, attacks: Sequence[AttackC
         return _Outcome(clean, robust, 0)
     for row, attack in zip(robust, attacks, strict=True):
         row[clean] = _is_right(classifier, attack.perturb(classifier, images, targets, indices), targets)
-    gradient = input_gradient(classifier, images, targets)
-    return _Outcome(clean, robust, int((gradient == 0).flatten(1).all(1).sum()))
+    return _Outcome(clean, robust, zero_gradients(classifier, images, targets))
 
 
 def _is_right(classifier: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    autocast = torch.autocast(images.device.type, enabled=False)
-    with evaluating(classifier), torch.no_grad(), autocast:
-        logits = classifier(images)
-    if not bool(logits.isfinite().all()):
-        raise ModelError(
-            "the network gives logits that are not finite; its weights are broken, train it again"
-        )
-    right: Tensor = logits.argmax(1) == targets
+    right: Tensor = logits_of(classifier, images).argmax(1) == targets
     return right
 
 
@@ -152,9 +133,7 @@ def _report(
     ]
     return RobustnessReport(
         images=images,
-        subset=f"all {images} images of the part"
-        if whole
-        else f"the first {images} images of the part, in its order",
+        subset=subset_text(images, whole=whole),
         loss="cross-entropy",
         clean_acc=right / images,
         rows=tuple(rows),

@@ -11,6 +11,7 @@ from kdcam.progress import Progress, Silent
 from kdcam.robustness.config import RobustnessSettings, robustness_settings
 from kdcam.robustness.evaluate import RobustnessReport, attack_report
 from kdcam.robustness.memorisation import Memorisation, memorisation
+from kdcam.robustness.multi_label import MultiLabelRobustnessReport, multi_label_attack_report
 
 ROBUSTNESS_FILE = "robustness.json"
 
@@ -19,8 +20,10 @@ class RunRobustness(NamedTuple):
     """How robust one run is."""
 
     run: Path
-    report: RobustnessReport
-    memorisation: Memorisation | None  # None: it was trained without label noise
+    report: RobustnessReport | MultiLabelRobustnessReport
+    memorisation: (
+        Memorisation | None
+    )  # None: it was trained without label noise, or on several labels an image
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in a form that JSON takes."""
@@ -38,6 +41,8 @@ def evaluate_robustness(
     progress: Progress | None = None,
 ) -> list[RunRobustness]:
     """Return how robust runs are, in the order given, and write robustness.json into each run's folder.
+
+    A run with several labels an image gets a `MultiLabelRobustnessReport`.
 
     Args:
         runs: Run folders.
@@ -71,7 +76,8 @@ def _of_run(
     loaded: LoadedRun, settings: RobustnessSettings, *, batch_size: int, progress: Progress
 ) -> RunRobustness:
     test = loaded.batches(loaded.part("test"), batch_size=batch_size)
-    report = attack_report(
+    report_of = multi_label_attack_report if loaded.recipe.task == "multi-label" else attack_report
+    report: RobustnessReport | MultiLabelRobustnessReport = report_of(
         loaded.classifier, test, settings.configs(), n_examples=settings.n_examples, progress=progress
     )
     if not (loaded.path / NOISE_FILE).exists():

@@ -74,6 +74,19 @@ def test_memorisation_of_wrong_labels(kdcam, tmp_path: Path) -> None:
     assert "wrong labels memorised" in found.out
 
 
+def test_several_labels_have_a_table_a_score(kdcam, labels_run: Path, digits_run: Path) -> None:
+    found = kdcam("evaluate-robustness", labels_run, labels_run, digits_run, *FEW)
+    assert found.code == 0, found.err
+    titles = ("accuracy", "label accuracy (", "mean average precision", "exact accuracy (")
+    assert [sum(line.startswith(title) for line in found.out.splitlines()) for title in titles] == [1] * 4
+    lines = [line for line in found.out.splitlines() if line.strip().startswith("clean")]
+    assert [line.count("%") for line in lines] == [1, 2, 2, 2]
+    assert found.out.count("worst case   each decision") == 1
+    assert found.out.count("worst case   each image") == 2  # none for mean average precision
+    assert found.out.count("all 20 images of the part") == 2
+    assert found.out.count("first 20 images of the part") == 1
+
+
 def test_amounts_are_told_in_grey_levels(module) -> None:
     amount_text = module("evaluate_robustness").amount_text
     assert amount_text(8 / 255) == "8/255"

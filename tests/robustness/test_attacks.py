@@ -341,8 +341,13 @@ def test_images_outside_zero_to_one_are_refused(model: nn.Module, batch: tuple[T
             fgsm(model, wrong, targets, eps=EPS)
     with pytest.raises(ValueError, match="uint8"):
         fgsm(model, (images * 255).byte(), targets, eps=EPS)
-    with pytest.raises(ValueError, match=r"\(24, 4\)"):
-        fgsm(model, images, torch.zeros(24, 4), eps=EPS)
+    for shape in ((23, 4), (24,), (), (24, 4, 1)):
+        with pytest.raises(
+            ValueError, match=r"wanted one integer label an image, or a row of floats \(N, K\)"
+        ):
+            fgsm(model, images, torch.zeros(shape), eps=EPS)
+    with pytest.raises(ValueError, match="other numbers than 0 and 1"):
+        fgsm(model, images, torch.full((24, 4), 0.5), eps=EPS)
 
 
 @pytest.mark.parametrize(
@@ -378,3 +383,50 @@ def test_a_network_without_gradient_is_named(model: nn.Module, batch: tuple[Tens
 
     with pytest.raises(ModelError, match="carries no gradient"):
         fgsm(Frozen(), *batch, eps=EPS)
+
+
+@every_attack
+def test_rows_raise_the_summed_binary_cross_entropy(
+    model: nn.Module, batch: tuple[Tensor, Tensor], attack: Callable[..., Tensor]
+) -> None:
+    images, _ = batch
+    rows = (model(images) > 0).float()
+    found = attack(model, images, rows)
+    assert float((found - images).abs().max()) <= EPS + 1e-6
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+    losses = [
+        nn.functional.binary_cross_entropy_with_logits(model(x), rows, reduction="none").sum(1)
+        for x in (images, found)
+    ]
+    assert bool((losses[1] > losses[0]).all())
+    one_by_one = torch.cat([attack(model, images[:1], rows[:1]), found[1:]])
+    torch.testing.assert_close(one_by_one[:1], found[:1])
+
+
+def test_fgsm_on_rows_equals_the_sign_of_a_gradient_by_hand(
+    model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    images, _ = batch
+    rows = torch.zeros(24, 4)
+    rows[::2, 1] = rows[::3, 3] = 1
+    leaf = images.clone().requires_grad_()
+    probabilities = model(leaf).sigmoid()
+    (-(rows * probabilities.log() + (1 - rows) * (1 - probabilities).log())).sum().backward()
+    expected = (images + EPS * leaf.grad.sign()).clamp(0, 1)
+    torch.testing.assert_close(fgsm(model, images, rows, eps=EPS), expected)
+    torch.testing.assert_close(input_gradient(model, images, rows), leaf.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_restart_with_the_highest_loss_counts_for_rows(
+    model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    images, _ = batch
+    rows = (model(images) > 0).float()
+
+    def loss_of(found: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(model(found), rows, reduction="none").sum(1)
+
+    one = pgd(model, images, rows, eps=EPS, alpha=ALPHA, steps=2)
+    three = pgd(model, images, rows, eps=EPS, alpha=ALPHA, steps=2, restarts=3)
+    assert bool((loss_of(three) >= loss_of(one) - 1e-6).all())
+    assert bool((loss_of(three) > loss_of(one) + 1e-6).any())

@@ -7,6 +7,7 @@ from small_runs import SCENES, small_recipe
 import kdcam
 from kdcam.errors import CheckpointError, RecipeError
 from kdcam.noise_file import read_noise
+from kdcam.robustness.multi_label import MultiLabelRobustnessReport
 from kdcam.robustness.runs import ROBUSTNESS_FILE
 
 
@@ -42,6 +43,24 @@ def test_memorisation_only_for_runs_with_noise(runs: list[Path]) -> None:
     true, wrong = read_noise(runs[1])
     assert noisy.memorisation.wrong_labels == int((true != wrong).sum()) > 0
     assert noisy.memorisation.images == 45
+
+
+def test_several_labels_an_image(tmp_path: Path) -> None:
+    recipe = small_recipe(
+        epochs=1,
+        task="multi-label",
+        data={**SCENES, "multi_label": True},
+        loss=[{"name": "binary_cross_entropy"}],
+    )
+    run = kdcam.train(recipe, output=tmp_path / "labels", device="cpu").path
+    (found,) = kdcam.evaluate_robustness([run], settings={"n_examples": 12}, batch_size=5, device="cpu")
+    assert isinstance(found.report, MultiLabelRobustnessReport)
+    assert found.memorisation is None
+    assert found.report.images == 12
+    kept = json.loads((run / ROBUSTNESS_FILE).read_text())
+    assert kept["task"] == "multi-label"
+    assert kept["worst_case_label_acc"] <= kept["clean"]["label_acc"]
+    assert [row["attack"] for row in kept["rows"]] == ["fgsm", "pgd-10"]
 
 
 def test_batch_size_changes_nothing(runs: list[Path]) -> None:
