@@ -67,6 +67,42 @@ def target_cam(feature_map: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         return torch.einsum("nc,nchw->nhw", rows, _wide(feature_map))
 
 
+def grad_cam(feature_map: Tensor, gradient: Tensor) -> Tensor:
+    """Return the Grad-CAM of each image: the map's channels weighted by their mean gradient, without what is below 0.
+
+    For a network with an exact CAM it is the class's CAM (without the bias) over the number of positions, cut
+    off at 0.
+
+    Args:
+        feature_map: (N, C, H, W), any map of the network.
+        gradient: (N, C, H, W), of a class's logit with respect to it.
+
+    Returns:
+        (N, H, W), at least 0; all zeros: nothing speaks for the class.
+
+    Source: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2).
+    """
+    _check_gradient(feature_map, gradient)
+    with torch.autocast(feature_map.device.type, enabled=False):
+        weights = _wide(gradient).mean((2, 3))
+        return torch.einsum("nc,nchw->nhw", weights, _wide(feature_map)).relu()
+
+
+def hires_cam(feature_map: Tensor, gradient: Tensor) -> Tensor:
+    """Return the HiResCAM of each image: the sum over channels of map times gradient, position by position.
+
+    It differs from `grad_cam` where the gradient is not the same at all positions, and keeps what speaks
+    against the class (below 0). Arguments as those of `grad_cam`.
+
+    Returns:
+        (N, H, W).
+
+    Source: HiResCAM (Draelos & Carin 2020, arXiv 2011.08891, equation 3).
+    """
+    _check_gradient(feature_map, gradient)
+    return (_wide(feature_map) * _wide(gradient)).sum(1)
+
+
 def minmax_normalize(maps: Tensor, *, eps: float = 1e-3) -> Tensor:
     """Return each map brought to [0, 1] on its own, from its lowest to its highest value.
 
@@ -114,6 +150,15 @@ def _check_feature_map(feature_map: Tensor) -> None:
         raise ValueError(f"a feature map has shape (N, C, H, W), not {tuple(feature_map.shape)}")
 
 
+def _check_gradient(feature_map: Tensor, gradient: Tensor) -> None:
+    _check_feature_map(feature_map)
+    if gradient.shape != feature_map.shape:
+        raise ValueError(
+            f"gradient of shape {tuple(gradient.shape)} for a feature map of shape {tuple(feature_map.shape)}; "
+            "wanted that of one score an image with respect to this map"
+        )
+
+
 def _check_weight(feature_map: Tensor, weight: Tensor) -> None:
     _check_feature_map(feature_map)
     if weight.ndim != 2 or weight.shape[1] != feature_map.shape[1]:
@@ -123,4 +168,4 @@ def _check_weight(feature_map: Tensor, weight: Tensor) -> None:
         )
 
 
-__all__ = ["caam", "class_cams", "minmax_normalize", "target_cam"]
+__all__ = ["caam", "class_cams", "grad_cam", "hires_cam", "minmax_normalize", "target_cam"]

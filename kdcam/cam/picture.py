@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,19 +12,26 @@ from torch.nn.functional import interpolate
 
 from kdcam.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
 Picture = NDArray[np.float32]
 """(3, H, W) in [0, 1]."""
 
-_COLORMAP = "inferno"  # perceptually uniform: equal steps of the map look equally large; dark is low
+COLORMAP = "inferno"  # perceptually uniform: equal steps of the map look equally large; dark is low
+_TEXT_SIZE = 11  # pixels
 
 
-def overlay(image: Tensor | Picture, activation: Tensor | Picture, *, alpha: float = 0.5) -> Picture:
-    """Return an image under a coloured map (dark is low, bright is high).
+def overlay(
+    image: Tensor | Picture, activation: Tensor | Picture, *, alpha: float = 0.5, colormap: str = COLORMAP
+) -> Picture:
+    """Return an image under a coloured map (by default dark is low, bright is high).
 
     Args:
         image: (C, H, W) in [0, 1]; one channel is shown grey, of more than three the first three are shown.
         activation: (h, w) in [0, 1], as `kdcam.cam.maps.minmax_normalize` gives; brought to the image's size.
         alpha: 0: the image alone; 1: the map alone.
+        colormap: a name that matplotlib knows.
 
     Returns:
         (3, H, W) in [0, 1].
@@ -34,7 +42,7 @@ def overlay(image: Tensor | Picture, activation: Tensor | Picture, *, alpha: flo
     map_ = _array(activation)
     if map_.ndim != 2:
         raise ValueError(f"a map has shape (H, W), not {map_.shape}")
-    coloured = _colour(_enlarge(map_, base.shape[1:]))
+    coloured = _colour(_enlarge(map_, base.shape[1:]), colormap)
     return np.asarray((1 - alpha) * base + alpha * coloured, dtype=np.float32)
 
 
@@ -68,6 +76,26 @@ def grid(rows: Sequence[Sequence[Picture]], *, gap: int = 2) -> Picture:
     return canvas
 
 
+def magnified(picture: Picture, *, least: int) -> Picture:
+    """Return a picture whose pixels are repeated, as often as it takes for ``least`` pixels of height and width."""
+    times = -(-least // min(picture.shape[1:]))
+    return picture.repeat(times, axis=1).repeat(times, axis=2)
+
+
+def captioned(picture: Picture, lines: Sequence[str]) -> Picture:
+    """Return a picture with lines of black text on white above it, each cut to the picture's width."""
+    from PIL import Image, ImageDraw
+
+    height = (_TEXT_SIZE + 4) * len(lines)
+    band = Image.new("L", (picture.shape[2], height), 255)
+    draw = ImageDraw.Draw(band)
+    font = _font()
+    for number, line in enumerate(lines):
+        draw.text((1, (_TEXT_SIZE + 4) * number), _cut(line, font, band.width - 2), fill=0, font=font)
+    text = np.asarray(band, dtype=np.float32)[None].repeat(3, axis=0) / 255
+    return np.concatenate([text, picture], axis=1)
+
+
 def save_png(picture: Picture, path: str | Path) -> None:
     """Write a picture (3, H, W) as a PNG file; its folder is made where it is missing.
 
@@ -86,6 +114,23 @@ def save_png(picture: Picture, path: str | Path) -> None:
         ) from error
 
 
+def _font() -> "FreeTypeFont":
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    # By its path: matplotlib's search for fonts goes through all of the machine's first.
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _TEXT_SIZE)
+
+
+def _cut(text: str, font: "FreeTypeFont", width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    kept = text
+    while kept and font.getlength(kept + "…") > width:
+        kept = kept[:-1]
+    return kept + "…"
+
+
 def _array(values: Tensor | Picture) -> Picture:
     if isinstance(values, Tensor):
         values = values.detach().float().cpu().numpy()
@@ -100,11 +145,11 @@ def _enlarge(map_: Picture, size: tuple[int, ...]) -> Picture:
     return array
 
 
-def _colour(map_: Picture) -> Picture:
+def _colour(map_: Picture, colormap: str) -> Picture:
     from matplotlib import colormaps
 
-    rgba = colormaps[_COLORMAP](np.clip(map_, 0.0, 1.0))
+    rgba = colormaps[colormap](np.clip(map_, 0.0, 1.0))
     return np.asarray(rgba[..., :3].transpose(2, 0, 1), dtype=np.float32)
 
 
-__all__ = ["Picture", "grid", "overlay", "save_png", "to_picture"]
+__all__ = ["COLORMAP", "Picture", "captioned", "grid", "magnified", "overlay", "save_png", "to_picture"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdcam.cam.maps import caam, class_cams, minmax_normalize, target_cam
+from kdcam.cam.maps import caam, class_cams, grad_cam, hires_cam, minmax_normalize, target_cam
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,88 @@ def test_cam_equals_grad_cam_up_to_the_number_of_positions(resnet18: nn.Module, 
     positions = feature_map.shape[2] * feature_map.shape[3]
     torch.testing.assert_close(ours.detach(), torch.from_numpy(raw) * positions, rtol=1e-4, atol=1e-5)
     resnet18.zero_grad()
+
+
+def test_grad_cam_and_hires_cam_by_hand() -> None:
+    feature_map = torch.tensor([[[[1.0, 2.0]], [[3.0, -4.0]]]])
+    gradient = torch.tensor([[[[2.0, 0.0]], [[-1.0, 1.0]]]])
+    # channel means of the gradient: 1 and 0
+    assert grad_cam(feature_map, gradient).tolist() == [[[1.0, 2.0]]]
+    assert grad_cam(-feature_map, gradient).tolist() == [[[0.0, 0.0]]]
+    assert hires_cam(feature_map, gradient).tolist() == [[[-1.0, -4.0]]]
+
+
+def test_grad_cam_and_hires_cam_are_the_cam_over_the_positions(resnet18: nn.Module, images: Tensor) -> None:
+    feature_map = resnet18.forward_features(images)
+    (gradient,) = torch.autograd.grad(resnet18.forward_head(feature_map)[:, 4].sum(), feature_map)
+    cam = target_cam(feature_map, resnet18.fc.weight, torch.full((2,), 4)) / feature_map[0, 0].numel()
+    torch.testing.assert_close(hires_cam(feature_map, gradient), cam, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(grad_cam(feature_map, gradient), cam.relu(), rtol=1e-4, atol=1e-6)
+
+
+class FullyConnected(nn.Module):
+    """A network whose classifier reads every position: its gradient is not the same at all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 7 * 7, 12), nn.Tanh(), nn.Linear(12, 5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+def map_and_gradient(model: FullyConnected, images: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    feature_map = model.features(images)
+    (gradient,) = torch.autograd.grad(model.head(feature_map)[:, index].sum(), feature_map)
+    return feature_map.detach(), gradient
+
+
+@pytest.mark.parametrize(("name", "ours"), [("GradCAM", grad_cam), ("HiResCAM", hires_cam)])
+def test_gradient_maps_equal_the_package_grad_cam(name: str, ours) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pytorch_grad_cam
+
+    model, images = FullyConnected().eval(), torch.rand(2, 3, 33, 33)
+    feature_map, gradient = map_and_gradient(model, images, 2)
+    with getattr(pytorch_grad_cam, name)(model=model, target_layers=[model.features]) as peer:
+        raw = peer.get_cam_image(
+            images, model.features, None, feature_map.numpy(), gradient.numpy(), eigen_smooth=False
+        )
+    # the package cuts off what is below 0 afterwards, of both
+    expected = torch.from_numpy(raw).relu()
+    torch.testing.assert_close(ours(feature_map, gradient).relu(), expected, rtol=1e-4, atol=1e-7)
+    assert expected.max() > 0
+
+
+def test_grad_cam_equals_torchcam() -> None:
+    from torchcam.methods import GradCAM
+
+    model, images = FullyConnected().eval(), torch.rand(2, 3, 33, 33)
+    with GradCAM(model, "features") as extractor:
+        scores = model(images)
+        expected = extractor([2, 2], scores, normalized=False)[0]
+    torch.testing.assert_close(grad_cam(*map_and_gradient(model, images, 2)), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("ours", [grad_cam, hires_cam])
+def test_a_gradient_of_another_shape_is_refused(ours) -> None:
+    with pytest.raises(
+        ValueError, match=r"gradient of shape \(2, 3\) for a feature map of shape \(2, 3, 4, 4\)"
+    ):
+        ours(torch.rand(2, 3, 4, 4), torch.rand(2, 3))
+    with pytest.raises(ValueError, match="feature map has shape"):
+        ours(torch.rand(3, 4), torch.rand(3, 4))
+
+
+@pytest.mark.parametrize("ours", [grad_cam, hires_cam])
+def test_gradient_maps_of_half_precision_are_wide(ours) -> None:
+    feature_map = torch.full((1, 400, 2, 2), 100.0, dtype=torch.float16)
+    found = ours(feature_map, torch.full_like(feature_map, 10.0))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.full((1, 2, 2), 400_000.0))
 
 
 def test_minmax_spans_zero_to_one_for_each_map_on_its_own() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdcam.cam.picture import grid, overlay, save_png, to_picture
+from kdcam.cam.picture import captioned, grid, magnified, overlay, save_png, to_picture
 from kdcam.errors import CheckpointError
 
 
@@ -79,3 +79,35 @@ def test_wrong_arguments_are_named() -> None:
         to_picture(torch.rand(4, 4))
     with pytest.raises(ValueError, match="at least one picture"):
         grid([[]])
+
+
+def test_another_colormap_is_another_picture() -> None:
+    activation = torch.rand(4, 4)
+    inferno, viridis = (
+        overlay(torch.zeros(1, 4, 4), activation, alpha=1.0, colormap=name) for name in ("inferno", "viridis")
+    )
+    np.testing.assert_array_equal(overlay(torch.zeros(1, 4, 4), activation, alpha=1.0), inferno)
+    assert np.abs(inferno - viridis).max() > 0.1
+
+
+def test_magnified_repeats_pixels_until_it_is_large_enough() -> None:
+    small = np.random.default_rng(0).random((3, 5, 8), np.float32)
+    large = magnified(small, least=12)
+    assert large.shape == (3, 15, 24)
+    np.testing.assert_array_equal(large[:, ::3, 1::3], small)
+    assert magnified(small, least=5) is not None
+    np.testing.assert_array_equal(magnified(small, least=4), small)
+
+
+def test_a_caption_stands_above_the_picture_and_is_cut_to_its_width() -> None:
+    picture = np.full((3, 20, 60), 0.5, np.float32)
+    for text in ("cat", "a name that is much longer than sixty pixels", "кот"):
+        told = captioned(picture, [text, ""])
+        height = told.shape[1] - 20
+        assert told.shape == (3, 20 + height, 60)
+        np.testing.assert_array_equal(told[:, height:], picture)
+        band = told[:, :height]
+        assert band.max() == 1
+        assert band.min() < 0.2  # ink
+        assert (band[:, :, -1] == 1).all()  # nothing runs over the edge
+    assert captioned(picture, ["", ""]).min() == 0.5

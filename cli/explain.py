@@ -1,0 +1,106 @@
+"""`kdcam explain`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .options import Device, Json, Quiet, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdcam.explaining import Explanation
+
+    from .render import Table
+
+Method = Annotated[
+    Literal["cam", "gradcam", "hirescam"],
+    typer.Option("--method", help="cam becomes gradcam for a network without an exact CAM."),
+]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="NAME",
+        help="The images' known label.  [default: the folder's name, where it is a class]",
+    ),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class", metavar="NAME|INDEX", help="Show this class instead of the usual ones (repeatable)."
+    ),
+]
+Scale = Annotated[
+    Literal["each", "row"],
+    typer.Option("--scale", help="each: every map on its own scale; row: the class maps of a run share one."),
+]
+Alpha = Annotated[float, typer.Option("--alpha", metavar="X", help="0: the image alone; 1: the map alone.")]
+Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help="One of matplotlib's.")]
+
+
+def explain(
+    run: Annotated[str, typer.Argument(help="A run folder, or a .safetensors file beside its config.json.")],
+    images: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
+    more_runs: Annotated[
+        list[str] | None,
+        typer.Option("--run", metavar="RUN", help="One more run, shown below the first (repeatable)."),
+    ] = None,
+    method: Method = "cam",
+    label: Label = None,
+    classes: Classes = None,
+    scale: Scale = "each",
+    alpha: Alpha = 0.5,
+    colormap: Colormap = "inferno",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures are written.")
+    ] = Path("explain"),
+    weights: Weights = "selected",
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw what runs look at: a PNG an image with the CAAM and the CAMs of its classes."""
+    import kdcam
+
+    from . import render
+
+    with render.watching(quiet=quiet) as progress:
+        found = kdcam.explain(
+            [run, *(more_runs or [])],
+            images,
+            output=output,
+            method=method,
+            label=label,
+            classes=classes or (),
+            scale=scale,
+            alpha=alpha,
+            colormap=colormap,
+            weights=weights,
+            device=device,
+            progress=progress,
+        )
+    if as_json:
+        render.show_json([one.to_json() for one in found])
+    else:
+        render.show_table(explain_table(found))
+
+
+def explain_table(found: "Sequence[Explanation]") -> "Table":
+    """Return a table with a row a class map; picture and run are named once."""
+    from .render import Table
+
+    rows = []
+    for one in found:
+        first = True
+        for run in one.runs:
+            for number, shown in enumerate(run.maps):
+                name = str(run.run) if number == 0 else ""
+                picture = str(one.file) if first else ""
+                rows.append((picture, name, shown.name, ", ".join(shown.roles), f"{shown.probability:.2%}"))
+                first = False
+    return Table(("picture", "run", "class", "shown as", "score"), rows, left=4)
+
+
+__all__ = ["explain"]

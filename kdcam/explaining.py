@@ -1,0 +1,230 @@
+"""explain: pictures of what runs look at, one file an image, the runs below each other."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from kdcam.api import Weights, load
+from kdcam.atomic import check_writable, make_folder
+from kdcam.cam.explanation import ImageMaps, Method, explain_image, method_for
+from kdcam.cam.panels import Look, Scale, check_look, panels
+from kdcam.cam.picture import COLORMAP, grid, save_png
+from kdcam.data.images import bad_image_reason, read_image
+from kdcam.data.picture_files import expand_folders
+from kdcam.errors import DataError, RecipeError
+from kdcam.models.classifier import Classifier
+from kdcam.progress import Progress, Silent
+from kdcam.wording import did_you_mean, listed
+
+
+class ShownMap(NamedTuple):
+    """One class's map in a picture."""
+
+    class_index: int
+    name: str
+    probability: float  # softmax with one label an image, sigmoid with several
+    roles: tuple[str, ...]  # why it is shown: label, predicted, strongest wrong, runner-up, highest, chosen
+    low: float  # of the map itself, before it is brought to [0, 1]: a flat map has them close together
+    high: float
+
+
+class RunMaps(NamedTuple):
+    """The maps of one run for one image."""
+
+    run: Path
+    method: Method  # "gradcam" also where "cam" was asked of a network without an exact CAM
+    label: str | None  # the known label, of this run's classes
+    maps: tuple[ShownMap, ...]
+
+
+class Explanation(NamedTuple):
+    """One image, the picture made for it, and what is in it."""
+
+    image: Path
+    file: Path
+    runs: tuple[RunMaps, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in a form that JSON takes."""
+        runs = [
+            {**run._asdict(), "run": str(run.run), "maps": [shown._asdict() for shown in run.maps]}
+            for run in self.runs
+        ]
+        return {"image": str(self.image), "file": str(self.file), "runs": runs}
+
+
+class _Asked(NamedTuple):
+    method: Method
+    label: str | None
+    classes: Sequence[str | int]
+
+
+class _Run(NamedTuple):
+    path: Path
+    classifier: Classifier
+    names: tuple[str, ...]
+    method: Method
+    label: int | None  # given for all images
+    chosen: tuple[int, ...]
+
+
+def explain(
+    runs: str | Path | Sequence[str | Path],
+    images: Sequence[str | Path],
+    *,
+    output: str | Path = "explain",
+    method: Method = "cam",
+    label: str | None = None,
+    classes: Sequence[str | int] = (),
+    scale: Scale = "each",
+    alpha: float = 0.5,
+    colormap: str = COLORMAP,
+    weights: Weights = "selected",
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Explanation]:
+    """Return what was drawn: one PNG an image, with the image, the CAAM and class maps in a row for each run.
+
+    Shown are the maps of the label (where it is known) and of the strongest wrong class, else of the
+    predicted class and the runner-up; the predicted class is always among them. Of a run with several labels
+    an image: the classes predicted present, at most four, or the highest.
+
+    Args:
+        runs: A run folder or a .safetensors file beside its config.json, or several, one a row.
+        images: Picture files; a folder stands for the pictures below it.
+        output: The folder for the PNG files, named as the images; files of these names are replaced.
+        method: "cam"; "gradcam" or "hirescam" for networks without an exact CAM, where "cam" becomes "gradcam".
+        label: The label of all images; by default that of an image in a folder named as a class.
+        classes: These classes instead, by name or index.
+        scale: "each": every map spans the colours; "row": class maps of a run share one scale (flat looks flat).
+        alpha: 0: the image alone; 1: the map alone.
+        colormap: A name that matplotlib knows.
+        weights: Which epoch's weights of each run.
+        device: auto, cpu, cuda, cuda:INDEX or mps.
+        progress: Who watches.
+
+    Raises ``RecipeError`` for an option or a class name, ``DataError`` for a picture that cannot be read or would
+    be overwritten, ``ModelError`` for a network without a map, ``CheckpointError`` for a run or an output.
+    """
+    watcher = progress or Silent()
+    look = Look(alpha, colormap, scale)
+    _check_options(look, method)
+    paths = _readable(expand_folders(images))
+    files = _files(paths, Path(output))
+    places = [runs] if isinstance(runs, str | Path) else runs
+    asked = _Asked(method, label, classes)
+    opened = [_open_run(load(run, weights=weights, device=device), run, asked, watcher) for run in places]
+    _make_output(Path(output))
+    found = []
+    for path, file in zip(paths, files, strict=True):
+        found.append(_explain_one(path, file, opened, look))
+        watcher.advance("explaining", len(found), len(paths))
+    return found
+
+
+def _make_output(output: Path) -> None:
+    make_folder(output)
+    check_writable(output)
+
+
+def _explain_one(path: Path, file: Path, runs: Sequence[_Run], look: Look) -> Explanation:
+    rows, told = [], []
+    for run in runs:
+        size, channels = run.classifier.image_size, run.classifier.in_channels
+        image = read_image(path, image_size=size, channels=channels).float() / 255
+        label = run.label
+        if label is None and path.absolute().parent.name in run.names:
+            label = run.names.index(path.absolute().parent.name)
+        maps = explain_image(run.classifier, image, method=run.method, label=label, chosen=run.chosen)
+        shown = _described(maps, run.names)
+        name = None if label is None else run.names[label]
+        told.append(RunMaps(run.path, run.method, name, shown))
+        title = "input" if len(runs) == 1 else run.path.absolute().name
+        captions = [(f"{one.name}: {one.probability:.1%}", ", ".join(one.roles)) for one in shown]
+        rows.append(panels(image, maps.caam, maps.class_maps, title=title, captions=captions, look=look))
+    save_png(grid(rows, gap=4), file)
+    return Explanation(path, file, tuple(told))
+
+
+def _described(maps: ImageMaps, names: Sequence[str]) -> tuple[ShownMap, ...]:
+    return tuple(
+        ShownMap(
+            one.class_index,
+            names[one.class_index],
+            float(maps.probabilities[one.class_index]),
+            one.roles,
+            float(map_.min()),
+            float(map_.max()),
+        )
+        for one, map_ in zip(maps.shown, maps.class_maps, strict=True)
+    )
+
+
+def _open_run(classifier: Classifier, path: str | Path, asked: _Asked, progress: Progress) -> _Run:
+    names = classifier.label_names or tuple(str(index) for index in range(classifier.num_classes))
+    chosen = [_class_index(one, names, place=f"{path}: class") for one in asked.classes]
+    known = None if asked.label is None else _class_index(asked.label, names, place=f"{path}: label")
+    taken = method_for(classifier, asked.method)
+    if taken != asked.method:
+        progress.warning(
+            f"{path}: {classifier.config.name} has no exact class activation map, so {taken} is shown instead of "
+            f"{asked.method}"
+        )
+    return _Run(Path(path), classifier, names, taken, known, tuple(dict.fromkeys(chosen)))
+
+
+def _class_index(asked: str | int, names: Sequence[str], *, place: str) -> int:
+    if isinstance(asked, str) and asked in names:
+        return names.index(asked)
+    text = str(asked)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    raise RecipeError(
+        f"{place}: found {text!r}{did_you_mean(text, names)}; the run's classes are {listed(names[:20])}"
+        f"{' ...' if len(names) > 20 else ''} (a name, or an index from 0 to {len(names) - 1})"
+    )
+
+
+def _check_options(look: Look, method: str) -> None:
+    check_look(look)
+    if method not in get_args(Method):
+        guess = did_you_mean(method, get_args(Method))
+        raise RecipeError(f"method: found {method!r}{guess}; allowed: {listed(get_args(Method))}")
+
+
+def _readable(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths; ``DataError`` that names pictures that cannot be read, or where there is no picture."""
+    reasons = [reason for reason in map(bad_image_reason, paths) if reason is not None]
+    if reasons:
+        more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+        raise DataError(
+            f"{len(reasons)} of {len(paths)} pictures cannot be read: {'; '.join(reasons[:5])}{more}"
+        )
+    if not paths:
+        raise DataError("no picture to explain; name picture files or a folder of pictures")
+    return list(paths)
+
+
+def _files(paths: Sequence[Path], output: Path) -> list[Path]:
+    """Return a file for each image: its name, with its folder's before it where two have one name.
+
+    Raises ``DataError`` where one of them is itself an image to explain.
+    """
+    stems = Counter(path.stem for path in paths)
+    taken: set[Path] = set()
+    files: list[Path] = []
+    for path in paths:
+        name = path.stem if stems[path.stem] == 1 else f"{path.absolute().parent.name}-{path.stem}"
+        names = (f"{name}{'' if number == 1 else f'-{number}'}.png" for number in count(1))
+        files.append(next(output / one for one in names if output / one not in taken))
+        taken.add(files[-1])
+    images = {path.resolve() for path in paths}
+    for file in files:
+        if file.resolve() in images:
+            raise DataError(f"{file}: is one of the images and would be overwritten; name another --output")
+    return files
+
+
+__all__ = ["Explanation", "RunMaps", "ShownMap", "explain"]
