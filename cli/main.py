@@ -15,6 +15,8 @@ from .distill import distill
 from .doctor import doctor
 from .evaluate import evaluate
 from .evaluate_robustness import evaluate_robustness
+from .explain import explain
+from .export import export
 from .predict import predict
 from .quickstart import quickstart
 from .train import train
@@ -27,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: a third of the time, and it reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (train, distill, evaluate, evaluate_robustness, predict, quickstart):
+for _command in (train, distill, evaluate, evaluate_robustness, predict, explain, export, quickstart):
     app.command(name=_command.__name__.replace("_", "-"))(_command)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(losses.app, name="losses")

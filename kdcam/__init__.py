@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdcam.api import distill, evaluate, load, predict, train
     from kdcam.errors import KdcamError
+    from kdcam.explaining import explain
+    from kdcam.exporting import export
     from kdcam.losses import LOSSES
     from kdcam.models.classifier import Classifier
     from kdcam.recipe import DistillRecipe, TrainRecipe
@@ -25,6 +27,8 @@ _HOMES = {
     "distill": ("kdcam.api", "distill"),
     "evaluate": ("kdcam.api", "evaluate"),
     "evaluate_robustness": ("kdcam.robustness.runs", "evaluate_robustness"),
+    "explain": ("kdcam.explaining", "explain"),
+    "export": ("kdcam.exporting", "export"),
     "load": ("kdcam.api", "load"),
     "load_recipe": ("kdcam.recipe", "load"),
     "predict": ("kdcam.api", "predict"),
@@ -60,6 +64,8 @@ __all__ = [
     "distill",
     "evaluate",
     "evaluate_robustness",
+    "explain",
+    "export",
     "load",
     "load_recipe",
     "predict",

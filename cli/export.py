@@ -1,0 +1,46 @@
+"""`kdcam export`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .options import Json, Weights
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder, or a .safetensors file beside its config.json.")],
+    format: Annotated[
+        Literal["timm", "onnx", "torch-export"],
+        typer.Option("--format", help="A folder for timm, an .onnx file, or a .pt2 file."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="PATH", help="The folder or file; must not be there yet."),
+    ],
+    weights: Weights = "selected",
+    as_json: Json = False,
+) -> None:
+    """Write a run's network in a form that other programs load, and prove that its logits are the same."""
+    from kdcam.exporting import export as write
+
+    from . import render
+
+    done = write(run, format=format, output=output, weights=weights)
+    if as_json:
+        render.show_json({**done._asdict(), "path": str(done.path)})
+        return
+    size = " x ".join(map(str, done.images))
+    how = {
+        "timm": f'timm.create_model("local-dir:{done.path}", pretrained=True)',
+        "onnx": f'onnxruntime.InferenceSession("{done.path}")',
+        "torch-export": f'torch.export.load("{done.path}").module()',
+    }[done.format]
+    render.show_text(
+        f"{done.path}: reads images of {size}, any number; largest difference of the logits: "
+        f"{done.largest_difference:.1g}"
+    )
+    render.show_text(f"load it with {how}")
+
+
+__all__ = ["export"]

@@ -1,0 +1,193 @@
+"""Tests of kdcam.exporting: other programs load what is written and give the same logits."""
+
+import json
+import sys
+import zipfile
+from importlib import util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdcam.checkpoint import load_classifier, save_model
+from kdcam.errors import CheckpointError, ModelError, RecipeError
+from kdcam.exporting import export, facts
+from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.classifier import Classifier
+
+NAMES = ("cat", "dog", "Kuh")
+
+
+def saved(folder: Path, name: str, *, task: str = "single-label", channels: int = 3, **keys) -> Path:
+    """Save a network with BatchNorm statistics of its own, as after training."""
+    torch.manual_seed(0)
+    config = ModelConfig(name=name, mean=(0.4,), std=(0.2,), **keys)
+    classifier = build_classifier(
+        config, num_classes=3, in_channels=channels, image_size=64, label_names=NAMES, task=task
+    )
+    with torch.no_grad():
+        classifier.train()(torch.rand(8, channels, 64, 64))
+    save_model(folder / "run", classifier)
+    return folder / "run"
+
+
+def images_and_logits(run: Path, count: int = 5) -> tuple[Classifier, Tensor, Tensor]:
+    classifier = load_classifier(run)
+    images = torch.rand(count, classifier.in_channels, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        return classifier, images, classifier(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("resnet18", 3), ("mobilenetv3_small_050", 1), ("vit_tiny_patch16_224", 3)]
+)
+def test_a_timm_folder_loads_in_timm_alone(tmp_path: Path, name: str, channels: int) -> None:
+    import timm
+
+    run = saved(tmp_path, name, channels=channels)
+    random_state = torch.get_rng_state()
+    done = export(run, format="timm", output=tmp_path / "new" / "timm")
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert done.images == (channels, 64, 64)
+    assert sorted(path.name for path in done.path.iterdir()) == ["config.json", "model.safetensors"]
+    assert [path.name for path in done.path.parent.iterdir()] == ["timm"]  # nothing is left aside
+    network = timm.create_model(f"local-dir:{done.path}", pretrained=True).eval()
+    classifier, images, logits = images_and_logits(run)
+    with torch.no_grad():
+        torch.testing.assert_close(network(classifier.normalise(images)), logits, rtol=1e-5, atol=1e-5)
+    assert list(network.pretrained_cfg["mean"]) == [0.4] * channels
+    assert json.loads((done.path / "config.json").read_text())["label_names"] == list(NAMES)
+
+
+def test_several_labels_survive_a_timm_folder(tmp_path: Path) -> None:
+    run = saved(tmp_path, "resnet18", task="multi-label")
+    export(run, format="timm", output=tmp_path / "timm")
+    assert load_classifier(tmp_path / "timm").task == "multi-label"
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "reason"),
+    [
+        ("kdcam:resnet8", {}, "'kdcam:resnet8' is no network of timm's"),
+        ("torchvision:mobilenet_v2", {}, "is no network of timm's"),
+        ("resnet18", {"channel_attention": True}, "it has a neck, which timm lacks"),
+    ],
+)
+def test_what_timm_cannot_build_is_refused_with_the_reason(
+    tmp_path: Path, name: str, keys, reason: str
+) -> None:
+    run = saved(tmp_path, name, **keys)
+    with pytest.raises(ModelError, match=rf"{reason}; take another format \(onnx, torch-export\)"):
+        export(run, format="timm", output=tmp_path / "timm")
+    assert not (tmp_path / "timm").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("kdcam:resnet8", {}),
+        ("kdcam:resnet8", {"channel_attention": True, "feature_channels": 12}),
+        ("torchvision:mobilenet_v2", {}),
+        ("vit_tiny_patch16_224", {}),
+    ],
+)
+def test_a_pt2_file_takes_any_number_of_images(tmp_path: Path, name: str, keys) -> None:
+    run = saved(tmp_path, name, task="multi-label", **keys)
+    done = export(run, format="torch-export", output=tmp_path / "model.pt2")
+    extra = {"kdcam.json": ""}
+    program = torch.export.load(done.path, extra_files=extra)
+    for count in (1, 5):
+        classifier, images, logits = images_and_logits(run, count)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(images), logits, rtol=1e-5, atol=1e-5)
+    told = json.loads(extra["kdcam.json"])
+    assert told == facts(classifier)
+    assert (told["task"], told["label_names"]) == ("multi-label", list(NAMES))
+
+
+def test_nothing_in_a_pt2_file_is_pickled(tmp_path: Path) -> None:
+    done = export(saved(tmp_path, "kdcam:resnet8"), format="torch-export", output=tmp_path / "model.pt2")
+    with zipfile.ZipFile(done.path) as archive:
+        for member in archive.infolist():
+            content = archive.read(member)
+            if member.filename.endswith(".pt") or "sample_inputs" in member.filename:
+                assert content == b""
+            assert not content.startswith(b"PK")  # what torch.save writes
+
+
+@pytest.mark.parametrize(("name", "task"), [("kdcam:resnet8", "single-label"), ("resnet18", "multi-label")])
+def test_an_onnx_file_gives_the_same_logits(tmp_path: Path, name: str, task: str) -> None:
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run = saved(tmp_path, name, task=task)
+    done = export(run, format="onnx", output=tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        _, images, logits = images_and_logits(run, count)
+        (found,) = session.run(["logits"], {"images": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), logits, rtol=1e-4, atol=1e-4)
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["label_names"]) == list(NAMES)
+    assert told["task"] == task
+    assert "in [0, 1], normalised inside" in told["input"]
+
+
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = saved(tmp_path, "kdcam:resnet8")
+    found = util.find_spec
+    monkeypatch.setattr(
+        "kdcam.exporting.find_spec", lambda name: None if name == "onnxscript" else found("json")
+    )
+    with pytest.raises(RecipeError, match=r'packages onnxscript, .*pip install "kdcam\[onnx\]"'):
+        export(run, format="onnx", output=tmp_path / "model.onnx")
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    run = saved(tmp_path, "resnet18")
+    (tmp_path / "model.pt2").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    export(run, format="timm", output=tmp_path / "folder")  # an empty folder holds nothing to lose
+    for format, output in (("torch-export", "model.pt2"), ("timm", "folder"), ("timm", "model.pt2")):
+        with pytest.raises(CheckpointError, match=r"is there already; .* --output"):
+            export(run, format=format, output=tmp_path / output)
+    assert (tmp_path / "model.pt2").read_text() == "mine"
+
+
+def test_wrong_requests(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"format: found 'onxx'; did you mean 'onnx'.*; allowed: timm, onnx, torch-export"
+    ):
+        export(tmp_path, format="onxx", output=tmp_path / "x")
+    with pytest.raises(RecipeError, match=r"output: found '.*model'; a file of format onnx ends with \.onnx"):
+        export(tmp_path, format="onnx", output=tmp_path / "model")
+    with pytest.raises(RecipeError, match=r"ends with \.pt2"):
+        export(tmp_path, format="torch-export", output=tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        export(tmp_path / "nowhere", format="timm", output=tmp_path / "x")
+
+
+def test_other_logits_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = saved(tmp_path, "kdcam:resnet8")
+    module = sys.modules["kdcam.exporting"]
+    monkeypatch.setattr(
+        module, "_pt2", lambda classifier, program: (b"", lambda images: classifier(images) + 1)
+    )
+    with pytest.raises(
+        ModelError, match=r"logits differ by 1 from those of 'kdcam:resnet8'; nothing was written"
+    ):
+        export(run, format="torch-export", output=tmp_path / "model.pt2")
+    assert not (tmp_path / "model.pt2").exists()
+
+
+def test_a_network_that_cannot_be_traced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_, **__):
+        raise RuntimeError("data-dependent branch\nmany more lines")
+
+    run = saved(tmp_path, "kdcam:resnet8")
+    monkeypatch.setattr(torch.export, "export", fails)
+    with pytest.raises(
+        ModelError, match=r"cannot be written as torch-export: data-dependent branch; take another"
+    ):
+        export(run, format="torch-export", output=tmp_path / "model.pt2")
