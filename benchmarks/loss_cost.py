@@ -1,22 +1,25 @@
-"""What CAM-loss costs: training step time with cross_entropy alone and with cam added, in one run.
+"""What the losses cost: training step time with cross_entropy alone and with a loss added, in one run.
 
     python benchmarks/loss_cost.py --out docs/results/loss-cost.json
 
-Steps of both are interleaved in random order, so that a change of the machine's speed meets both alike; medians
-over all steps and a 95 % bootstrap interval of the ratio of medians are printed. Run it on an idle machine.
+Steps of all variants of a case are interleaved in random order, so that a change of the machine's speed meets all
+alike; medians over all steps and a 95 % bootstrap interval of each ratio of medians are printed. Run it on an idle
+machine. Cases: kdcam:resnet20 at 32 pixels; the same with 200 feature channels (for mutual_channel); resnet18 at 224
+pixels. Losses on channel attention are compared with cross_entropy without the block, and the block alone is shown.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from kdcam.data.batches import Batch
 from kdcam.engine import Trainable
-from kdcam.losses.cam import CamLossConfig
+from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes
 from kdcam.machine import describe_machine, package_versions
@@ -24,24 +27,61 @@ from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import widths
 from kdcam.optim import SgdConfig, build_optimizer
 
-LOSSES: dict[str, list[LossConfig]] = {
-    "cross_entropy": [CrossEntropyConfig()],
-    "cross_entropy + cam": [CrossEntropyConfig(), CamLossConfig(start=0.0)],
-}
+BASE = "cross_entropy"
 WARM_UP_STEPS = 5
+
+
+class Variant(NamedTuple):
+    """What a training step consists of."""
+
+    losses: tuple[str, ...] = ()  # beside cross_entropy, with their defaults, switched on
+    attention: bool = False
+    keys: tuple[tuple[str, Any], ...] = ()
+
+
+PLAIN = {name: Variant((name,)) for name in ("cam", "hnc_mse", "hnc_kd", "include_exclude")}
+ATTENTION = {
+    "attention block alone": Variant(attention=True),
+    "attention block + channel_correlation": Variant(("channel_correlation",), attention=True),
+    "attention block + channel_correlation, class means": Variant(
+        ("channel_correlation",), attention=True, keys=(("comparison", "class-means"),)
+    ),
+}
+MUTUAL = {"mutual_channel": Variant(("mutual_channel",))}
+
+
+class Case(NamedTuple):
+    """A network and its images, on which variants are compared."""
+
+    network: str
+    image_size: int
+    batch_size: int
+    feature_channels: int | None
+    variants: dict[str, Variant]
+
+
+CASES = (
+    Case("kdcam:resnet20", 32, 128, None, {BASE: Variant(), **PLAIN, **ATTENTION}),
+    Case("kdcam:resnet20", 32, 128, 200, {BASE: Variant(), **MUTUAL}),
+    Case("resnet18", 224, 8, None, {BASE: Variant(), **PLAIN, **ATTENTION, **MUTUAL}),
+)
 
 
 class Trainer:
     """A network in training on one fixed batch."""
 
-    def __init__(self, losses: list[LossConfig], batch: Batch, num_classes: int) -> None:
+    def __init__(self, case: Case, variant: Variant, batch: Batch, num_classes: int) -> None:
         torch.manual_seed(0)
-        size = batch.images.shape[-1]
-        config = ModelConfig(name="kdcam:resnet20")
+        config = ModelConfig(
+            name=case.network, feature_channels=case.feature_channels, channel_attention=variant.attention
+        )
+        size = case.image_size
         student = build_classifier(config, num_classes=num_classes, in_channels=3, image_size=size)
+        added = [LOSSES[name].model_validate({"start": 0, **dict(variant.keys)}) for name in variant.losses]
+        losses: list[LossConfig] = [CrossEntropyConfig(), *added]
         shapes = Shapes("single-label", num_classes, batch.targets, widths(student), None)
         self.model = Trainable(student, Objective(losses, shapes)).train()
-        self.optimizer = build_optimizer(SgdConfig(lr=0.01), self.model)
+        self.optimizer = build_optimizer(SgdConfig(lr=0.01), self.model.student, self.model.objective)
         self.batch = batch
 
     def step_seconds(self) -> float:
@@ -63,42 +103,55 @@ def interval(base: np.ndarray, other: np.ndarray, rounds: int = 5000) -> tuple[f
     return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+def measure(case: Case, *, steps: int, num_classes: int) -> dict[str, Any]:
+    """Return the median times and ratios of a case."""
     torch.manual_seed(0)
-    images = torch.rand(arguments.batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    targets = torch.randint(arguments.classes, (arguments.batch_size,))
-    batch = Batch(images, targets, torch.arange(arguments.batch_size))
-    trainers = {name: Trainer(losses, batch, arguments.classes) for name, losses in LOSSES.items()}
+    shape = (case.batch_size, 3, case.image_size, case.image_size)
+    images = torch.rand(shape).contiguous(memory_format=torch.channels_last)
+    targets = torch.randint(num_classes, (case.batch_size,))
+    batch = Batch(images, targets, torch.arange(case.batch_size))
+    trainers = {name: Trainer(case, variant, batch, num_classes) for name, variant in case.variants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     order = np.random.default_rng(0)
-    for step in range(WARM_UP_STEPS + arguments.steps):
+    for step in range(WARM_UP_STEPS + steps):
         for name in order.permutation(list(trainers)):
             spent = trainers[name].step_seconds()
             if step >= WARM_UP_STEPS:
                 seconds[name].append(spent)
     times = {name: np.array(values) for name, values in seconds.items()}
-    base, other = times["cross_entropy"], times["cross_entropy + cam"]
-    low, high = interval(base, other)
+    return {
+        "network": case.network,
+        "image_size": case.image_size,
+        "batch_size": case.batch_size,
+        "feature_channels": case.feature_channels,
+        "classes": num_classes,
+        "steps": steps,
+        "variants": {name: _row(values, times[BASE]) for name, values in times.items()},
+    }
+
+
+def _row(values: np.ndarray, base: np.ndarray) -> dict[str, Any]:
+    row: dict[str, Any] = {"median_milliseconds": round(1e3 * float(np.median(values)), 3)}
+    if values is not base:
+        row["ratio"] = round(float(np.median(values) / np.median(base)), 4)
+        row["interval_95"] = [round(bound, 4) for bound in interval(base, values)]
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
     result = {
-        "network": "kdcam:resnet20, 32 px",
-        "batch_size": arguments.batch_size,
-        "classes": arguments.classes,
-        "steps": arguments.steps,
+        "cases": [measure(case, steps=arguments.steps, num_classes=arguments.classes) for case in CASES],
         "threads": torch.get_num_threads(),
-        "median_milliseconds": {name: round(1e3 * float(np.median(v)), 3) for name, v in times.items()},
-        "ratio": round(float(np.median(other) / np.median(base)), 4),
-        "interval_95": [round(low, 4), round(high, 4)],
         "machine": describe_machine(),
         "versions": package_versions(),
-        "command": "python benchmarks/loss_cost.py",
+        "command": f"python benchmarks/loss_cost.py --steps {arguments.steps}",
     }
     print(json.dumps(result, indent=2))
     if arguments.out:
