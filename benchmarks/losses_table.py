@@ -27,10 +27,10 @@ from kdcam.embeddings import effective_rank, embeddings_of
 from kdcam.recipe import read_recipe
 
 SEARCH_SEED, SEEDS = 100, (0, 1, 2)
-MAMMALS = (
+MAMMALS = (  # noqa: SIM905 (a list would take a line for each)
     "n01882714 n02085620 n02099601 n02106662 n02123045 n02124075 n02129165 n02395406 n02410509 n02423022 n02480495 "
     "n02486410 n02509815"
-).split()  # noqa: SIM905 (a list would take a line for each)
+).split()
 
 Table = dict[str, Any]
 

@@ -76,9 +76,8 @@ def cam_loss(feature_map: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     ``feature_map`` is (N, C, H, W), ``weight`` the classifier's (K, C), used as a constant; ``targets`` are (N,) class
     indices or (N, K) rows, of which those without any class are left out. Source: Wang et al. 2021 (arXiv 2109.01359).
     """
-    features = feature_map.float()
-    label_map = target_cam(features, weight.detach().float(), targets)
-    apart = (minmax_normalize(caam(features)) - minmax_normalize(label_map)).abs().mean((1, 2))
+    label_map = target_cam(feature_map, weight.detach(), targets)
+    apart = (minmax_normalize(caam(feature_map)) - minmax_normalize(label_map)).abs().mean((1, 2))
     if targets.ndim == 1:
         return apart.mean()
     labelled = targets.any(1)

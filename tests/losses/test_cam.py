@@ -45,19 +45,8 @@ def test_gradient_agrees_with_finite_differences() -> None:
     torch.manual_seed(0)
     feature_map = torch.rand(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(4, 3, dtype=torch.float64)
-
-    def loss(features: torch.Tensor) -> torch.Tensor:
-        return cam_loss(features, weight, torch.tensor([0, 3]))
-
-    analytic = torch.autograd.grad(loss(feature_map), feature_map)[0]
-    step = 1e-3  # the loss is computed in float32 and piecewise smooth
-    position = (0, 1, 0, 2)
-    moved = feature_map.detach().clone()
-    moved[position] += step
-    other = feature_map.detach().clone()
-    other[position] -= step
-    numeric = (loss(moved) - loss(other)) / (2 * step)
-    assert analytic[position].item() == pytest.approx(numeric.item(), abs=2e-3)
+    for targets in (torch.tensor([0, 3]), torch.tensor([[0.0, 1, 1, 0], [0.3, 0, 0, 0.7]])):
+        assert torch.autograd.gradcheck(lambda f, t=targets: cam_loss(f, weight, t), feature_map)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
@@ -77,3 +66,19 @@ def test_warns_of_collapse_only_when_nothing_is_learned() -> None:
     assert config.diagnose({"cam": 0.008, "cross_entropy": 0.4}, SHAPES) is None
     assert config.diagnose({"cam": 0.1, "cross_entropy": 2.30}, SHAPES) is None
     assert config.diagnose({"cross_entropy": 2.30}, SHAPES) is None
+
+
+def test_several_labels_hand_worked() -> None:
+    # As above, the CAM being the sum of classes 0 (5 f0 + 5 f1, so the CAAM) and 1: [6, 10, 22] -> [0, 1/4, 1].
+    feature_map = torch.tensor([[[[1.0, 1.0, 3.0]], [[0.0, 1.0, 1.0]]]])
+    weight = torch.tensor([[5.0, 5.0], [1.0, -1.0]])
+    loss = cam_loss(feature_map, weight, torch.tensor([[1.0, 1.0]]))
+    assert loss.item() == pytest.approx((0 + 1 / 12 + 0) / 3)
+
+
+def test_images_without_any_label_are_left_out() -> None:
+    feature_map, weight = torch.rand(3, 4, 5, 5), torch.randn(6, 4)
+    rows = torch.tensor([[0.0, 1, 0, 0, 1, 0], [0] * 6, [1, 0, 0, 0, 0, 0]])
+    expected = cam_loss(feature_map[[0, 2]], weight, rows[[0, 2]])
+    torch.testing.assert_close(cam_loss(feature_map, weight, rows), expected)
+    assert cam_loss(feature_map, weight, torch.zeros(3, 6)).item() == 0

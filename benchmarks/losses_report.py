@@ -1,0 +1,128 @@
+"""docs/results/losses.{md,json} from the measures of `losses_table.py`."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdcam.machine import describe_machine, package_versions
+
+COMMAND = "python benchmarks/losses_table.py --data ../shared/data --unpacked FOLDER --jobs 2"
+SOURCES = {
+    "digit scenes": "4,500 training, 500 validation, 2,000 test scenes of 48 pixels, 10 classes, boxes known.",
+    "MNIST, 6,000 images": "6,000 training images, the other 54,000 for validation, 10,000 test images, 10 classes.",
+    "13 mammals": "Thirteen mammals of Tiny-ImageNet at 32 pixels (dogs, cats, hoofed animals, apes ...), 371 training "
+    "images a class; the problem of HNC (similar classes) and of mutual_channel (fine classes, from scratch).",
+    "tiny-imagenet32-100": "100 classes of Tiny-ImageNet at 32 pixels, 450 training images a class, the authors' "
+    "validation images as test part; the problem of channel_correlation (many classes).",
+}
+
+Row = Mapping[str, Any]
+
+
+def spread(values: Sequence[float], *, scale: float = 100, digits: int = 1) -> str:
+    """Return mean and standard deviation."""
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    return f"{scale * mean:.{digits}f} ± {scale * deviation:.{digits}f}"
+
+
+def paired(values: Sequence[float], base: Sequence[float]) -> str:
+    """Return the differences in points, seed by seed, and their mean."""
+    differences = [100 * (a - b) for a, b in zip(values, base, strict=True)]
+    return "/".join(f"{one:+.1f}" for one in differences) + f" (mean {statistics.mean(differences):+.2f})"
+
+
+def setting_text(setting: Sequence[Row]) -> str:
+    """Return the keys of the added term."""
+    return ", ".join(f"{key} {value}" for term in setting for key, value in term.items() if key != "name")
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Return a problem's table in Markdown; differences of the loss on attention are to the block alone as well."""
+    columns = {
+        row["method"]: {key: [one[key] for one in row["seeds"]] for key in row["seeds"][0]} for row in rows
+    }
+    base = columns["cross_entropy"]["test_acc"]
+    boxes = columns["cross_entropy"]["pointing_cam"][0] is not None
+    head = [
+        "loss",
+        "setting",
+        "test accuracy %",
+        "paired to cross_entropy",
+        "last epoch %",
+        "test NLL",
+        "effective rank",
+    ]
+    head += ["pointing CAM %", "pointing CAAM %"] if boxes else []
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        name, cells = row["method"], columns[row["method"]]
+        versus = "" if name == "cross_entropy" else paired(cells["test_acc"], base)
+        if name == "channel_correlation":
+            versus += f"; to the block alone {paired(cells['test_acc'], columns['attention block alone']['test_acc'])}"
+        texts = [name if name == "attention block alone" else f"`{name}`", setting_text(row["setting"])]
+        texts += [spread(cells["test_acc"]), versus, spread(cells["test_acc_last"])]
+        texts += [spread(cells["test_nll"], scale=1, digits=3), spread(cells["effective_rank"], scale=1)]
+        texts += [spread(cells[key]) for key in ("pointing_cam", "pointing_caam") if boxes]
+        lines.append("| " + " | ".join(texts) + " |")
+    return lines
+
+
+def tried(rows: Sequence[Row]) -> list[str]:
+    """Return what the search found, a line a loss."""
+    lines = []
+    for row in rows:
+        if row["tried"]:
+            found = "; ".join(
+                f"{setting_text(one['setting'])}: {100 * one['validation_acc']:.1f}" for one in row["tried"]
+            )
+            lines.append(f"- `{row['method']}`: {found}")
+    return lines
+
+
+def write_report(found: Mapping[str, Row], folder: Path, *, seeds: Sequence[int], search_seed: int) -> None:
+    """Write losses.json, and losses.md with the remarks of losses-remarks.md at its head."""
+    machine, versions = describe_machine(), package_versions()
+    remarks = folder / "losses-remarks.md"
+    text = ["# The losses of the five papers against cross-entropy", "", f"Made by `{COMMAND}`.", ""]
+    text += [remarks.read_text().strip(), ""] if remarks.exists() else []
+    text += [
+        "All rows: `kdcam:resnet8_s2` (64 channels in the last map), batch 64, SGD with Nesterov momentum 0.9, lr 0.1, "
+        "cosine with one epoch of warm-up, weight decay 5e-4 (not on norms and biases), random crops (and flips for "
+        f"photos); mean ± standard deviation over seeds {', '.join(map(str, seeds))}. Each loss is added to "
+        "cross-entropy; its setting is the one with the best validation accuracy (ties: the smaller NLL) at seed "
+        f"{search_seed}, which the tables do not use. The epoch is selected on validation, the test part is read once. "
+        "Pointing: the map's highest place lies in the object's box. Effective rank: of the test embeddings, up to 64. "
+        + ", ".join(f"{key} {value}" for key, value in machine.items())
+        + "; "
+        + ", ".join(f"{key} {value}" for key, value in versions.items())
+        + ".",
+        "",
+    ]
+    for name, problem in found.items():
+        text += [
+            f"## {name}",
+            "",
+            f"{SOURCES[name]} {problem['epochs']} epochs.",
+            "",
+            *table(problem["rows"]),
+            "",
+        ]
+        text += [
+            f"Validation accuracy of the settings tried (seed {search_seed}):",
+            "",
+            *tried(problem["rows"]),
+            "",
+        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "losses.md").write_text("\n".join(text))
+    kept = {name: {"epochs": problem["epochs"], "rows": problem["rows"]} for name, problem in found.items()}
+    record = {
+        "command": COMMAND,
+        "machine": machine,
+        "versions": versions,
+        "seeds": seeds,
+        "search_seed": search_seed,
+    }
+    (folder / "losses.json").write_text(json.dumps({**record, "problems": kept}, indent=1) + "\n")
