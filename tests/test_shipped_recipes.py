@@ -1,41 +1,59 @@
-"""Every shipped recipe does a step: its losses, optimiser, schedule and augmentation, on a tiny network and data."""
+"""Every shipped recipe does a step on a tiny network and data, and its own network fits its own data's sizes."""
 
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from small_runs import SCENES
 
 from kdcam.checkpoint import save_model
-from kdcam.data.config import DigitScenesConfig
-from kdcam.data.datasets import describe_data, load_data
+from kdcam.data.common_config import BatchAugment
+from kdcam.data.config import CifarConfig, DataConfig, DigitScenesConfig, MnistConfig
+from kdcam.data.datasets import DataSummary, describe_data, load_data
 from kdcam.engine import train_step
 from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.classifier import Classifier
 from kdcam.preflight import preflight
-from kdcam.recipe import TrainRecipe, read_recipe
-from kdcam.recipe_files import read_toml, shipped_recipes
+from kdcam.recipe import TrainRecipe, load, read_recipe
+from kdcam.recipe_files import read_toml, recipe_stem, shipped_recipes
 from kdcam.training import assemble
 
 EMBEDDED = {"digits", "digit-scenes"}  # sources that need no files
+FOLDERS = {"cub200": 200, "cars196": 196, "imagenet": 1000, "coco": 80, "photos": 5}  # classes, by data.root
+FOLDERS |= {"cifar10": 10, "tiny-imagenet32-100": 100}
+SETS = {"mnist": 10, "cifar100": 100, "torchvision:FGVCAircraft": 100, "torchvision:Flowers102": 102}
+LARGEST_PROBE = 64  # pixels: a 2x2 map of most networks says what a larger one says, in less time
 
 
 def tiny(name: str, folder: Path) -> TrainRecipe:
     """Return a shipped recipe on a tiny network; other data than the embedded gives way to tiny scenes."""
     table: dict[str, Any] = read_toml(name)
-    data = table["data"]
-    if data["name"] != "digits":
-        kept = {key: data[key] for key in ("augment", "validation", "mixup", "cutmix") if key in data}
-        table["data"] = {**SCENES, **kept}
-        table["model"] = {"name": "kdcam:resnet8_s2"}
+    if table["data"]["name"] != "digits":
+        table["data"] = tiny_scenes(table["data"], multi_label=table.get("task") == "multi-label")
+        block = {"channel_attention": True} if table["model"].get("channel_attention") else {}
+        wider = {"feature_channels": 30} if "feature_channels" in table["model"] else {}
+        table["model"] = {"name": "kdcam:resnet8_s2"} | block | wider
     table["batch_size"] = 8
     if "teacher" in table:
-        table["teacher"]["checkpoint"] = random_teacher(folder, table["data"])
+        table["teacher"]["checkpoint"] = random_teacher(folder, describe(table["data"]))
     return read_recipe(table, source=name)
 
 
-def random_teacher(folder: Path, data: dict[str, Any]) -> str:
-    summary = describe_data(DigitScenesConfig.model_validate(data))
+def tiny_scenes(data: dict[str, Any], *, multi_label: bool) -> dict[str, Any]:
+    kept = {key: data[key] for key in ("validation", "mixup", "cutmix") if key in data}
+    augment = [name for name in data.get("augment", ()) if name in get_args(BatchAugment)]
+    return {**SCENES, **kept, "augment": augment, "multi_label": multi_label}
+
+
+def describe(data: dict[str, Any]) -> DataSummary:
+    return describe_data(DigitScenesConfig.model_validate(data))
+
+
+def random_teacher(folder: Path, summary: DataSummary) -> str:
     torch.manual_seed(1)
     save_model(
         folder,
@@ -65,14 +83,55 @@ def test_does_a_step_with_every_term_on(name: str, tmp_path: Path) -> None:
     assert any(not torch.equal(old, new) for old, new in moved)
 
 
-@pytest.mark.parametrize("name", [n for n in shipped_recipes() if read_toml(n)["data"]["name"] in EMBEDDED])
-def test_embedded_data_and_network_fit_as_written(name: str, tmp_path: Path) -> None:
+def summary_of(config: DataConfig) -> DataSummary:
+    """Return what `describe_data` would say if the files were there; the data that kdcam brings tells it itself."""
+    if config.name in EMBEDDED:
+        return describe_data(config)
+    classes = SETS.get(config.name) or FOLDERS[str(getattr(config, "root", ""))]
+    names = tuple(str(index) for index in range(classes))
+    channels = 1 if isinstance(config, MnistConfig) else 3
+    has_own = not isinstance(config, MnistConfig | CifarConfig)
+    return DataSummary(names, channels, min(config.image_size, LARGEST_PROBE), None, "", has_own)
+
+
+@pytest.fixture(scope="module")
+def build_once() -> Iterator[Callable[..., Classifier]]:
+    """Build a network that follows itself once: VGG16 takes seconds and half a gigabyte."""
+    kept = lru_cache(maxsize=1)(build_classifier)
+    yield kept
+    kept.cache_clear()
+
+
+def by_network(name: str) -> str:
+    table = read_toml(name)
+    return f"{table['model']} {table['data']}"
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes(), key=by_network))
+def test_network_and_losses_fit_the_data_as_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build_once: Callable[..., Classifier]
+) -> None:
     table = read_toml(name)
     if "teacher" in table:
-        table["teacher"]["checkpoint"] = random_teacher(tmp_path, table["data"])
-    checked = preflight(read_recipe(table, source=name), device="cpu")
+        summary = summary_of(TypeAdapter[DataConfig](DataConfig).validate_python(table["data"]))
+        table["teacher"]["checkpoint"] = random_teacher(tmp_path, summary)
+    monkeypatch.setattr("kdcam.preflight.describe_data", summary_of)
+    monkeypatch.setattr("kdcam.preflight.build_classifier", build_once)
+    checked = preflight(read_recipe(table, source=name), device="cpu", fetches=False)
+    assert checked.student.num_classes == len(checked.summary.label_names)
     assert checked.student.image_size == checked.summary.image_size
     assert (checked.teacher is not None) == ("teacher" in table)
+
+
+@pytest.mark.parametrize("name", [n for n, text in shipped_recipes().items() if "feature_channels" in text])
+def test_mutual_channel_from_scratch_has_three_channels_a_class(name: str) -> None:
+    recipe = load(name)
+    assert recipe.model.feature_channels == 3 * len(summary_of(recipe.data).label_names)
+
+
+def test_run_folders_are_told_apart_by_the_files_name() -> None:
+    stems = [recipe_stem(name) for name in shipped_recipes()]
+    assert len(set(stems)) == len(stems)
 
 
 def test_quickstart_teacher_and_student_see_the_same_split() -> None:
