@@ -11,7 +11,7 @@ from kdcam.machine import describe_machine, package_versions
 COMMAND = "python benchmarks/losses_table.py --data ../shared/data --unpacked FOLDER --jobs 2"
 SOURCES = {
     "digit scenes": "4,500 training, 500 validation, 2,000 test scenes of 48 pixels, 10 classes, boxes known.",
-    "MNIST, 6,000 images": "6,000 training images, the other 54,000 for validation, 10,000 test images, 10 classes.",
+    "MNIST, 6,000 images": "6,000 training and 2,000 validation images, all 10,000 test images, 10 classes.",
     "13 mammals": "Thirteen mammals of Tiny-ImageNet at 32 pixels (dogs, cats, hoofed animals, apes ...), 371 training "
     "images a class; the problem of HNC (similar classes) and of mutual_channel (fine classes, from scratch).",
     "digit scenes of several digits": "As digit scenes, with one to three whole digits of different classes in each.",

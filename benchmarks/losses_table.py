@@ -11,7 +11,9 @@ so that the script may be stopped and started.
 """
 
 import argparse
+import gzip
 import json
+import struct
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -27,6 +29,7 @@ from kdcam.embeddings import effective_rank, embeddings_of
 from kdcam.recipe import read_recipe
 
 SEARCH_SEED, SEEDS = 100, (0, 1, 2)
+MNIST_IMAGES = 8000  # a quarter of them for validation
 MAMMALS = (  # noqa: SIM905 (a list would take a line for each)
     "n01882714 n02085620 n02099601 n02106662 n02123045 n02124075 n02129165 n02395406 n02410509 n02423022 n02480495 "
     "n02486410 n02509815"
@@ -84,7 +87,8 @@ class Problem(NamedTuple):
 def problems(data: Path, unpacked: Path, folder: Path) -> list[Problem]:
     """Return what is run, easiest first."""
     scenes = {"name": "digit-scenes", "image_size": 48, "augment": ["crop"]}
-    mnist = {"name": "mnist", "root": str(data / "mnist"), "augment": ["crop"], "validation": 0.9}
+    root = str(mnist_subset(data / "mnist", folder / "mnist"))
+    mnist = {"name": "mnist", "root": root, "augment": ["crop"], "validation": 0.25}
     mammals = {
         "name": "image-folder",
         "root": str(mammal_folder(unpacked, folder)),
@@ -106,6 +110,20 @@ def problems(data: Path, unpacked: Path, folder: Path) -> list[Problem]:
             (BINARY, FOCAL, CAM, HNC_MSE, HNC_KD),
         ),
     ]
+
+
+def mnist_subset(source: Path, folder: Path) -> Path:
+    """Return a folder with the first 8,000 training images of MNIST and all test images, as idx files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for packed in sorted(source.glob("*ubyte.gz")):
+        content = gzip.decompress(packed.read_bytes())
+        if packed.name.startswith("train"):
+            header = 16 if "images" in packed.name else 8
+            images = min(MNIST_IMAGES, struct.unpack(">i", content[4:8])[0])
+            size = images * (28 * 28 if header == 16 else 1)
+            content = content[:4] + struct.pack(">i", images) + content[8 : header + size]
+        (folder / packed.name.removesuffix(".gz")).write_bytes(content)
+    return folder
 
 
 def mammal_folder(unpacked: Path, folder: Path) -> Path:

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from kdcam.checkpoint import load_classifier
-from kdcam.data.images import bad_image_reason, read_image
-from kdcam.data.picture_files import expand_folders
-from kdcam.errors import DataError
+from kdcam.data.images import read_image
+from kdcam.data.picture_files import readable_pictures
 from kdcam.losses.loss import Task
 from kdcam.models.classifier import Classifier
 from kdcam.precision import pick_device
@@ -39,13 +38,10 @@ def predict(
 
     Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read or an empty folder.
     """
+    if top < 1:
+        raise ValueError(f"top is {top}; allowed: 1 or more")
     classifier = load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
-    paths = expand_folders(images)
-    for path in paths:
-        reason = bad_image_reason(path)
-        if reason is not None:
-            raise DataError(reason)
-    return [_predict_one(classifier, path, top) for path in paths]
+    return [_predict_one(classifier, path, top) for path in readable_pictures(images)]
 
 
 def _predict_one(classifier: Classifier, path: Path, top: int) -> Prediction:

@@ -51,7 +51,7 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
     teacher = None
     if isinstance(recipe, DistillRecipe):
-        teacher = load_teacher(recipe.teacher.checkpoint, summary, fetches=fetches)
+        teacher = load_teacher(recipe.teacher.checkpoint, summary, task=recipe.task, fetches=fetches)
         if needs & {"teacher.label_cam", "teacher.class_cams"}:
             check_cam(teacher)
             _check_map(teacher, "teacher.checkpoint")
@@ -79,8 +79,8 @@ def _check_map(classifier: Classifier, place: str) -> None:
     if sizes.height * sizes.width == 1:
         raise ModelError(
             f"{place}: the last feature map of {name!r} is 1 x 1 on images of {classifier.image_size} "
-            "pixels, which shows "
-            "no place, so that losses on maps are always 0; raise data.image_size or take a network that shrinks less"
+            "pixels, which shows no place; losses on maps need more positions: raise data.image_size or take a network "
+            "that shrinks less"
         )
 
 
@@ -119,7 +119,9 @@ def _check_validation(recipe: TrainRecipe, summary: DataSummary) -> None:
         )
 
 
-def load_teacher(checkpoint: str, summary: DataSummary, *, fetches: bool) -> Classifier:
+def load_teacher(
+    checkpoint: str, summary: DataSummary, *, task: Task = "single-label", fetches: bool
+) -> Classifier:
     """Return the teacher in eval mode: a run folder, a file, or a timm name with its pretrained weights.
 
     Raises ``CheckpointError``, ``ModelError``, or ``DataError`` where its classes or channels are not the data's.
@@ -129,6 +131,11 @@ def load_teacher(checkpoint: str, summary: DataSummary, *, fetches: bool) -> Cla
         stored = read_config(path)
         _check_classes(checkpoint, stored.label_names, stored.num_classes, summary)
         _check_channels(checkpoint, stored.in_channels, summary)
+        if stored.task != task:
+            raise RecipeError(
+                f"teacher.checkpoint: {checkpoint} was trained with task = {stored.task!r}, the recipe has task = "
+                f"{task!r}, so that their logits mean different things; take a teacher of the same task"
+            )
         return load_classifier(path)
     if "/" in checkpoint or checkpoint.endswith((".safetensors", ".pth")):
         raise CheckpointError(
@@ -136,7 +143,7 @@ def load_teacher(checkpoint: str, summary: DataSummary, *, fetches: bool) -> Cla
             "with its config.json beside it, or a timm name"
         )
     config = ModelConfig(name=checkpoint, pretrained=fetches)
-    teacher = _build(config, summary, "single-label")
+    teacher = _build(config, summary, task)
     return teacher.eval()
 
 

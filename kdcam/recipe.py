@@ -30,7 +30,7 @@ class Published(Settings):
     """The number that a paper gives for what a recipe does, shown beside the run's own."""
 
     accuracy: float = Field(ge=0, le=100, description="top-1 on the test part, in per cent")
-    source: str = Field(min_length=1, description="where it stands, and what differs there")
+    source: str = Field(description="where it stands, and what differs there")
 
 
 class TrainRecipe(Settings):
@@ -73,6 +73,8 @@ class TrainRecipe(Settings):
                 f'task: found "single-label", but the data ({self.data.name}) gives several labels an image; '
                 'set task = "multi-label", or take data of one label an image (digit-scenes: data.multi_label = false)'
             )
+        if self.task == "multi-label" and self.published is not None:
+            yield "published: is a top-1 accuracy, which a multi-label run does not have; remove the table"
         if self.task == "multi-label" and not self.data.gives_rows:
             yield (
                 f'task: found "multi-label", but the data ({self.data.name}) gives one label an image; '
@@ -93,6 +95,16 @@ class TrainRecipe(Settings):
             yield (
                 "loss: no term has a weight at the start of the run, so there is nothing to learn from; give one a "
                 "weight above 0, start = 0 and warmup = 0"
+            )
+        elif not any(loss.trains_classifier and loss.weight_at(0.0) > 0 for loss in self.loss):
+            trainers = listed(
+                name
+                for name, kind in LOSSES.items()
+                if kind.trains_classifier and self.target_kind in kind.takes
+            )
+            yield (
+                "loss: no term trains the classifier from the start of the run; add one of these with start = 0: "
+                f"{trainers}"
             )
         for index, loss in enumerate(self.loss):
             place = f"loss[{index}] ({loss.name})"

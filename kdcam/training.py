@@ -164,6 +164,11 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         seed=recipe.seed,
         device=device,
     )
+    if recipe.select == "best" and parts.validation is not None and not _has_positives(parts.validation):
+        raise DataError(
+            'data: no validation image has a label, so that select = "best" has nothing to go by; give the validation '
+            'part labelled images, or take the last epoch (select = "last")'
+        )
     if len(train) == 0:
         raise DataError(f"data: {len(parts.train)} training images give no batch; at least 2 are needed")
     plan = Plan(
@@ -178,6 +183,10 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         mixing=_mixing(checked),
     )
     return plan, state
+
+
+def _has_positives(part: Part) -> bool:
+    return part.targets.ndim == 1 or bool(part.targets.any())
 
 
 def _seed(seed: int) -> None:

@@ -87,6 +87,10 @@ def test_all_problems_are_named_at_once_with_place_value_and_what_is_allowed() -
             {**DIGITS, "model": {"name": "kdcam:resnet8", "attention_reduction": 4}},
             "attention_reduction = 4, but there is no attention block",
         ),
+        (
+            {**DIGITS, "loss": [{"name": "include_exclude"}, {"name": "cross_entropy", "start": 0.5}]},
+            "no term trains the classifier from the start of the run; add one of these.*cross_entropy",
+        ),
         ({**DIGITS, "loss": [{"name": "cam"}]}, "no term has a weight at the start"),
         ({**DIGITS, "loss": [{"name": "cross_entropy", "warmup": 0.1}]}, "no term has a weight at the start"),
         ({**DIGITS, "optimizer": "sgd"}, "optimizer.*: found 'sgd'; must be a table"),

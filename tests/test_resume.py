@@ -47,6 +47,28 @@ KINDS: dict[str, dict[str, Any]] = {
         },
         "optimizer": {"name": "adamw", "lr": 0.001},
     },
+    "masks that are drawn, centres that move and centres that learn": {
+        "model": {"name": "kdcam:resnet8_s2", "channel_attention": True, "feature_channels": 25},
+        "loss": [
+            {"name": "cross_entropy"},
+            {"name": "mutual_channel"},
+            {"name": "channel_correlation"},
+            {"name": "include_exclude"},
+            {"name": "include_exclude", "centers": "learned", "start": 0.5},
+        ],
+    },
+    "several labels": {
+        "task": "multi-label",
+        "data": {
+            "name": "digit-scenes",
+            "image_size": 32,
+            "train_size": 60,
+            "test_size": 20,
+            "validation": 0.25,
+            "multi_label": True,
+        },
+        "loss": [{"name": "binary_cross_entropy"}, {"name": "hnc_kd", "start": 0.3}, {"name": "cam"}],
+    },
 }
 
 

@@ -8,6 +8,8 @@ channels overflows float16, and eight bits of mantissa blur a map before it is n
 import torch
 from torch import Tensor
 
+from kdcam.numerics import wide, wide_dtype
+
 _FLAT = 1e-12  # a map whose divisor is not above this is left at its own, vanishing scale
 
 
@@ -23,7 +25,7 @@ def caam(feature_map: Tensor) -> Tensor:
     Source: CAM-loss (Wang et al. 2021, arXiv 2109.01359).
     """
     _check_feature_map(feature_map)
-    return feature_map.sum(dim=1, dtype=_wide_dtype(feature_map))
+    return feature_map.sum(dim=1, dtype=wide_dtype(feature_map))
 
 
 def class_cams(feature_map: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,10 +45,10 @@ def class_cams(feature_map: Tensor, weight: Tensor, bias: Tensor | None = None) 
     """
     _check_weight(feature_map, weight)
     with torch.autocast(feature_map.device.type, enabled=False):
-        cams = torch.einsum("kc,nchw->nkhw", _wide(weight), _wide(feature_map))
+        cams = torch.einsum("kc,nchw->nkhw", wide(weight), wide(feature_map))
         if bias is None:
             return cams
-        return cams + _wide(bias)[:, None, None]
+        return cams + wide(bias)[:, None, None]
 
 
 def target_cam(feature_map: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -63,8 +65,8 @@ def target_cam(feature_map: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """
     _check_weight(feature_map, weight)
     with torch.autocast(feature_map.device.type, enabled=False):
-        rows = _target_rows(_wide(weight), targets, len(feature_map))
-        return torch.einsum("nc,nchw->nhw", rows, _wide(feature_map))
+        rows = _target_rows(wide(weight), targets, len(feature_map))
+        return torch.einsum("nc,nchw->nhw", rows, wide(feature_map))
 
 
 def grad_cam(feature_map: Tensor, gradient: Tensor) -> Tensor:
@@ -84,8 +86,8 @@ def grad_cam(feature_map: Tensor, gradient: Tensor) -> Tensor:
     """
     _check_gradient(feature_map, gradient)
     with torch.autocast(feature_map.device.type, enabled=False):
-        weights = _wide(gradient).mean((2, 3))
-        return torch.einsum("nc,nchw->nhw", weights, _wide(feature_map)).relu()
+        weights = wide(gradient).mean((2, 3))
+        return torch.einsum("nc,nchw->nhw", weights, wide(feature_map)).relu()
 
 
 def hires_cam(feature_map: Tensor, gradient: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ def hires_cam(feature_map: Tensor, gradient: Tensor) -> Tensor:
     Source: HiResCAM (Draelos & Carin 2020, arXiv 2011.08891, equation 3).
     """
     _check_gradient(feature_map, gradient)
-    return (_wide(feature_map) * _wide(gradient)).sum(1)
+    return (wide(feature_map) * wide(gradient)).sum(1)
 
 
 def minmax_normalize(maps: Tensor, *, eps: float = 1e-3) -> Tensor:
@@ -117,20 +119,12 @@ def minmax_normalize(maps: Tensor, *, eps: float = 1e-3) -> Tensor:
     Returns:
         The same shape, float32 (float64 stays).
     """
-    maps = _wide(maps)
+    maps = wide(maps)
     low = maps.amin(dim=(-2, -1), keepdim=True)
     high = maps.amax(dim=(-2, -1), keepdim=True)
     magnitude = torch.maximum(high, -low)
     divisor = torch.maximum(high - low, eps * magnitude)
     return (maps - low) / divisor.masked_fill(divisor <= _FLAT, 1.0)
-
-
-def _wide_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(_wide_dtype(tensor))
 
 
 def _target_rows(weight: Tensor, targets: Tensor, images: int) -> Tensor:

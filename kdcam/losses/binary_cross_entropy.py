@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
+from kdcam.numerics import wide
 
 
 class BinaryCrossEntropyConfig(LossConfig):
@@ -24,6 +25,7 @@ class BinaryCrossEntropyConfig(LossConfig):
 
     name: Literal["binary_cross_entropy"] = "binary_cross_entropy"
 
+    trains_classifier: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"multi-label"})
 
     def build(self, shapes: Shapes) -> nn.Module:
@@ -34,7 +36,8 @@ class BinaryCrossEntropyConfig(LossConfig):
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean binary cross-entropy, a scalar; ``logits`` (N, K), ``targets`` (N, K) in [0, 1]."""
-    return F.binary_cross_entropy_with_logits(logits.float(), targets.float())
+    logits = wide(logits)
+    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
 
 
 class BinaryCrossEntropy(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import caam, minmax_normalize
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
+from kdcam.numerics import mean_where, wide
 
 
 class CaamCamConfig(LossConfig):
@@ -19,7 +20,8 @@ class CaamCamConfig(LossConfig):
 
     Equation: L = mean_n 1/(HW) sum_p | A'_student(p) - M'_teacher,y(p) |, with A the student's channel sum, M the
     teacher's CAM of the label y, and ' the min-max normalisation of each map on its own. Where the sizes differ,
-    the larger map is average-pooled to the smaller before the normalisation (kdcam's choice).
+    the larger map is average-pooled to the smaller before the normalisation (kdcam's choice). Of several labels an
+    image, M is the sum of their CAMs, and images without any label are left out.
 
     When it helps: alone it gave +0.9 (Fashion-MNIST) and +4 to +7 points (digit scenes) in a small study, and
     steadier localization. Beside kd no gain in accuracy was seen.
@@ -55,14 +57,15 @@ def _pool(maps: Tensor, height: int, width: int) -> Tensor:
     return F.adaptive_avg_pool2d(maps.unsqueeze(1), (height, width)).squeeze(1)
 
 
-def caam_cam_loss(feature_map: Tensor, teacher_label_cam: Tensor) -> Tensor:
+def caam_cam_loss(feature_map: Tensor, teacher_label_cam: Tensor, labelled: Tensor | None = None) -> Tensor:
     """Return the mean absolute difference of the student's normalised CAAM and the teacher's normalised CAM, in [0, 1].
 
-    ``feature_map`` is the student's (N, C, H, W), ``teacher_label_cam`` is (N, H', W'). Source: Wang et al. 2021
-    (arXiv 2109.01359).
+    ``feature_map`` is the student's (N, C, H, W), ``teacher_label_cam`` is (N, H', W'), ``labelled`` (N,) bool says
+    which images count (none given: all). Source: Wang et al. 2021 (arXiv 2109.01359).
     """
-    student_map, teacher_map = pool_to_smaller(caam(feature_map.float()), teacher_label_cam.float())
-    return (minmax_normalize(student_map) - minmax_normalize(teacher_map)).abs().mean()
+    student_map, teacher_map = pool_to_smaller(caam(feature_map), wide(teacher_label_cam))
+    apart = (minmax_normalize(student_map) - minmax_normalize(teacher_map)).abs().mean((1, 2))
+    return apart.mean() if labelled is None else mean_where(apart, labelled)
 
 
 class CaamCam(nn.Module):
@@ -71,9 +74,8 @@ class CaamCam(nn.Module):
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
         feature_map = present(step.student.feature_map, "the student's feature map")
-        return caam_cam_loss(
-            feature_map, present(teacher_of(step).label_cam, "the teacher's CAM of the label")
-        )
+        label_cam = present(teacher_of(step).label_cam, "the teacher's CAM of the label")
+        return caam_cam_loss(feature_map, label_cam, None if step.targets.ndim == 1 else step.targets.any(1))
 
 
 __all__ = ["CaamCam", "CaamCamConfig", "caam_cam_loss", "pool_to_smaller"]

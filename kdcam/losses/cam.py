@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import caam, minmax_normalize, target_cam
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
+from kdcam.numerics import mean_where
 
 COLLAPSED_BELOW = 0.02
 """Mean CAM-loss under which maps have become alike (kdcam's choice; collapsed runs were seen at 0.005 to 0.015)."""
@@ -33,9 +34,9 @@ class CamLossConfig(LossConfig):
     accuracy and better pointing of the CAM.
 
     Where it fails: switched on from the start it can collapse the features, since constant maps make it zero
-    without any right prediction (seen on digit scenes at weight 3 and 10); a warning is given when that happens. On
-    images that the object fills (Fashion-MNIST) it cost half a point. It needs an exact CAM: global average
-    pooling followed by one linear layer.
+    without any right prediction (seen on digit scenes at weight 3 and 10); beside cross_entropy a warning is given
+    then. On images that the object fills (Fashion-MNIST) it cost half a point. It needs an exact CAM: global
+    average pooling followed by one linear layer.
 
     Constants: weight 3 follows the one public reimplementation (sihyeong671/PyTorch_CAM-loss @ 2a1843e); the
     paper's weight and switch epoch are not known to us. start 0.5, letting the gradient flow through both maps, and
@@ -78,10 +79,7 @@ def cam_loss(feature_map: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """
     label_map = target_cam(feature_map, weight.detach(), targets)
     apart = (minmax_normalize(caam(feature_map)) - minmax_normalize(label_map)).abs().mean((1, 2))
-    if targets.ndim == 1:
-        return apart.mean()
-    labelled = targets.any(1)
-    return (apart * labelled).sum() / labelled.sum().clamp(min=1)
+    return apart.mean() if targets.ndim == 1 else mean_where(apart, targets.any(1))
 
 
 class CamLoss(nn.Module):

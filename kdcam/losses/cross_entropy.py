@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
+from kdcam.numerics import wide
 
 
 class CrossEntropyConfig(LossConfig):
@@ -25,6 +26,7 @@ class CrossEntropyConfig(LossConfig):
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: float = Field(0.0, ge=0, le=1, description="0: none; 1: the label is ignored")
 
+    trains_classifier: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed"})
 
     def build(self, shapes: Shapes) -> nn.Module:
@@ -38,7 +40,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float) ->
 
     ``logits`` are (N, K); ``targets`` are (N,) class indices or (N, K) rows that sum to 1.
     """
-    return F.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
+    logits = wide(logits)
+    if targets.is_floating_point():
+        targets = targets.to(logits.dtype)
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
 class CrossEntropy(nn.Module):

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
+from kdcam.numerics import wide
 
 
 class SigmoidFocalConfig(LossConfig):
@@ -31,6 +32,7 @@ class SigmoidFocalConfig(LossConfig):
         0.25, gt=0, lt=1, description="weight of present classes; absent ones have 1 - alpha"
     )
 
+    trains_classifier: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"multi-label"})
 
     def build(self, shapes: Shapes) -> nn.Module:
@@ -44,7 +46,8 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, *, gamma: float, alpha: float
 
     Source: Lin et al. 2017 (arXiv 1708.02002), equation 5.
     """
-    logits, targets = logits.float(), targets.float()
+    logits = wide(logits)
+    targets = targets.to(logits.dtype)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     # 1 - p_t as the sigmoid of the wrong side's logit: exact where p_t is near 1. The root of a gamma below 1
     # has no slope at 0, hence the floor.

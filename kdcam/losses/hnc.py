@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import class_cams
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
+from kdcam.numerics import mean_where, wide, wide_dtype
 
 
 class HncMseConfig(LossConfig):
@@ -126,16 +127,15 @@ class _NegativeMaps(NamedTuple):
 
     def mean_of(self, values: Tensor) -> Tensor:
         """Return the mean of values (N, k) over the pairs that are there; 0 where there are none."""
-        return (values * self.negative).sum() / self.negative.sum().clamp(min=1)
+        return mean_where(values, self.negative)
 
 
 def _negative_maps(
     feature_map: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, top_k: int
 ) -> _NegativeMaps:
-    dtype = torch.promote_types(feature_map.dtype, torch.float32)
     with torch.autocast(feature_map.device.type, enabled=False):
-        features, weight = feature_map.to(dtype), weight.to(dtype)
-        bias = weight.new_zeros(len(weight)) if bias is None else bias.to(dtype)
+        features, weight = wide(feature_map), weight.to(wide_dtype(feature_map))
+        bias = weight.new_zeros(len(weight)) if bias is None else bias.to(weight.dtype)
         scores, classes = _strongest_negatives(features, weight, bias, targets, top_k)
         channels, height, width = features.shape[1:]
         if top_k * channels <= len(weight) * height * width:

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
+from kdcam.numerics import wide
 
 
 class KdConfig(LossConfig):
@@ -31,6 +32,7 @@ class KdConfig(LossConfig):
         4.0, gt=0, allow_inf_nan=False, description="both logits are divided by it; 1: not softened"
     )
 
+    trains_classifier: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"teacher.logits"})
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed"})
 
@@ -45,8 +47,8 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: floa
 
     Both logits are (N, K). Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
-    student = F.log_softmax(student_logits.float() / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    student = F.log_softmax(wide(student_logits) / temperature, dim=1)
+    teacher = F.log_softmax(wide(teacher_logits) / temperature, dim=1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 

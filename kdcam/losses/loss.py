@@ -37,7 +37,7 @@ class Shapes(NamedTuple):
 
     task: Task
     num_classes: int
-    train_targets: Tensor  # (N,) labels as trained on, after noise
+    train_targets: Tensor  # (N,) labels as trained on, after noise; multi-label (N, K) rows
     student: Widths
     teacher: Widths | None
 
@@ -56,6 +56,8 @@ class LossConfig(Settings):
     """What must exist: "cam" (an exact CAM of the student), "teacher.logits", "teacher.label_cam" ..."""
     takes: ClassVar[frozenset[str]] = frozenset({"labels"})
     """Which targets the loss understands, of "labels", "mixed", "multi-label"."""
+    trains_classifier: ClassVar[bool] = False
+    """Whether a classifier can be trained with this loss alone; another one needs such a loss beside it."""
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the module whose ``forward(step)`` is the loss."""
@@ -131,11 +133,6 @@ class Objective(nn.Module):
             values[name] = value.detach()
             weights[name] = weight
         return Terms(total, values, weights)
-
-    def misfit(self, student: Widths, num_classes: int) -> str | None:
-        """Return why the loss cannot work with a student of these sizes, and the way out; None where it can."""
-        del student, num_classes
-        return None
 
     def diagnose(self, terms: Mapping[str, float]) -> list[str]:
         """Return the warnings that an epoch's mean terms call for."""

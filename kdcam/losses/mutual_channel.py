@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, Widths, present
+from kdcam.numerics import wide
 
 
 class MutualChannelConfig(LossConfig):
@@ -88,11 +89,12 @@ def draw_keep_mask(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return which channels (C,) are kept: in each group ``keep_fraction`` of them, rounded up, at random."""
-    sizes = torch.tensor(group_sizes(channels, num_classes), device=device)
+    sizes = _sizes_on(device, channels, num_classes)
     owner = torch.arange(num_classes, device=device).repeat_interleave(sizes, output_size=channels)
-    kept = (keep_fraction * sizes - 1e-6).ceil()  # 0.6 * 5 is 3.0000000000000004 in some arithmetic
+    kept = (keep_fraction * sizes - 1e-6).ceil().clamp(min=1)  # 0.6 * 5 may come out above 3
     drawn = torch.rand(channels, device=device, generator=generator)
-    by_group = (owner + drawn).argsort()  # shuffled within each group, the groups in order
+    # Shuffled within each group, the groups in order; halved, since float32 may round a sum up to the next group.
+    by_group = (owner + drawn / 2).argsort()
     place = torch.arange(channels, device=device) - (sizes.cumsum(0) - sizes)[owner]
     mask = torch.empty(channels, dtype=torch.bool, device=device)
     mask[by_group] = place < kept[owner]
@@ -115,15 +117,20 @@ def mutual_channel_loss(
     """
     channels = feature_map.shape[1]
     # Channels last in memory: groups are neighbours there, so that dividing them copies nothing.
-    values = feature_map.permute(0, 2, 3, 1).flatten(1, 2)
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    values = wide(feature_map.permute(0, 2, 3, 1).flatten(1, 2))
     kept = values.masked_fill(~keep_mask, -math.inf)
     discriminality = F.cross_entropy(_group_max(kept, num_classes).mean(1), targets)
     if diversity_weight == 0:
         return discriminality, discriminality.new_zeros(())
-    sizes = torch.tensor(group_sizes(channels, num_classes), device=values.device)
+    sizes = _sizes_on(values.device, channels, num_classes)
     shares = _group_max(values.softmax(1), num_classes).sum(1) / sizes
     return discriminality, diversity_weight * (1 - shares.mean())
+
+
+def _sizes_on(device: torch.device, channels: int, num_classes: int) -> Tensor:
+    """Return `group_sizes` (K,), made on the device: to copy them there would make the host wait."""
+    size, more = divmod(channels, num_classes)
+    return size + (torch.arange(num_classes, device=device) >= num_classes - more)
 
 
 def _group_max(values: Tensor, num_classes: int) -> Tensor:

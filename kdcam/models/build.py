@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from kdcam.errors import ModelError
+from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.catalogue import ModelName, Source, has_exact_cam, list_models, split_name
 from kdcam.models.cifar import build_cifar
 from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
@@ -46,7 +46,7 @@ class ModelConfig(Settings):
     feature_channels: int | None = Field(
         None,
         ge=1,
-        description="a 1x1 convolution brings the last map to so many channels; none: no convolution",
+        description="channels that a 1x1 convolution (BatchNorm and ReLU behind it) brings the last map to",
     )
     channel_attention: bool = Field(
         False, description="a squeeze-and-excitation block between the last map and the classifier"
@@ -136,7 +136,11 @@ def build_classifier(
             feature_channels=config.feature_channels,
             reduction=config.attention_reduction if config.channel_attention else None,
         )
+        if config.pretrained or starts_bare:
+            fresh = "the neck is" if config.feature_channels is None else "the neck and the classifier are"
+            notes.append(f"the starting weights are of a network without a neck, so {fresh} new")
     if config.weights is not None and not starts_bare:
+        _check_neck(config)
         notes = load_starting_weights(network, config.weights)
     return Classifier(
         _channels_last(network),
@@ -207,6 +211,14 @@ def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: in
     return _Built(
         network, reader_for(network), Preprocessing(tuple(published["mean"]), tuple(published["std"]))
     )
+
+
+def _check_neck(config: ModelConfig) -> None:
+    if not config.has_neck:
+        raise CheckpointError(
+            f"model.weights: {config.weights} is of a network with a neck; set model.channel_attention and "
+            "model.feature_channels as they are in its config.json, or take the weights of a network without"
+        )
 
 
 _BUILDERS = {"kdcam": _from_kdcam, "timm": _from_timm, "torchvision": _from_torchvision}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import class_cams, target_cam
 from kdcam.errors import ModelError
+from kdcam.models.reading import readable
 from kdcam.modes import evaluating
 
 if TYPE_CHECKING:
@@ -197,16 +198,9 @@ def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
+        readable(classifier.config.name, tuple(images.shape[1:])),
     ):
-        try:
-            return classifier.outputs(images.to(device)), classifier(images.to(device))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            size = f"{classifier.in_channels} x {classifier.image_size} x {classifier.image_size}"
-            first_line = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise ModelError(
-                f"model.name: {classifier.config.name!r} cannot read images of {size}: {first_line}; "
-                "set another data.image_size, or take a network made for small images (kdcam:resnet20)"
-            ) from error
+        return classifier.outputs(images.to(device)), classifier(images.to(device))
 
 
 @contextmanager

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
+from kdcam.models.reading import readable
 from kdcam.models.starting_weights import head_name
 from kdcam.modes import evaluating
+from kdcam.numerics import wide
 
 
 class NeckOutputs(NamedTuple):
@@ -31,7 +33,9 @@ class ChannelAttention(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Return the attention (N, C) of a map (N, C, H, W)."""
-        return torch.sigmoid(self.excite(torch.relu(self.squeeze(feature_map.mean((2, 3))))))
+        with torch.autocast(feature_map.device.type, enabled=False):  # half precision blurs values about 0.5
+            pooled = wide(feature_map.mean((2, 3)))
+            return torch.sigmoid(self.excite(torch.relu(self.squeeze(pooled))))
 
 
 class Neck(nn.Module):
@@ -59,7 +63,7 @@ class Neck(nn.Module):
         if self.attention is None:
             return NeckOutputs(feature_map, None)
         attention = self.attention(feature_map)
-        return NeckOutputs(feature_map * attention[:, :, None, None], attention)
+        return NeckOutputs(feature_map * attention.to(feature_map.dtype)[:, :, None, None], attention)
 
 
 class Necked(nn.Module):
@@ -105,7 +109,7 @@ def add_neck(
     feature_channels: int | None,
     reduction: int | None,
 ) -> Necked:
-    """Return a network with a neck; for another channel count its classifier is replaced by a fresh one.
+    """Return a network with a neck; a 1x1 convolution gets a fresh classifier behind it.
 
     Args:
         network: speaks timm's interface.
@@ -120,7 +124,8 @@ def add_neck(
     """
     with evaluating(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
         image = torch.rand(1, *image_shape, generator=torch.Generator().manual_seed(0))
-        features = network.forward_features(image)
+        with readable(name, image_shape):
+            features = network.forward_features(image)
         channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         if not isinstance(features, Tensor) or features.ndim != 4 or channels_last:
             raise ModelError(

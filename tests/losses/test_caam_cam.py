@@ -38,3 +38,11 @@ def test_gradient_reaches_the_student_only() -> None:
     caam_cam_loss(feature_map, teacher_map).backward()
     assert feature_map.grad is not None
     assert feature_map.grad.abs().sum() > 0
+
+
+def test_images_without_any_label_are_left_out() -> None:
+    feature_map, label_cam = torch.rand(3, 4, 5, 5), torch.randn(3, 5, 5)
+    labelled = torch.tensor([True, False, True])
+    expected = caam_cam_loss(feature_map[labelled], label_cam[labelled])
+    torch.testing.assert_close(caam_cam_loss(feature_map, label_cam, labelled), expected)
+    assert caam_cam_loss(feature_map, label_cam, ~labelled & labelled).item() == 0

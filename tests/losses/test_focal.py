@@ -41,3 +41,9 @@ def test_gradient_is_finite_at_saturated_logits(gamma: float, logit: float) -> N
     sigmoid_focal(logits, torch.tensor([[0.0, 1.0]]), gamma=gamma, alpha=0.25).backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
+
+
+def test_gradient_agrees_with_finite_differences() -> None:
+    logits, targets = some()
+    leaf = logits.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: sigmoid_focal(x, targets, gamma=1.5, alpha=0.25), leaf)

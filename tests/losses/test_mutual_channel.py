@@ -169,3 +169,17 @@ def test_too_few_channels_are_refused_with_the_way_out() -> None:
     assert "64 channels for 100 classes" in reason
     assert "model.feature_channels = 300" in reason
     assert MutualChannelConfig().misfit(Widths(64, 64, 8, 8), 64) is None
+
+
+def test_every_group_keeps_a_channel_however_many_groups_there_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for classes, keep_fraction in ((20_000, 0.5), (5, 1e-7)):
+        for _ in range(20):
+            mask = draw_keep_mask(
+                2 * classes,
+                num_classes=classes,
+                keep_fraction=keep_fraction,
+                device=torch.device("cpu"),
+                generator=generator,
+            )
+            assert (mask.view(classes, 2).sum(1) == 1).all()

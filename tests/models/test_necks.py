@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kdcam.checkpoint import load_classifier, save_model
-from kdcam.errors import ModelError
+from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier, check_cam, widths
 from kdcam.models.necks import ChannelAttention, Necked
@@ -81,6 +81,23 @@ def test_networks_that_a_neck_does_not_fit_are_refused(
         build(name, 160 if name == "test_vit" else 64, **keys)
 
 
+def test_images_that_are_too_small_are_refused_in_the_same_words_as_without_a_neck() -> None:
+    with pytest.raises(
+        ModelError, match=r"'inception_v4' cannot read images of 3 x 64 x 64.*data.image_size"
+    ):
+        build("inception_v4", 64, channel_attention=True)
+
+
+def test_attention_is_worked_out_in_float32_under_autocast() -> None:
+    classifier = build("kdcam:resnet8", channel_attention=True).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = classifier.outputs(images())
+    assert outputs.channel_attention is not None
+    assert outputs.feature_map is not None
+    assert outputs.channel_attention.dtype == torch.float32
+    assert outputs.feature_map.dtype == torch.bfloat16
+
+
 def test_building_leaves_generator_modes_and_statistics_alone() -> None:
     first, second = build("kdcam:resnet8"), build("kdcam:resnet8", channel_attention=True)
     assert isinstance(second.network, Necked)
@@ -107,6 +124,9 @@ def test_starts_from_the_weights_of_a_bare_network_and_of_one_with_a_neck(tmp_pa
     from_bare = build("kdcam:resnet8", channel_attention=True, weights=str(tmp_path / "bare"))
     assert isinstance(from_bare.network, Necked)
     torch.testing.assert_close(from_bare.network.body.conv1.weight, bare.network.conv1.weight)
+    assert "so the neck is new" in from_bare.notes[0]
+    with pytest.raises(CheckpointError, match="is of a network with a neck; set model"):
+        build("kdcam:resnet8", weights=str(tmp_path / "necked"))
     from_necked = build("kdcam:resnet8", channel_attention=True, weights=str(tmp_path / "necked"))
     for mine, other in zip(from_necked.network.parameters(), necked.network.parameters(), strict=True):
         torch.testing.assert_close(mine, other)
