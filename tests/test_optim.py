@@ -71,6 +71,17 @@ def test_spared_groups_equal_torchs_bit_for_bit(config: Any, kind: Any) -> None:
         assert torch.equal(one, other)
 
 
+def test_parameters_of_losses_are_never_decayed() -> None:
+    model, objective = network(), nn.Linear(4, 3)
+    optimizer = build_optimizer(SgdConfig(lr=0.1, weight_decay=0.5), model, objective)
+    before = [parameter.detach().clone() for parameter in (*objective.parameters(), *model.parameters())]
+    for parameter in (*objective.parameters(), *model.parameters()):
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    moved = zip(before, (*objective.parameters(), *model.parameters()), strict=True)
+    assert [not torch.equal(old, new) for old, new in moved][:3] == [False, False, True]
+
+
 def test_frozen_parameters_are_left_out() -> None:
     model = network()
     model[0].requires_grad_(False)  # type: ignore[index]
