@@ -54,14 +54,24 @@ def explain(
     alpha: Alpha = 0.5,
     colormap: Colormap = "inferno",
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures are written.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where the pictures are written; those of the same names are replaced.",
+        ),
     ] = Path("explain"),
     weights: Weights = "selected",
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw what runs look at: a PNG an image with the CAAM and the CAMs of its classes."""
+    """Draw class activation maps of pictures.
+
+    A PNG a picture: the input, the map of all classes (CAAM), and those of the label, where it is known, of the
+    prediction and of the strongest wrong class; of several labels an image, of the classes predicted present.
+    """
     import kdcam
 
     from . import render

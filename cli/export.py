@@ -21,7 +21,10 @@ def export(
     weights: Weights = "selected",
     as_json: Json = False,
 ) -> None:
-    """Write a run's network in a form that other programs load, and prove that its logits are the same."""
+    """Write a run's network for other programs.
+
+    The written network is loaded again, and its logits are compared with the run's.
+    """
     from kdcam.exporting import export as write
 
     from . import render

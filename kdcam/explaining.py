@@ -11,10 +11,10 @@ from kdcam.atomic import check_writable, make_folder
 from kdcam.cam.explanation import ImageMaps, Method, explain_image, method_for
 from kdcam.cam.panels import Look, Scale, check_look, panels
 from kdcam.cam.picture import COLORMAP, grid, save_png
-from kdcam.data.images import bad_image_reason, read_image
-from kdcam.data.picture_files import expand_folders
+from kdcam.data.images import read_image
+from kdcam.data.picture_files import readable_pictures
 from kdcam.errors import DataError, RecipeError
-from kdcam.models.classifier import Classifier
+from kdcam.models.classifier import Classifier, widths
 from kdcam.progress import Progress, Silent
 from kdcam.wording import did_you_mean, listed
 
@@ -87,46 +87,39 @@ def explain(
 ) -> list[Explanation]:
     """Return what was drawn: one PNG an image, with the image, the CAAM and class maps in a row for each run.
 
-    Shown are the maps of the label (where it is known) and of the strongest wrong class, else of the
-    predicted class and the runner-up; the predicted class is always among them. Of a run with several labels
-    an image: the classes predicted present, at most four, or the highest.
+    Shown are the maps of the label, where it is known, and of the strongest wrong class, else of the prediction
+    and the runner-up. With several labels an image: of those predicted present, at most four, or the highest.
 
     Args:
         runs: A run folder or a .safetensors file beside its config.json, or several, one a row.
         images: Picture files; a folder stands for the pictures below it.
         output: The folder for the PNG files, named as the images; files of these names are replaced.
-        method: "cam"; "gradcam" or "hirescam" for networks without an exact CAM, where "cam" becomes "gradcam".
+        method: "cam" (becomes "gradcam" for a network without an exact CAM), "gradcam" or "hirescam".
         label: The label of all images; by default that of an image in a folder named as a class.
         classes: These classes instead, by name or index.
-        scale: "each": every map spans the colours; "row": class maps of a run share one scale (flat looks flat).
-        alpha: 0: the image alone; 1: the map alone.
-        colormap: A name that matplotlib knows.
+        scale, alpha, colormap: See `kdcam.cam.panels.Look`.
         weights: Which epoch's weights of each run.
         device: auto, cpu, cuda, cuda:INDEX or mps.
         progress: Who watches.
 
-    Raises ``RecipeError`` for an option or a class name, ``DataError`` for a picture that cannot be read or would
-    be overwritten, ``ModelError`` for a network without a map, ``CheckpointError`` for a run or an output.
+    Raises ``RecipeError`` for an option or class, ``DataError`` for a picture that is unreadable or would be
+    overwritten, ``ModelError`` for a network without a map, ``CheckpointError`` for a run or an output.
     """
     watcher = progress or Silent()
     look = Look(alpha, colormap, scale)
     _check_options(look, method)
-    paths = _readable(expand_folders(images))
+    paths = readable_pictures(images)
     files = _files(paths, Path(output))
-    places = [runs] if isinstance(runs, str | Path) else runs
     asked = _Asked(method, label, classes)
+    places = [runs] if isinstance(runs, str | Path) else runs
     opened = [_open_run(load(run, weights=weights, device=device), run, asked, watcher) for run in places]
-    _make_output(Path(output))
+    make_folder(Path(output))
+    check_writable(Path(output))
     found = []
     for path, file in zip(paths, files, strict=True):
         found.append(_explain_one(path, file, opened, look))
         watcher.advance("explaining", len(found), len(paths))
     return found
-
-
-def _make_output(output: Path) -> None:
-    make_folder(output)
-    check_writable(output)
 
 
 def _explain_one(path: Path, file: Path, runs: Sequence[_Run], look: Look) -> Explanation:
@@ -141,8 +134,9 @@ def _explain_one(path: Path, file: Path, runs: Sequence[_Run], look: Look) -> Ex
         shown = _described(maps, run.names)
         name = None if label is None else run.names[label]
         told.append(RunMaps(run.path, run.method, name, shown))
-        title = "input" if len(runs) == 1 else run.path.absolute().name
-        captions = [(f"{one.name}: {one.probability:.1%}", ", ".join(one.roles)) for one in shown]
+        title = ("input" if len(runs) == 1 else run.path.absolute().name, f"maps: {run.method}")
+        # The probability first: a long name is cut off at the picture's width.
+        captions = [(f"{one.probability:.1%} | {one.name}", ", ".join(one.roles)) for one in shown]
         rows.append(panels(image, maps.caam, maps.class_maps, title=title, captions=captions, look=look))
     save_png(grid(rows, gap=4), file)
     return Explanation(path, file, tuple(told))
@@ -172,6 +166,12 @@ def _open_run(classifier: Classifier, path: str | Path, asked: _Asked, progress:
             f"{path}: {classifier.config.name} has no exact class activation map, so {taken} is shown instead of "
             f"{asked.method}"
         )
+    sizes = widths(classifier)
+    if sizes.height == sizes.width == 1:
+        progress.warning(
+            f"{path}: {classifier.config.name} has a map of 1 x 1 for pictures of {classifier.image_size} pixels, "
+            "so its maps are even and show no place; train it on larger pictures"
+        )
     return _Run(Path(path), classifier, names, taken, known, tuple(dict.fromkeys(chosen)))
 
 
@@ -194,24 +194,13 @@ def _check_options(look: Look, method: str) -> None:
         raise RecipeError(f"method: found {method!r}{guess}; allowed: {listed(get_args(Method))}")
 
 
-def _readable(paths: Sequence[Path]) -> list[Path]:
-    """Return the paths; ``DataError`` that names pictures that cannot be read, or where there is no picture."""
-    reasons = [reason for reason in map(bad_image_reason, paths) if reason is not None]
-    if reasons:
-        more = f"; and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-        raise DataError(
-            f"{len(reasons)} of {len(paths)} pictures cannot be read: {'; '.join(reasons[:5])}{more}"
-        )
-    if not paths:
-        raise DataError("no picture to explain; name picture files or a folder of pictures")
-    return list(paths)
-
-
 def _files(paths: Sequence[Path], output: Path) -> list[Path]:
     """Return a file for each image: its name, with its folder's before it where two have one name.
 
-    Raises ``DataError`` where one of them is itself an image to explain.
+    Raises ``DataError`` where there is no image, or where one of the files is itself an image to explain.
     """
+    if not paths:
+        raise DataError("no picture to explain; name picture files or a folder of pictures")
     stems = Counter(path.stem for path in paths)
     taken: set[Path] = set()
     files: list[Path] = []

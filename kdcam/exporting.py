@@ -58,7 +58,7 @@ def export(
     Args:
         run_or_path: A run folder, a timm folder or a .safetensors file with its config.json.
         format: One of the three.
-        output: Where; must not be there yet.
+        output: Where; must not be there yet, or be an empty folder (timm).
         weights: Which epoch's weights.
 
     Raises:
@@ -110,7 +110,7 @@ def _check_request(format: str, place: Path) -> None:
 
 
 def _write_timm_folder(classifier: Classifier, place: Path, format: str) -> float:
-    """Write the folder aside, load it with timm alone, and only then put it in its place."""
+    """Write the files aside, load them with timm alone, and only then put them in their place."""
     config = classifier.config
     if config.has_neck or ":" in config.name:
         own = (
@@ -123,16 +123,14 @@ def _write_timm_folder(classifier: Classifier, place: Path, format: str) -> floa
             f"format: this network cannot become a timm folder, since {own}; take another format "
             f"({listed(others)})"
         )
-    parent = place.absolute().parent
-    make_folder(parent)
-    check_writable(parent)
-    with TemporaryDirectory(prefix=".export-", dir=parent) as aside:
-        folder = Path(aside) / place.name
-        save_model(folder, classifier)
-        difference = _difference(
-            classifier, lambda images: _timm_logits(folder, classifier.normalise(images))
-        )
-        folder.replace(place)
+    make_folder(place)
+    check_writable(place)
+    with TemporaryDirectory(prefix=".export-", dir=place) as name:
+        aside = Path(name)
+        save_model(aside, classifier)
+        difference = _difference(classifier, lambda images: _timm_logits(aside, classifier.normalise(images)))
+        for file in sorted(aside.iterdir()):
+            file.replace(place / file.name)
     return difference
 
 
@@ -184,6 +182,7 @@ def _onnx(
         program,
         (_random_images(classifier, 2),),
         dynamo=True,
+        dynamic_shapes={"images": {0: "batch"}},  # the program has it already, under a made-up name
         input_names=["images"],
         output_names=["logits"],
         verbose=False,

@@ -118,6 +118,21 @@ def test_a_network_without_an_exact_cam(without_cam: Path, pictures: Path, tmp_p
     assert found.runs[0].maps[0].low >= 0
 
 
+def test_a_map_of_one_place_is_told(pictures: Path, tmp_path: Path) -> None:
+    config = ModelConfig(name="vgg11_bn", pretrained=False)
+    save_model(tmp_path / "vgg", build_classifier(config, num_classes=3, in_channels=1, image_size=32))
+    watcher = Watcher()
+    kdcam.explain(
+        tmp_path / "vgg",
+        [pictures / "3" / "0.png"],
+        output=tmp_path / "out",
+        method="gradcam",
+        progress=watcher,
+    )
+    (warning,) = watcher.warnings
+    assert "has a map of 1 x 1 for pictures of 32 pixels" in warning
+
+
 @pytest.mark.parametrize("method", ["gradcam", "hirescam"])
 def test_other_methods(runs: dict[str, Path], pictures: Path, tmp_path: Path, method: str) -> None:
     watcher = Watcher()
@@ -192,7 +207,9 @@ def test_wrong_options_are_refused_before_anything_is_written(
 def test_bad_pictures_runs_and_places(runs: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (pictures / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"2 of 6 pictures cannot be read: .*broken\.png.*missing\.png"):
+    with pytest.raises(
+        DataError, match=r"2 of 6 files cannot be read as pictures: .*broken\.png.*missing\.png"
+    ):
         kdcam.explain(runs["one"], [pictures, tmp_path / "missing.png"], output=out)
     with pytest.raises(DataError, match="no picture to explain"):
         kdcam.explain(runs["one"], [], output=out)

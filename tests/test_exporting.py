@@ -124,6 +124,7 @@ def test_an_onnx_file_gives_the_same_logits(tmp_path: Path, name: str, task: str
     run = saved(tmp_path, name, task=task)
     done = export(run, format="onnx", output=tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert (session.get_inputs()[0].shape[0], session.get_outputs()[0].shape[0]) == ("batch", "batch")
     for count in (1, 5):
         _, images, logits = images_and_logits(run, count)
         (found,) = session.run(["logits"], {"images": images.numpy()})
@@ -144,11 +145,16 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         export(run, format="onnx", output=tmp_path / "model.onnx")
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_what_is_there_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = saved(tmp_path, "resnet18")
     (tmp_path / "model.pt2").write_text("mine")
     (tmp_path / "folder").mkdir()
-    export(run, format="timm", output=tmp_path / "folder")  # an empty folder holds nothing to lose
+    monkeypatch.chdir(tmp_path / "folder")
+    export(run, format="timm", output=".")  # an empty folder holds nothing to lose
+    assert sorted(file.name for file in (tmp_path / "folder").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
     for format, output in (("torch-export", "model.pt2"), ("timm", "folder"), ("timm", "model.pt2")):
         with pytest.raises(CheckpointError, match=r"is there already; .* --output"):
             export(run, format=format, output=tmp_path / output)

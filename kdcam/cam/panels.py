@@ -44,7 +44,7 @@ def panels(
     agnostic: Tensor,
     class_maps: Tensor,
     *,
-    title: str,
+    title: Caption,
     captions: Sequence[Caption],
     look: Look,
 ) -> list[Picture]:
@@ -63,7 +63,7 @@ def panels(
         (minmax_normalize(agnostic), ("CAAM", "")),
         *zip(_scaled(class_maps, look.scale), captions, strict=True),
     ]
-    row = [captioned(base, (title, ""))]
+    row = [captioned(base, title)]
     for map_, lines in drawn:
         row.append(captioned(overlay(base, map_, alpha=look.alpha, colormap=look.colormap), lines))
     return row

@@ -135,7 +135,8 @@ class YoloLabelsConfig(PictureFilesConfig):
 
     A picture has the labels of the classes that its file names, none where the file is missing or empty; the
     boxes are checked to be numbers and not read further. images/train*, val* and test* (as in train2017) are
-    the parts, with the label files in folders of the same names; without these folders the pictures are split.
+    the parts, with the label files in folders of the same names; without these folders the pictures are split. Beside
+    them, other folders and pictures in images/ are not read.
     ``names`` tells the classes: a YAML file with the key names, or a text file with a name a line.
     """
 

@@ -26,7 +26,7 @@ def list_labelled(config: ImageLabelsConfig) -> ListedParts:
 
     Raises:
         DataError: see ``read_label_table``; a picture is missing or named twice, a split or a label is unknown,
-            or no picture is for training.
+            no picture is for training, or none of those has a label.
     """
     root = data_folder(config.root)
     file = root / config.labels.expanduser()
@@ -35,6 +35,10 @@ def list_labelled(config: ImageLabelsConfig) -> ListedParts:
     if "train" not in parts:
         raise DataError(f"{file}: no picture has the split 'train'; give it to those to train on")
     names = table.columns or tuple(sorted({name for entry in parts["train"] for name in entry.labels}))
+    if not names:
+        raise DataError(
+            f"{file}: no training image has a label, so that there is no class; write their labels"
+        )
     paths = _paths(root, table.entries)
     rows = {
         part: Listed(tuple(paths[entry.place] for entry in entries), _rows(entries, names))
@@ -59,8 +63,10 @@ def _paths(root: Path, entries: Iterable[Entry]) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     first: dict[Path, str] = {}
     for entry in entries:
+        if not entry.image:
+            raise DataError(f"{entry.place}: names no picture; write its path, from data.root = {root} on")
         path = Path(os.path.normpath(root / entry.image))
-        if not entry.image or not _is_file(path):
+        if not _is_file(path):
             raise DataError(
                 f"{entry.place}: there is no picture {str(path)[:200]!r}; name pictures from data.root = {root} on"
             )

@@ -81,6 +81,18 @@ def expand_folders(paths: Iterable[str | Path]) -> list[Path]:
     return found
 
 
+def readable_pictures(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the paths with folders replaced as by ``expand_folders``, all of them decoded once.
+
+    Raises ``DataError`` that names the files that cannot be read as pictures.
+    """
+    found = expand_folders(paths)
+    bad = [reason for reason in map(bad_image_reason, found) if reason is not None]
+    if bad:
+        raise DataError(f"{_bad_files(bad, len(found))}. Remove or replace them, or name the good ones alone")
+    return found
+
+
 def in_threads(
     function: Callable[[int], _Result], count: int, *, task: str, progress: Progress
 ) -> list[_Result]:
@@ -127,7 +139,10 @@ def load_listed(listed: ListedParts, config: PictureFilesConfig, *, progress: Pr
     }
     bad = [reason for _, reasons in loaded.values() for reason in reasons if reason is not None]
     if bad and config.on_bad_image == "error":
-        raise DataError(_bad_files(bad, sum(len(part) for part, _ in loaded.values())))
+        found = _bad_files(bad, sum(len(part) for part, _ in loaded.values()))
+        raise DataError(
+            f'data: {found}. Remove or replace them, or set data.on_bad_image = "skip" to leave them out'
+        )
     good = {
         name: _without_bad(part, reasons, place=f"{name} files") for name, (part, reasons) in loaded.items()
     }
@@ -166,10 +181,7 @@ def _without_bad(part: Part, reasons: Sequence[str | None], *, place: str) -> Pa
 def _bad_files(reasons: Sequence[str], count: int) -> str:
     named = "; ".join(reasons[:_NAMED])
     more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-    return (
-        f"data: {len(reasons)} of {count} files cannot be read as pictures: {named}{more}. Remove or replace "
-        'them, or set data.on_bad_image = "skip" to leave them out'
-    )
+    return f"{len(reasons)} of {count} files cannot be read as pictures: {named}{more}"
 
 
 __all__ = [
@@ -182,4 +194,5 @@ __all__ = [
     "in_threads",
     "load_listed",
     "read_resident",
+    "readable_pictures",
 ]

@@ -29,7 +29,8 @@ def list_yolo(config: YoloLabelsConfig) -> ListedParts:
     """Return the pictures below images/, by path, with a row of 0 and 1 for each; see ``YoloLabelsConfig``.
 
     Raises:
-        DataError: images/, a part's label files or the names file are missing, or something in them is wrong.
+        DataError: images/, all of a part's label files or the names file are missing, or something in them is
+            wrong.
     """
     root = data_folder(config.root)
     if not (root / "images").is_dir():
@@ -69,14 +70,13 @@ def _list_part(root: Path, folder: str, num_classes: int) -> Listed:
     paths = tuple(files_below(images))
     if not paths:
         raise DataError(f"{images}: holds no picture; add pictures, or remove the folder")
-    if (
-        not labels.is_dir()
-    ):  # COCO's test pictures have none, and without labels all of them would count as empty
+    files = [labels / path.relative_to(images).with_suffix(".txt") for path in paths]
+    # COCO's test pictures have none, and without labels all of them would count as empty
+    if not any(file.exists() for file in files):
         raise DataError(
-            f"{labels}: is not there, so that nothing says what {images} shows; add the label files, or move "
-            "the pictures away"
+            f"{labels}: {'has no label file' if labels.is_dir() else 'is not there'}, so that nothing says what "
+            f"{images} shows; add label files named as the pictures ({files[0].name}), or move the pictures away"
         )
-    files = (labels / path.relative_to(images).with_suffix(".txt") for path in paths)
     return Listed(paths, torch.stack([_row(file, num_classes) for file in files]))
 
 

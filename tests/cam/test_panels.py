@@ -12,7 +12,7 @@ CAPTIONS = [("cat", "label"), ("dog", "")]
 
 
 def drawn(maps: torch.Tensor, **look) -> list[np.ndarray]:
-    row = panels(IMAGE, AGNOSTIC, maps, title="input", captions=CAPTIONS, look=Look(**look))
+    row = panels(IMAGE, AGNOSTIC, maps, title=("input", "maps: cam"), captions=CAPTIONS, look=Look(**look))
     return [picture[:, -160:] for picture in row]  # without the captions
 
 

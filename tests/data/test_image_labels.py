@@ -104,7 +104,7 @@ def wrong_tables(root):
     plain, split = "image,labels", "image,labels,split"
     yield [first, "pictures/nowhere.png,cat"], plain, r"line 3: there is no picture .*nowhere\.png"
     yield [first, f"{'x' * 5000},cat"], plain, "line 3: there is no picture"
-    yield [first, ",cat"], plain, r"line 3: there is no picture"
+    yield [first, ",cat"], plain, r"line 3: names no picture"
     yield [first, "./pictures/000.png,dog"], plain, r"line 3: names the picture .* again, after .*line 2"
     yield (
         [f"{first},train", "pictures/001.png,cat,dev"],
@@ -141,8 +141,9 @@ def test_a_json_entry_without_the_split_that_others_have(pictures):
 
 def test_other_errors_of_the_files(pictures, paint):
     table(pictures, [f"pictures/{number:03}.png," for number in range(20)])
-    with pytest.raises(DataError, match="no training image has a label"):
-        load_data(config(pictures, validation=0.2))
+    for look in (describe_data, load_data):
+        with pytest.raises(DataError, match="no training image has a label"):
+            look(config(pictures, validation=0.2))
     with pytest.raises(DataError, match=r"data\.root: .*nowhere is not there"):
         describe_data(config(pictures / "nowhere"))
     table(pictures, ["pictures/000.png,a", "pictures/001.png,b"])

@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.data.picture_files import expand_folders, files_below, folders_in, in_threads
+from kdcam.data.picture_files import expand_folders, files_below, folders_in, in_threads, readable_pictures
 from kdcam.errors import DataError
 from kdcam.progress import Silent
 
@@ -32,6 +32,16 @@ def test_a_folder_stands_for_its_files(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: the folder holds no picture"):
         expand_folders([tmp_path / "empty"])
+
+
+def test_files_that_are_no_pictures_are_named_with_the_way_out(tmp_path, paint):
+    paint(tmp_path / "p", 2)
+    assert readable_pictures([tmp_path / "p"]) == files_below(tmp_path / "p")
+    (tmp_path / "p" / "README.md").write_text("no picture")
+    with pytest.raises(
+        DataError, match=r"1 of 3 files .*README\.md: not an image.* name the good ones alone"
+    ):
+        readable_pictures([tmp_path / "p"])
 
 
 def test_work_in_threads_keeps_the_order_and_reports():

@@ -102,7 +102,7 @@ def wrong_folders(root, paint):
     yield root / "imageless", r"imageless: has no images/; kdcam reads images/train\*"
     paint(root / "nameless" / "images", 1)
     yield root / "nameless", r"holds none of data\.yaml, dataset\.yaml, config\.yaml, classes\.txt"
-    named = [root / name for name in ("trainless", "twice", "empty", "labelless")]
+    named = [root / name for name in ("trainless", "twice", "empty", "labelless", "misnamed")]
     for place in named:
         place.mkdir()
         (place / "classes.txt").write_text("a\nb\n")
@@ -115,6 +115,12 @@ def wrong_folders(root, paint):
     yield named[2], r"images/train: holds no picture"
     paint(named[3] / "images" / "train", 1)
     yield named[3], r"labels/train: is not there, so that nothing says"
+    paint(named[4] / "images" / "train", 1)
+    label(named[4] / "labels" / "train" / "other.txt", 0)
+    yield (
+        named[4],
+        r"labels/train: has no label file, so that nothing says .*named as the pictures \(000\.txt\)",
+    )
 
 
 def test_wrong_folders_are_named_with_the_way_out(tmp_path, paint):
