@@ -21,8 +21,11 @@ _SHARES = (
     "acc1",
     "acc5",
     "ece",
+    "f1",
     "label_acc",
+    "macro_f1",
     "mean_ap",
+    "micro_f1",
     "mean_class_acc",
 )  # in [0, 1], shown as percentages
 _EPOCH_SCORES = ("acc1", "mean_ap", "nll")  # on an epoch's line; metrics.jsonl has all

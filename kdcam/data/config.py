@@ -102,6 +102,9 @@ class ImageFolderConfig(PictureFilesConfig):
     name: Literal["image-folder"] = "image-folder"
 
 
+USUAL_SEPARATOR = ";"
+
+
 class ImageLabelsConfig(PictureFilesConfig):
     """Pictures with several labels each, as the CSV or JSON file ``labels`` says; only those it names are read.
 
@@ -113,7 +116,7 @@ class ImageLabelsConfig(PictureFilesConfig):
 
     name: Literal["image-labels"] = "image-labels"
     labels: Path  # from root on, or absolute
-    label_separator: str = Field(";", min_length=1)  # between the names in a cell of a CSV file
+    label_separator: str = Field(USUAL_SEPARATOR, min_length=1)  # between the names in a cell of a CSV file
 
     @property
     def gives_rows(self) -> bool:
@@ -125,7 +128,7 @@ class ImageLabelsConfig(PictureFilesConfig):
         kind = self.labels.suffix.lower()
         if kind not in (".csv", ".json"):
             raise ValueError(f"labels is {str(self.labels)!r}; allowed: a file that ends in .csv or .json")
-        if kind == ".json" and self.label_separator != ";":
+        if kind == ".json" and self.label_separator != USUAL_SEPARATOR:
             raise ValueError("label_separator works on CSV files, and labels is a JSON file; remove it")
         return self
 

@@ -20,7 +20,7 @@ from kdcam.data.config import (
 from kdcam.data.label_noise import NoisyLabels, add_noise
 from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
 from kdcam.data.resident import ResidentBatches, ResidentImages
-from kdcam.data.splits import across_classes, checked_split
+from kdcam.data.splits import across_classes, check_labelled, checked_split
 from kdcam.data.streaming import StreamBatches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
@@ -128,8 +128,7 @@ def _across_classes(part: Part) -> Part:
 def _check_classes(source: SourceParts) -> None:
     targets, num_classes = source.train.targets, len(source.label_names)
     if targets.ndim == 2:  # classes without a picture are usual here: COCO has 80, and a picture shows three
-        if not bool(targets.any()):
-            raise DataError("data: no training image has a label; check that the labels belong to the images")
+        check_labelled(targets)
         return
     counts = torch.bincount(targets, minlength=num_classes)
     if len(counts) > num_classes:

@@ -43,6 +43,11 @@ def list_images(root: Path) -> Listing:
     """
     root = data_folder(root)
     folders = {folder.name: folder for folder in folders_in(root)}
+    if {"images", "labels"} <= folders.keys():
+        raise DataError(
+            f"{root}: holds images/ and labels/, as label files of several labels a picture lie; take data.name = "
+            '"yolo-labels" (task = "multi-label"), or give each class a folder of its own'
+        )
     if "train" not in folders or not folders_in(folders["train"]):
         return _list_unsplit(root, folders)
     names = tuple(folder.name for folder in folders_in(folders["train"]))

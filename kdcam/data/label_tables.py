@@ -3,10 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdcam.data.config import USUAL_SEPARATOR
 from kdcam.errors import DataError
 from kdcam.wording import listed
 
@@ -56,7 +57,7 @@ def _read_csv(text: str, file: Path, separator: str) -> LabelTable:
     _, header = next(lines, (0, []))
     columns = [name.strip() for name in header]
     classes = _class_columns(columns, file)
-    if classes is not None and separator != ";":
+    if classes is not None and separator != USUAL_SEPARATOR:
         raise DataError(
             f"{file}: has no column {_LABELS!r} whose names data.label_separator = {separator!r} would part; "
             "remove the key, or add the column"
@@ -94,12 +95,20 @@ def _class_columns(columns: Sequence[str], file: Path) -> tuple[str, ...] | None
     if repeated:
         raise DataError(f"{file}, line 1: has the column {repeated[0]!r} more than once; keep one")
     classes = tuple(name for name in columns if name not in (_IMAGE, _SPLIT))
+    _refuse_misspelt(columns, f"{file}, line 1")
     if _IMAGE not in columns or not classes or "" in classes:
         raise DataError(
             f"{file}, line 1: found the columns {listed(map(repr, columns[:10]))}; allowed, with commas between "
             "them: image,labels or image and a named column of 0 and 1 for each class; and split with either"
         )
     return None if _LABELS in columns else classes
+
+
+def _refuse_misspelt(names: Iterable[str], place: str) -> None:
+    """Raise ``DataError`` for a name that is one of the known ones but for case: it would count for nothing."""
+    for name in names:
+        if name.lower() in (_IMAGE, _LABELS, _SPLIT) and name != name.lower():
+            raise DataError(f"{place}: found {name!r}; write {name.lower()!r}")
 
 
 def _flag(cell: str, place: str, column: str) -> bool:
@@ -145,6 +154,7 @@ def _listed_entry(item: Any, place: str) -> Entry:
     if not isinstance(item, dict) or _IMAGE not in item or _LABELS not in item:
         found = f"the keys {listed(map(repr, item))}" if isinstance(item, dict) else repr(item)
         raise DataError(f"{place}: found {found}; {_JSON_FORMS}, with the key split if need be")
+    _refuse_misspelt(item, place)
     image, split = item[_IMAGE], item.get(_SPLIT)
     if not isinstance(image, str) or not (split is None or isinstance(split, str)):
         raise DataError(f"{place}: found image {image!r} and split {split!r}; both must be texts")
@@ -152,9 +162,9 @@ def _listed_entry(item: Any, place: str) -> Entry:
 
 
 def _label_set(labels: Any, place: str) -> frozenset[str]:
-    if not isinstance(labels, list) or not all(isinstance(name, str) and name for name in labels):
+    if not isinstance(labels, list) or not all(isinstance(name, str) and name.strip() for name in labels):
         raise DataError(f'{place}: found {labels!r} as labels; must be a list of names, as in ["cat"] or []')
-    return frozenset(labels)
+    return frozenset(name.strip() for name in labels)
 
 
 __all__ = ["Entry", "LabelTable", "read_label_table"]

@@ -54,6 +54,12 @@ def checked_split(
     return kept, held
 
 
+def check_labelled(targets: Tensor) -> None:
+    """Raise DataError when not one of the training images' rows (N, K) has a label."""
+    if not bool(targets.any()):
+        raise DataError("data: no training image has a label; check that the labels belong to the images")
+
+
 def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Return (kept, held out): positions in ``targets`` (N,) in rising order, disjoint, all of them
     together."""
@@ -156,6 +162,7 @@ def across_classes(targets: Tensor) -> Tensor:
 
 __all__ = [
     "across_classes",
+    "check_labelled",
     "check_split",
     "checked_split",
     "held_out_counts",

@@ -18,7 +18,7 @@ from kdcam.data.config import (
 from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS
 from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
 from kdcam.data.parts import DataSummary, class_names
-from kdcam.data.splits import check_split, checked_split, held_out_counts
+from kdcam.data.splits import check_labelled, check_split, checked_split, held_out_counts
 
 if TYPE_CHECKING:
     from kdcam.data.picture_files import ListedParts
@@ -142,6 +142,7 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
             )
             notes.append(f"{len(held)} of them held out for {key}")
             targets = targets[kept]
+    check_labelled(targets)
     unlabelled = int((targets.sum(1) == 0).sum())
     absent = int((targets.sum(0) == 0).sum())
     notes += [f"{unlabelled} to train on without a label"] * (unlabelled > 0)

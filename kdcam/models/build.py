@@ -123,25 +123,7 @@ def build_classifier(
         raise ValueError(f"{len(label_names)} label names for {num_classes} classes")
     source, name = split_name(config.name)
     built = _BUILDERS[source](config, name, num_classes, in_channels, image_size)
-    network, notes = built.network, list[str]()
-    starts_bare = config.weights is not None and not holds_neck(config.weights)
-    if config.weights is not None and starts_bare:
-        notes = load_starting_weights(network, config.weights)
-    if config.has_neck:
-        network = add_neck(
-            network,
-            name=config.name,
-            linear_head=built.reader is read_linear_head,
-            image_shape=(in_channels, image_size, image_size),
-            feature_channels=config.feature_channels,
-            reduction=config.attention_reduction if config.channel_attention else None,
-        )
-        if config.pretrained or starts_bare:
-            fresh = "the neck is" if config.feature_channels is None else "the neck and the classifier are"
-            notes.append(f"the starting weights are of a network without a neck, so {fresh} new")
-    if config.weights is not None and not starts_bare:
-        _check_neck(config)
-        notes = load_starting_weights(network, config.weights)
+    network, notes = _started(config, built, (in_channels, image_size, image_size))
     return Classifier(
         _channels_last(network),
         built.reader,
@@ -153,6 +135,32 @@ def build_classifier(
         notes=notes,
         task=task,
     )
+
+
+def _started(
+    config: ModelConfig, built: _Built, image_shape: tuple[int, int, int]
+) -> tuple[nn.Module, list[str]]:
+    """Return a network with its neck and its starting weights, and what the user should know about these."""
+    network, notes = built.network, list[str]()
+    bare = config.weights is not None and not holds_neck(config.weights)
+    if config.weights is not None and bare:
+        notes += load_starting_weights(network, config.weights)
+    if config.has_neck:
+        network = add_neck(
+            network,
+            name=config.name,
+            linear_head=built.reader is read_linear_head,
+            image_shape=image_shape,
+            feature_channels=config.feature_channels,
+            reduction=config.attention_reduction if config.channel_attention else None,
+        )
+        if config.pretrained or bare:
+            fresh = "the neck is" if config.feature_channels is None else "the neck and the classifier are"
+            notes.append(f"the starting weights are of a network without a neck, so {fresh} new")
+    if config.weights is not None and not bare:
+        _check_neck(config)
+        notes += load_starting_weights(network, config.weights)
+    return network, notes
 
 
 def _from_kdcam(

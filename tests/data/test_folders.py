@@ -202,3 +202,10 @@ def test_a_split_without_a_validation_part_is_refused_before_reading(tmp_path):
     with pytest.raises(DataError, match=r"test = 0\.1 of 4"):
         describe_data(config(tmp_path, test=0.1))
     assert load_data(config(tmp_path, validation=0)).validation is None
+
+
+def test_label_files_beside_pictures_are_pointed_to_their_own_source(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"holds images/ and labels/.*yolo-labels"):
+        list_images(tmp_path)

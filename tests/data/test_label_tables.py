@@ -110,3 +110,21 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "latin.csv").write_bytes("image,labels\na.jpg,Bär\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin\.csv: is not written in UTF-8"):
         read_label_table(tmp_path / "latin.csv", separator=";")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "image,labels,Split\na.png,cat,test\n"),
+        ("a.json", '[{"image": "a.png", "labels": [], "Split": "test"}]'),
+    ],
+)
+def test_a_name_that_is_known_but_for_case_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match="found 'Split'; write 'split'"):
+        read_label_table(tmp_path / name, separator=";")
+
+
+def test_names_are_stripped_in_json_as_in_csv(tmp_path):
+    (tmp_path / "a.json").write_text('{"a.png": [" cat", "dog "]}')
+    assert read_label_table(tmp_path / "a.json", separator=";").entries[0].labels == {"cat", "dog"}

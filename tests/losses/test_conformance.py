@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from kdcam.losses import LOSSES
 from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, Widths
@@ -159,3 +159,17 @@ def test_makes_nothing_of_size_batch_x_batch_x_channels(config: LossConfig) -> N
     with LargestTensor() as largest:
         module(Step(student, teacher, targets, torch.arange(images), 0.9)).backward()
     assert 0 < largest.elements <= 2 * feature_map.numel()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_does_not_make_the_host_wait_for_a_gpu(config: LossConfig, targets: torch.Tensor) -> None:
+    step, _, _ = make_step(targets=targets)
+    on_gpu = tree_map(lambda leaf: leaf.detach().cuda() if isinstance(leaf, torch.Tensor) else leaf, step)
+    module = config.build(SHAPES).cuda()
+    module(on_gpu)  # the first call may load kernels
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        module(on_gpu)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
