@@ -37,6 +37,11 @@ MAMMALS = (  # noqa: SIM905 (a list would take a line for each)
 
 Table = dict[str, Any]
 
+SMALL_GRADIENTS: Table = {
+    "batch_size": 32,
+    "optimizer": {"name": "adamw", "lr": 0.005},
+}  # a mean over classes
+
 
 class Method(NamedTuple):
     """A loss that is added to the problem's plain one, or stands in its place."""
@@ -106,8 +111,8 @@ def problems(data: Path, unpacked: Path, folder: Path) -> list[Problem]:
         Problem("tiny-imagenet32-100", {"epochs": 10, "data": many | pictures}, large),
         Problem(
             "digit scenes of several digits",
-            {"epochs": 12, "task": "multi-label", "data": scenes | {"multi_label": True}},
-            (BINARY, FOCAL, CAM, HNC_MSE, HNC_KD),
+            {"epochs": 12, "task": "multi-label", "data": scenes | {"multi_label": True}, **SMALL_GRADIENTS},
+            (BINARY, FOCAL, CAM._replace(grid=grid("cam", weight=(0.1, 0.3, 1.0))), HNC_MSE, HNC_KD),
         ),
     ]
 
@@ -159,13 +164,13 @@ def job(runs: Path, problem: Problem, method: Method, setting: tuple[Table, ...]
     """Return the run of a method with a setting and a seed."""
     model = {"name": "kdcam:resnet8_s2", "channel_attention": method.attention}
     table = {
-        **problem.table,
         "batch_size": 64,
         "seed": seed,
         "model": model,
         "loss": [*([] if method.alone else [{"name": problem.methods[0].name}]), *setting],
         "optimizer": {"name": "sgd", "lr": 0.1, "nesterov": True, "decay_norm_and_bias": False},
         "schedule": {"name": "cosine", "warmup_epochs": 1},
+        **problem.table,
     }
     words = [f"{key}={value}" for term in setting for key, value in term.items() if key != "name"]
     stem = "-".join([problem.name, method.name, *words, str(seed)]).replace(" ", "_").replace(",", "")

@@ -111,7 +111,11 @@ def test_a_name_where_a_table_belongs(key: str) -> None:
     ("place", "value", "said"),
     [
         (("schedule",), {}, "schedule: the key name is missing; allowed: constant, cosine, multistep, step"),
-        (("loss", 1), {"weight": 1}, "loss[1]: the key name is missing; allowed: caam_cam, cam"),
+        (
+            ("loss", 1),
+            {"weight": 1},
+            "loss[1]: the key name is missing; allowed: binary_cross_entropy, caam_cam, cam",
+        ),
         (("data",), {"root": "x"}, "data: the key name is missing; allowed: digits, digit-scenes, mnist"),
     ],
 )

@@ -1,5 +1,6 @@
 """Channel-Correlation loss: images of one class should attend to the same channels, those of two to others."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -12,7 +13,11 @@ from kdcam.numerics import mean_where, wide
 Form = Literal["ratio", "margin", "difference"]
 Comparison = Literal["pairs", "class-means"]
 
-RATIO_EPS = 1e-4  # added to the push distance under the ratio, root-mean-square units (kdcam's choice)
+RATIO_EPS = 1e-4
+"""Added to both distances of the ratio, root-mean-square units (kdcam's choice): attention that is the same for all
+images then costs 1. Added to the push alone, it would cost 0, and the block's hidden units were seen to die for that."""
+COLLAPSED_WITHIN = 1e-4
+"""How near a term may come to that of constant attention before a warning (kdcam's choice)."""
 USUAL_MARGIN = 0.2
 _FLOOR = 1e-10  # of a squared distance: the root's slope stays finite where vectors coincide
 
@@ -25,7 +30,7 @@ class ChannelCorrelationConfig(LossConfig):
     Classes that use channels of their own are compact and separable.
 
     Equation: with a_i the attention (N, C), d_ij = |a_i - a_j| / sqrt(C) (squared with squared = true), pull = mean
-    of d_ij over pairs of one class, push = mean over pairs of two classes. form "ratio": pull / (push + 1e-4);
+    of d_ij over pairs of one class, push = mean over pairs of two classes. form "ratio": (pull + 1e-4) / (push + 1e-4);
     "margin": pull + max(0, margin - push); "difference": pull - push. comparison "class-means" compares each image
     with the mean attention of its class and of the other classes in the batch, N x K distances in place of N x N. A
     batch without a pair of one class has pull 0; one without a pair of two classes has push 0, and ratio 0.
@@ -35,7 +40,8 @@ class ChannelCorrelationConfig(LossConfig):
 
     Where it fails: it optimises well (the ratio falls to 0.06 at weight 0.1) without any gain in accuracy: a small
     study on Fashion-MNIST lost 0 to 1 point against the block alone. Small batches of many classes have no pair of
-    one class. It needs model.channel_attention = true.
+    one class. A narrow block's hidden units may die, after which the loss does nothing; a warning is given then. It
+    needs model.channel_attention = true.
 
     Constants: the paper's equation, weight and reduction are not known to us, and no code was released. The forms,
     weight 0.1, margin 0.2 and the division by sqrt(C), which makes a margin mean the same for any width, are
@@ -63,6 +69,19 @@ class ChannelCorrelationConfig(LossConfig):
                 f'margin = {self.margin:g} counts with form = "margin" only, and form is "{self.form}"'
             )
         return self
+
+    def diagnose(self, terms: Mapping[str, float], shapes: Shapes) -> str | None:
+        """Return a warning when the attention has become the same for all images."""
+        del shapes
+        collapsed = {"ratio": 1.0, "difference": 0.0, "margin": self.margin}[self.form]
+        term = terms.get(self.name)
+        if term is None or abs(term - collapsed) > COLLAPSED_WITHIN:
+            return None
+        return (
+            f"loss {self.name}: the term stays at {term:.4f}, that of one attention for all images: the hidden units "
+            "of the attention block have died; lower the weight of the loss "
+            f"(now {self.weight:g}) or model.attention_reduction"
+        )
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
@@ -107,7 +126,7 @@ def channel_correlation(distances: Distances, *, form: Form, margin: float) -> T
         return pull - push
     if form == "margin":
         return pull + torch.where(has_push, (margin - push).clamp(min=0), 0.0)
-    return torch.where(has_push, pull / (push + RATIO_EPS), 0.0)
+    return torch.where(has_push, (pull + RATIO_EPS) / (push + RATIO_EPS), 0.0)
 
 
 def _distances(one: Tensor, other: Tensor, *, squared: bool) -> Tensor:

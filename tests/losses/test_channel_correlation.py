@@ -11,6 +11,7 @@ from kdcam.losses.channel_correlation import (
     class_mean_distances,
     pair_distances,
 )
+from kdcam.losses.loss import Shapes, Widths
 
 # Class 0: (0.1, 0.1) and (0.4, 0.5), 0.5 apart; class 1: (0.1, 0.5), 0.4 and 0.3 away from them.
 ATTENTION = torch.tensor([[0.1, 0.1], [0.4, 0.5], [0.1, 0.5]])
@@ -42,7 +43,7 @@ def test_class_means_hand_worked() -> None:
 
 @pytest.mark.parametrize(
     ("form", "expected"),
-    [("ratio", 0.3 / (0.1 + RATIO_EPS)), ("difference", 0.2), ("margin", 0.3 + 0.15)],
+    [("ratio", (0.3 + RATIO_EPS) / (0.1 + RATIO_EPS)), ("difference", 0.2), ("margin", 0.3 + 0.15)],
 )
 def test_forms_hand_worked(form: str, expected: float) -> None:
     distances = Distances(torch.tensor(0.3), torch.tensor(0.1), torch.tensor(True))
@@ -132,3 +133,28 @@ def test_margin_without_its_form_is_refused() -> None:
     with pytest.raises(ValidationError, match=r'margin = 0\.3 counts with form = "margin" only'):
         ChannelCorrelationConfig(margin=0.3)
     assert ChannelCorrelationConfig(margin=0.3, form="margin").margin == 0.3
+
+
+def test_constant_attention_is_no_minimum_of_the_ratio() -> None:
+    torch.manual_seed(0)
+    targets = torch.tensor([0, 0, 1, 1])
+    attention = torch.rand(2, 8).repeat_interleave(2, 0) + 0.1 * torch.rand(4, 8)
+    values = [
+        channel_correlation(
+            pair_distances(0.5 + scale * attention, targets, squared=False), form="ratio", margin=0.2
+        ).item()
+        for scale in (1.0, 1e-2, 1e-4, 0.0)
+    ]
+    assert values == sorted(values)
+    assert values[-1] == 1
+
+
+@pytest.mark.parametrize(("form", "collapsed"), [("ratio", 1.0), ("difference", 0.0), ("margin", 0.2)])
+def test_warns_when_the_attention_is_the_same_for_all_images(form: str, collapsed: float) -> None:
+    config = ChannelCorrelationConfig.model_validate({"form": form})
+    shapes = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 2, 2), None)
+    warning = config.diagnose({"channel_correlation": collapsed}, shapes)
+    assert warning is not None
+    assert "hidden units" in warning
+    assert config.diagnose({"channel_correlation": collapsed - 0.01}, shapes) is None
+    assert config.diagnose({"cross_entropy": 1.0}, shapes) is None
