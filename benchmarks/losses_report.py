@@ -92,12 +92,13 @@ def write_report(found: Mapping[str, Row], folder: Path, *, seeds: Sequence[int]
     text = ["# The losses of the five papers against plain training", "", f"Made by `{COMMAND}`.", ""]
     text += [remarks.read_text().strip(), ""] if remarks.exists() else []
     text += [
-        "All rows: `kdcam:resnet8_s2` (64 channels in the last map), batch 64, SGD with Nesterov momentum 0.9, lr 0.1, "
-        "cosine with one epoch of warm-up, weight decay 5e-4 (not on norms and biases), random crops (and flips for "
-        f"photos), where nothing else is said; mean ± standard deviation over seeds {', '.join(map(str, seeds))}. Each loss is added to "
-        "the plain one of the first row; its setting is the one with the best validation score (ties: the smaller NLL) at seed "
-        f"{search_seed}, which the tables do not use. The epoch is selected on validation, the test part is read once. "
-        "Pointing: the map's highest place lies in the object's box. Effective rank: of the test embeddings, up to 64. "
+        "All rows, where nothing else is said: `kdcam:resnet8_s2` (64 channels in the last map), batch 64, SGD with "
+        "Nesterov momentum 0.9, lr 0.1, cosine with one epoch of warm-up, weight decay 5e-4 (not on norms and biases), "
+        f"random crops (and flips for photos); mean ± standard deviation over seeds {', '.join(map(str, seeds))}. Each "
+        "loss is added to the plain one of the first row; its setting is the one with the best validation score (ties: "
+        f"the smaller NLL) at seed {search_seed}, which the tables do not use. The epoch is selected on validation, the "
+        "test part is read once. Pointing: the map's highest place lies in the object's box. Effective rank: of the test "
+        "embeddings, up to 64. "
         + ", ".join(f"{key} {value}" for key, value in machine.items())
         + "; "
         + ", ".join(f"{key} {value}" for key, value in versions.items())

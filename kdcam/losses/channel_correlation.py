@@ -15,7 +15,7 @@ Comparison = Literal["pairs", "class-means"]
 
 RATIO_EPS = 1e-4
 """Added to both distances of the ratio, root-mean-square units (kdcam's choice): attention that is the same for all
-images then costs 1. Added to the push alone, it would cost 0, and the block's hidden units were seen to die for that."""
+images then costs 1. Added to the push alone, it would cost 0, and the block's hidden units were seen to die for it."""
 COLLAPSED_WITHIN = 1e-4
 """How near a term may come to that of constant attention before a warning (kdcam's choice)."""
 USUAL_MARGIN = 0.2
