@@ -96,9 +96,9 @@ def write_report(found: Mapping[str, Row], folder: Path, *, seeds: Sequence[int]
         "Nesterov momentum 0.9, lr 0.1, cosine with one epoch of warm-up, weight decay 5e-4 (not on norms and biases), "
         f"random crops (and flips for photos); mean ± standard deviation over seeds {', '.join(map(str, seeds))}. Each "
         "loss is added to the plain one of the first row; its setting is the one with the best validation score (ties: "
-        f"the smaller NLL) at seed {search_seed}, which the tables do not use. The epoch is selected on validation, the "
-        "test part is read once. Pointing: the map's highest place lies in the object's box. Effective rank: of the test "
-        "embeddings, up to 64. "
+        f"the smaller NLL) at seed {search_seed}, which the tables do not use. The epoch is selected on validation, "
+        "the test part is read once. Pointing: the map's highest place lies in the object's box. Effective rank: of "
+        "the test embeddings, up to 64. "
         + ", ".join(f"{key} {value}" for key, value in machine.items())
         + "; "
         + ", ".join(f"{key} {value}" for key, value in versions.items())
