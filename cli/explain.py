@@ -36,6 +36,19 @@ Scale = Annotated[
     Literal["each", "row"],
     typer.Option("--scale", help="each: every map on its own scale; row: the class maps of a run share one."),
 ]
+MoreRuns = Annotated[
+    list[str] | None,
+    typer.Option("--run", metavar="RUN", help="One more run, shown below the first (repeatable)."),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Where the pictures are written; those of the same names are replaced.",
+    ),
+]
 Alpha = Annotated[float, typer.Option("--alpha", metavar="X", help="0: the image alone; 1: the map alone.")]
 Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help="One of matplotlib's.")]
 
@@ -43,25 +56,14 @@ Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help="One o
 def explain(
     run: Annotated[str, typer.Argument(help="A run folder, or a .safetensors file beside its config.json.")],
     images: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
-    more_runs: Annotated[
-        list[str] | None,
-        typer.Option("--run", metavar="RUN", help="One more run, shown below the first (repeatable)."),
-    ] = None,
+    more_runs: MoreRuns = None,
     method: Method = "cam",
     label: Label = None,
     classes: Classes = None,
     scale: Scale = "each",
     alpha: Alpha = 0.5,
     colormap: Colormap = "inferno",
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Where the pictures are written; those of the same names are replaced.",
-        ),
-    ] = Path("explain"),
+    output: Output = Path("explain"),
     weights: Weights = "selected",
     device: Device = "auto",
     as_json: Json = False,

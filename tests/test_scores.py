@@ -1,13 +1,12 @@
 """Tests of kdcam.scores: hand-worked numbers, torchmetrics, scikit-learn, sums of parts."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import torch
+from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.data.batches import Batch
 from kdcam.errors import DataError
 from kdcam.progress import Silent
 from kdcam.scores import (
@@ -19,25 +18,6 @@ from kdcam.scores import (
     multi_label_report,
     score,
 )
-
-
-class LogitBatches:
-    """Batches whose images are the logits themselves."""
-
-    def __init__(self, logits: Tensor, targets: Tensor, batch_size: int = 10) -> None:
-        self.logits, self.targets, self.batch_size = logits, targets, batch_size
-
-    @property
-    def num_images(self) -> int:
-        return len(self.logits)
-
-    def __len__(self) -> int:
-        return -(-len(self.logits) // self.batch_size)
-
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        for start in range(start_batch * self.batch_size, len(self.logits), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield Batch(self.logits[part], self.targets[part], torch.arange(len(self.logits))[part])
 
 
 def report_of(logits: Tensor, targets: Tensor) -> Report:
@@ -114,7 +94,9 @@ def test_parts_add_up_to_the_whole_exactly(random_case: tuple[Tensor, Tensor]) -
 
 def test_score_does_not_depend_on_the_batch_size(random_case: tuple[Tensor, Tensor]) -> None:
     logits, targets = random_case[0][:101], random_case[1][:101]
-    reports = [score(nn.Identity(), LogitBatches(logits, targets, batch_size=size)) for size in (1, 10, 2000)]
+    reports = [
+        score(nn.Identity(), TensorBatches(logits, targets, batch_size=size)) for size in (1, 10, 2000)
+    ]
     assert reports[0] == reports[1] == reports[2] == report_of(logits, targets)
 
 
@@ -132,10 +114,10 @@ def test_score_puts_back_every_mode_also_after_an_error() -> None:
 
     spy = Spy()
     before = {name: tensor.clone() for name, tensor in spy.state_dict().items()}
-    first = score(spy, LogitBatches(torch.randn(12, 3), torch.zeros(12, dtype=torch.int64)))
+    first = score(spy, TensorBatches(torch.randn(12, 3), torch.zeros(12, dtype=torch.int64)))
     assert isinstance(first, Report)
     with pytest.raises(DataError):
-        score(spy, LogitBatches(torch.randn(12, 3), torch.full((12,), 3)))
+        score(spy, TensorBatches(torch.randn(12, 3), torch.full((12,), 3)))
     assert (spy.training, spy.norm.training, spy.dropout.training) == (True, False, True)
     assert all(torch.equal(before[name], tensor) for name, tensor in spy.state_dict().items())
 
@@ -147,7 +129,11 @@ def test_progress_is_told() -> None:
         def advance(self, task: str, done: int, total: int) -> None:
             seen.append((done, total))
 
-    score(nn.Identity(), LogitBatches(torch.randn(25, 3), torch.zeros(25).long()), progress=Watcher())
+    score(
+        nn.Identity(),
+        TensorBatches(torch.randn(25, 3), torch.zeros(25).long(), batch_size=10),
+        progress=Watcher(),
+    )
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -169,7 +155,7 @@ def test_a_label_without_class_is_named() -> None:
 
 def test_an_empty_part_is_refused() -> None:
     with pytest.raises(DataError, match="no image"):
-        score(nn.Identity(), LogitBatches(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)))
+        score(nn.Identity(), TensorBatches(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)))
 
 
 def test_average_precision_by_hand() -> None:
@@ -203,12 +189,12 @@ def test_classes_without_positives_are_left_out_of_mean_ap() -> None:
 
 def test_score_of_multi_label_targets() -> None:
     logits, targets = torch.randn(25, 4), (torch.rand(25, 4) < 0.5).float()
-    found = score(nn.Identity(), LogitBatches(logits, targets))
+    found = score(nn.Identity(), TensorBatches(logits, targets))
     assert isinstance(found, MultiLabelReport)
     assert found == multi_label_report(logits, targets)
     assert set(found.headline()) == {"mean_ap", "micro_f1", "macro_f1", "label_acc", "nll"}
     with pytest.raises(DataError, match=r"\(25, 4\).*\(25, 3\)"):
-        score(nn.Identity(), LogitBatches(logits[:, :3], targets))
+        score(nn.Identity(), TensorBatches(logits[:, :3], targets))
 
 
 @pytest.fixture
@@ -279,7 +265,7 @@ def test_the_threshold_is_a_probability_and_its_ends_say_all_or_nothing() -> Non
     assert multi_label_report(logits, targets, threshold=0).label_acc == 0.5
     assert multi_label_report(logits, targets, threshold=1).micro_f1 == 0
     assert multi_label_report(logits, targets, threshold=0.9).label_acc == 0.75
-    report = score(nn.Identity(), LogitBatches(logits, targets), threshold=0.9)
+    report = score(nn.Identity(), TensorBatches(logits, targets), threshold=0.9)
     assert report == multi_label_report(logits, targets, threshold=0.9)
 
 

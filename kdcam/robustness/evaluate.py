@@ -84,22 +84,19 @@ def attack_report(
     """
     progress = progress or Silent()
     images = images_to_attack(batches, attacks, n_examples)
-    outcomes = []
-    done = 0
-    for batch in first_batches(batches, images):
-        if batch.targets.ndim != 1:
-            raise DataError(
-                f"targets have shape {tuple(batch.targets.shape)}; this report needs one label an image"
-            )
-        outcomes.append(_attack_batch(classifier, batch, attacks))
-        done += len(batch.indices)
-        progress.advance("attacks", done, images)
+    outcomes = [
+        _attack_batch(classifier, batch, attacks) for batch in first_batches(batches, images, progress)
+    ]
     report = _report(outcomes, attacks, whole=images == batches.num_images)
     warn_of_zero_gradients(report.zero_gradients, images, progress)
     return report
 
 
 def _attack_batch(classifier: nn.Module, batch: Batch, attacks: Sequence[AttackConfig]) -> _Outcome:
+    if batch.targets.ndim != 1:
+        raise DataError(
+            f"targets have shape {tuple(batch.targets.shape)}; this report needs one label an image"
+        )
     clean = _is_right(classifier, batch.images, batch.targets)
     robust = clean.repeat(len(attacks), 1)
     images, targets, indices = batch.images[clean], batch.targets[clean], batch.indices[clean]

@@ -88,12 +88,9 @@ def multi_label_attack_report(
     """
     progress = progress or Silent()
     images = images_to_attack(batches, attacks, n_examples)
-    outcomes = []
-    done = 0
-    for batch in first_batches(batches, images):
-        outcomes.append(_attack_batch(classifier, batch, attacks))
-        done += len(batch.indices)
-        progress.advance("attacks", done, images)
+    outcomes = [
+        _attack_batch(classifier, batch, attacks) for batch in first_batches(batches, images, progress)
+    ]
     report = _report(outcomes, attacks, whole=images == batches.num_images)
     warn_of_zero_gradients(report.zero_gradients, images, progress)
     return report

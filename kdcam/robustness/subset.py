@@ -24,13 +24,15 @@ def images_to_attack(batches: Batches, attacks: Sequence[object], n_examples: in
     return min(n_examples, batches.num_images)
 
 
-def first_batches(batches: Batches, images: int) -> Iterator[Batch]:
-    """Yield the batches of a part's first images; the last one is cut."""
-    left = images
+def first_batches(batches: Batches, images: int, progress: Progress) -> Iterator[Batch]:
+    """Yield the batches of a part's first images, the last one cut, and tell how many have been worked on."""
+    done = 0
     for batch in batches.epoch(0):
+        left = images - done
         yield Batch(batch.images[:left], batch.targets[:left], batch.indices[:left])
-        left -= len(batch.indices)
-        if left <= 0:
+        done += min(left, len(batch.indices))
+        progress.advance("attacks", done, images)
+        if done == images:
             return
 
 

@@ -1,37 +1,17 @@
 """Tests of kdcam.robustness.multi_label and kdcam.robustness.subset."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
+from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.data.batches import Batch
 from kdcam.errors import DataError, ModelError
 from kdcam.progress import Silent
 from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig
 from kdcam.robustness.multi_label import multi_label_attack_report
-
-
-class TensorBatches:
-    """Batches of tensors, in order."""
-
-    def __init__(self, images: Tensor, targets: Tensor, batch_size: int = 4) -> None:
-        self.images, self.targets, self.batch_size = images, targets, batch_size
-
-    @property
-    def num_images(self) -> int:
-        return len(self.images)
-
-    def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
-
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        for start in range(start_batch * self.batch_size, len(self.images), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield Batch(self.images[part], self.targets[part], torch.arange(len(self.images))[part])
 
 
 class Halves(nn.Module):
