@@ -86,11 +86,11 @@ def tried(rows: Sequence[Row]) -> list[str]:
 
 
 def write_report(found: Mapping[str, Row], folder: Path, *, seeds: Sequence[int], search_seed: int) -> None:
-    """Write losses.json, and losses.md with the remarks of losses-remarks.md at its head."""
+    """Write losses.json, and losses.md with the remarks that stand beside this file at its head."""
     machine, versions = describe_machine(), package_versions()
-    remarks = folder / "losses-remarks.md"
+    remarks = Path(__file__).with_name("losses_remarks.md").read_text().strip()
     text = ["# The losses of the five papers against plain training", "", f"Made by `{COMMAND}`.", ""]
-    text += [remarks.read_text().strip(), ""] if remarks.exists() else []
+    text += [remarks, ""]
     text += [
         "All rows, where nothing else is said: `kdcam:resnet8_s2` (64 channels in the last map), batch 64, SGD with "
         "Nesterov momentum 0.9, lr 0.1, cosine with one epoch of warm-up, weight decay 5e-4 (not on norms and biases), "
