@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from kdcam.losses.focal import sigmoid_focal
+from kdcam.losses.focal import focal, sigmoid_focal
 
 
 def some() -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,3 +47,38 @@ def test_gradient_agrees_with_finite_differences() -> None:
     logits, targets = some()
     leaf = logits.double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: sigmoid_focal(x, targets, gamma=1.5, alpha=0.25), leaf)
+
+
+def test_softmax_form_hand_worked() -> None:
+    # Softmax 3/4 and 1/4.
+    logits = torch.tensor([[math.log(3), 0.0]])
+    for label, likely in ((0, 0.75), (1, 0.25)):
+        value = focal(logits, torch.tensor([label]), gamma=2.0)
+        assert value.item() == pytest.approx(-((1 - likely) ** 2) * math.log(likely))
+
+
+def test_softmax_form_without_focus_is_cross_entropy_for_labels_and_rows() -> None:
+    logits, labels = torch.randn(6, 5), torch.arange(6) % 5
+    rows = 0.3 * one_hot(labels, 5) + 0.7 * one_hot(labels.roll(1), 5)
+    for targets in (labels, rows):
+        torch.testing.assert_close(focal(logits, targets, gamma=0.0), cross_entropy(logits, targets))
+
+
+def test_rows_of_one_label_equal_labels() -> None:
+    logits, labels = torch.randn(6, 5), torch.arange(6) % 5
+    rows = one_hot(labels, 5).float()
+    torch.testing.assert_close(focal(logits, rows, gamma=1.5), focal(logits, labels, gamma=1.5))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+@pytest.mark.parametrize("logit", [-200.0, 0.0, 200.0])
+def test_softmax_form_has_a_finite_gradient_at_saturated_logits(gamma: float, logit: float) -> None:
+    logits = torch.tensor([[logit, 0.0]], requires_grad=True)
+    focal(logits, torch.tensor([0]), gamma=gamma).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_softmax_form_gradient_agrees_with_finite_differences() -> None:
+    logits = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: focal(x, torch.tensor([0, 1, 4, 2]), gamma=1.5), logits)
