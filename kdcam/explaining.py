@@ -157,7 +157,7 @@ def _described(maps: ImageMaps, names: Sequence[str]) -> tuple[ShownMap, ...]:
 
 
 def _open_run(classifier: Classifier, path: str | Path, asked: _Asked, progress: Progress) -> _Run:
-    names = classifier.label_names or tuple(str(index) for index in range(classifier.num_classes))
+    names = classifier.class_names
     chosen = [_class_index(one, names, place=f"{path}: class") for one in asked.classes]
     known = None if asked.label is None else _class_index(asked.label, names, place=f"{path}: label")
     taken = method_for(classifier, asked.method)

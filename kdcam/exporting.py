@@ -18,6 +18,7 @@ from kdcam.atomic import check_writable, make_folder, write_atomically
 from kdcam.checkpoint import save_model
 from kdcam.errors import CheckpointError, ModelError, RecipeError
 from kdcam.models.classifier import Classifier
+from kdcam.stored_model import timm_architecture
 from kdcam.wording import did_you_mean, listed
 
 Format = Literal["timm", "onnx", "torch-export"]
@@ -112,7 +113,7 @@ def _check_request(format: str, place: Path) -> None:
 def _write_timm_folder(classifier: Classifier, place: Path, format: str) -> float:
     """Write the files aside, load them with timm alone, and only then put them in their place."""
     config = classifier.config
-    if config.has_neck or ":" in config.name:
+    if timm_architecture(config) is None:
         own = (
             f"{config.name!r} is no network of timm's"
             if ":" in config.name

@@ -45,12 +45,11 @@ def predict(
 
 
 def _predict_one(classifier: Classifier, path: Path, top: int) -> Prediction:
-    names = classifier.label_names or tuple(str(index) for index in range(classifier.num_classes))
+    names = classifier.class_names
     picture = read_image(path, image_size=classifier.image_size, channels=classifier.in_channels)
     with torch.no_grad():
         logits = classifier(picture.unsqueeze(0).to(classifier.mean.device).float() / 255)[0]
-        probabilities = logits.sigmoid() if classifier.task == "multi-label" else logits.softmax(dim=0)
-        scores, classes = probabilities.topk(min(top, len(names)))
+        scores, classes = classifier.probabilities(logits).topk(min(top, len(names)))
     labels = tuple(names[index] for index in classes.tolist())
     return Prediction(path, labels, tuple(scores.tolist()), classifier.task)
 

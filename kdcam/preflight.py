@@ -27,6 +27,8 @@ class Checked(NamedTuple):
     summary: DataSummary
     student: Classifier  # as training starts, on the CPU
     teacher: Classifier | None  # random weights where a dry run may not fetch them
+    student_widths: Widths
+    teacher_widths: Widths | None
 
 
 def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True) -> Checked:
@@ -42,20 +44,22 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     _check_validation(recipe, summary)
     _check_compiler(recipe, chosen)
     student = starting_student(recipe, summary, fetches=fetches)
+    student_widths = widths(student)
     needs = needs_of(recipe.loss)
     if "cam" in needs:
         check_cam(student)
     if needs & {"cam", "feature_map"}:
-        _check_map(student, "model.name")
-    _check_fit(recipe, widths(student), len(summary.label_names))
+        _check_map(student, student_widths, "model.name")
+    _check_fit(recipe, student_widths, len(summary.label_names))
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
-    teacher = None
+    teacher, teacher_widths = None, None
     if isinstance(recipe, DistillRecipe):
         teacher = load_teacher(recipe.teacher.checkpoint, summary, task=recipe.task, fetches=fetches)
+        teacher_widths = widths(teacher)
         if needs & {"teacher.label_cam", "teacher.class_cams"}:
             check_cam(teacher)
-            _check_map(teacher, "teacher.checkpoint")
-    return Checked(recipe, precision, summary, student, teacher)
+            _check_map(teacher, teacher_widths, "teacher.checkpoint")
+    return Checked(recipe, precision, summary, student, teacher, student_widths, teacher_widths)
 
 
 def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool) -> Classifier:
@@ -70,8 +74,8 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
         return _build(config, summary, recipe.task)
 
 
-def _check_map(classifier: Classifier, place: str) -> None:
-    name, sizes = classifier.config.name, widths(classifier)
+def _check_map(classifier: Classifier, sizes: Widths, place: str) -> None:
+    name = classifier.config.name
     if sizes.height is None or sizes.width is None:
         raise ModelError(
             f"{place}: {name!r} has no feature map, and a loss of the recipe reads it; take another network"
@@ -182,9 +186,12 @@ def _check_channels(checkpoint: str, channels: int, summary: DataSummary) -> Non
 
 def shapes_of(checked: Checked, train_targets: torch.Tensor) -> Shapes:
     """Return what the losses may know before training."""
-    teacher: Widths | None = None if checked.teacher is None else widths(checked.teacher)
     return Shapes(
-        checked.recipe.task, len(checked.summary.label_names), train_targets, widths(checked.student), teacher
+        checked.recipe.task,
+        len(checked.summary.label_names),
+        train_targets,
+        checked.student_widths,
+        checked.teacher_widths,
     )
 
 

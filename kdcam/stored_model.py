@@ -66,7 +66,7 @@ def config_json(classifier: Classifier) -> dict[str, Any]:
     config: dict[str, Any] = {"num_classes": stored.num_classes, "kdcam": own}
     if stored.label_names:
         config["label_names"] = list(stored.label_names)
-    architecture = _timm_architecture(stored.model)
+    architecture = timm_architecture(stored.model)
     if architecture is None:
         return config
     return {
@@ -122,7 +122,7 @@ def _kdcam_version() -> str:
         return "not installed"
 
 
-def _timm_architecture(model: ModelConfig) -> str | None:
+def timm_architecture(model: ModelConfig) -> str | None:
     """Return the name under which timm, without kdcam, builds the network; None where it cannot."""
     if ":" in model.name or model.has_neck:
         return None
@@ -159,4 +159,4 @@ def _upstream(classifier: Classifier) -> dict[str, Any]:
     return dict(getattr(classifier.network, "pretrained_cfg", None) or {})
 
 
-__all__ = ["CONFIG_FILE", "StoredModel", "config_json", "describe", "read_config"]
+__all__ = ["CONFIG_FILE", "StoredModel", "config_json", "describe", "read_config", "timm_architecture"]

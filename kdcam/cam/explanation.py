@@ -115,8 +115,9 @@ def explain_image(
         shown = shown_classes(logits, task=classifier.task, label=label, chosen=chosen)
         maps = _class_maps(outputs, [one.class_index for one in shown], method)
     assert outputs.feature_map is not None
-    probabilities = logits.sigmoid() if classifier.task == "multi-label" else logits.softmax(0)
-    return ImageMaps(probabilities, shown, maps.detach(), caam(outputs.feature_map.detach())[0])
+    return ImageMaps(
+        classifier.probabilities(logits), shown, maps.detach(), caam(outputs.feature_map.detach())[0]
+    )
 
 
 def _add_rivals(roles: dict[int, list[Role]], order: Sequence[int], *, task: Task, label: int | None) -> None:

@@ -75,10 +75,15 @@ def group_sizes(channels: int, num_classes: int) -> list[int]:
 
     Raises ``ValueError`` for fewer channels than classes.
     """
+    size, more = _divided(channels, num_classes)
+    return [size] * (num_classes - more) + [size + 1] * more
+
+
+def _divided(channels: int, num_classes: int) -> tuple[int, int]:
+    """Return the channels of each class, and how many classes have one more."""
     if channels < num_classes:
         raise ValueError(f"{channels} channels cannot be divided among {num_classes} classes")
-    size, more = divmod(channels, num_classes)
-    return [size] * (num_classes - more) + [size + 1] * more
+    return divmod(channels, num_classes)
 
 
 def draw_keep_mask(
@@ -130,13 +135,13 @@ def mutual_channel_loss(
 
 def _sizes_on(device: torch.device, channels: int, num_classes: int) -> Tensor:
     """Return `group_sizes` (K,), made on the device: to copy them there would make the host wait."""
-    size, more = divmod(channels, num_classes)
+    size, more = _divided(channels, num_classes)
     return size + (torch.arange(num_classes, device=device) >= num_classes - more)
 
 
 def _group_max(values: Tensor, num_classes: int) -> Tensor:
     """Return the max (N, P, K) over each class's channels of values (N, P, C)."""
-    size, more = divmod(values.shape[2], num_classes)
+    size, more = _divided(values.shape[2], num_classes)
     split = (num_classes - more) * size
     smaller: Tensor = values[:, :, :split].unflatten(2, (num_classes - more, size)).amax(3)
     if more == 0:

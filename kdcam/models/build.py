@@ -13,7 +13,12 @@ from kdcam.models.cifar import build_cifar
 from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
 from kdcam.models.necks import add_neck
 from kdcam.models.readers import read_linear_head, reader_for
-from kdcam.models.starting_weights import holds_neck, load_starting_weights, stored_statistics
+from kdcam.models.starting_weights import (
+    holds_neck,
+    load_starting_weights,
+    starting_weights,
+    stored_statistics,
+)
 from kdcam.settings import Settings
 
 PLAIN_STATISTICS = Preprocessing((0.5,), (0.25,))  # kdcam's choice for networks without weights of their own
@@ -142,9 +147,11 @@ def _started(
 ) -> tuple[nn.Module, list[str]]:
     """Return a network with its neck and its starting weights, and what the user should know about these."""
     network, notes = built.network, list[str]()
-    bare = config.weights is not None and not holds_neck(config.weights)
-    if config.weights is not None and bare:
-        notes += load_starting_weights(network, config.weights)
+    place = config.weights
+    tensors = {} if place is None else starting_weights(place)
+    necked = holds_neck(tensors)
+    if place is not None and not necked:
+        notes += load_starting_weights(network, tensors, place)
     if config.has_neck:
         network = add_neck(
             network,
@@ -154,12 +161,12 @@ def _started(
             feature_channels=config.feature_channels,
             reduction=config.attention_reduction if config.channel_attention else None,
         )
-        if config.pretrained or bare:
+        if config.pretrained or (place is not None and not necked):
             fresh = "the neck is" if config.feature_channels is None else "the neck and the classifier are"
             notes.append(f"the starting weights are of a network without a neck, so {fresh} new")
-    if config.weights is not None and not bare:
+    if place is not None and necked:
         _check_neck(config)
-        notes += load_starting_weights(network, config.weights)
+        notes += load_starting_weights(network, tensors, place)
     return network, notes
 
 

@@ -98,6 +98,15 @@ class Classifier(nn.Module):
         self.register_buffer("mean", _per_channel(preprocessing.mean), persistent=False)
         self.register_buffer("std", _per_channel(preprocessing.std), persistent=False)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the logits; their numbers where no names are known."""
+        return self.label_names or tuple(str(index) for index in range(self.num_classes))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return what logits (..., K) mean: the softmax of one label an image, each class's sigmoid of several."""
+        return logits.sigmoid() if self.task == "multi-label" else logits.softmax(-1)
+
     def normalise(self, images: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [0, 1] as the network reads them."""
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

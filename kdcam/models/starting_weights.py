@@ -1,9 +1,10 @@
 """Weights that a network starts from: a .safetensors file, a run folder, or a timm ``local-dir:`` folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
 from kdcam.models.classifier import Preprocessing
@@ -14,13 +15,18 @@ _WAY_OUT = (
 )
 
 
-def load_starting_weights(network: nn.Module, place: str) -> list[str]:
-    """Load the weights at ``place`` into a bare network and return what the user should know about it.
+def starting_weights(place: str) -> dict[str, Tensor]:
+    """Return the tensors at ``place``; ``CheckpointError`` where there are none."""
+    return plain_names(read_tensors(_weight_file(place)))
+
+
+def load_starting_weights(network: nn.Module, tensors: Mapping[str, Tensor], place: str) -> list[str]:
+    """Load the tensors of ``place`` into a network and return what the user should know about it.
 
     All tensors must fit but the classifier's: one of another class count starts afresh, which is noted.
-    Raises ``CheckpointError`` where there are none, or naming the first tensor that does not fit.
+    Raises ``CheckpointError`` naming the first tensor that does not fit.
     """
-    found = plain_names(read_tensors(_weight_file(place)))
+    found = dict(tensors)
     own = network.state_dict()
     notes: list[str] = []
     head = head_name(network)
@@ -35,9 +41,9 @@ def load_starting_weights(network: nn.Module, place: str) -> list[str]:
     return notes
 
 
-def holds_neck(place: str) -> bool:
-    """Return whether the weights at ``place`` are of a network with a neck (channel attention, 1x1 convolution)."""
-    return any(name.startswith("neck.") for name in plain_names(read_tensors(_weight_file(place))))
+def holds_neck(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors are of a network with a neck (channel attention, 1x1 convolution)."""
+    return any(name.startswith("neck.") for name in tensors)
 
 
 def stored_statistics(place: str) -> Preprocessing | None:
@@ -79,4 +85,4 @@ def _numbers(values: list[float] | tuple[float, ...]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-__all__ = ["head_name", "holds_neck", "load_starting_weights", "stored_statistics"]
+__all__ = ["head_name", "holds_neck", "load_starting_weights", "starting_weights", "stored_statistics"]

@@ -100,6 +100,8 @@ def test_groups_of_the_paper() -> None:
     assert group_sizes(512, 102) == [5] * 100 + [6] * 2  # Flowers
     with pytest.raises(ValueError, match="3 channels cannot be divided among 4"):
         group_sizes(3, 4)
+    with pytest.raises(ValueError, match="5 channels cannot be divided among 6"):
+        loss(FIVE.float(), LABEL, num_classes=6)
 
 
 @pytest.mark.parametrize(
