@@ -24,7 +24,7 @@ from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes
 from kdcam.machine import describe_machine, package_versions
 from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.models.classifier import widths
+from kdcam.models.probes import widths
 from kdcam.optim import SgdConfig, build_optimizer
 
 BASE = "cross_entropy"

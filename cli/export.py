@@ -23,7 +23,7 @@ def export(
 ) -> None:
     """Write a run's network for other programs.
 
-    The written network is loaded again, and its logits are compared with the run's.
+    The written network is loaded again, and its logits are compared with those expected.
     """
     from kdcam.exporting import export as write
 
@@ -43,6 +43,8 @@ def export(
         f"{done.path}: reads images of {size}, any number; largest difference of the logits: "
         f"{done.largest_difference:.1g}"
     )
+    if done.change is not None:
+        render.show_text(f"changed: {done.change}")
     render.show_text(f"load it with {how}")
 
 

@@ -14,7 +14,8 @@ from kdcam.cam.picture import COLORMAP, grid, save_png
 from kdcam.data.images import read_image
 from kdcam.data.picture_files import readable_pictures
 from kdcam.errors import DataError, RecipeError
-from kdcam.models.classifier import Classifier, widths
+from kdcam.models.classifier import Classifier
+from kdcam.models.probes import widths
 from kdcam.progress import Progress, Silent
 from kdcam.wording import did_you_mean, listed
 

@@ -18,6 +18,7 @@ from kdcam.atomic import check_writable, make_folder, write_atomically
 from kdcam.checkpoint import save_model
 from kdcam.errors import CheckpointError, ModelError, RecipeError
 from kdcam.models.classifier import Classifier
+from kdcam.models.folding import fold_head
 from kdcam.stored_model import timm_architecture
 from kdcam.wording import did_you_mean, listed
 
@@ -36,7 +37,8 @@ class Exported(NamedTuple):
     path: Path  # the file, or the folder of the timm format
     format: Format
     images: tuple[int, int, int]  # channels, height and width that the network reads; any number of images
-    largest_difference: float  # between the exported network's logits and the run's, on random images
+    largest_difference: float  # between the exported network's logits and those expected, on random images
+    change: str | None  # what its logits mean that the run's do not; None: they are the same
 
 
 def export(
@@ -46,11 +48,12 @@ def export(
     output: str | Path,
     weights: Weights = "selected",
 ) -> Exported:
-    """Write a run's network in another form, prove that its logits are the same, and return what was written.
+    """Write a run's network in another form, prove what its logits are, and return what was written.
 
     - "timm": a folder with model.safetensors and config.json that
       ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads without kdcam. Its images are normalised
-      by the caller, with the mean and std of ``pretrained_cfg``.
+      by the caller, with the mean and std of ``pretrained_cfg``. A head of normalised weights becomes the
+      linear layer that picks the same class; where confidences change, `Exported.change` says so.
     - "onnx": a file for ONNX runtimes (needs ``pip install "kdcam[onnx]"``), images (batch, C, S, S) in [0, 1]
       in, logits (batch, K) out, the normalisation inside; label names and task in the model's metadata.
     - "torch-export": a .pt2 file for ``torch.export.load``, with the same input and output and without
@@ -69,11 +72,13 @@ def export(
     """
     place = Path(output)
     _check_request(format, place)
-    classifier = load(run_or_path, weights=weights, device="cpu")
+    classifier, change = load(run_or_path, weights=weights, device="cpu"), None
+    if format == "timm":
+        classifier, change = fold_head(classifier)
     write = _write_timm_folder if format == "timm" else _write_file
     difference = write(classifier, place, format)
     side = classifier.image_size
-    return Exported(place, format, (classifier.in_channels, side, side), difference)
+    return Exported(place, format, (classifier.in_channels, side, side), difference, change)
 
 
 def facts(classifier: Classifier) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from kdcam.data.datasets import DataSummary, describe_data
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
 from kdcam.losses.loss import Shapes, Widths, needs_of
 from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.models.classifier import Classifier, Task, check_cam, widths
+from kdcam.models.classifier import Classifier, Task
+from kdcam.models.probes import check_cam, check_linear_classifier, widths
 from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
 from kdcam.recipe import DistillRecipe, TrainRecipe
@@ -48,6 +49,8 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     needs = needs_of(recipe.loss)
     if "cam" in needs:
         check_cam(student)
+    if "classifier_weight" in needs:
+        check_linear_classifier(student)
     if needs & {"cam", "feature_map"}:
         _check_map(student, student_widths, "model.name")
     _check_fit(recipe, student_widths, len(summary.label_names))

@@ -20,6 +20,8 @@ from kdcam.schedule import CosineConfig, ScheduleConfig
 from kdcam.settings import NonNegative, Settings
 from kdcam.wording import listed
 
+HEAD_NEEDS = {"cosine_head": "cosine", "unit_weight_head": "unit-weight", "gaussian_head": "gaussian"}
+
 if TYPE_CHECKING:
     AnyLossConfig = LossConfig
 else:
@@ -119,6 +121,12 @@ class TrainRecipe(Settings):
                     f"{place}: reads the channel attention, and the model has no such block; set "
                     "model.channel_attention = true"
                 )
+            for need, head in HEAD_NEEDS.items():
+                if need in loss.needs and self.model.head != head:
+                    yield (
+                        f'{place}: needs head = "{head}", and the model has head = "{self.model.head}"; set '
+                        f'model.head = "{head}"'
+                    )
             if not self.has_teacher and any(need.startswith("teacher.") for need in loss.needs):
                 yield (
                     f"{place}: needs a teacher; name one (kdcam distill RECIPE --teacher RUN, or a [teacher] table), "

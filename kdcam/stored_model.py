@@ -124,7 +124,7 @@ def _kdcam_version() -> str:
 
 def timm_architecture(model: ModelConfig) -> str | None:
     """Return the name under which timm, without kdcam, builds the network; None where it cannot."""
-    if ":" in model.name or model.has_neck:
+    if ":" in model.name or model.has_neck or model.head != "linear":
         return None
     return model.name.partition(".")[0]  # without the tag of the pretrained weights
 

@@ -197,3 +197,39 @@ def test_a_network_that_cannot_be_traced_is_named(tmp_path: Path, monkeypatch: p
         ModelError, match=r"cannot be written as torch-export: data-dependent branch; take another"
     ):
         export(run, format="torch-export", output=tmp_path / "model.pt2")
+
+
+def test_a_cosine_head_becomes_a_linear_layer_and_the_change_is_told(tmp_path: Path) -> None:
+    import timm
+
+    run = saved(tmp_path, "resnet10t", head="cosine", scale=16.0)
+    done = export(run, format="timm", output=tmp_path / "timm")
+    assert done.change is not None
+    assert "top-1 is the same, confidences are not" in done.change
+    network = timm.create_model(f"local-dir:{done.path}", pretrained=True).eval()
+    classifier, images, logits = images_and_logits(run, 16)
+    with torch.no_grad():
+        plain = network(classifier.normalise(images))
+    assert torch.equal(plain.argmax(1), logits.argmax(1))
+    assert not torch.allclose(plain, logits, rtol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["unit-weight", "gaussian"])
+def test_other_heads_become_a_linear_layer_with_the_same_logits(tmp_path: Path, kind: str) -> None:
+    import timm
+
+    run = saved(tmp_path, "resnet10t", head=kind)
+    done = export(run, format="timm", output=tmp_path / "timm")
+    assert done.change is None
+    network = timm.create_model(f"local-dir:{done.path}", pretrained=True).eval()
+    classifier, images, logits = images_and_logits(run)
+    with torch.no_grad():
+        torch.testing.assert_close(network(classifier.normalise(images)), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_cosine_head_goes_into_a_traced_file_as_it_is(tmp_path: Path) -> None:
+    run = saved(tmp_path, "kdcam:resnet8", head="cosine")
+    done = export(run, format="torch-export", output=tmp_path / "net.pt2")
+    assert done.change is None
+    _, images, logits = images_and_logits(run)
+    torch.testing.assert_close(torch.export.load(done.path).module()(images), logits, rtol=1e-4, atol=1e-4)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from kdcam.cam.maps import caam, class_cams, grad_cam, hires_cam
 from kdcam.errors import ModelError
-from kdcam.models.classifier import Classifier, Outputs, Task, check_cam, widths
+from kdcam.models.classifier import Classifier, Outputs, Task
+from kdcam.models.probes import check_cam, widths
 
 Method = Literal["cam", "gradcam", "hirescam"]
 Role = Literal["label", "predicted", "strongest wrong", "runner-up", "highest", "chosen"]

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.models.classifier import Outputs, Task, TeacherOutputs
+from kdcam.models.classifier import Outputs, Task, TeacherOutputs, Widths
 from kdcam.settings import Settings
 
 
@@ -20,16 +20,6 @@ class Step(NamedTuple):
     indices: Tensor  # (N,) int64, position in the training part
     progress: float  # 0 at the start of the run, 1 at its end
     clean: Outputs | None = None  # the clean images' outputs when the student saw adversarial ones
-
-
-class Widths(NamedTuple):
-    """The sizes of one network's outputs, measured by a probe."""
-
-    embedding: int
-    channels: int | None  # of the feature map; None where the network has none
-    height: int | None
-    width: int | None
-    stages: tuple[tuple[int, int, int], ...] = ()  # (C, H, W) of each earlier stage
 
 
 class Shapes(NamedTuple):

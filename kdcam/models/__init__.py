@@ -9,10 +9,9 @@ from kdcam.models.classifier import (
     Outputs,
     Preprocessing,
     TeacherOutputs,
-    check_cam,
     teacher_outputs,
-    widths,
 )
+from kdcam.models.probes import check_cam, widths
 from kdcam.models.timm_names import offer_to_timm
 
 offer_to_timm()

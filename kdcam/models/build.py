@@ -1,16 +1,17 @@
 """A network by name, built into a Classifier: timm's, torchvision's, or kdcam's own for small images."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import nn
 
 from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.catalogue import ModelName, Source, has_exact_cam, list_models, split_name
 from kdcam.models.cifar import build_cifar
 from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
+from kdcam.models.config import ModelConfig
+from kdcam.models.heads import add_head
 from kdcam.models.necks import add_neck
 from kdcam.models.readers import read_linear_head, reader_for
 from kdcam.models.starting_weights import (
@@ -19,78 +20,8 @@ from kdcam.models.starting_weights import (
     starting_weights,
     stored_statistics,
 )
-from kdcam.settings import Settings
 
 PLAIN_STATISTICS = Preprocessing((0.5,), (0.25,))  # kdcam's choice for networks without weights of their own
-
-USUAL_REDUCTION = 16  # Hu et al. 2018 (arXiv 1709.01507), section 6.4
-
-Rate = Annotated[float, Field(ge=0, lt=1)]
-
-
-class ModelConfig(Settings):
-    """A network and what it starts from."""
-
-    name: str = Field(
-        "kdcam:resnet20", description="kdcam:NAME, torchvision:NAME, or a timm name (`kdcam models list`)"
-    )
-    pretrained: bool = Field(
-        False, description="start from the source's published weights, downloaded if need be"
-    )
-    weights: str | None = Field(
-        None, description="start from a local .safetensors file, a run folder or a folder in timm's layout"
-    )
-    mean: tuple[float, ...] | None = Field(
-        None, description="of the input, one a channel, images in [0, 1]; none: the weights' own, else 0.5"
-    )
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        None, description="of the input, one a channel; none: the weights' own, else 0.25"
-    )
-    drop_rate: Rate | None = Field(None, description="dropout before the classifier; none: the network's own")
-    drop_path_rate: Rate | None = Field(None, description="stochastic depth; none: the network's own")
-    feature_channels: int | None = Field(
-        None,
-        ge=1,
-        description="channels that a 1x1 convolution (BatchNorm and ReLU behind it) brings the last map to",
-    )
-    channel_attention: bool = Field(
-        False, description="a squeeze-and-excitation block between the last map and the classifier"
-    )
-    attention_reduction: int = Field(
-        USUAL_REDUCTION, ge=1, description="channels to hidden units in that block"
-    )
-
-    @property
-    def has_neck(self) -> bool:
-        """Whether something stands between the last map and the classifier."""
-        return self.channel_attention or self.feature_channels is not None
-
-    @model_validator(mode="after")
-    def _one_start(self) -> Self:
-        if self.pretrained and self.weights is not None:
-            raise ValueError(
-                f"pretrained = true and weights = {self.weights!r} are two starting points; leave one out"
-            )
-        if self.pretrained and self.name.startswith("kdcam:"):
-            raise ValueError(
-                f"pretrained = true, but {self.name} has no published weights; set pretrained = false or "
-                "name a local file in weights"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _neck_fits(self) -> Self:
-        if self.has_neck and self.name.startswith("torchvision:"):
-            raise ValueError(
-                f"channel_attention and feature_channels go with kdcam: and timm networks, not {self.name}; "
-                f"timm has most of them too: name = {self.name.removeprefix('torchvision:')!r}"
-            )
-        if self.attention_reduction != USUAL_REDUCTION and not self.channel_attention:
-            raise ValueError(
-                f"attention_reduction = {self.attention_reduction}, but there is no attention block; set "
-                "channel_attention = true, or leave it out"
-            )
-        return self
 
 
 class _Built(NamedTuple):
@@ -145,13 +76,13 @@ def build_classifier(
 def _started(
     config: ModelConfig, built: _Built, image_shape: tuple[int, int, int]
 ) -> tuple[nn.Module, list[str]]:
-    """Return a network with its neck and its starting weights, and what the user should know about these."""
+    """Return a network with neck, head and starting weights, and what the user should know about these."""
     network, notes = built.network, list[str]()
     place = config.weights
     tensors = {} if place is None else starting_weights(place)
     necked = holds_neck(tensors)
     if place is not None and not necked:
-        notes += load_starting_weights(network, tensors, place)
+        notes += load_starting_weights(network, tensors, place, without_bias=config.head != "linear")
     if config.has_neck:
         network = add_neck(
             network,
@@ -166,7 +97,9 @@ def _started(
             notes.append(f"the starting weights are of a network without a neck, so {fresh} new")
     if place is not None and necked:
         _check_neck(config)
-        notes += load_starting_weights(network, tensors, place)
+        notes += load_starting_weights(network, tensors, place, without_bias=config.head != "linear")
+    linear_head = built.reader is read_linear_head
+    add_head(network, config.head, scale=config.scale, name=config.name, linear_head=linear_head)
     return network, notes
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -11,23 +10,14 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import class_cams, target_cam
 from kdcam.errors import ModelError
-from kdcam.models.reading import readable
-from kdcam.modes import evaluating
 
 if TYPE_CHECKING:
-    from kdcam.losses.loss import Widths
     from kdcam.models.build import ModelConfig
 
 Task = Literal["single-label", "multi-label"]
 
-WITH_EXACT_CAM = (
-    "kdcam:resnet20, resnet18, regnety_002, efficientnet_b0, densenet121 (timm), torchvision:mobilenet_v2"
-)
 TEACHER_NEEDS = frozenset(
     {"teacher.logits", "teacher.label_cam", "teacher.class_cams", "teacher.feature_map", "teacher.embedding"}
-)
-_CAM_TOLERANCE = (
-    1e-3  # of the largest magnitude; rounding gives about 1e-6, a norm layer in between 0.3 and more
 )
 
 
@@ -37,7 +27,9 @@ class Outputs(NamedTuple):
     logits: Tensor  # (N, K)
     embedding: Tensor  # (N, E), what the classifier reads
     feature_map: Tensor | None  # (N, C, H, W), the last map before global pooling; None where there is none
-    weight: Tensor | None  # (K, E), the classifier's own parameter, not a copy; None: it is no linear layer
+    weight: (
+        Tensor | None
+    )  # (K, E), the classifier's parameter, not a copy, or what its `Head` makes of it; else None
     bias: Tensor | None  # (K,)
     stages: tuple[Tensor, ...] = ()  # earlier maps, only when a loss needs them
     channel_attention: Tensor | None = None  # (N, C), only with the channel-attention block
@@ -52,6 +44,16 @@ class TeacherOutputs(NamedTuple):
     feature_map: Tensor | None = None  # (N, C, H, W)
     embedding: Tensor | None = None  # (N, E)
     stages: tuple[Tensor, ...] = ()
+
+
+class Widths(NamedTuple):
+    """The sizes of one network's outputs, measured by a probe."""
+
+    embedding: int
+    channels: int | None  # of the feature map; None where the network has none
+    height: int | None
+    width: int | None
+    stages: tuple[tuple[int, int, int], ...] = ()  # (C, H, W) of each earlier stage
 
 
 class Preprocessing(NamedTuple):
@@ -160,73 +162,7 @@ def teacher_outputs(
     )
 
 
-def check_cam(classifier: Classifier) -> None:
-    """Prove that the mean over the positions of each class's CAM plus the bias is the class's logit.
-
-    Random images go through the network in eval mode; modes, random state and BatchNorm's statistics stay as
-    they are. The map's mean is compared with the embedding, so that a classifier of zeros proves nothing; and
-    under shifted BatchNorm statistics, since an untrained norm layer behind the pooling would pass for none.
-
-    Raises ``ModelError`` with the reason, and networks that do have an exact CAM, where this is not so.
-    """
-    generator = torch.Generator().manual_seed(0)
-    shape = (2, classifier.in_channels, classifier.image_size, classifier.image_size)
-    images = torch.rand(shape, generator=generator)
-    with _shifted_norms(classifier, generator):
-        outputs, logits = _probe(classifier, images)
-    reason = _why_no_parts(outputs) or _why_no_cam(outputs, logits)
-    if reason is not None:
-        raise ModelError(
-            f"model.name: {classifier.config.name!r} has no exact class activation map: {reason}; take a "
-            "network that ends in global average pooling and one linear layer, such as "
-            f"{WITH_EXACT_CAM}, or leave out the losses that read CAMs"
-        )
-
-
-def widths(classifier: Classifier) -> Widths:
-    """Return the sizes of a network's outputs, measured on one black image in eval mode; nothing changes.
-
-    Raises ``ModelError`` where the network cannot take images of this size.
-    """
-    from kdcam.losses.loss import Widths  # imports this module in turn
-
-    outputs, _ = _probe(
-        classifier, torch.zeros(1, classifier.in_channels, classifier.image_size, classifier.image_size)
-    )
-    if outputs.feature_map is None:
-        return Widths(outputs.embedding.shape[1], None, None, None)
-    channels, height, width = outputs.feature_map.shape[1:]
-    return Widths(outputs.embedding.shape[1], channels, height, width)
-
-
-def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
-    """Return what ``outputs`` and ``forward`` give for some images in eval mode; the random state is kept."""
-    device = classifier.mean.device
-    with (
-        evaluating(classifier),
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        torch.no_grad(),
-        torch.autocast(device.type, enabled=False),
-        readable(classifier.config.name, tuple(images.shape[1:])),
-    ):
-        return classifier.outputs(images.to(device)), classifier(images.to(device))
-
-
-@contextmanager
-def _shifted_norms(classifier: Classifier, generator: torch.Generator) -> Iterator[None]:
-    """Shift the running mean of every BatchNorm, and afterwards put the old one back."""
-    means = [buffer for name, buffer in classifier.named_buffers() if name.endswith("running_mean")]
-    kept = [mean.clone() for mean in means]
-    try:
-        for mean in means:
-            mean += 0.1 * torch.rand(mean.shape, generator=generator).to(mean)
-        yield
-    finally:
-        for mean, before in zip(means, kept, strict=True):
-            mean.copy_(before)
-
-
-def _why_no_parts(outputs: Outputs) -> str | None:
+def why_no_parts(outputs: Outputs) -> str | None:
     """Return why there is nothing to make a CAM of; None where there is."""
     if outputs.feature_map is None:
         return "its last features are tokens or channels-last, no (N, C, H, W) map before a global pooling"
@@ -235,51 +171,25 @@ def _why_no_parts(outputs: Outputs) -> str | None:
     return None
 
 
-def _why_no_cam(outputs: Outputs, logits: Tensor) -> str | None:
-    """Return why the mean of the CAM is not the logits; None where it is."""
-    feature_map, embedding = outputs.feature_map, outputs.embedding
-    assert feature_map is not None
-    if feature_map.shape[1] != embedding.shape[1]:
-        return (
-            f"the classifier reads {embedding.shape[1]} values where the last map has {feature_map.shape[1]} "
-            "channels, so layers stand between the map and the classifier"
-        )
-    pooled = feature_map.mean((2, 3))
-    if not _close(pooled, embedding):
-        error = (pooled - embedding).abs().max().item()
-        return (
-            f"the classifier does not read the map's mean (largest difference {error:.2g}): a layer such as "
-            "a normalisation stands between pooling and classifier, or the pooling is no average"
-        )
-    if not _close(outputs.logits, logits):
-        return "its logits are more than the classifier's weight times the embedding"
-    return None
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    return bool(((one - other).abs().max() <= _CAM_TOLERANCE * other.abs().max()).item())
-
-
 def _per_channel(values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32)[:, None, None]
 
 
 def _map_and_weight(classifier: Classifier, outputs: Outputs) -> tuple[Tensor, Tensor]:
     if outputs.feature_map is None or outputs.weight is None:
-        raise ModelError(f"{classifier.config.name!r} has no class activation map: {_why_no_parts(outputs)}")
+        raise ModelError(f"{classifier.config.name!r} has no class activation map: {why_no_parts(outputs)}")
     return outputs.feature_map, outputs.weight
 
 
 __all__ = [
     "TEACHER_NEEDS",
-    "WITH_EXACT_CAM",
     "Classifier",
     "Outputs",
     "Preprocessing",
     "Reader",
     "Task",
     "TeacherOutputs",
-    "check_cam",
+    "Widths",
     "teacher_outputs",
-    "widths",
+    "why_no_parts",
 ]

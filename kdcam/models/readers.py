@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.models.classifier import Outputs, Reader
+from kdcam.models.heads import Head
 from kdcam.models.necks import Necked, NeckOutputs
 
 
@@ -15,13 +16,21 @@ def reader_for(network: nn.Module) -> Reader:
 
 
 def read_linear_head(network: Any, images: Tensor) -> Outputs:
-    """Return the outputs of a network whose logits are one linear layer of the embedding.
+    """Return the outputs of a network whose logits are one linear layer of the embedding, or a `Head` of it.
 
     The head runs once, so that a dropout in it is the same for embedding and logits.
     """
     features, attention = _features(network, images)
     embedding = network.forward_head(features, pre_logits=True)
     classifier = network.get_classifier()
+    if isinstance(classifier, Head):
+        read, feature_map = classifier.read(embedding), _as_map(network, features)
+        if feature_map is not None and read.lengths is not None:
+            # Divided as the embedding is, so that the mean of a class's map is its logit.
+            feature_map = feature_map / read.lengths[:, None, None, None]
+        return Outputs(
+            read.logits, read.embedding, feature_map, read.weight, read.bias, channel_attention=attention
+        )
     return Outputs(
         classifier(embedding),
         embedding,

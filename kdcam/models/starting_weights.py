@@ -20,10 +20,13 @@ def starting_weights(place: str) -> dict[str, Tensor]:
     return plain_names(read_tensors(_weight_file(place)))
 
 
-def load_starting_weights(network: nn.Module, tensors: Mapping[str, Tensor], place: str) -> list[str]:
+def load_starting_weights(
+    network: nn.Module, tensors: Mapping[str, Tensor], place: str, *, without_bias: bool = False
+) -> list[str]:
     """Load the tensors of ``place`` into a network and return what the user should know about it.
 
-    All tensors must fit but the classifier's: one of another class count starts afresh, which is noted.
+    All tensors must fit but the classifier's: one of another class count starts afresh, which is noted, and with
+    ``without_bias`` its bias may be missing (the weights are of a network with a head that has none).
     Raises ``CheckpointError`` naming the first tensor that does not fit.
     """
     found = dict(tensors)
@@ -37,6 +40,9 @@ def load_starting_weights(network: nn.Module, tensors: Mapping[str, Tensor], pla
             kept = {key: value for key, value in own.items() if key.startswith(f"{head}.")}
             found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")} | kept
             notes.append(f"model.weights has {theirs} classes, the data {ours}: the classifier starts afresh")
+    bias = f"{head}.bias"
+    if without_bias and bias in own:
+        found.setdefault(bias, own[bias])
     load_exactly(network, found, place=f"model.weights: {place}", what="model.name")
     return notes
 

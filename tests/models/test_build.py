@@ -170,7 +170,7 @@ def test_statistics_of_another_channel_count(keys: dict[str, Any]) -> None:
         ({"pretrained": True}, "no published weights"),
         ({"std": (0.0,)}, "greater than 0"),
         ({"drop_rate": 1.0}, "less than 1"),
-        ({"head": "linear"}, "head"),
+        ({"heads": "linear"}, "heads"),
     ],
 )
 def test_configs_that_cannot_be(keys: dict[str, Any], message: str) -> None:

@@ -1,114 +1,23 @@
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import nn
 
-from kdcam.cam.maps import class_cams, target_cam
+from kdcam.cam.maps import target_cam
 from kdcam.errors import ModelError
-from kdcam.losses.loss import Widths
 from kdcam.models import (
     Classifier,
     ModelConfig,
     TeacherOutputs,
     build_classifier,
-    check_cam,
     teacher_outputs,
-    widths,
 )
-
-EXACT = [
-    ("kdcam:resnet8", 32),
-    ("kdcam:resnet8x4_s2", 48),
-    ("resnet18", 64),
-    ("densenet121", 64),
-    ("mobilenetv2_035", 64),
-    ("efficientnet_b0", 64),
-    ("regnety_002", 64),
-    ("torchvision:resnet18", 64),
-    ("torchvision:densenet121", 64),
-    ("torchvision:mobilenet_v2", 64),
-    ("torchvision:efficientnet_b0", 64),
-    ("torchvision:regnet_y_400mf", 64),
-    ("torchvision:shufflenet_v2_x0_5", 64),
-    ("torchvision:mnasnet0_5", 64),
-    ("torchvision:googlenet", 64),
-    ("torchvision:inception_v3", 96),
-]
-INEXACT = [
-    ("vgg11", 32, "layers stand between"),
-    ("mobilenetv3_small_050", 64, "layers stand between"),
-    ("convnext_atto", 64, "normalisation stands between pooling and classifier"),
-    ("swin_tiny_patch4_window7_224", 224, "channels-last"),
-    ("vit_tiny_patch16_224", 32, "tokens"),
-    ("volo_d1_224", 224, "tokens"),
-    ("dla46x_c", 64, "no single linear layer"),
-    ("torchvision:alexnet", 64, "layers stand between"),
-    ("torchvision:mobilenet_v3_small", 64, "layers stand between"),
-    ("torchvision:convnext_tiny", 64, "normalisation stands between"),
-    ("torchvision:swin_t", 64, "channels-last"),
-    ("torchvision:vit_b_32", 64, "tokens"),
-    ("torchvision:squeezenet1_1", 64, "no single linear layer"),
-]
 
 
 def make(name: str, size: int = 32, *, channels: int = 3, classes: int = 7, **keys: object) -> Classifier:
     torch.manual_seed(0)
     config = ModelConfig.model_validate({"name": name, **keys})
     return build_classifier(config, num_classes=classes, in_channels=channels, image_size=size)
-
-
-def trained_a_little(classifier: Classifier, size: int, channels: int = 3) -> Classifier:
-    """Move BatchNorm's statistics and the bias away from their neutral start."""
-    with torch.no_grad():
-        classifier.train().outputs(torch.rand(4, channels, size, size))
-        for parameter in classifier.parameters():
-            parameter.add_(0.01 * torch.rand_like(parameter))
-    return classifier.eval()
-
-
-GREY = ("kdcam:resnet8", "regnety_002", "torchvision:densenet121")
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "channels"),
-    [(name, size, 3) for name, size in EXACT] + [(name, size, 1) for name, size in EXACT if name in GREY],
-)
-def test_mean_of_the_cam_is_the_logits(name: str, size: int, channels: int) -> None:
-    classifier = trained_a_little(make(name, size, channels=channels), size, channels)
-    images = torch.rand(2, channels, size, size)
-    with torch.no_grad():
-        outputs = classifier.outputs(images)
-        assert outputs.feature_map is not None
-        assert outputs.weight is not None
-        cams = class_cams(outputs.feature_map, outputs.weight, outputs.bias)
-        logits = classifier(images)
-    assert torch.isfinite(logits).all()
-    torch.testing.assert_close(cams.mean((2, 3)), logits, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
-    torch.testing.assert_close(outputs.logits, logits, rtol=1e-5, atol=1e-6 * logits.abs().max().item())
-    assert outputs.weight is classifier.get_parameter(_name_of(classifier, outputs.weight))
-    check_cam(classifier)
-
-
-def _name_of(classifier: Classifier, wanted: torch.Tensor) -> str:
-    return next(name for name, parameter in classifier.named_parameters() if parameter is wanted)
-
-
-@pytest.mark.parametrize(("name", "size", "reason"), INEXACT)
-def test_networks_without_an_exact_cam(name: str, size: int, reason: str) -> None:
-    classifier = make(name, size)
-    with pytest.raises(ModelError, match=reason) as caught:
-        check_cam(classifier)
-    assert name in str(caught.value)
-    assert "kdcam:resnet20" in str(caught.value)  # a network that does work
-    images = torch.rand(2, 3, size, size)
-    with torch.no_grad():
-        outputs = classifier.eval().outputs(images)
-        torch.testing.assert_close(outputs.logits, classifier(images), rtol=1e-5, atol=1e-5)
-    assert outputs.logits.shape == (2, 7)
-    assert outputs.embedding.ndim == 2
-    assert widths(classifier).embedding == outputs.embedding.shape[1]
 
 
 @pytest.mark.parametrize("name", ["kdcam:resnet8_s2", "resnet18", "torchvision:resnet18"])
@@ -165,44 +74,6 @@ def test_outputs_let_the_gradient_through() -> None:
     grad = classifier.network.get_parameter("conv1.weight").grad
     assert grad is not None
     assert grad.abs().sum() > 0
-
-
-def test_widths() -> None:
-    assert widths(make("kdcam:resnet8_s2", 48)) == Widths(64, 64, 6, 6)
-    assert widths(make("vit_tiny_patch16_224", 32)) == Widths(192, None, None, None)
-
-
-@pytest.fixture
-def probed() -> Iterator[Classifier]:
-    classifier = make("resnet18", drop_rate=0.3).train()
-    classifier.network.get_submodule("bn1").eval()  # frozen on purpose
-    before = copy.deepcopy(classifier.state_dict())
-    modes = {name: module.training for name, module in classifier.named_modules()}
-    state = torch.get_rng_state()
-    yield classifier
-    assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())
-    assert modes == {name: module.training for name, module in classifier.named_modules()}
-    assert torch.equal(state, torch.get_rng_state())
-    assert all(parameter.grad is None for parameter in classifier.parameters())
-
-
-def test_probes_leave_everything_as_it_was(probed: Classifier) -> None:
-    widths(probed)
-    check_cam(probed)
-
-
-def test_modes_are_restored_after_a_failed_probe(probed: Classifier) -> None:
-    probed.image_size = 0
-    with pytest.raises(ModelError, match=r"cannot read images of 3 x 0 x 0"):
-        widths(probed)
-    probed.image_size = 32
-
-
-def test_a_classifier_of_zeros_proves_nothing() -> None:
-    classifier = make("convnext_atto", 64)
-    nn.init.zeros_(classifier.network.get_classifier().weight)
-    with pytest.raises(ModelError, match="normalisation stands between"):
-        check_cam(classifier)
 
 
 @pytest.mark.parametrize("name", ["kdcam:resnet8_s2", "torchvision:resnet18"])

@@ -7,8 +7,9 @@ from torch import nn
 from kdcam.checkpoint import load_classifier, save_model
 from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.models.classifier import Classifier, check_cam, widths
+from kdcam.models.classifier import Classifier
 from kdcam.models.necks import ChannelAttention, Necked
+from kdcam.models.probes import check_cam, widths
 from kdcam.stored_model import config_json
 
 

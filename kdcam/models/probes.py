@@ -1,0 +1,123 @@
+"""What a built network is asked before training: its sizes, and whether its class activation map is exact."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from kdcam.errors import ModelError
+from kdcam.models.classifier import Classifier, Outputs, Widths, why_no_parts
+from kdcam.models.reading import readable
+from kdcam.modes import evaluating
+
+WITH_EXACT_CAM = (
+    "kdcam:resnet20, resnet18, regnety_002, efficientnet_b0, densenet121 (timm), torchvision:mobilenet_v2"
+)
+_CAM_TOLERANCE = (
+    1e-3  # of the largest magnitude; rounding gives about 1e-6, a norm layer in between 0.3 and more
+)
+
+
+def check_cam(classifier: Classifier) -> None:
+    """Prove that the mean over the positions of each class's CAM plus the bias is the class's logit.
+
+    Random images go through the network in eval mode; modes, random state and BatchNorm's statistics stay as
+    they are. The map's mean is compared with the embedding, so that a classifier of zeros proves nothing; and
+    under shifted BatchNorm statistics, since an untrained norm layer behind the pooling would pass for none.
+
+    Raises ``ModelError`` with the reason, and networks that do have an exact CAM, where this is not so.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, classifier.in_channels, classifier.image_size, classifier.image_size)
+    images = torch.rand(shape, generator=generator)
+    with _shifted_norms(classifier, generator):
+        outputs, logits = _probe(classifier, images)
+    reason = why_no_parts(outputs) or _why_no_cam(outputs, logits)
+    if reason is not None:
+        raise ModelError(
+            f"model.name: {classifier.config.name!r} has no exact class activation map: {reason}; take a "
+            "network that ends in global average pooling and one linear layer, such as "
+            f"{WITH_EXACT_CAM}, or leave out the losses that read CAMs"
+        )
+
+
+def check_linear_classifier(classifier: Classifier) -> None:
+    """Raise ``ModelError`` where the logits are no linear layer of the embedding, so that no weights can be read."""
+    outputs, _ = _probe(classifier, _black_image(classifier))
+    if outputs.weight is None:
+        raise ModelError(
+            f"model.name: the classifier of {classifier.config.name!r} is no single linear layer, and a loss of the "
+            f"recipe reads its weights; take a network such as {WITH_EXACT_CAM}, or leave that loss out"
+        )
+
+
+def widths(classifier: Classifier) -> Widths:
+    """Return the sizes of a network's outputs, measured on one black image in eval mode; nothing changes.
+
+    Raises ``ModelError`` where the network cannot take images of this size.
+    """
+    outputs, _ = _probe(classifier, _black_image(classifier))
+    if outputs.feature_map is None:
+        return Widths(outputs.embedding.shape[1], None, None, None)
+    channels, height, width = outputs.feature_map.shape[1:]
+    return Widths(outputs.embedding.shape[1], channels, height, width)
+
+
+def _black_image(classifier: Classifier) -> Tensor:
+    return torch.zeros(1, classifier.in_channels, classifier.image_size, classifier.image_size)
+
+
+def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
+    """Return what ``outputs`` and ``forward`` give for some images in eval mode; the random state is kept."""
+    device = classifier.mean.device
+    with (
+        evaluating(classifier),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+        readable(classifier.config.name, tuple(images.shape[1:])),
+    ):
+        return classifier.outputs(images.to(device)), classifier(images.to(device))
+
+
+@contextmanager
+def _shifted_norms(classifier: Classifier, generator: torch.Generator) -> Iterator[None]:
+    """Shift the running mean of every BatchNorm, and afterwards put the old one back."""
+    means = [buffer for name, buffer in classifier.named_buffers() if name.endswith("running_mean")]
+    kept = [mean.clone() for mean in means]
+    try:
+        for mean in means:
+            mean += 0.1 * torch.rand(mean.shape, generator=generator).to(mean)
+        yield
+    finally:
+        for mean, before in zip(means, kept, strict=True):
+            mean.copy_(before)
+
+
+def _why_no_cam(outputs: Outputs, logits: Tensor) -> str | None:
+    """Return why the mean of the CAM is not the logits; None where it is."""
+    feature_map, embedding = outputs.feature_map, outputs.embedding
+    assert feature_map is not None
+    if feature_map.shape[1] != embedding.shape[1]:
+        return (
+            f"the classifier reads {embedding.shape[1]} values where the last map has {feature_map.shape[1]} "
+            "channels, so layers stand between the map and the classifier"
+        )
+    pooled = feature_map.mean((2, 3))
+    if not _close(pooled, embedding):
+        error = (pooled - embedding).abs().max().item()
+        return (
+            f"the classifier does not read the map's mean (largest difference {error:.2g}): a layer such as "
+            "a normalisation stands between pooling and classifier, or the pooling is no average"
+        )
+    if not _close(outputs.logits, logits):
+        return "its logits are more than the classifier's weight times the embedding"
+    return None
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return bool(((one - other).abs().max() <= _CAM_TOLERANCE * other.abs().max()).item())
+
+
+__all__ = ["WITH_EXACT_CAM", "check_cam", "check_linear_classifier", "widths"]
