@@ -1,7 +1,9 @@
-"""The precision that losses and maps are worked out in, whatever a network computed in."""
+"""The precision that losses and maps are worked out in, and the small arithmetic that they share."""
 
 import torch
 from torch import Tensor
+
+_SHORTEST = 1e-12  # rows below it have no direction
 
 
 def wide_dtype(tensor: Tensor) -> torch.dtype:
@@ -14,9 +16,16 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.to(wide_dtype(tensor))
 
 
+def unit_rows(weight: Tensor) -> Tensor:
+    """Return the rows of ``weight`` (K, E) with length 1, in `wide`; a row of zeros stays, without gradient."""
+    weight = wide(weight)
+    lengths = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+    return torch.where(lengths > _SHORTEST, weight / lengths.clamp(min=_SHORTEST), 0.0)
+
+
 def mean_where(values: Tensor, counted: Tensor) -> Tensor:
     """Return the mean of the values for which ``counted`` (bool, the same shape) holds; 0 where it holds for none."""
     return (values * counted).sum() / counted.sum().clamp(min=1)
 
 
-__all__ = ["mean_where", "wide", "wide_dtype"]
+__all__ = ["mean_where", "unit_rows", "wide", "wide_dtype"]

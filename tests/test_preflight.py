@@ -82,8 +82,33 @@ def test_seed_decides_the_random_weights() -> None:
         ({"precision": "fp16"}, RecipeError, 'precision: "fp16" needs a CUDA device'),
         ({"data": {**SCENES, "train_size": 20, "validation": 0.01}}, DataError, "validation"),
         ({"data": {"name": "digits"}}, ModelError, "1 x 1 on images of 8 pixels.*data.image_size"),
+        (
+            {
+                "model": {"name": "dla46x_c"},
+                "loss": [{"name": "lsoftmax"}],
+                "data": {**SCENES, "image_size": 64},
+            },
+            ModelError,
+            "classifier of 'dla46x_c' is no single linear layer, and a loss of the recipe reads its weights",
+        ),
+        (
+            {"loss": [{"name": "gradient_boosting_cross_entropy"}]},
+            RecipeError,
+            "negatives = 15 with 10 classes leaves no wrong class out.*negatives = 8 at most",
+        ),
     ],
-    ids=["no-cam", "network", "optimizer", "optimizer-option", "schedule-option", "fp16", "split", "map"],
+    ids=[
+        "no-cam",
+        "network",
+        "optimizer",
+        "optimizer-option",
+        "schedule-option",
+        "fp16",
+        "split",
+        "map",
+        "classifier-weight",
+        "misfit",
+    ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], error: type[KdcamError], match: str) -> None:
     with pytest.raises(error, match=match):

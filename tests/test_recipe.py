@@ -80,6 +80,19 @@ def test_all_problems_are_named_at_once_with_place_value_and_what_is_allowed() -
             r"loss\[1\] \(channel_correlation\): reads the channel attention.*model.channel_attention = true",
         ),
         (
+            {**DIGITS, "loss": [{"name": "arcface"}]},
+            r'loss\[0\] \(arcface\): needs head = "cosine", and the model has head = "linear"; set model.head',
+        ),
+        (
+            {**DIGITS, "loss": [{"name": "asoftmax"}], "model": {"head": "cosine"}},
+            r'loss\[0\] \(asoftmax\): needs head = "unit-weight", and the model has head = "cosine"',
+        ),
+        ({**DIGITS, "loss": [{"name": "lgm"}]}, r'loss\[0\] \(lgm\): needs head = "gaussian"'),
+        (
+            {**DIGITS, "loss": [{"name": "ical"}]},
+            "no term trains the classifier from the start of the run; add one of these.*lsoftmax",
+        ),
+        (
             {**DIGITS, "model": {"name": "torchvision:resnet18", "channel_attention": True}},
             "channel_attention and feature_channels go with kdcam: and timm networks.*'resnet18'",
         ),

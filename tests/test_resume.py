@@ -57,6 +57,19 @@ KINDS: dict[str, dict[str, Any]] = {
             {"name": "include_exclude", "centers": "learned", "start": 0.5},
         ],
     },
+    "annealing, running confusion, class centres and records of each image": {
+        "model": {"name": "kdcam:resnet8_s2", "head": "unit-weight"},
+        "loss": [
+            {"name": "asoftmax", "anneal_gamma": 1.0},
+            {"name": "center"},
+            {"name": "fical"},
+            {"name": "truncated_generalized_cross_entropy", "threshold": 0.15, "truncate_from": 0.3},
+        ],
+    },
+    "class means as a head": {
+        "model": {"name": "kdcam:resnet8_s2", "head": "gaussian"},
+        "loss": [{"name": "lgm"}, {"name": "cross_entropy", "class_balance_beta": 0.9}],
+    },
     "several labels": {
         "task": "multi-label",
         "data": {

@@ -34,9 +34,9 @@ def tiny(name: str, folder: Path) -> TrainRecipe:
     table: dict[str, Any] = read_toml(name)
     if table["data"]["name"] != "digits":
         table["data"] = tiny_scenes(table["data"], multi_label=table.get("task") == "multi-label")
-        block = {"channel_attention": True} if table["model"].get("channel_attention") else {}
+        kept = {key: table["model"][key] for key in ("channel_attention", "head") if key in table["model"]}
         wider = {"feature_channels": 30} if "feature_channels" in table["model"] else {}
-        table["model"] = {"name": "kdcam:resnet8_s2"} | block | wider
+        table["model"] = {"name": "kdcam:resnet8_s2"} | kept | wider
     table["batch_size"] = 8
     if "teacher" in table:
         table["teacher"]["checkpoint"] = random_teacher(folder, describe(table["data"]))
@@ -127,6 +127,34 @@ def test_network_and_losses_fit_the_data_as_written(
 def test_mutual_channel_from_scratch_has_three_channels_a_class(name: str) -> None:
     recipe = load(name)
     assert recipe.model.feature_channels == 3 * len(summary_of(recipe.data).label_names)
+
+
+def by_column() -> dict[str, list[str]]:
+    """Return the recipes of the CC-Loss paper's table, a list a column (data and network)."""
+    columns: dict[str, list[str]] = {}
+    for name in shipped_recipes():
+        if name.startswith("papers/channel-correlation/"):
+            columns.setdefault(name.partition("-")[2].partition("-")[2], []).append(name)
+    return columns
+
+
+@pytest.mark.parametrize("column", by_column())
+def test_recipes_of_a_column_differ_in_losses_head_and_block_alone(column: str) -> None:
+    names = by_column()[column]
+    assert len(names) == 8  # the paper's seven rows and the control
+    protocols = []
+    for name in names:
+        table = read_toml(name)
+        for key in ("description", "loss", "published"):
+            table.pop(key, None)
+        for key in ("channel_attention", "head"):
+            table["model"].pop(key, None)
+        if "mutual_channel" in shipped_recipes()[name]:
+            table["data"].pop("image_size", None)  # it needs a map of more than one place
+        protocols.append(table)
+    sizes = [protocol["data"].pop("image_size", None) for protocol in protocols]
+    assert len({size for size in sizes if size is not None}) <= 1
+    assert all(protocol == protocols[0] for protocol in protocols)
 
 
 def test_run_folders_are_told_apart_by_the_files_name() -> None:

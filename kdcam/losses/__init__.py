@@ -1,36 +1,60 @@
 """The losses by name: a recipe's ``[[loss]]`` tables choose among them."""
 
+from kdcam.losses.anchor import AnchorLossConfig
+from kdcam.losses.arcface import ArcFaceConfig
+from kdcam.losses.asoftmax import ASoftmaxConfig
 from kdcam.losses.binary_cross_entropy import BinaryCrossEntropyConfig
 from kdcam.losses.caam_cam import CaamCamConfig
 from kdcam.losses.cam import CamLossConfig
+from kdcam.losses.center import CenterConfig
 from kdcam.losses.channel_correlation import ChannelCorrelationConfig
+from kdcam.losses.cosface import CosFaceConfig
 from kdcam.losses.cross_entropy import CrossEntropyConfig
+from kdcam.losses.fical import FicalConfig
 from kdcam.losses.focal import FocalConfig, SigmoidFocalConfig
 from kdcam.losses.generalized_cross_entropy import GeneralizedCrossEntropyConfig
+from kdcam.losses.gradient_boosting_cross_entropy import GradientBoostingCrossEntropyConfig
 from kdcam.losses.guided_complement_entropy import GuidedComplementEntropyConfig
 from kdcam.losses.hnc import HncKdConfig, HncMseConfig
+from kdcam.losses.ical import IcalConfig
 from kdcam.losses.include_exclude import IncludeExcludeConfig
 from kdcam.losses.kd import KdConfig
+from kdcam.losses.lgm import LgmConfig
 from kdcam.losses.loss import LossConfig
+from kdcam.losses.lsoftmax import LSoftmaxConfig
 from kdcam.losses.max_entropy import MaxEntropyConfig
 from kdcam.losses.mutual_channel import MutualChannelConfig
+from kdcam.losses.normface import NormFaceConfig
+from kdcam.losses.truncated_generalized_cross_entropy import TruncatedGeneralizedCrossEntropyConfig
 
 LOSSES: dict[str, type[LossConfig]] = {
+    "anchor": AnchorLossConfig,
+    "arcface": ArcFaceConfig,
+    "asoftmax": ASoftmaxConfig,
     "binary_cross_entropy": BinaryCrossEntropyConfig,
     "caam_cam": CaamCamConfig,
     "cam": CamLossConfig,
+    "center": CenterConfig,
     "channel_correlation": ChannelCorrelationConfig,
+    "cosface": CosFaceConfig,
     "cross_entropy": CrossEntropyConfig,
+    "fical": FicalConfig,
     "focal": FocalConfig,
     "generalized_cross_entropy": GeneralizedCrossEntropyConfig,
+    "gradient_boosting_cross_entropy": GradientBoostingCrossEntropyConfig,
     "guided_complement_entropy": GuidedComplementEntropyConfig,
     "hnc_kd": HncKdConfig,
     "hnc_mse": HncMseConfig,
+    "ical": IcalConfig,
     "include_exclude": IncludeExcludeConfig,
     "kd": KdConfig,
+    "lgm": LgmConfig,
+    "lsoftmax": LSoftmaxConfig,
     "max_entropy": MaxEntropyConfig,
     "mutual_channel": MutualChannelConfig,
+    "normface": NormFaceConfig,
     "sigmoid_focal": SigmoidFocalConfig,
+    "truncated_generalized_cross_entropy": TruncatedGeneralizedCrossEntropyConfig,
 }
 
 __all__ = ["LOSSES"]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdcam.losses.class_balance import ClassBalanceBeta, image_weights, training_weights
 from kdcam.losses.likelihoods import label_log_likelihoods
 from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.numerics import wide
@@ -21,25 +22,28 @@ class FocalConfig(LossConfig):
     Idea: images that are classified well should not outweigh the others.
 
     Equation: L = mean_n -sum_k q_nk (1 - p_nk)^gamma log p_nk, with p = softmax(logits) and q the label's one-hot row
-    or the mixed row of Mixup and CutMix; gamma 0 is cross_entropy.
+    or the mixed row of Mixup and CutMix; gamma 0 is cross_entropy. With class_balance_beta above 0 (Cui et al., 2019,
+    arXiv 1901.05555) each image's loss is multiplied by the weight of its class, as in cross_entropy.
 
     When it helps: classes of very different size, or a few hard images among many easy ones. Where it fails: wrong
     labels, which it works hardest on; probabilities come out less sure.
 
     Constants: gamma 2 is the paper's, given for its sigmoid form (`sigmoid_focal`); that form's alpha is left out, as
-    is usual with one label of many.
+    is usual with one label of many. class_balance_beta 0 is off; 0.9, 0.99, 0.999 and 0.9999 are its paper's: images of
+    a class beyond about 10, 100, 1,000 and 10,000 then count no more. That paper's class-balanced focal loss is the
+    sigmoid form, its scripts with gamma 1 and beta 0.9999 on CIFAR-10.
     """
 
     name: Literal["focal"] = "focal"
     gamma: float = Field(2.0, ge=0, allow_inf_nan=False, description="0: none is weighed down")
+    class_balance_beta: ClassBalanceBeta = 0.0
 
     trains_classifier: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed"})
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
-        del shapes
-        return Focal(self.gamma)
+        return Focal(self.gamma, training_weights(shapes, self.class_balance_beta))
 
 
 class SigmoidFocalConfig(LossConfig):
@@ -73,15 +77,19 @@ class SigmoidFocalConfig(LossConfig):
         return SigmoidFocal(self.gamma, self.alpha)
 
 
-def focal(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
+def focal(logits: Tensor, targets: Tensor, *, gamma: float, class_weights: Tensor | None = None) -> Tensor:
     """Return the mean focal loss, a scalar; ``logits`` (N, K), ``targets`` (N,) or (N, K) rows that sum to 1.
 
+    ``class_weights`` (K,) multiply each image's loss and do not enter the divisor of the mean.
     Source: Lin et al. 2017 (arXiv 1708.02002), equation 4, with the softmax in the sigmoid's place.
     """
     log_likely = label_log_likelihoods(logits, targets)
     # The root of a gamma below 1 has no slope at 0, hence the floor.
     wrong = (-torch.expm1(log_likely.values)).clamp(min=_FLOOR)
-    return -(log_likely.shares * wrong.pow(gamma) * log_likely.values).sum(1).mean()
+    likely = (log_likely.shares * wrong.pow(gamma) * log_likely.values).sum(1)
+    if class_weights is not None:
+        likely = image_weights(targets, class_weights) * likely
+    return -likely.mean()
 
 
 def sigmoid_focal(logits: Tensor, targets: Tensor, *, gamma: float, alpha: float) -> Tensor:
@@ -102,13 +110,17 @@ def sigmoid_focal(logits: Tensor, targets: Tensor, *, gamma: float, alpha: float
 class Focal(nn.Module):
     """`focal` of the student's logits."""
 
-    def __init__(self, gamma: float) -> None:
+    class_weights: Tensor | None
+
+    def __init__(self, gamma: float, class_weights: Tensor | None) -> None:
         super().__init__()
         self.gamma = gamma
+        # Not in the state: they follow from the data.
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
-        return focal(step.student.logits, step.targets, gamma=self.gamma)
+        return focal(step.student.logits, step.targets, gamma=self.gamma, class_weights=self.class_weights)
 
 
 class SigmoidFocal(nn.Module):

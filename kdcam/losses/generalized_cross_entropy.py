@@ -22,7 +22,7 @@ class GeneralizedCrossEntropyConfig(LossConfig):
     When it helps: label noise. Where it fails: many classes and hard ones, where an exponent near 1 hardly leaves
     chance level. It stands in place of cross_entropy, not beside it.
 
-    Constants: exponent 0.7 is the paper's q. The truncated form is not here.
+    Constants: exponent 0.7 is the paper's q. The truncated form is truncated_generalized_cross_entropy.
     """
 
     name: Literal["generalized_cross_entropy"] = "generalized_cross_entropy"

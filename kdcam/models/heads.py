@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdcam.errors import ModelError
 from kdcam.models.starting_weights import head_name
-from kdcam.numerics import wide
+from kdcam.numerics import unit_rows, wide
 
 HeadName = Literal["linear", "cosine", "unit-weight", "gaussian"]
 
@@ -77,7 +77,7 @@ class CosineHead(Head):
 
     def linear(self) -> tuple[Tensor, Tensor | None]:
         """Return ``scale`` times the unit weights."""
-        return self.scale * _unit_rows(self.weight), None
+        return self.scale * unit_rows(self.weight), None
 
 
 class UnitWeightHead(Head):
@@ -88,7 +88,7 @@ class UnitWeightHead(Head):
 
     def linear(self) -> tuple[Tensor, Tensor | None]:
         """Return the unit weights."""
-        return _unit_rows(self.weight), None
+        return unit_rows(self.weight), None
 
 
 class GaussianHead(Head):
@@ -133,10 +133,6 @@ def add_head(network: Any, kind: HeadName, *, scale: float, name: str, linear_he
         "gaussian": lambda: GaussianHead(weight),
     }
     network.set_submodule(place, heads[kind]())
-
-
-def _unit_rows(weight: Tensor) -> Tensor:
-    return F.normalize(wide(weight), dim=1)
 
 
 __all__ = [

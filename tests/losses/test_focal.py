@@ -2,9 +2,16 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from kdcam.losses.focal import focal, sigmoid_focal
+from kdcam.losses.class_balance import class_weights
+from kdcam.losses.cross_entropy import cross_entropy as weighted_cross_entropy
+from kdcam.losses.focal import FocalConfig, focal, sigmoid_focal
+from kdcam.losses.loss import Shapes, Step, Widths
+from kdcam.models.classifier import Outputs
+
+WEIGHTS = torch.tensor([0.25, 0.5, 1.0, 1.25, 2.0])
 
 
 def some() -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,3 +89,55 @@ def test_softmax_form_has_a_finite_gradient_at_saturated_logits(gamma: float, lo
 def test_softmax_form_gradient_agrees_with_finite_differences() -> None:
     logits = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: focal(x, torch.tensor([0, 1, 4, 2]), gamma=1.5), logits)
+
+
+def test_class_weights_hand_worked() -> None:
+    # Softmax 3/4 and 1/4; the mean is over the images, not over their weights.
+    logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
+    value = focal(logits, torch.tensor([0, 1]), gamma=2.0, class_weights=torch.tensor([0.5, 1.5]))
+    expected = -(0.5 * 0.25**2 * math.log(0.75) + 1.5 * 0.75**2 * math.log(0.25)) / 2
+    assert value.item() == pytest.approx(expected)
+
+
+def test_class_weights_weigh_labels_and_rows_as_in_cross_entropy() -> None:
+    logits, labels = torch.randn(6, 5), torch.arange(6) % 5
+    rows = 0.3 * one_hot(labels, 5) + 0.7 * one_hot(labels.roll(1), 5)
+    for targets in (labels, rows):
+        torch.testing.assert_close(
+            focal(logits, targets, gamma=0.0, class_weights=WEIGHTS),
+            weighted_cross_entropy(logits, targets, label_smoothing=0.0, class_weights=WEIGHTS),
+        )
+
+
+def test_weighted_gradient_agrees_with_finite_differences() -> None:
+    logits = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    labels, weights = torch.tensor([0, 1, 4, 2]), WEIGHTS.double()
+    assert torch.autograd.gradcheck(lambda x: focal(x, labels, gamma=1.5, class_weights=weights), logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_saturated_logits_give_finite_weighted_gradients(dtype: torch.dtype) -> None:
+    logits = (1000 * torch.randn(8, 5)).to(dtype).requires_grad_()
+    value = focal(logits, torch.arange(8) % 5, gamma=0.5, class_weights=WEIGHTS)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_class_balance_beta_weighs_by_the_training_labels_and_keeps_no_state() -> None:
+    shapes = Shapes("single-label", 5, torch.tensor([0, 0, 0, 1, 2, 2, 3]), Widths(4, 4, 2, 2), None)
+    module = FocalConfig(class_balance_beta=0.9).build(shapes)
+    logits, targets = torch.randn(8, 5), torch.arange(8) % 4
+    step = Step(Outputs(logits, logits, None, None, None), None, targets, torch.arange(8), 0.5)
+    weights = class_weights(torch.tensor([3, 1, 2, 1, 0]), 0.9).float()
+    assert torch.equal(module(step), focal(logits, targets, gamma=2.0, class_weights=weights))
+    assert not module.state_dict()
+    assert torch.equal(FocalConfig().build(shapes)(step), focal(logits, targets, gamma=2.0))
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, math.nan])
+def test_a_beta_outside_is_refused(beta: float) -> None:
+    with pytest.raises(ValidationError, match="class_balance_beta"):
+        FocalConfig(class_balance_beta=beta)

@@ -1,14 +1,12 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
 from pydantic import ValidationError
 from torch import Tensor
 
-from kdcam.losses.include_exclude import IncludeExcludeConfig, LearnedCenters, MovedCenters, include_exclude
+from kdcam.losses.centers import LearnedCenters
+from kdcam.losses.include_exclude import IncludeExcludeConfig, include_exclude
 from kdcam.losses.loss import Shapes, Step, Widths
 from kdcam.models.classifier import Outputs
 
@@ -80,17 +78,6 @@ def test_gradient_agrees_with_finite_differences(form: str) -> None:
     assert torch.autograd.gradcheck(loss, (embedding, centers))
 
 
-def test_moved_centres_start_at_the_mean_and_follow_as_in_center_loss() -> None:
-    centers = MovedCenters(3, 2, rate=0.5)
-    first = centers(torch.tensor([[1.0, 1.0], [3.0, 1.0], [0.0, 4.0]]), torch.tensor([0, 0, 2]))
-    assert first.positions.tolist() == [[2.0, 1.0], [0.0, 0.0], [0.0, 4.0]]
-    assert first.seen.tolist() == [True, False, True]
-    second = centers(torch.tensor([[5.0, 1.0]]), torch.tensor([0]))
-    assert second.positions.tolist() == first.positions.tolist()  # those that the step compares with
-    # c - 0.5 * (c - x) / (1 + 1) = (2, 1) + (3, 0) / 4
-    assert centers.positions[0].tolist() == [2.75, 1.0]
-
-
 def test_moved_centres_have_no_gradient_and_learned_ones_do() -> None:
     shapes = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 2, 2), None)
     embedding = torch.rand(6, 4, requires_grad=True)
@@ -119,32 +106,3 @@ def test_settings_that_do_nothing_are_refused(keys: dict[str, object], match: st
     with pytest.raises(ValidationError, match=match):
         IncludeExcludeConfig.model_validate(keys)
     assert IncludeExcludeConfig(margin=1.5, form="log-ratio").margin == 1.5
-
-
-def _follow_on_two(rank: int, folder: str) -> None:
-    store = torch.distributed.FileStore(f"{folder}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    centers = MovedCenters(4, 3, rate=0.5)
-    for embedding, targets in batches():
-        centers(embedding[rank::2], targets[rank::2])
-    torch.save(centers.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def batches() -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        (torch.randn(8, 3, generator=generator), torch.randint(4, (8,), generator=generator))
-        for _ in range(3)
-    ]
-
-
-def test_two_processes_move_centres_as_one_with_the_doubled_batch(tmp_path: Path) -> None:
-    alone = MovedCenters(4, 3, rate=0.5)
-    for embedding, targets in batches():
-        alone(embedding, targets)
-    torch.multiprocessing.spawn(_follow_on_two, (str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found["positions"], alone.positions)
-        assert torch.equal(found["seen"], alone.seen)
