@@ -69,7 +69,7 @@ ALONE: dict[str, tuple[str, tuple[Setting, ...]]] = {
         grid("gradient_boosting_cross_entropy", negatives=(2, 3, 5)),
     ),
     "generalized_cross_entropy": ("linear", grid("generalized_cross_entropy", exponent=(0.3, 0.5, 0.7))),
-    "guided_complement_entropy": ("linear", grid("guided_complement_entropy", exponent=(0.2, 1 / 3, 0.5))),
+    "guided_complement_entropy": ("linear", grid("guided_complement_entropy", alpha=(0.2, 1 / 3, 0.5))),
 }
 ADDED: dict[str, tuple[Setting, ...]] = {
     "center": grid("center", weight=(0.003, 0.03, 0.1)),
@@ -82,7 +82,7 @@ AGAINST_NOISE: dict[str, tuple[str, tuple[Setting, ...]]] = {
         "linear",
         grid("truncated_generalized_cross_entropy", exponent=(0.7, 0.7, 0.3), threshold=(0.5, 0.3, 0.3)),
     ),
-    "guided_complement_entropy": ("linear", grid("guided_complement_entropy", exponent=(0.2, 1 / 3, 0.5))),
+    "guided_complement_entropy": ("linear", grid("guided_complement_entropy", alpha=(0.2, 1 / 3, 0.5))),
     "anchor": ("linear", grid("anchor", gamma=(0.5, 1.0))),
 }
 

@@ -1,11 +1,13 @@
 """What the losses cost: training step time with cross_entropy alone and with a loss added, in one run.
 
     python benchmarks/loss_cost.py --out docs/results/loss-cost.json
+    python benchmarks/loss_cost.py --out docs/results/loss-cost.json --case 1   # this one anew, the others as they are
 
 Steps of all variants of a case are interleaved in random order, so that a change of the machine's speed meets all
 alike; medians over all steps and a 95 % bootstrap interval of each ratio of medians are printed. Run it on an idle
 machine. Cases: kdcam:resnet20 at 32 pixels; the same with 200 feature channels (for mutual_channel); resnet18 at 224
-pixels. Losses on channel attention are compared with cross_entropy without the block, and the block alone is shown.
+pixels. Losses on channel attention or on a head are compared with cross_entropy without the block and with a linear
+layer, and the block or the head alone is shown.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes
 from kdcam.machine import describe_machine, package_versions
 from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.heads import HeadName
 from kdcam.models.probes import widths
 from kdcam.optim import SgdConfig, build_optimizer
 
@@ -37,6 +40,8 @@ class Variant(NamedTuple):
     losses: tuple[str, ...] = ()  # beside cross_entropy, with their defaults, switched on
     attention: bool = False
     keys: tuple[tuple[str, Any], ...] = ()
+    head: HeadName = "linear"
+    alone: bool = False  # in the place of cross_entropy
 
 
 PLAIN = {name: Variant((name,)) for name in ("cam", "hnc_mse", "hnc_kd", "include_exclude")}
@@ -46,6 +51,30 @@ ATTENTION = {
     "attention block + channel_correlation, class means": Variant(
         ("channel_correlation",), attention=True, keys=(("comparison", "class-means"),)
     ),
+}
+COMPARED = {
+    **{name: Variant((name,)) for name in ("center", "ical", "fical", "max_entropy")},
+    **{
+        name: Variant((name,), alone=True)
+        for name in (
+            "focal",
+            "generalized_cross_entropy",
+            "truncated_generalized_cross_entropy",
+            "guided_complement_entropy",
+            "anchor",
+            "gradient_boosting_cross_entropy",
+            "lsoftmax",
+        )
+    },
+    "cross_entropy, class-balanced": Variant(
+        ("cross_entropy",), keys=(("class_balance_beta", 0.999),), alone=True
+    ),
+    "cosine head alone": Variant(head="cosine"),
+    **{name: Variant((name,), head="cosine", alone=True) for name in ("normface", "cosface", "arcface")},
+    "unit-weight head alone": Variant(head="unit-weight"),
+    "asoftmax": Variant(("asoftmax",), head="unit-weight", alone=True),
+    "gaussian head alone": Variant(head="gaussian"),
+    "lgm": Variant(("lgm",), head="gaussian", alone=True),
 }
 MUTUAL = {"mutual_channel": Variant(("mutual_channel",))}
 
@@ -62,6 +91,7 @@ class Case(NamedTuple):
 
 CASES = (
     Case("kdcam:resnet20", 32, 128, None, {BASE: Variant(), **PLAIN, **ATTENTION}),
+    Case("kdcam:resnet20", 32, 128, None, {BASE: Variant(), **COMPARED}),
     Case("kdcam:resnet20", 32, 128, 200, {BASE: Variant(), **MUTUAL}),
     Case("resnet18", 224, 8, None, {BASE: Variant(), **PLAIN, **ATTENTION, **MUTUAL}),
 )
@@ -73,12 +103,18 @@ class Trainer:
     def __init__(self, case: Case, variant: Variant, batch: Batch, num_classes: int) -> None:
         torch.manual_seed(0)
         config = ModelConfig(
-            name=case.network, feature_channels=case.feature_channels, channel_attention=variant.attention
+            name=case.network,
+            feature_channels=case.feature_channels,
+            channel_attention=variant.attention,
+            head=variant.head,
         )
         size = case.image_size
         student = build_classifier(config, num_classes=num_classes, in_channels=3, image_size=size)
-        added = [LOSSES[name].model_validate({"start": 0, **dict(variant.keys)}) for name in variant.losses]
-        losses: list[LossConfig] = [CrossEntropyConfig(), *added]
+        added = [
+            LOSSES[name].model_validate({"name": name, "start": 0, **dict(variant.keys)})
+            for name in variant.losses
+        ]
+        losses: list[LossConfig] = [*([] if variant.alone else [CrossEntropyConfig()]), *added]
         shapes = Shapes("single-label", num_classes, batch.targets, widths(student), None)
         self.model = Trainable(student, Objective(losses, shapes)).train()
         self.optimizer = build_optimizer(SgdConfig(lr=0.01), self.model.student, self.model.objective)
@@ -126,6 +162,9 @@ def measure(case: Case, *, steps: int, num_classes: int) -> dict[str, Any]:
         "feature_channels": case.feature_channels,
         "classes": num_classes,
         "steps": steps,
+        "threads": torch.get_num_threads(),
+        "machine": describe_machine(),
+        "versions": package_versions(),
         "variants": {name: _row(values, times[BASE]) for name, values in times.items()},
     }
 
@@ -144,18 +183,18 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--case", type=int, choices=range(len(CASES)), help="measure this one alone")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    result = {
-        "cases": [measure(case, steps=arguments.steps, num_classes=arguments.classes) for case in CASES],
-        "threads": torch.get_num_threads(),
-        "machine": describe_machine(),
-        "versions": package_versions(),
-        "command": f"python benchmarks/loss_cost.py --steps {arguments.steps}",
-    }
-    print(json.dumps(result, indent=2))
+    kept = json.loads(arguments.out.read_text())["cases"] if arguments.case is not None else []
+    todo = range(len(CASES)) if arguments.case is None else (arguments.case,)
+    for index in todo:
+        found = measure(CASES[index], steps=arguments.steps, num_classes=arguments.classes)
+        kept[index : index + 1] = [found]
+    text = json.dumps({"cases": kept, "command": "python benchmarks/loss_cost.py"}, indent=2)
+    print(text)
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        arguments.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class TrainRecipe(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         problems = [*self._task_problems(), *self._selection_problems(), *self._loss_problems()]
+        problems += self._head_problems()
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -121,17 +122,25 @@ class TrainRecipe(Settings):
                     f"{place}: reads the channel attention, and the model has no such block; set "
                     "model.channel_attention = true"
                 )
-            for need, head in HEAD_NEEDS.items():
-                if need in loss.needs and self.model.head != head:
-                    yield (
-                        f'{place}: needs head = "{head}", and the model has head = "{self.model.head}"; set '
-                        f'model.head = "{head}"'
-                    )
             if not self.has_teacher and any(need.startswith("teacher.") for need in loss.needs):
                 yield (
                     f"{place}: needs a teacher; name one (kdcam distill RECIPE --teacher RUN, or a [teacher] table), "
                     "or remove the loss"
                 )
+
+    def _head_problems(self) -> Iterator[str]:
+        wanted = {
+            f"loss[{index}] ({loss.name})": head
+            for index, loss in enumerate(self.loss)
+            for need, head in HEAD_NEEDS.items()
+            if need in loss.needs
+        }
+        needs = listed(f'{place} needs head = "{head}"' for place, head in wanted.items())
+        if len(set(wanted.values())) > 1:
+            yield f"loss: {needs}, and a model has one head; leave all but one kind out"
+        elif any(head != self.model.head for head in wanted.values()):
+            head = next(iter(wanted.values()))
+            yield f'{needs}, and the model has head = "{self.model.head}"; set model.head = "{head}"'
 
     @property
     def has_teacher(self) -> bool:

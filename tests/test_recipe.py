@@ -47,7 +47,7 @@ def test_all_problems_are_named_at_once_with_place_value_and_what_is_allowed() -
         "data (digits): unknown key 'rot'",
         "optimizer (sgd).lr: found -1; must be greater than 0",
         "loss[1] (cam).start: found 1.5; must be less than 1",
-        "loss[2]: found name 'kdd'; allowed: 'binary_cross_entropy', 'caam_cam', 'cam', ",
+        "loss[2]: found name 'kdd'; allowed: 'anchor', 'arcface', 'asoftmax', ",
         "did you mean 'kd'?",
     ):
         assert part in text
@@ -81,13 +81,17 @@ def test_all_problems_are_named_at_once_with_place_value_and_what_is_allowed() -
         ),
         (
             {**DIGITS, "loss": [{"name": "arcface"}]},
-            r'loss\[0\] \(arcface\): needs head = "cosine", and the model has head = "linear"; set model.head',
+            r'loss\[0\] \(arcface\) needs head = "cosine", and the model has head = "linear"; set model.head',
         ),
         (
             {**DIGITS, "loss": [{"name": "asoftmax"}], "model": {"head": "cosine"}},
-            r'loss\[0\] \(asoftmax\): needs head = "unit-weight", and the model has head = "cosine"',
+            r'loss\[0\] \(asoftmax\) needs head = "unit-weight", and the model has head = "cosine"',
         ),
-        ({**DIGITS, "loss": [{"name": "lgm"}]}, r'loss\[0\] \(lgm\): needs head = "gaussian"'),
+        ({**DIGITS, "loss": [{"name": "lgm"}]}, r'loss\[0\] \(lgm\) needs head = "gaussian"'),
+        (
+            {**DIGITS, "loss": [{"name": "arcface"}, {"name": "lgm"}], "model": {"head": "cosine"}},
+            r"loss: loss\[0\] \(arcface\) needs .* loss\[1\] \(lgm\) needs .*a model has one head; leave all but one",
+        ),
         (
             {**DIGITS, "loss": [{"name": "ical"}]},
             "no term trains the classifier from the start of the run; add one of these.*lsoftmax",

@@ -7,8 +7,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.distributed import sum_over_processes
-from kdcam.losses.loss import LossConfig, Shapes, Step, present
+from kdcam.losses.loss import LossConfig, Shapes, Step, Widths, present
 from kdcam.numerics import unit_rows
+
+MOST_CLASSES = 4096  # 64 MiB of counts, and a product of that size each step; kdcam's choice
 
 _FORGOTTEN = 1e-30  # images of a class below which its rates fade to 0
 
@@ -26,7 +28,7 @@ class FicalConfig(LossConfig):
 
     When it helps: a few pairs of classes that look alike (the paper's claim). Where it fails: nothing is left of it
     once the training images are classified right; early in a run it follows the noise of the first batches. It keeps
-    and works with K x K numbers, too many for tens of thousands of classes.
+    and works with K x K numbers, hence 4,096 classes at most.
 
     Constants: only the paper's abstract is known to us ("confusion rate-weighted cosine distance", "dynamically
     evaluated during each iteration"), and no code was released: the equation, the running counts, the mean over the
@@ -44,6 +46,16 @@ class FicalConfig(LossConfig):
 
     needs: ClassVar[frozenset[str]] = frozenset({"classifier_weight"})
     takes: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    def misfit(self, student: Widths, num_classes: int) -> str | None:
+        """Return why the loss cannot work with these sizes, and the way out; None where it can."""
+        del student
+        if num_classes <= MOST_CLASSES:
+            return None
+        return (
+            f"keeps {num_classes:,} x {num_classes:,} numbers for as many classes, and {MOST_CLASSES:,} is the most; "
+            "take ical"
+        )
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""

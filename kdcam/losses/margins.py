@@ -56,17 +56,16 @@ def label_angles(embedding: Tensor, weight: Tensor, targets: Tensor) -> LabelAng
 def margin_cross_entropy(student: Outputs, targets: Tensor, margin: Margin) -> Tensor:
     """Return the mean cross-entropy, a scalar, with length * margin(cosine) + bias as the label's logit.
 
-    ``targets`` are (N,) class indices. The other logits are the network's own. Raises ``ValueError`` where the
-    outputs have no class weight.
+    ``targets`` are (N,) class indices. The other logits are the network's own, and the label's is changed by what the
+    margin changes: so it keeps its plain gradient where a length is 0 and nothing has an angle. Raises ``ValueError``
+    where the outputs have no class weight.
     """
     weight = present(student.weight, "the classifier's weight")
     with torch.autocast(student.logits.device.type, enabled=False):
         lengths, cosines = label_angles(student.embedding, weight, targets)
-        label = lengths * margin(cosines)
-        if student.bias is not None:
-            label = label + wide(student.bias)[targets]
+        change = lengths * (margin(cosines) - cosines)
         logits = wide(student.logits)
-        logits = logits.scatter(1, targets[:, None], label.to(logits.dtype)[:, None])
+        logits = logits.scatter_add(1, targets[:, None], change.to(logits.dtype)[:, None])
         return F.cross_entropy(logits, targets)
 
 

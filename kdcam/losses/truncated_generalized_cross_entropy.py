@@ -1,6 +1,7 @@
 """Truncated generalised cross-entropy: images whose label the network does not believe are left out for a while."""
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -13,6 +14,7 @@ from kdcam.losses.likelihoods import label_log_likelihoods
 from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.losses.records import LatestRecord
 
+_ALL_LEFT_OUT = 1e-3  # how near a mean may come to the constant; kdcam's choice
 _ROUNDING = 1e-9  # of a count of periods: progress is a rounded fraction
 
 
@@ -36,8 +38,9 @@ class TruncatedGeneralizedCrossEntropyConfig(LossConfig):
     epochs 40 and 10 of 120, as on CIFAR-10 in AlanChou/Truncated-Loss; on CIFAR-100 there: 80 and 10 of 150 (0.533,
     0.067). kdcam's choice: p_y is the one met in training (augmented image, training mode), so that a refresh costs
     no extra pass and reads no other data; that code looks at all images again with the weights of the best test
-    accuracy, which leaks the test set (it says that the paper has a validation part for this). The mean is that
-    code's; it says that the paper sums. Images not seen before a refresh are kept.
+    accuracy, which leaks the test set (it says that the paper has a validation part for this), one epoch earlier than
+    here and once more before the last epoch. The mean is that code's; it says that the paper sums. Images not seen
+    before a refresh are kept.
     """
 
     name: Literal["truncated_generalized_cross_entropy"] = "truncated_generalized_cross_entropy"
@@ -64,6 +67,18 @@ class TruncatedGeneralizedCrossEntropyConfig(LossConfig):
             )
         return self
 
+    def diagnose(self, terms: Mapping[str, float], shapes: Shapes) -> str | None:
+        """Return a warning when an epoch's mean is the constant of images left out: nothing is learned from then on."""
+        del shapes
+        constant = _lq(self.threshold, self.exponent)
+        mean = terms.get(self.name)
+        if mean is None or abs(mean - constant) > _ALL_LEFT_OUT * constant:
+            return None
+        return (
+            f"{self.name}: {mean:.3g} is the value of images left out, so that hardly any is learned from; "
+            f"raise truncate_from (now {self.truncate_from:.3g}) or lower threshold (now {self.threshold:g})"
+        )
+
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
         return TruncatedGeneralizedCrossEntropy(self, images=len(shapes.train_targets))
@@ -84,9 +99,12 @@ def truncated_generalized_cross_entropy(
     Source: Zhang and Sabuncu 2018 (arXiv 1805.07836), the truncated loss.
     """
     rows = F.one_hot(targets, logits.shape[1]) * kept[:, None]
-    constant = -math.expm1(exponent * math.log(threshold)) / exponent
     left_out = (~kept).to(torch.float32).mean()
-    return generalized_cross_entropy(logits, rows, exponent=exponent) + constant * left_out
+    return generalized_cross_entropy(logits, rows, exponent=exponent) + _lq(threshold, exponent) * left_out
+
+
+def _lq(likelihood: float, exponent: float) -> float:
+    return -math.expm1(exponent * math.log(likelihood)) / exponent
 
 
 class TruncatedGeneralizedCrossEntropy(nn.Module):
@@ -101,6 +119,7 @@ class TruncatedGeneralizedCrossEntropy(nn.Module):
         self.likelihoods = LatestRecord(torch.ones(images))  # of images not seen yet: certain, hence kept
         self.register_buffer("kept", torch.ones(images, dtype=torch.bool))
         self.register_buffer("refreshes", torch.zeros((), dtype=torch.int64))
+        self._seen_due = -1  # refreshes that were due at the last step of this process
 
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step, after a refresh that is due; then remember the batch."""
@@ -124,6 +143,9 @@ class TruncatedGeneralizedCrossEntropy(nn.Module):
 
     @torch.no_grad()
     def _refresh(self, *, due: int) -> None:
+        if due == self._seen_due:  # known without asking the device; spares a look at every training image
+            return
+        self._seen_due = due
         believed = self.likelihoods.values > self.config.threshold
         # In place: compiled steps must find the same tensors.
         self.kept.copy_(torch.where(self.refreshes < due, believed, self.kept))

@@ -22,6 +22,9 @@ USUAL_SCALE = (
 )
 
 _SHORTEST = 1e-6  # a shorter embedding has no direction to speak of; kdcam's choice
+_SHORTEST_ROW = (
+    1e-2  # shorter starting weights are drawn anew: their direction would turn over in a step; kdcam's choice
+)
 
 
 class HeadOutputs(NamedTuple):
@@ -108,6 +111,9 @@ class GaussianHead(Head):
 def add_head(network: Any, kind: HeadName, *, scale: float, name: str, linear_head: bool) -> None:
     """Put a head in the place of a network's last linear layer, from whose weights it starts; the bias is dropped.
 
+    Weights that are about 0, as some networks start, have no direction: the cosine and unit-weight heads draw them
+    from torch's default generator.
+
     Args:
         network: speaks timm's interface.
         kind: which head; "linear" changes nothing.
@@ -126,13 +132,22 @@ def add_head(network: Any, kind: HeadName, *, scale: float, name: str, linear_he
         )
     place = head_name(network)
     assert place is not None
-    weight = network.get_submodule(place).weight
+    weight = network.get_submodule(place).weight.detach()
     heads = {
-        "cosine": lambda: CosineHead(weight, scale=scale),
-        "unit-weight": lambda: UnitWeightHead(weight),
+        "cosine": lambda: CosineHead(_with_directions(weight), scale=scale),
+        "unit-weight": lambda: UnitWeightHead(_with_directions(weight)),
         "gaussian": lambda: GaussianHead(weight),
     }
     network.set_submodule(place, heads[kind]())
+
+
+def _with_directions(weight: Tensor) -> Tensor:
+    """Return weights whose rows all have a direction; some networks start theirs at 0, which no gradient leaves."""
+    lengths = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+    if bool((lengths > _SHORTEST_ROW).all()):
+        return weight
+    drawn = F.normalize(torch.randn_like(weight), dim=1)
+    return torch.where(lengths > _SHORTEST_ROW, weight, drawn)
 
 
 __all__ = [

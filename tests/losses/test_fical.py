@@ -157,3 +157,9 @@ def test_two_processes_count_as_one_with_the_doubled_batch() -> None:
     for found in on_two_processes(_follow):
         assert found.keys() == alone.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in alone.items())
+
+
+def test_too_many_classes_are_refused() -> None:
+    sizes = Widths(8, 8, 2, 2)
+    assert FicalConfig().misfit(sizes, 4096) is None
+    assert "4,096 is the most; take ical" in (FicalConfig().misfit(sizes, 4097) or "")

@@ -150,6 +150,15 @@ def test_an_embedding_and_a_weight_of_zero_are_finite(
     assert lone.item() == pytest.approx(math.log(K), abs=1e-2)  # all logits are 0: the margin has no length
 
 
+def test_weights_of_zero_get_the_gradient_of_plain_cross_entropy() -> None:
+    embedding, targets = torch.rand(6, E, dtype=torch.float64), torch.arange(6) % K
+    weight = torch.zeros(K, E, dtype=torch.float64, requires_grad=True)
+    lsoftmax(linear_outputs(embedding, weight), targets, margin=4, annealing=0.0).backward()
+    plain = torch.zeros(K, E, dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.cross_entropy(embedding @ plain.T, targets).backward()
+    torch.testing.assert_close(weight.grad, plain.grad)
+
+
 @every_loss
 def test_gradient_agrees_with_finite_differences(
     head: Head, loss: Callable[[Outputs, Tensor], Tensor]

@@ -100,7 +100,7 @@ def test_each_refresh_is_done_once() -> None:
     assert module(step_of(logits_of(0.9), 0.75)).item() == pytest.approx(lq(0.9))
 
 
-def test_refreshes_fall_on_the_published_epochs() -> None:
+def test_refreshes_fall_every_ten_of_120_epochs_from_the_40th_on() -> None:
     module = build(1, TruncatedGeneralizedCrossEntropyConfig())
     done = []
     for epoch in range(120):
@@ -201,3 +201,16 @@ def test_gradient_agrees_with_finite_differences() -> None:
 def test_settings_that_cannot_work_are_refused(keys: dict[str, float], match: str) -> None:
     with pytest.raises(ValidationError, match=match):
         TruncatedGeneralizedCrossEntropyConfig.model_validate(keys)
+
+
+def test_warns_when_all_images_are_left_out() -> None:
+    config = TruncatedGeneralizedCrossEntropyConfig()
+    module = build(1, config)
+    shapes = Shapes("single-label", 2, torch.zeros(1), Widths(2, None, None, None), None)
+    module(step_of(logits_of(0.2), 0.1))
+    mean = module(step_of(logits_of(0.2), 0.5)).item()
+    warning = config.diagnose({config.name: mean}, shapes)
+    assert warning is not None
+    assert "raise truncate_from (now 0.333) or lower threshold (now 0.5)" in warning
+    assert config.diagnose({config.name: mean + 0.01}, shapes) is None
+    assert config.diagnose({}, shapes) is None

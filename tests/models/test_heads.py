@@ -199,3 +199,12 @@ def test_folding_leaves_a_linear_layer_and_the_random_state_alone() -> None:
     state = torch.get_rng_state()
     fold_head(cosine)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "unit-weight"])
+def test_classifiers_that_start_at_zero_get_directions(kind: str) -> None:
+    classifier = build("mixer_s32_224", head=kind).train()  # timm starts its classifier at 0
+    F.cross_entropy(classifier(images()), torch.arange(4)).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in classifier.parameters())
+    weight = classifier.network.get_classifier().weight
+    assert (weight.grad.norm(dim=1) > 0).all()
