@@ -64,7 +64,8 @@ def do(one: Job) -> Table:
     kept = one.place / "measures.json"
     if kept.exists():
         found: Table = json.loads(kept.read_text())
-        return found
+        if found.pop("recipe") == json.loads(json.dumps(one.table)):
+            return found
     result = train(read_recipe(one.table, source=one.place.name), output=one.place, device=one.device).result
     loaded = load_run(one.place, device=one.device)
     test = loaded.part("test")
@@ -87,7 +88,7 @@ def do(one: Job) -> Table:
     if test.boxes is not None and not several:
         pointing = pointing_scores(loaded.classifier, batches, test.boxes)
         measures |= {"pointing_cam": pointing.label_cam, "pointing_caam": pointing.caam}
-    kept.write_text(json.dumps(measures) + "\n")
+    kept.write_text(json.dumps({"recipe": one.table, **measures}) + "\n")
     print(f"{one.place.name}: test {measures['test_score']:.4f}", file=sys.stderr, flush=True)
     return measures
 

@@ -186,6 +186,8 @@ def main() -> None:
     parser.add_argument("--case", type=int, choices=range(len(CASES)), help="measure this one alone")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if arguments.case is not None and arguments.out is None:
+        parser.error("--case needs --out, the file whose other cases stay")
     kept = json.loads(arguments.out.read_text())["cases"] if arguments.case is not None else []
     todo = range(len(CASES)) if arguments.case is None else (arguments.case,)
     for index in todo:

@@ -129,6 +129,17 @@ class TrainRecipe(Settings):
                 )
 
     def _head_problems(self) -> Iterator[str]:
+        if self.task == "multi-label" and self.model.head == "gaussian":
+            yield (
+                'model.head: found "gaussian" with task = "multi-label", but its logits mean something under a softmax '
+                'only; set head = "linear"'
+            )
+        for index, loss in enumerate(self.loss):
+            if self.model.head in loss.misfit_heads:
+                yield (
+                    f'loss[{index}] ({loss.name}): reads the lengths of maps, which head = "{self.model.head}" divides '
+                    'out; set model.head = "linear"'
+                )
         wanted = {
             f"loss[{index}] ({loss.name})": head
             for index, loss in enumerate(self.loss)

@@ -93,6 +93,18 @@ def test_all_problems_are_named_at_once_with_place_value_and_what_is_allowed() -
             r"loss: loss\[0\] \(arcface\) needs .* loss\[1\] \(lgm\) needs .*a model has one head; leave all but one",
         ),
         (
+            {
+                **DIGITS,
+                "loss": [{"name": "normface"}, {"name": "mutual_channel"}],
+                "model": {"head": "cosine"},
+            },
+            r'loss\[1\] \(mutual_channel\): reads the lengths of maps, which head = "cosine" divides out',
+        ),
+        (
+            {"data": {"name": "digit-scenes"}, "task": "multi-label", "model": {"head": "gaussian"}},
+            'model.head: found "gaussian" with task = "multi-label"',
+        ),
+        (
             {**DIGITS, "loss": [{"name": "ical"}]},
             "no term trains the classifier from the start of the run; add one of these.*lsoftmax",
         ),

@@ -114,7 +114,7 @@ def test_a_name_where_a_table_belongs(key: str) -> None:
         (
             ("loss", 1),
             {"weight": 1},
-            "loss[1]: the key name is missing; allowed: binary_cross_entropy, caam_cam, cam",
+            "loss[1]: the key name is missing; allowed: anchor, arcface, asoftmax",
         ),
         (("data",), {"root": "x"}, "data: the key name is missing; allowed: digits, digit-scenes, mnist"),
     ],

@@ -30,8 +30,9 @@ class HncMseConfig(LossConfig):
 
     Where it fails: with few classes the top_k are all negatives, and a large weight takes evidence away that
     training still needs: on digit scenes weight 0.5 from the start cost 36 points, 0.07 cost 3.5. A late start
-    softens that. Flat maps of wrong classes do not better the label's: on digit scenes its CAM pointed into the box 7
-    points less often. It needs an exact CAM.
+    softens that. With model.head = "cosine" maps are as large as its scale, and weights have to be chosen anew.
+    Flat maps of wrong classes do not better the label's: on digit scenes its CAM pointed into the box 7 points less
+    often. It needs an exact CAM.
 
     Constants: alpha 0 and the mean over all entries are the released code's (GuoleiSun/HNC_loss @ 5d44b50), so
     that its weight of 0.07 (ResNet-101 and 152 on ImageNet, k = 100) is 0.07 here. weight 0.01, start 0.5 and

@@ -32,7 +32,8 @@ class IncludeExcludeConfig(LossConfig):
     When it helps: embeddings that are compared by distance (faces, few-shot); the paper reports gains for objects
     and faces. Where it fails: as an addition to cross-entropy a small study on Fashion-MNIST, with learned centres,
     saw no gain (-0.2 to -1.4 points), nor did kdcam's own runs on MNIST (docs/results/losses.md); large weights
-    lower the rank of the embeddings. Class counts near the batch size leave most centres unmoved in a step.
+    lower the rank of the embeddings. Class counts near the batch size leave most centres unmoved in a step. Under
+    model.head = "cosine" embeddings have length 1, where the bandwidth should be about 1 / E.
 
     Constants: the paper's equations, margin, weight and data are not known to us, and no code was released: both
     forms, the division by the width E (without it exp underflows), weight 0.1, margin 0.5 and bandwidth 1 are kdcam's

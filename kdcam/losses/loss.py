@@ -46,6 +46,8 @@ class LossConfig(Settings):
     """What must exist: "cam" (an exact CAM of the student), "teacher.logits", "teacher.label_cam" ..."""
     takes: ClassVar[frozenset[str]] = frozenset({"labels"})
     """Which targets the loss understands, of "labels", "mixed", "multi-label"."""
+    misfit_heads: ClassVar[frozenset[str]] = frozenset()
+    """Heads ([model] head) under which the loss cannot do its work."""
     trains_classifier: ClassVar[bool] = False
     """Whether a classifier can be trained with this loss alone; another one needs such a loss beside it."""
 

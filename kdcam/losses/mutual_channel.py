@@ -53,6 +53,7 @@ class MutualChannelConfig(LossConfig):
 
     needs: ClassVar[frozenset[str]] = frozenset({"feature_map"})
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed"})
+    misfit_heads: ClassVar[frozenset[str]] = frozenset({"cosine"})
 
     def misfit(self, student: Widths, num_classes: int) -> str | None:
         """Return why the loss cannot work with these sizes; None where it can."""

@@ -74,8 +74,7 @@ class ModelConfig(Settings):
     def _head_fits(self) -> Self:
         if self.head != "linear" and self.name.startswith("torchvision:"):
             raise ValueError(
-                f"head = {self.head!r} goes with kdcam: and timm networks, not {self.name}; timm has most of them "
-                f"too: name = {self.name.removeprefix('torchvision:')!r}"
+                f"head = {self.head!r} goes with kdcam: and timm networks, not {self.name}; {_instead(self.name)}"
             )
         if self.scale != USUAL_SCALE and self.head != "cosine":
             raise ValueError(
@@ -88,7 +87,7 @@ class ModelConfig(Settings):
         if self.has_neck and self.name.startswith("torchvision:"):
             raise ValueError(
                 f"channel_attention and feature_channels go with kdcam: and timm networks, not {self.name}; "
-                f"timm has most of them too: name = {self.name.removeprefix('torchvision:')!r}"
+                f"{_instead(self.name)}"
             )
         if self.attention_reduction != USUAL_REDUCTION and not self.channel_attention:
             raise ValueError(
@@ -96,6 +95,16 @@ class ModelConfig(Settings):
                 "channel_attention = true, or leave it out"
             )
         return self
+
+
+def _instead(name: str) -> str:
+    """Return what to take in place of a torchvision network."""
+    import timm
+
+    bare = name.removeprefix("torchvision:")
+    if timm.is_model(bare):
+        return f"timm has this one too: name = {bare!r}"
+    return "`kdcam models list` prints them (kdcam:resnet20, resnet18)"
 
 
 __all__ = ["ModelConfig"]

@@ -39,9 +39,10 @@ def fold_head(classifier: Classifier) -> Folded:
     if head.reads_direction:
         scale = classifier.config.scale
         weight = weight / scale
+        same = "top-1 is" if classifier.task == "single-label" else "decisions at 0.5 are"
         change = (
-            f"logits are the embedding's length times the cosine, not {scale:g} times it: top-1 is the same, "
-            "confidences are not"
+            f"logits are the embedding's length times the cosine, not {scale:g} times it: {same} the same, "
+            "confidences and the order of images by them are not"
         )
     linear = _with_linear_layer(classifier)
     tensors = network.state_dict() | {f"{place}.weight": weight}

@@ -22,9 +22,7 @@ USUAL_SCALE = (
 )
 
 _SHORTEST = 1e-6  # a shorter embedding has no direction to speak of; kdcam's choice
-_SHORTEST_ROW = (
-    1e-2  # shorter starting weights are drawn anew: their direction would turn over in a step; kdcam's choice
-)
+_SHORT_ROW = 1e-2  # of starting weights; kdcam's choice
 
 
 class HeadOutputs(NamedTuple):
@@ -111,8 +109,8 @@ class GaussianHead(Head):
 def add_head(network: Any, kind: HeadName, *, scale: float, name: str, linear_head: bool) -> None:
     """Put a head in the place of a network's last linear layer, from whose weights it starts; the bias is dropped.
 
-    Weights that are about 0, as some networks start, have no direction: the cosine and unit-weight heads draw them
-    from torch's default generator.
+    For the cosine and unit-weight heads rows about 0, as some networks start with, are lengthened to 1, and rows of 0
+    are drawn from torch's default generator: they have no direction.
 
     Args:
         network: speaks timm's interface.
@@ -142,12 +140,13 @@ def add_head(network: Any, kind: HeadName, *, scale: float, name: str, linear_he
 
 
 def _with_directions(weight: Tensor) -> Tensor:
-    """Return weights whose rows all have a direction; some networks start theirs at 0, which no gradient leaves."""
+    """Return weights none of whose rows is short: no gradient leaves a row of 0, and one near it is thrown far off."""
     lengths = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    if bool((lengths > _SHORTEST_ROW).all()):
+    if bool((lengths > _SHORT_ROW).all()):
         return weight
     drawn = F.normalize(torch.randn_like(weight), dim=1)
-    return torch.where(lengths > _SHORTEST_ROW, weight, drawn)
+    long = torch.where(lengths > 0, weight / lengths, drawn)
+    return torch.where(lengths > _SHORT_ROW, weight, long)
 
 
 __all__ = [

@@ -42,7 +42,14 @@ def load_starting_weights(
             notes.append(f"model.weights has {theirs} classes, the data {ours}: the classifier starts afresh")
     bias = f"{head}.bias"
     if without_bias and bias in own:
+        if bias in tensors and bias in found and not notes:
+            notes.append("model.weights has a classifier with a bias, which model.head leaves out")
         found.setdefault(bias, own[bias])
+    if bias in own and bias not in found and head_weight in found:
+        raise CheckpointError(
+            f"model.weights: {place} is of a network with another model.head, whose classifier has no bias; set "
+            "model.head as in its config.json, or start from what `kdcam export --format timm` makes of it"
+        )
     load_exactly(network, found, place=f"model.weights: {place}", what="model.name")
     return notes
 

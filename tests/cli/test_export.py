@@ -16,7 +16,7 @@ def test_json(kdcam, labels_run: Path) -> None:
     found = kdcam("export", labels_run, "--format", "torch-export", "-o", "labels.pt2", "--json")
     assert found.code == 0, found.err
     document = json.loads(found.out)
-    assert document.keys() == {"path", "format", "images", "largest_difference"}
+    assert document.keys() == {"path", "format", "images", "largest_difference", "change"}
     assert document["images"] == [1, 16, 16]
 
 

@@ -12,7 +12,7 @@ from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier, Outputs
 from kdcam.models.folding import fold_head
-from kdcam.models.heads import CosineHead, GaussianHead, Head, UnitWeightHead
+from kdcam.models.heads import CosineHead, GaussianHead, Head, UnitWeightHead, add_head
 from kdcam.models.probes import check_cam
 from kdcam.stored_model import config_json
 
@@ -137,7 +137,12 @@ def test_starting_weights_with_and_without_a_bias(tmp_path: Path) -> None:
     for place in ("plain", "headed"):
         started = build(head="cosine", weights=str(tmp_path / place))
         torch.testing.assert_close(started.network.state_dict()["fc.weight"], plain.network.fc.weight)
-    with pytest.raises(CheckpointError, match=r"'fc.bias' is missing"):
+    assert "bias, which model.head leaves out" in " ".join(
+        build(head="cosine", weights=str(tmp_path / "plain")).notes
+    )
+    with pytest.raises(
+        CheckpointError, match=r"another model.head, whose classifier has no bias; set model.head"
+    ):
         build(weights=str(tmp_path / "headed"))
 
 
@@ -183,7 +188,7 @@ def test_folding_a_cosine_keeps_the_order_of_classes_and_says_what_changes() -> 
     classifier = build(head="cosine", scale=20.0)
     folded, change = fold_head(classifier)
     assert change is not None
-    assert "not 20 times it: top-1 is the same, confidences are not" in change
+    assert "not 20 times it: top-1 is the same, confidences and" in change
     before, after = classifier(images(16)), folded(images(16))
     assert torch.equal(before.argsort(1), after.argsort(1))
     lengths = classifier.network.forward_head(
@@ -199,6 +204,16 @@ def test_folding_leaves_a_linear_layer_and_the_random_state_alone() -> None:
     state = torch.get_rng_state()
     fold_head(cosine)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_short_rows_keep_their_direction() -> None:
+    network = build().network
+    with torch.no_grad():
+        network.fc.weight[2] *= 1e-3
+    before = network.fc.weight.detach().clone()
+    add_head(network, "unit-weight", scale=1.0, name="", linear_head=True)
+    torch.testing.assert_close(network.fc.weight[2], F.normalize(before[2], dim=0))
+    assert torch.equal(network.fc.weight[3], before[3])
 
 
 @pytest.mark.parametrize("kind", ["cosine", "unit-weight"])
