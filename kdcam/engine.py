@@ -34,7 +34,7 @@ class Trainable(nn.Module):
 
     def forward(self, batch: Batch, progress: float, teacher: TeacherOutputs | None) -> Terms:
         """Return the loss terms of a batch at a fraction of the run in [0, 1]."""
-        outputs = self.read(batch.images)
+        outputs = self.read(batch.images, stages="stages" in self.objective.needs)
         terms: Terms = self.objective(Step(outputs, teacher, batch.targets, batch.indices, progress))
         return terms
 

@@ -53,7 +53,6 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
         check_linear_classifier(student)
     if needs & {"cam", "feature_map"}:
         _check_map(student, student_widths, "model.name")
-    _check_fit(recipe, student_widths, len(summary.label_names))
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
     teacher, teacher_widths = None, None
     if isinstance(recipe, DistillRecipe):
@@ -61,8 +60,11 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
         teacher_widths = widths(teacher)
         if needs & {"teacher.label_cam", "teacher.class_cams"}:
             check_cam(teacher)
+        if needs & {"teacher.label_cam", "teacher.class_cams", "teacher.feature_map"}:
             _check_map(teacher, teacher_widths, "teacher.checkpoint")
-    return Checked(recipe, precision, summary, student, teacher, student_widths, teacher_widths)
+    checked = Checked(recipe, precision, summary, student, teacher, student_widths, teacher_widths)
+    _check_fit(checked)
+    return checked
 
 
 def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool) -> Classifier:
@@ -91,9 +93,10 @@ def _check_map(classifier: Classifier, sizes: Widths, place: str) -> None:
         )
 
 
-def _check_fit(recipe: TrainRecipe, student: Widths, num_classes: int) -> None:
-    for index, loss in enumerate(recipe.loss):
-        reason = loss.misfit(student, num_classes)
+def _check_fit(checked: Checked) -> None:
+    shapes = shapes_of(checked, torch.empty(0, dtype=torch.int64))  # no label has been read
+    for index, loss in enumerate(checked.recipe.loss):
+        reason = loss.misfit(shapes)
         if reason is not None:
             raise RecipeError(f"loss[{index}] ({loss.name}): {reason}")
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.distributed import sum_over_processes
-from kdcam.losses.loss import LossConfig, Shapes, Step, Widths, present
+from kdcam.losses.loss import LossConfig, Shapes, Step, present
 from kdcam.numerics import unit_rows
 
 MOST_CLASSES = 4096  # 64 MiB of counts, and a product of that size each step; kdcam's choice
@@ -47,13 +47,13 @@ class FicalConfig(LossConfig):
     needs: ClassVar[frozenset[str]] = frozenset({"classifier_weight"})
     takes: ClassVar[frozenset[str]] = frozenset({"labels"})
 
-    def misfit(self, student: Widths, num_classes: int) -> str | None:
+    def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""
-        del student
-        if num_classes <= MOST_CLASSES:
+        classes = shapes.num_classes
+        if classes <= MOST_CLASSES:
             return None
         return (
-            f"keeps {num_classes:,} x {num_classes:,} numbers for as many classes, and {MOST_CLASSES:,} is the most; "
+            f"keeps {classes:,} x {classes:,} numbers for as many classes, and {MOST_CLASSES:,} is the most; "
             "take ical"
         )
 

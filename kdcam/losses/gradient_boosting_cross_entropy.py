@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.losses.loss import LossConfig, Shapes, Step, Widths
+from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.numerics import wide
 
 
@@ -37,15 +37,14 @@ class GradientBoostingCrossEntropyConfig(LossConfig):
     trains_classifier: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"labels"})
 
-    def misfit(self, student: Widths, num_classes: int) -> str | None:
+    def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""
-        del student
-        most = num_classes - 2
+        most = shapes.num_classes - 2
         if self.negatives <= most:
             return None
         lower = f"give negatives = {most} at most, or " if most >= 1 else ""
         return (
-            f"negatives = {self.negatives} with {num_classes} classes leaves no wrong class out, which is "
+            f"negatives = {self.negatives} with {shapes.num_classes} classes leaves no wrong class out, which is "
             f"cross-entropy; {lower}take cross_entropy"
         )
 

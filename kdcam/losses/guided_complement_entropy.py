@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.losses.loss import LossConfig, Shapes, Step, Widths
+from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.numerics import wide
 
 
@@ -31,12 +31,11 @@ class GuidedComplementEntropyConfig(LossConfig):
 
     trains_classifier: ClassVar[bool] = True
 
-    def misfit(self, student: Widths, num_classes: int) -> str | None:
+    def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes; None where it can."""
-        del student
-        if num_classes > 2:
+        if shapes.num_classes > 2:
             return None
-        return f"found {num_classes} classes, which leave one wrong class at most; take cross_entropy"
+        return f"found {shapes.num_classes} classes, which leave one wrong class at most; take cross_entropy"
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""

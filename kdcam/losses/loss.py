@@ -55,9 +55,12 @@ class LossConfig(Settings):
         """Return the module whose ``forward(step)`` is the loss."""
         raise NotImplementedError
 
-    def misfit(self, student: Widths, num_classes: int) -> str | None:
-        """Return why the loss cannot work with a student of these sizes, and the way out; None where it can."""
-        del student, num_classes
+    def misfit(self, shapes: Shapes) -> str | None:
+        """Return why the loss cannot work with these sizes, and the way out; None where it can.
+
+        It is asked before any data is read: ``shapes.train_targets`` may be empty.
+        """
+        del shapes
         return None
 
     def diagnose(self, terms: Mapping[str, float], shapes: Shapes) -> str | None:
@@ -104,6 +107,7 @@ class Objective(nn.Module):
         self.configs = tuple(configs)
         self.shapes = shapes
         self.names = term_names(configs)
+        self.needs = needs_of(configs)
         self.losses = nn.ModuleList(config.build(shapes) for config in configs)
 
     def needs_at(self, progress: float) -> frozenset[str]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.losses.loss import LossConfig, Shapes, Step, Widths, present
+from kdcam.losses.loss import LossConfig, Shapes, Step, present
 from kdcam.numerics import wide
 
 
@@ -55,13 +55,14 @@ class MutualChannelConfig(LossConfig):
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed"})
     misfit_heads: ClassVar[frozenset[str]] = frozenset({"cosine"})
 
-    def misfit(self, student: Widths, num_classes: int) -> str | None:
+    def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes; None where it can."""
-        if student.channels is None or student.channels >= num_classes:
+        channels, classes = shapes.student.channels, shapes.num_classes
+        if channels is None or channels >= classes:
             return None
         return (
-            f"the last map has {student.channels} channels for {num_classes} classes, and each class needs one or "
-            f"more; set model.feature_channels = {3 * num_classes} (3 a class) or take a wider network"
+            f"the last map has {channels} channels for {classes} classes, and each class needs one or "
+            f"more; set model.feature_channels = {3 * classes} (3 a class) or take a wider network"
         )
 
     def build(self, shapes: Shapes) -> nn.Module:

@@ -71,9 +71,14 @@ class CifarResNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last map (N, C, H, W) of normalised images."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        features: Tensor = self.layer3(self.layer2(self.layer1(x)))
-        return features
+        return self.forward_intermediates(x)[0]
+
+    def forward_intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the last map, and those of the stem and of each stage, of normalised images."""
+        maps = [self.relu(self.bn1(self.conv1(x)))]
+        for stage in (self.layer1, self.layer2, self.layer3):
+            maps.append(stage(maps[-1]))
+        return maps[-1], maps
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return the logits (N, K) of a last map; ``pre_logits``: the embedding (N, C) instead."""

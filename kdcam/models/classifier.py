@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 Task = Literal["single-label", "multi-label"]
 
 TEACHER_NEEDS = frozenset(
-    {"teacher.logits", "teacher.label_cam", "teacher.class_cams", "teacher.feature_map", "teacher.embedding"}
+    {
+        "teacher.logits",
+        "teacher.label_cam",
+        "teacher.class_cams",
+        "teacher.feature_map",
+        "teacher.embedding",
+        "teacher.stages",
+    }
 )
 
 
@@ -31,7 +38,7 @@ class Outputs(NamedTuple):
         Tensor | None
     )  # (K, E), the classifier's parameter, not a copy, or what its `Head` makes of it; else None
     bias: Tensor | None  # (K,)
-    stages: tuple[Tensor, ...] = ()  # earlier maps, only when a loss needs them
+    stages: tuple[Tensor, ...] = ()  # earlier maps, the last of each size, only when a loss needs them
     channel_attention: Tensor | None = None  # (N, C), only with the channel-attention block
 
 
@@ -63,8 +70,11 @@ class Preprocessing(NamedTuple):
     std: tuple[float, ...]
 
 
-Reader = Callable[[nn.Module, Tensor], Outputs]
-"""Runs a bare network on normalised images and tells its parts apart; one a source of networks."""
+class Reader(Protocol):
+    """Runs a bare network on normalised images and tells its parts apart; one a source of networks."""
+
+    def __call__(self, network: nn.Module, images: Tensor, /, *, stages: bool) -> Outputs:
+        """Return all outputs; ``stages``: the earlier maps too."""
 
 
 class Classifier(nn.Module):
@@ -119,9 +129,12 @@ class Classifier(nn.Module):
         assert isinstance(logits, Tensor)
         return logits
 
-    def outputs(self, images: Tensor) -> Outputs:
-        """Return all that losses read, of images (N, C, H, W) in [0, 1]; its logits equal ``forward``'s."""
-        return self._reader(self.network, self.normalise(images))
+    def outputs(self, images: Tensor, *, stages: bool = False) -> Outputs:
+        """Return all that losses read, of images (N, C, H, W) in [0, 1]; its logits equal ``forward``'s.
+
+        ``stages``: the earlier maps too; there are none of a network that does not tell them (see `widths`).
+        """
+        return self._reader(self.network, self.normalise(images), stages=stages)
 
 
 def teacher_outputs(
@@ -147,7 +160,7 @@ def teacher_outputs(
     with torch.no_grad():
         if needs == {"teacher.logits"}:
             return TeacherOutputs(logits=classifier(images))
-        outputs = classifier.outputs(images)
+        outputs = classifier.outputs(images, stages="teacher.stages" in needs)
         label_cam = all_cams = None
         if "teacher.label_cam" in needs:
             label_cam = target_cam(*_map_and_weight(classifier, outputs), targets)
@@ -159,6 +172,7 @@ def teacher_outputs(
         class_cams=all_cams,
         feature_map=outputs.feature_map if "teacher.feature_map" in needs else None,
         embedding=outputs.embedding if "teacher.embedding" in needs else None,
+        stages=outputs.stages,
     )
 
 

@@ -76,14 +76,10 @@ class Necked(nn.Module):
         self.body: Any = body  # timm's interface is untyped
         self.neck = neck
 
-    def necked_features(self, images: Tensor) -> NeckOutputs:
-        """Return the last map and its channel attention, of normalised images."""
-        outputs: NeckOutputs = self.neck(self.body.forward_features(images))
-        return outputs
-
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the last map (N, C, H, W) of normalised images."""
-        return self.necked_features(images).feature_map
+        necked: NeckOutputs = self.neck(self.body.forward_features(images))
+        return necked.feature_map
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Return the logits (N, K) of a last map; ``pre_logits``: the embedding (N, E) instead."""

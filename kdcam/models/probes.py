@@ -57,18 +57,19 @@ def widths(classifier: Classifier) -> Widths:
 
     Raises ``ModelError`` where the network cannot take images of this size.
     """
-    outputs, _ = _probe(classifier, _black_image(classifier))
+    outputs, _ = _probe(classifier, _black_image(classifier), stages=True)
     if outputs.feature_map is None:
         return Widths(outputs.embedding.shape[1], None, None, None)
     channels, height, width = outputs.feature_map.shape[1:]
-    return Widths(outputs.embedding.shape[1], channels, height, width)
+    stages = tuple((one.shape[1], one.shape[2], one.shape[3]) for one in outputs.stages)
+    return Widths(outputs.embedding.shape[1], channels, height, width, stages)
 
 
 def _black_image(classifier: Classifier) -> Tensor:
     return torch.zeros(1, classifier.in_channels, classifier.image_size, classifier.image_size)
 
 
-def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
+def _probe(classifier: Classifier, images: Tensor, *, stages: bool = False) -> tuple[Outputs, Tensor]:
     """Return what ``outputs`` and ``forward`` give for some images in eval mode; the random state is kept."""
     device = classifier.mean.device
     with (
@@ -78,7 +79,7 @@ def _probe(classifier: Classifier, images: Tensor) -> tuple[Outputs, Tensor]:
         torch.autocast(device.type, enabled=False),
         readable(classifier.config.name, tuple(images.shape[1:])),
     ):
-        return classifier.outputs(images.to(device)), classifier(images.to(device))
+        return classifier.outputs(images.to(device), stages=stages), classifier(images.to(device))
 
 
 @contextmanager

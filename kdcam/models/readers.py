@@ -1,6 +1,7 @@
 """How the parts of a network that speaks timm's interface are told apart: timm's own networks and kdcam's."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,12 @@ def reader_for(network: nn.Module) -> Reader:
     return read_linear_head if _has_linear_head(network) else read_other_head
 
 
-def read_linear_head(network: Any, images: Tensor) -> Outputs:
+def read_linear_head(network: Any, images: Tensor, /, *, stages: bool) -> Outputs:
     """Return the outputs of a network whose logits are one linear layer of the embedding, or a `Head` of it.
 
     The head runs once, so that a dropout in it is the same for embedding and logits.
     """
-    features, attention = _features(network, images)
+    features, attention, earlier = _features(network, images, stages=stages)
     embedding = network.forward_head(features, pre_logits=True)
     classifier = network.get_classifier()
     if isinstance(classifier, Head):
@@ -29,7 +30,13 @@ def read_linear_head(network: Any, images: Tensor) -> Outputs:
             # Divided as the embedding is, so that the mean of a class's map is its logit.
             feature_map = feature_map / read.lengths[:, None, None, None]
         return Outputs(
-            read.logits, read.embedding, feature_map, read.weight, read.bias, channel_attention=attention
+            read.logits,
+            read.embedding,
+            feature_map,
+            read.weight,
+            read.bias,
+            stages=earlier,
+            channel_attention=attention,
         )
     return Outputs(
         classifier(embedding),
@@ -37,22 +44,49 @@ def read_linear_head(network: Any, images: Tensor) -> Outputs:
         _as_map(network, features),
         classifier.weight,
         classifier.bias,
+        stages=earlier,
         channel_attention=attention,
     )
 
 
-def read_other_head(network: Any, images: Tensor) -> Outputs:
+def read_other_head(network: Any, images: Tensor, /, *, stages: bool) -> Outputs:
     """Return the outputs of a network with any other head: no weight, and the head runs a second time."""
-    features, attention = _features(network, images)
+    features, attention, earlier = _features(network, images, stages=stages)
     logits = network.forward_head(features)
     embedding = _as_embedding(network.forward_head(features, pre_logits=True))
-    return Outputs(logits, embedding, _as_map(network, features), None, None, channel_attention=attention)
+    feature_map = _as_map(network, features)
+    return Outputs(logits, embedding, feature_map, None, None, stages=earlier, channel_attention=attention)
 
 
-def _features(network: Any, images: Tensor) -> NeckOutputs:
+class _Features(NamedTuple):
+    features: Any  # what the head reads
+    attention: Tensor | None
+    earlier: tuple[Tensor, ...]
+
+
+def _features(network: Any, images: Tensor, *, stages: bool) -> _Features:
+    body = network.body if isinstance(network, Necked) else network
+    earlier: tuple[Tensor, ...] = ()
+    if stages and hasattr(body, "forward_intermediates"):
+        features, maps = body.forward_intermediates(images)
+        if _as_map(body, features) is not None:
+            earlier = earlier_maps(maps, features)
+    else:
+        features = body.forward_features(images)
     if isinstance(network, Necked):
-        return network.necked_features(images)
-    return NeckOutputs(network.forward_features(images), None)
+        necked: NeckOutputs = network.neck(features)
+        return _Features(necked.feature_map, necked.channel_attention, earlier)
+    return _Features(features, None, earlier)
+
+
+def earlier_maps(maps: Sequence[Tensor], last: Tensor) -> tuple[Tensor, ...]:
+    """Return of maps (N, C, H, W), shallow to deep, the last of each height and width but those of ``last``'s."""
+    following = [*maps[1:], last]
+    return tuple(
+        one
+        for one, other in zip(maps, following, strict=True)
+        if one.shape[2:] != other.shape[2:] and one.shape[2:] != last.shape[2:]
+    )
 
 
 def _has_linear_head(network: Any) -> bool:
@@ -81,4 +115,4 @@ def _as_embedding(embedding: Any) -> Tensor:
     return torch.cat([part.flatten(1) for part in embedding], dim=1)
 
 
-__all__ = ["read_linear_head", "read_other_head", "reader_for"]
+__all__ = ["earlier_maps", "read_linear_head", "read_other_head", "reader_for"]

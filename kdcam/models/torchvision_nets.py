@@ -32,6 +32,9 @@ MAP_NODES = {
 }
 """The node of the traced graph that is the map before global pooling, by how the network's name begins."""
 
+STAGE_NODES = ("layer1", "layer2", "layer3")
+"""The earlier maps of ResNet, ResNeXt and Wide ResNet; kdcam reads no others from torchvision."""
+
 NO_EXACT_CAM = ("alexnet", "convnext", "maxvit", "mobilenet_v3", "squeezenet", "swin", "vgg", "vit")
 """The families, by how the name begins, whose classifier does not read the mean of one (N, C, H, W) map."""
 
@@ -117,21 +120,26 @@ class TorchvisionReader:
         returned = {"logits": self._head or "flatten"}  # SqueezeNet: convolution, pooling, flatten
         if family := max((start for start in MAP_NODES if name.startswith(start)), key=len, default=""):
             returned["feature_map"] = MAP_NODES[family]
+            if MAP_NODES[family] == "layer4":
+                returned |= {node: node for node in STAGE_NODES}
         self._graphs = _trace(network, returned)
         if self._head is not None:
             for graph in self._graphs.values():
                 _return_embedding(graph)
 
-    def __call__(self, network: nn.Module, images: Tensor) -> Outputs:
-        """Return the outputs for normalised images."""
+    def __call__(self, network: nn.Module, images: Tensor, /, *, stages: bool) -> Outputs:
+        """Return the outputs for normalised images; ``stages``: the earlier maps too, of ResNets."""
         # Functional dropout is traced as it is in one mode, hence a graph for each.
         parts = fx.Interpreter(network, graph=self._graphs[network.training]).run(images)
         feature_map: Tensor | None = parts.get("feature_map")
+        earlier = tuple(parts[node] for node in STAGE_NODES if stages and node in parts)
         if self._head is None:
-            return Outputs(parts["logits"], parts["feature_map"].mean((2, 3)), feature_map, None, None)
+            return Outputs(
+                parts["logits"], parts["feature_map"].mean((2, 3)), feature_map, None, None, earlier
+            )
         head = network.get_submodule(self._head)
         assert isinstance(head, nn.Linear)
-        return Outputs(parts["logits"], parts["embedding"], feature_map, head.weight, head.bias)
+        return Outputs(parts["logits"], parts["embedding"], feature_map, head.weight, head.bias, earlier)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return itself: it holds no weights and never changes."""

@@ -175,7 +175,7 @@ def test_makes_nothing_of_size_batch_x_batch_or_classes_x_channels(config: LossC
     labels = torch.arange(images) % classes
     targets = labels if "labels" in config.takes else torch.nn.functional.one_hot(labels, classes).float()
     sizes = Widths(channels, channels, side, side)
-    if config.misfit(sizes, classes) is not None:
+    if config.misfit(Shapes("single-label", classes, labels, sizes, sizes)) is not None:
         pytest.skip("needs more channels than classes, or fewer classes")
     module = config.build(Shapes("single-label", classes, labels, sizes, sizes))
     with LargestTensor() as largest:

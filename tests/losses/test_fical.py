@@ -159,7 +159,11 @@ def test_two_processes_count_as_one_with_the_doubled_batch() -> None:
         assert all(torch.equal(found[name], tensor) for name, tensor in alone.items())
 
 
-def test_too_many_classes_are_refused() -> None:
+def sizes_of(num_classes: int) -> Shapes:
     sizes = Widths(8, 8, 2, 2)
-    assert FicalConfig().misfit(sizes, 4096) is None
-    assert "4,096 is the most; take ical" in (FicalConfig().misfit(sizes, 4097) or "")
+    return Shapes("single-label", num_classes, torch.empty(0, dtype=torch.int64), sizes, None)
+
+
+def test_too_many_classes_are_refused() -> None:
+    assert FicalConfig().misfit(sizes_of(4096)) is None
+    assert "4,096 is the most; take ical" in (FicalConfig().misfit(sizes_of(4097)) or "")

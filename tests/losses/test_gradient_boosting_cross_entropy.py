@@ -10,9 +10,12 @@ from kdcam.losses.gradient_boosting_cross_entropy import (
     GradientBoostingCrossEntropyConfig,
     gradient_boosting_cross_entropy,
 )
-from kdcam.losses.loss import Widths
+from kdcam.losses.loss import Shapes, Widths
 
-SIZES = Widths(4, 4, 2, 2)
+
+def sizes_of(num_classes: int) -> Shapes:
+    sizes = Widths(4, 4, 2, 2)
+    return Shapes("single-label", num_classes, torch.empty(0, dtype=torch.int64), sizes, None)
 
 
 def some() -> tuple[Tensor, Tensor]:
@@ -94,11 +97,11 @@ def test_gradient_agrees_with_finite_differences() -> None:
     ],
 )
 def test_negatives_that_leave_no_class_out_are_refused(negatives: int, classes: int, way_out: str) -> None:
-    reason = GradientBoostingCrossEntropyConfig(negatives=negatives).misfit(SIZES, classes)
+    reason = GradientBoostingCrossEntropyConfig(negatives=negatives).misfit(sizes_of(classes))
     assert reason is not None
     assert f"negatives = {negatives} with {classes} classes" in reason
     assert way_out in reason
-    assert GradientBoostingCrossEntropyConfig(negatives=negatives).misfit(SIZES, negatives + 2) is None
+    assert GradientBoostingCrossEntropyConfig(negatives=negatives).misfit(sizes_of(negatives + 2)) is None
 
 
 def test_no_negatives_are_refused() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdcam.losses.guided_complement_entropy import GuidedComplementEntropyConfig, guided_complement_entropy
-from kdcam.losses.loss import Widths
+from kdcam.losses.loss import Shapes, Widths
 
 
 def test_hand_worked_value() -> None:
@@ -37,9 +37,13 @@ def test_gradient_agrees_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x: guided_complement_entropy(x, labels, alpha=1 / 3), logits)
 
 
-def test_two_classes_are_refused() -> None:
+def sizes_of(num_classes: int) -> Shapes:
     sizes = Widths(4, 4, 2, 2)
-    reason = GuidedComplementEntropyConfig().misfit(sizes, 2)
+    return Shapes("single-label", num_classes, torch.empty(0, dtype=torch.int64), sizes, None)
+
+
+def test_two_classes_are_refused() -> None:
+    reason = GuidedComplementEntropyConfig().misfit(sizes_of(2))
     assert reason is not None
     assert "take cross_entropy" in reason
-    assert GuidedComplementEntropyConfig().misfit(sizes, 3) is None
+    assert GuidedComplementEntropyConfig().misfit(sizes_of(3)) is None

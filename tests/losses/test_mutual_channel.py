@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kdcam.losses.loss import Widths
+from kdcam.losses.loss import Shapes, Widths
 from kdcam.losses.mutual_channel import (
     MutualChannelConfig,
     draw_keep_mask,
@@ -165,12 +165,17 @@ def test_gradient_agrees_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda f: sum(loss(f, torch.tensor([0, 1]), keep_mask=mask)), feature_map)
 
 
+def sizes_of(num_classes: int) -> Shapes:
+    sizes = Widths(64, 64, 2, 2)
+    return Shapes("single-label", num_classes, torch.empty(0, dtype=torch.int64), sizes, None)
+
+
 def test_too_few_channels_are_refused_with_the_way_out() -> None:
-    reason = MutualChannelConfig().misfit(Widths(64, 64, 8, 8), 100)
+    reason = MutualChannelConfig().misfit(sizes_of(100))
     assert reason is not None
     assert "64 channels for 100 classes" in reason
     assert "model.feature_channels = 300" in reason
-    assert MutualChannelConfig().misfit(Widths(64, 64, 8, 8), 64) is None
+    assert MutualChannelConfig().misfit(sizes_of(64)) is None
 
 
 def test_every_group_keeps_a_channel_however_many_groups_there_are() -> None:
