@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
+from two_processes import on_two_processes
 
 from kdcam.losses.asoftmax import ASoftmaxConfig, asoftmax
 from kdcam.losses.loss import Shapes, Step, Widths
@@ -64,3 +65,36 @@ def test_settings_that_do_nothing_or_harm_are_refused(keys: dict[str, object], m
 def test_needs_a_unit_weight_head_and_takes_labels() -> None:
     assert ASoftmaxConfig.needs == {"unit_weight_head"}
     assert ASoftmaxConfig.takes == {"labels"}
+
+
+def steps() -> list[Step]:
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(3):
+        embedding = torch.randn(8, 2, generator=generator)
+        student = Outputs(embedding, embedding, None, torch.eye(2), None)
+        targets = torch.randint(2, (8,), generator=generator)
+        found.append(Step(student, None, targets, torch.arange(8), 0.5))
+    return found
+
+
+def half(step: Step, rank: int) -> Step:
+    student = step.student._replace(
+        logits=step.student.logits[rank::2], embedding=step.student.embedding[rank::2]
+    )
+    return step._replace(student=student, targets=step.targets[rank::2])
+
+
+def three_steps(rank: int) -> dict[str, torch.Tensor]:
+    module = ASoftmaxConfig().build(SHAPES)
+    losses = torch.stack([module(half(step, rank)) for step in steps()])
+    return {"losses": losses, **module.state_dict()}
+
+
+def test_two_processes_anneal_as_one_with_the_doubled_batch() -> None:
+    alone = ASoftmaxConfig().build(SHAPES)
+    losses = torch.stack([alone(step) for step in steps()])
+    one, other = on_two_processes(three_steps)
+    torch.testing.assert_close((one["losses"] + other["losses"]) / 2, losses)
+    for found in (one, other):
+        assert {name: found[name] for name in alone.state_dict()} == alone.state_dict()
