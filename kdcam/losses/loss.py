@@ -102,29 +102,47 @@ def needs_of(configs: Iterable[LossConfig]) -> frozenset[str]:
 class Objective(nn.Module):
     """The weighted sum of a recipe's losses, each switched on and warmed up by the progress of the run."""
 
-    def __init__(self, configs: Sequence[LossConfig], shapes: Shapes) -> None:
+    def __init__(self, configs: Sequence[LossConfig], shapes: Shapes, *others: Shapes) -> None:
+        """Build the losses; ``others`` are the shapes with a second teacher, a third ..."""
         super().__init__()
         self.configs = tuple(configs)
         self.shapes = shapes
         self.names = term_names(configs)
         self.needs = needs_of(configs)
         self.losses = nn.ModuleList(config.build(shapes) for config in configs)
+        # For each further teacher a loss of its own to each term that reads one: adapters and memories are its own.
+        self.others = nn.ModuleList(
+            nn.ModuleDict(
+                {str(i): config.build(other) for i, config in enumerate(configs) if _taught(config)}
+            )
+            for other in others
+        )
 
     def needs_at(self, progress: float) -> frozenset[str]:
         """What the losses that run at a fraction of the run need."""
         pairs = zip(self.configs, self.losses, strict=True)
         return needs_of(config for config, loss in pairs if _runs(config, loss, progress))
 
-    def forward(self, step: Step) -> Terms:
-        """Return the weighted sum and each active term."""
+    def forward(self, step: Step, others: Sequence[TeacherOutputs] = ()) -> Terms:
+        """Return the weighted sum and each active term; a teacher term is its mean over all teachers.
+
+        ``others`` are the outputs of the second teacher, the third ...
+        """
         total = step.student.logits.new_zeros((), dtype=torch.float32)
         values: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
-        for name, config, loss in zip(self.names, self.configs, self.losses, strict=True):
+        terms = zip(self.names, self.configs, self.losses, strict=True)
+        for index, (name, config, loss) in enumerate(terms):
             if not _runs(config, loss, step.progress):
                 continue
             weight = config.weight_at(step.progress)
             value = loss(step)
+            if self.others and _taught(config):
+                further = [
+                    losses.get_submodule(str(index))(step._replace(teacher=teacher))
+                    for losses, teacher in zip(self.others, others, strict=True)
+                ]
+                value = torch.stack([value, *further]).mean()
             total = total + weight * value
             values[name] = value.detach()
             weights[name] = weight
@@ -134,6 +152,10 @@ class Objective(nn.Module):
         """Return the warnings that an epoch's mean terms call for."""
         found = (config.diagnose(terms, self.shapes) for config in self.configs)
         return [text for text in found if text is not None]
+
+
+def _taught(config: LossConfig) -> bool:
+    return any(need.startswith("teacher.") for need in config.needs)
 
 
 def _runs(config: LossConfig, loss: nn.Module, progress: float) -> bool:

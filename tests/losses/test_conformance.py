@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -16,7 +17,13 @@ LABELS = torch.arange(N) % K
 SEVERAL = torch.tensor(
     [[1.0, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
 )
-SHAPES = Shapes("single-label", K, torch.arange(N) % K, Widths(C, C, H, W), Widths(2 * C, 2 * C, H, W))
+SHAPES = Shapes(
+    "single-label",
+    K,
+    torch.arange(N) % K,
+    Widths(C, C, H, W, stages=((4, 2 * H, 2 * W),)),
+    Widths(2 * C, 2 * C, H, W, stages=((6, 2 * H, 2 * W),)),
+)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -54,14 +61,18 @@ def make_step(
     feature_map = features.relu()
     embedding = feature_map.mean((2, 3))
     logits, attention = embedding @ weight.T + bias, (embedding @ mixer).sigmoid()
-    student = Outputs(logits, embedding, feature_map, weight, bias, channel_attention=attention)
+    stages = (nn.functional.interpolate(feature_map[:, :4], scale_factor=2).relu(),)
+    student = Outputs(logits, embedding, feature_map, weight, bias, stages, channel_attention=attention)
     head = head_for(config, weight)
     if head is not None:
         weight, read = head.weight, head.read(embedding)
-        student = Outputs(read.logits, read.embedding, feature_map, read.weight, read.bias)
-    taught, label_cam = leaf(N, K), leaf(N, H, W)
-    teacher = TeacherOutputs(logits=taught, label_cam=label_cam)
-    return Step(student, teacher, targets, torch.arange(N), 0.9), [features, weight], [taught, label_cam]
+        student = Outputs(read.logits, read.embedding, feature_map, read.weight, read.bias, stages)
+    teacher = TeacherOutputs(
+        leaf(N, K), leaf(N, H, W), leaf(N, K, H, W), leaf(N, 2 * C, H, W), leaf(N, 2 * C),
+        (leaf(N, 6, 2 * H, 2 * W),),
+    )  # fmt: skip
+    taught = [leaf for leaf in tree_leaves(teacher) if isinstance(leaf, torch.Tensor)]
+    return Step(student, teacher, targets, torch.arange(N), 0.9), [features, weight], taught
 
 
 def gradients(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -106,9 +117,7 @@ def test_gradient_reaches_student_and_own_parameters_never_teacher(
     module = config.build(SHAPES)
     step, student, teacher = make_step(config, targets)
     # As in a run, where the teacher works under no_grad.
-    frozen = step._replace(
-        teacher=TeacherOutputs(*(t.detach() if isinstance(t, torch.Tensor) else t for t in step.teacher))
-    )  # type: ignore[union-attr]
+    frozen = step._replace(teacher=tree_map(torch.Tensor.detach, step.teacher))
     module(frozen).backward()
     assert any(gradient.abs().sum() > 0 for gradient in gradients(student))  # ical reads the weights alone
     assert all(leaf.grad is None for leaf in teacher)
@@ -165,22 +174,39 @@ def test_objective_runs_it_and_weights_it(config: LossConfig, targets: torch.Ten
 
 @pytest.mark.parametrize("classes", [12, 120])
 def test_makes_nothing_of_size_batch_x_batch_or_classes_x_channels(config: LossConfig, classes: int) -> None:
+    if config.name == "crd":  # as many numbers an image as negatives is what it is
+        config = config.model_copy(update={"negatives": 256})
     images, channels, side = 96, 48, 4  # (N, N, C) is 442,368, (N, K, C) with 120 classes 552,960
     feature_map = torch.rand(images, channels, side, side, requires_grad=True)
     weight, embedding = torch.rand(classes, channels, requires_grad=True), feature_map.mean((2, 3))
     student = Outputs(
         embedding @ weight.T, embedding, feature_map, weight, None, channel_attention=embedding.sigmoid()
     )
-    teacher = TeacherOutputs(logits=torch.rand(images, classes), label_cam=torch.rand(images, side, side))
+    wide = torch.rand(images, channels, side, side)
+    stages = (feature_map[:, :8].repeat_interleave(2, 2).repeat_interleave(2, 3),)
+    student = student._replace(stages=stages)
+    teacher = TeacherOutputs(
+        torch.rand(images, classes),
+        wide[:, 0],
+        wide[:, :1].expand(-1, classes, -1, -1),
+        wide,
+        wide.mean((2, 3)),
+        stages,
+    )
     labels = torch.arange(images) % classes
     targets = labels if "labels" in config.takes else torch.nn.functional.one_hot(labels, classes).float()
-    sizes = Widths(channels, channels, side, side)
+    sizes = Widths(channels, channels, side, side, ((8, 2 * side, 2 * side),))
     if config.misfit(Shapes("single-label", classes, labels, sizes, sizes)) is not None:
         pytest.skip("needs more channels than classes, or fewer classes")
     module = config.build(Shapes("single-label", classes, labels, sizes, sizes))
     with LargestTensor() as largest:
         module(Step(student, teacher, targets, torch.arange(images), 0.9)).backward()
-    assert 0 < largest.elements <= 2 * feature_map.numel()
+    most = 2 * max(feature_map.numel(), stages[0].numel())
+    if config.name == "rkd":  # it compares angles at each image of each pair of others
+        most = images**3
+    if config.name == "review_kd":  # its shared channels at the largest size, of two maps beside each other
+        most = 2 * images * channels * (2 * side) ** 2
+    assert 0 < largest.elements <= most
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
