@@ -10,11 +10,19 @@ from .options import Device, DryRun, Json, Output, Quiet, RecipeName, Resume, Se
 def distill(
     recipe: RecipeName,
     teacher: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--teacher",
             metavar="PATH",
-            help="A run folder, .safetensors file or timm name; sets teacher.checkpoint.",
+            help="A run folder, file or network name; sets teacher.checkpoint. Repeat for several teachers.",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="A distillation method (kd, dkd, caam_cam, crd ...): its losses and weights replace the recipe's.",
         ),
     ] = None,
     sets: Sets = None,
@@ -32,8 +40,9 @@ def distill(
     """
     from .running import RunOptions, overrides, run_recipe
 
-    changes = overrides(sets or (), teacher=teacher, seed=seed)
-    run_recipe(recipe, RunOptions(changes, output, device, resume, dry_run, as_json, quiet), taught=True)
+    changes = overrides(sets or (), teachers=teacher or (), seed=seed)
+    options = RunOptions(changes, output, device, resume, dry_run, as_json, quiet, method)
+    run_recipe(recipe, options, taught=True)
 
 
 __all__ = ["distill"]

@@ -39,6 +39,8 @@ def _reads_teacher(table: dict[str, object]) -> bool:
     """Return whether a recipe without a [teacher] table is meant for ``kdcam distill R --teacher RUN``."""
     from kdcam.losses import LOSSES
 
+    if "method" in table:
+        return True
     losses = table.get("loss", [])
     names = (
         [loss.get("name") for loss in losses if isinstance(loss, dict)] if isinstance(losses, list) else []

@@ -28,15 +28,17 @@ class RunOptions(NamedTuple):
     dry_run: bool
     as_json: bool
     quiet: bool
+    method: str | None = None  # of distillation; None: as the recipe says
 
 
-def overrides(sets: Sequence[str], *, teacher: str | None = None, seed: int | None = None) -> list[str]:
+def overrides(sets: Sequence[str], *, teachers: Sequence[str] = (), seed: int | None = None) -> list[str]:
     """Return the changes to a recipe in the order in which they count: ``--set``, then dedicated flags."""
     changes = list(sets)
-    if teacher is not None:
-        changes.append(
-            f"teacher.checkpoint={json.dumps(teacher, ensure_ascii=False)}"
-        )  # quoted: a path is never a number
+    quoted = [json.dumps(one, ensure_ascii=False) for one in teachers]  # a path is never a number
+    if len(quoted) == 1:
+        changes.append(f"teacher.checkpoint={quoted[0]}")
+    elif quoted:
+        changes.append(f"teacher=[{', '.join(f'{{checkpoint={one}}}' for one in quoted)}]")
     if seed is not None:
         changes.append(f"seed={seed}")
     return changes
@@ -47,9 +49,10 @@ def run_recipe(name: str, options: RunOptions, *, taught: bool) -> None:
 
     Raises ``KdcamError`` subclasses: see `kdcam.train`.
     """
-    recipe = load(name, options.overrides)
+    recipe = load(name, options.overrides, method=options.method)
     api.check_taught(recipe, taught=taught)
-    place = options.output or api.default_output(recipe_stem(name), recipe.seed)
+    stem = recipe_stem(name) if options.method is None else f"{recipe_stem(name)}-{options.method}"
+    place = options.output or api.default_output(stem, recipe.seed)
     if options.dry_run:
         _show_plan(preflight(recipe, device=options.device, fetches=False), place, options)
         return
@@ -87,7 +90,7 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
         "classes": len(checked.summary.label_names),
         "train_images": checked.summary.train_images,
         "student_parameters": _parameters(checked.student),
-        "teacher_parameters": None if checked.teacher is None else _parameters(checked.teacher),
+        "teacher_parameters": sum(_parameters(teacher) for teacher in checked.teachers) or None,
     }
     if options.as_json:
         render.show_json({**facts, "recipe": recipe})

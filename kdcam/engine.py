@@ -1,6 +1,6 @@
 """The one training engine: fit -> train_epoch -> train_step. It knows no method, no file format and no command line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -32,10 +32,12 @@ class Trainable(nn.Module):
         # The method, not the module, is compiled: names in state dicts stay without a prefix.
         self.read = torch.compile(student.outputs) if compiled else student.outputs
 
-    def forward(self, batch: Batch, progress: float, teacher: TeacherOutputs | None) -> Terms:
-        """Return the loss terms of a batch at a fraction of the run in [0, 1]."""
+    def forward(self, batch: Batch, progress: float, taught: Sequence[TeacherOutputs] = ()) -> Terms:
+        """Return the loss terms of a batch at a fraction of the run in [0, 1]; ``taught``: by each teacher."""
         outputs = self.read(batch.images, stages="stages" in self.objective.needs)
-        terms: Terms = self.objective(Step(outputs, teacher, batch.targets, batch.indices, progress))
+        first = taught[0] if taught else None
+        step = Step(outputs, first, batch.targets, batch.indices, progress)
+        terms: Terms = self.objective(step, taught[1:])
         return terms
 
 
@@ -48,7 +50,7 @@ class Plan(NamedTuple):
     selects_best: bool  # on validation; otherwise the last epoch is selected
     train: Batches
     validation: Batches | None
-    teacher: Classifier | None
+    teachers: tuple[Classifier, ...]
     precision: Precision
     mixing: Mixing | None
 
@@ -170,12 +172,9 @@ def _group_ends(step: int, steps: int, accumulate: int) -> bool:
     return (step + 1) % accumulate == 0 or step + 1 == steps
 
 
-def _teach(plan: Plan, state: TrainState, batch: Batch, progress: float) -> TeacherOutputs | None:
-    if plan.teacher is None:
-        return None
-    return teacher_outputs(
-        plan.teacher, batch.images, batch.targets, state.model.objective.needs_at(progress)
-    )
+def _teach(plan: Plan, state: TrainState, batch: Batch, progress: float) -> list[TeacherOutputs]:
+    needs = state.model.objective.needs_at(progress)
+    return [teacher_outputs(teacher, batch.images, batch.targets, needs) for teacher in plan.teachers]
 
 
 def _update(plan: Plan, state: TrainState) -> None:

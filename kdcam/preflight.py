@@ -1,22 +1,21 @@
 """The checks that look at the machine, the data's folders and the networks, before any work is done."""
 
-from pathlib import Path
 from shutil import which
 from typing import NamedTuple
 
 import torch
 
-from kdcam.checkpoint import load_classifier, read_config
 from kdcam.data.datasets import DataSummary, describe_data
-from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
+from kdcam.errors import ModelError, RecipeError
 from kdcam.losses.loss import Shapes, Widths, needs_of
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier, Task
 from kdcam.models.probes import check_cam, check_linear_classifier, widths
 from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
-from kdcam.recipe import DistillRecipe, TrainRecipe
+from kdcam.recipe import TrainRecipe
 from kdcam.schedule import build_schedule
+from kdcam.teachers import load_teacher
 from kdcam.wording import listed
 
 
@@ -27,9 +26,9 @@ class Checked(NamedTuple):
     precision: Precision
     summary: DataSummary
     student: Classifier  # as training starts, on the CPU
-    teacher: Classifier | None  # random weights where a dry run may not fetch them
+    teachers: tuple[Classifier, ...]  # random weights where a dry run may not fetch them
     student_widths: Widths
-    teacher_widths: Widths | None
+    teacher_widths: tuple[Widths, ...]
 
 
 def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True) -> Checked:
@@ -54,15 +53,19 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     if needs & {"cam", "feature_map"}:
         _check_map(student, student_widths, "model.name")
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
-    teacher, teacher_widths = None, None
-    if isinstance(recipe, DistillRecipe):
-        teacher = load_teacher(recipe.teacher.checkpoint, summary, task=recipe.task, fetches=fetches)
-        teacher_widths = widths(teacher)
+    teachers, teacher_widths = list[Classifier](), list[Widths]()
+    for config in recipe.teachers:
+        teacher = load_teacher(config, summary, task=recipe.task, fetches=fetches)
+        sizes = widths(teacher)
         if needs & {"teacher.label_cam", "teacher.class_cams"}:
             check_cam(teacher)
         if needs & {"teacher.label_cam", "teacher.class_cams", "teacher.feature_map"}:
-            _check_map(teacher, teacher_widths, "teacher.checkpoint")
-    checked = Checked(recipe, precision, summary, student, teacher, student_widths, teacher_widths)
+            _check_map(teacher, sizes, "teacher.checkpoint")
+        teachers.append(teacher)
+        teacher_widths.append(sizes)
+    checked = Checked(
+        recipe, precision, summary, student, tuple(teachers), student_widths, tuple(teacher_widths)
+    )
     _check_fit(checked)
     return checked
 
@@ -94,11 +97,12 @@ def _check_map(classifier: Classifier, sizes: Widths, place: str) -> None:
 
 
 def _check_fit(checked: Checked) -> None:
-    shapes = shapes_of(checked, torch.empty(0, dtype=torch.int64))  # no label has been read
+    no_labels = torch.empty(0, dtype=torch.int64)  # they have not been read
     for index, loss in enumerate(checked.recipe.loss):
-        reason = loss.misfit(shapes)
-        if reason is not None:
-            raise RecipeError(f"loss[{index}] ({loss.name}): {reason}")
+        for shapes in shapes_of(checked, no_labels):
+            reason = loss.misfit(shapes)
+            if reason is not None:
+                raise RecipeError(f"loss[{index}] ({loss.name}): {reason}")
 
 
 def _build(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
@@ -129,76 +133,13 @@ def _check_validation(recipe: TrainRecipe, summary: DataSummary) -> None:
         )
 
 
-def load_teacher(
-    checkpoint: str, summary: DataSummary, *, task: Task = "single-label", fetches: bool
-) -> Classifier:
-    """Return the teacher in eval mode: a run folder, a file, or a timm name with its pretrained weights.
-
-    Raises ``CheckpointError``, ``ModelError``, or ``DataError`` where its classes or channels are not the data's.
-    """
-    path = Path(checkpoint).expanduser()
-    if path.exists():
-        stored = read_config(path)
-        _check_classes(checkpoint, stored.label_names, stored.num_classes, summary)
-        _check_channels(checkpoint, stored.in_channels, summary)
-        if stored.task != task:
-            raise RecipeError(
-                f"teacher.checkpoint: {checkpoint} was trained with task = {stored.task!r}, the recipe has task = "
-                f"{task!r}, so that their logits mean different things; take a teacher of the same task"
-            )
-        return load_classifier(path)
-    if "/" in checkpoint or checkpoint.endswith((".safetensors", ".pth")):
-        raise CheckpointError(
-            f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors file "
-            "with its config.json beside it, or a timm name"
-        )
-    config = ModelConfig(name=checkpoint, pretrained=fetches)
-    teacher = _build(config, summary, task)
-    return teacher.eval()
-
-
-def _check_classes(checkpoint: str, names: tuple[str, ...], count: int, summary: DataSummary) -> None:
-    if count != len(summary.label_names):
-        raise DataError(
-            f"teacher.checkpoint: {checkpoint} has {count} classes, the data has {len(summary.label_names)}; "
-            "teacher and student must learn the same classes"
-        )
-    if _names_are_known(summary):
-        check_class_order(checkpoint, names, summary.label_names)
-
-
-def _names_are_known(summary: DataSummary) -> bool:
-    # CIFAR-100's and torchvision's sets tell their names only when they are read; numbers stand in until then.
-    return summary.label_names != tuple(str(index) for index in range(len(summary.label_names)))
-
-
-def check_class_order(checkpoint: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
-    """Raise ``DataError`` naming the first class that a teacher has in another place; no names fit any."""
-    for index, (taught, own) in enumerate(zip(theirs, ours, strict=False)):
-        if taught != own:
-            raise DataError(
-                f"teacher.checkpoint: class {index} of {checkpoint} is {taught!r}, of the data {own!r}; teacher and "
-                "student must have the same classes in the same order"
-            )
-
-
-def _check_channels(checkpoint: str, channels: int, summary: DataSummary) -> None:
-    if channels != summary.channels:
-        raise DataError(
-            f"teacher.checkpoint: {checkpoint} reads images of {channels} channels, the data has {summary.channels}; "
-            "train a teacher on this data, or set data.channels where the source has it"
-        )
-
-
-def shapes_of(checked: Checked, train_targets: torch.Tensor) -> Shapes:
-    """Return what the losses may know before training."""
-    return Shapes(
-        checked.recipe.task,
-        len(checked.summary.label_names),
-        train_targets,
-        checked.student_widths,
-        checked.teacher_widths,
+def shapes_of(checked: Checked, train_targets: torch.Tensor) -> tuple[Shapes, ...]:
+    """Return what the losses may know before training: one for each teacher, or one without any."""
+    classes = len(checked.summary.label_names)
+    return tuple(
+        Shapes(checked.recipe.task, classes, train_targets, checked.student_widths, teacher)
+        for teacher in checked.teacher_widths or (None,)
     )
 
 
-__all__ = ["Checked", "check_class_order", "load_teacher", "preflight", "shapes_of", "starting_student"]
+__all__ = ["Checked", "preflight", "shapes_of", "starting_student"]

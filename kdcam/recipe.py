@@ -11,6 +11,7 @@ from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Task
+from kdcam.methods import apply_method, method_names
 from kdcam.models.build import ModelConfig
 from kdcam.optim import OptimizerConfig, SgdConfig
 from kdcam.overrides import apply_override
@@ -33,6 +34,24 @@ class Published(Settings):
 
     accuracy: float = Field(ge=0, le=100, description="top-1 on the test part, in per cent")
     source: str = Field(description="where it stands, and what differs there")
+
+
+class TeacherConfig(Settings):
+    """The network that teaches."""
+
+    checkpoint: str = Field(
+        description="run folder, .safetensors file with its config.json, .pth file of RepDistiller's kind, or name of "
+        "a timm or torchvision network with published weights"
+    )
+    name: str | None = Field(
+        None, description="network of a file without config.json, where its folder's name does not tell it"
+    )
+    mean: tuple[float, ...] | None = Field(
+        None, description="of the input of such a file, one a channel; none: CIFAR-100's"
+    )
+    std: tuple[float, ...] | None = Field(
+        None, description="of the input of such a file, one a channel; none: CIFAR-100's"
+    )
 
 
 class TrainRecipe(Settings):
@@ -159,6 +178,11 @@ class TrainRecipe(Settings):
         return False
 
     @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The networks that teach."""
+        return ()
+
+    @property
     def target_kind(self) -> str:
         """Which targets the losses get: "labels", "mixed" or "multi-label"."""
         if self.task == "multi-label":
@@ -176,18 +200,15 @@ class TrainRecipe(Settings):
         )
 
 
-class TeacherConfig(Settings):
-    """The network that teaches."""
-
-    checkpoint: str = Field(
-        description="run folder, .safetensors file with its config.json, or timm name (pretrained)"
-    )
-
-
 class DistillRecipe(TrainRecipe):
     """A training run under a teacher."""
 
-    teacher: TeacherConfig
+    teacher: TeacherConfig | Annotated[tuple[TeacherConfig, ...], Field(min_length=1)]
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The teachers; of several each teacher term is the mean."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
     @property
     def has_teacher(self) -> bool:
@@ -208,6 +229,8 @@ def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
 
     Raises ``RecipeError`` that names every wrong key at once.
     """
+    table = dict(table)
+    apply_method(table, None)
     model = DistillRecipe if "teacher" in table else TrainRecipe
     try:
         return model.model_validate(table)
@@ -221,13 +244,18 @@ def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
         raise RecipeError(head + "\n  ".join(problems)) from error
 
 
-def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+def load(
+    name_or_path: str | Path, overrides: Sequence[str] = (), *, method: str | None = None
+) -> TrainRecipe:
     """Return a shipped recipe or a TOML file, with ``key.sub=value`` overrides applied before it is checked.
+
+    ``method`` fills in the losses of a distillation method (see `kdcam.methods`) before the overrides.
 
     Raises ``RecipeError`` when there is no such recipe, it is not TOML, or it has wrong keys or values (all
     named at once).
     """
     table = read_toml(name_or_path)
+    apply_method(table, method)
     for override in overrides:
         apply_override(table, override)
     return read_recipe(table, source=str(name_or_path))
@@ -237,6 +265,10 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe with every key; without its [teacher] table it is a training recipe."""
     document = DistillRecipe.model_json_schema()
     document["required"] = [key for key in document["required"] if key != "teacher"]
+    document["properties"]["method"] = {
+        "enum": method_names(),
+        "description": "a distillation method, in the place of [[loss]] tables",
+    }
     return document
 
 

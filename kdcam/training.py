@@ -19,14 +19,15 @@ from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier
 from kdcam.noise_file import keep_noise
 from kdcam.optim import build_optimizer
-from kdcam.preflight import Checked, check_class_order, shapes_of
+from kdcam.preflight import Checked, shapes_of
 from kdcam.progress import EpochRecord, Progress
-from kdcam.recipe import DistillRecipe, TrainRecipe
+from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
 from kdcam.run_state import find_state
 from kdcam.runlog import Resume, RunFolder
 from kdcam.schedule import build_schedule
 from kdcam.scores import score
+from kdcam.teachers import check_class_order, judge_teachers
 from kdcam.terms import TermMeans
 
 EVALUATION_BATCH = 256
@@ -102,6 +103,8 @@ def run(
             folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
         keep_noise(folder.path, parts.noise)
         plan, state = assemble(checked, parts)
+        if folder.state == "new":
+            judge_teachers(recipe.teachers, plan.teachers, plan.validation, progress)
         _go_on(folder, state, progress)
         try:
             fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
@@ -122,11 +125,12 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
     )
     if parts.skipped:
         progress.warning(f"{len(parts.skipped)} files left out: {'; '.join(parts.skipped[:5])}")
-    if checked.teacher is not None and checked.teacher.image_size != parts.image_size:
-        progress.warning(
-            f"the teacher was trained on images of {checked.teacher.image_size} pixels and sees "
-            f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
-        )
+    for teacher in checked.teachers:
+        if teacher.image_size != parts.image_size:
+            progress.warning(
+                f"the teacher was trained on images of {teacher.image_size} pixels and sees "
+                f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
+            )
     if parts.noise is not None:
         progress.message(f"label noise: {parts.noise.realised_rate:.1%} of the training labels are wrong")
     for note in checked.student.notes:
@@ -142,9 +146,9 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
     _seed(recipe.seed)
     student = checked.student.to(device)
     student.label_names = parts.label_names  # some sources tell their names only when they are read
-    if isinstance(recipe, DistillRecipe) and checked.teacher is not None:
-        check_class_order(recipe.teacher.checkpoint, checked.teacher.label_names, parts.label_names)
-    objective = Objective(recipe.loss, shapes_of(checked, parts.train.targets)).to(device)
+    for config, teacher in zip(recipe.teachers, checked.teachers, strict=True):
+        check_class_order(config.checkpoint, teacher.label_names, parts.label_names)
+    objective = Objective(recipe.loss, *shapes_of(checked, parts.train.targets)).to(device)
     model = Trainable(student, objective, compiled=recipe.compile)
     optimizer = build_optimizer(recipe.optimizer, student, objective)
     state = TrainState(
@@ -178,7 +182,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         selects_best=recipe.select == "best",
         train=train,
         validation=None if parts.validation is None else evaluation_batches(checked, parts.validation),
-        teacher=None if checked.teacher is None else checked.teacher.to(device).eval().requires_grad_(False),
+        teachers=tuple(teacher.to(device).eval().requires_grad_(False) for teacher in checked.teachers),
         precision=checked.precision,
         mixing=_mixing(checked),
     )

@@ -41,8 +41,8 @@ def test_good_recipe_gives_student_and_teacher_and_leaves_the_generator_alone(tm
     before = torch.get_rng_state()
     checked = preflight(student_of(checkpoint), device="cpu")
     assert torch.equal(torch.get_rng_state(), before)
-    assert checked.teacher is not None
-    assert not checked.teacher.training
+    (taught,) = checked.teachers
+    assert not taught.training
     assert checked.student.num_classes == 10
 
 

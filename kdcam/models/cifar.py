@@ -1,129 +1,59 @@
-"""The residual networks for 32-pixel images on which the distillation literature compares.
+"""kdcam's own networks in one table, under the names that follow ``kdcam:`` in a recipe.
 
-Architecture and parameter names are those of HobbitLong/RepDistiller (models/resnet.py at commit eedab9d), so
-that its checkpoints fit: three stages of basic blocks after a 3x3 stem (He et al. 2016, arXiv 1512.03385,
-section 4.2), shortcuts with a 1x1 convolution where the width or the stride changes. The last map is the one
-after the ReLU, and the pooling is global, so that any image size works. The interface is timm's.
-
-Names with ``_s2`` have a stem of stride 2: four to five times faster, good for a CPU; they are kdcam's choice
-as is resnet8w_s2.
+They are the networks for 32-pixel images on which the distillation literature compares, with the parameter names
+of HobbitLong/RepDistiller, so that its checkpoints and those of megvii-research/mdistiller fit; and residual
+networks with a stem of stride 2 for work on a CPU. Each family has its own file.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
-from torch import Tensor, nn
-
-
-class CifarSpec(NamedTuple):
-    """What tells one of these networks from another."""
-
-    blocks: int  # in each of the three stages; the depth is 6 * blocks + 2
-    widths: tuple[int, int, int, int]  # channels of the stem and of the three stages
-    stem_stride: int = 1
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut around them."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the block's map, after the ReLU."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        activated: Tensor = self.relu(out + shortcut)
-        return activated
+from kdcam.models.cifar_mobilenet import CIFAR_MOBILENETS, CifarMobileNetV2
+from kdcam.models.cifar_resnet import CIFAR_RESNETS, FAST_RESNETS, CifarResNet
+from kdcam.models.cifar_resnet_bottleneck import BOTTLENECK_RESNETS, CifarBottleneckResNet
+from kdcam.models.cifar_shufflenet import (
+    SHUFFLENETS_V1,
+    SHUFFLENETS_V2,
+    CifarShuffleNetV1,
+    CifarShuffleNetV2,
+)
+from kdcam.models.cifar_vgg import CIFAR_VGGS, CifarVgg
+from kdcam.models.pooled_network import PooledNetwork
+from kdcam.models.wide_resnet import WIDE_RESNETS, WideResNet
 
 
-class CifarResNet(nn.Module):
-    """A residual network of three stages with timm's interface."""
+class CifarNetwork(NamedTuple):
+    """How a network is built, and where its two ends are."""
 
-    def __init__(
-        self, spec: CifarSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
-    ) -> None:
-        super().__init__()
-        stem, first, second, third = spec.widths
-        self.num_classes = num_classes
-        self.drop_rate = drop_rate  # of the embedding, in training
-        self.num_features = self.head_hidden_size = third
-        self.conv1 = nn.Conv2d(in_chans, stem, 3, spec.stem_stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
-        self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(stem, first, spec.blocks, stride=1)
-        self.layer2 = _stage(first, second, spec.blocks, stride=2)
-        self.layer3 = _stage(second, third, spec.blocks, stride=2)
-        self.fc: nn.Linear | nn.Identity = nn.Linear(third, num_classes) if num_classes > 0 else nn.Identity()
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last map (N, C, H, W) of normalised images."""
-        return self.forward_intermediates(x)[0]
-
-    def forward_intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the last map, and those of the stem and of each stage, of normalised images."""
-        maps = [self.relu(self.bn1(self.conv1(x)))]
-        for stage in (self.layer1, self.layer2, self.layer3):
-            maps.append(stage(maps[-1]))
-        return maps[-1], maps
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits (N, K) of a last map; ``pre_logits``: the embedding (N, C) instead."""
-        embedding = x.mean((2, 3))
-        if self.drop_rate > 0:
-            embedding = nn.functional.dropout(embedding, self.drop_rate, self.training)
-        if pre_logits:
-            return embedding
-        logits: Tensor = self.fc(embedding)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (N, K) of normalised images (N, in_chans, H, W)."""
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        """Return the linear layer that gives the logits."""
-        return self.fc
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Put a fresh linear layer of another class count in place of the classifier; 0: none."""
-        self.num_classes = num_classes
-        self.fc = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+    build: Callable[..., PooledNetwork]  # of num_classes, in_chans and drop_rate
+    classifier: str  # name of its last layer
+    first_conv: str
 
 
 def build_cifar(
     name: str, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
-) -> CifarResNet:
+) -> PooledNetwork:
     """Return a network of `CIFAR_NETWORKS` by name, with random weights from torch's default generator."""
-    return CifarResNet(CIFAR_NETWORKS[name], num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate)
+    return CIFAR_NETWORKS[name].build(num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate)
 
 
-def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    later = [BasicBlock(channels, channels, 1) for _ in range(1, blocks)]
-    return nn.Sequential(BasicBlock(in_channels, channels, stride), *later)
+def _networks(family: type[PooledNetwork], specs: Mapping[str, Any]) -> dict[str, CifarNetwork]:
+    return {
+        name: CifarNetwork(partial(family, spec), family.classifier_name, family.first_conv)
+        for name, spec in specs.items()
+    }
 
 
-def _all_networks() -> dict[str, CifarSpec]:
-    narrow, wide = (16, 16, 32, 64), (32, 64, 128, 256)
-    full = {f"resnet{depth}": CifarSpec((depth - 2) // 6, narrow) for depth in (8, 14, 20, 32, 44, 56, 110)}
-    full |= {f"resnet{depth}x4": CifarSpec((depth - 2) // 6, wide) for depth in (8, 32)}
-    fast = {f"{name}_s2": spec._replace(stem_stride=2) for name, spec in full.items()}
-    return full | fast | {"resnet8w_s2": CifarSpec(1, (32, 32, 64, 128), stem_stride=2)}
+CIFAR_NETWORKS: dict[str, CifarNetwork] = {
+    **_networks(CifarResNet, CIFAR_RESNETS),
+    **_networks(CifarBottleneckResNet, BOTTLENECK_RESNETS),
+    **_networks(WideResNet, WIDE_RESNETS),
+    **_networks(CifarVgg, CIFAR_VGGS),
+    **_networks(CifarMobileNetV2, CIFAR_MOBILENETS),
+    **_networks(CifarShuffleNetV1, SHUFFLENETS_V1),
+    **_networks(CifarShuffleNetV2, SHUFFLENETS_V2),
+    **_networks(CifarResNet, FAST_RESNETS),
+}
 
-
-CIFAR_NETWORKS: dict[str, CifarSpec] = _all_networks()
-
-__all__ = ["CIFAR_NETWORKS", "BasicBlock", "CifarResNet", "CifarSpec", "build_cifar"]
+__all__ = ["CIFAR_NETWORKS", "CifarNetwork", "build_cifar"]

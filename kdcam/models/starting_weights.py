@@ -1,4 +1,4 @@
-"""Weights that a network starts from: a .safetensors file, a run folder, or a timm ``local-dir:`` folder."""
+"""Weights that a network starts from: a .safetensors or .pth file, a run folder, or a timm ``local-dir:`` folder."""
 
 import json
 from collections.abc import Mapping
@@ -8,16 +8,24 @@ from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
 from kdcam.models.classifier import Preprocessing
-from kdcam.weights import load_exactly, plain_names, read_tensors, refuse_pickles
+from kdcam.models.foreign_checkpoints import (
+    CIFAR100_STATISTICS,
+    architecture_from_path,
+    is_foreign,
+    read_foreign,
+)
+from kdcam.weights import load_exactly, plain_names, read_tensors
 
 _WAY_OUT = (
-    "model.weights takes a .safetensors file or a folder with a model.safetensors (a run, or timm's layout)"
+    "model.weights takes a .safetensors or .pth file, or a folder with a model.safetensors (a run, or timm's "
+    "layout)"
 )
 
 
 def starting_weights(place: str) -> dict[str, Tensor]:
     """Return the tensors at ``place``; ``CheckpointError`` where there are none."""
-    return plain_names(read_tensors(_weight_file(place)))
+    file = _weight_file(place)
+    return read_foreign(file) if is_foreign(file) else plain_names(read_tensors(file))
 
 
 def load_starting_weights(
@@ -60,10 +68,14 @@ def holds_neck(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def stored_statistics(place: str) -> Preprocessing | None:
-    """Return the statistics in the config.json beside the weights; None where there is none."""
-    config_file = _weight_file(place).parent / "config.json"
+    """Return the statistics in the config.json beside the weights; None where they are not known.
+
+    Without the file those of CIFAR-100 are returned for a folder of the kind that RepDistiller names.
+    """
+    file = _weight_file(place)
+    config_file = file.parent / "config.json"
     if not config_file.is_file():
-        return None
+        return Preprocessing(*CIFAR100_STATISTICS) if architecture_from_path(file) else None
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         for holder in (config.get("kdcam"), config.get("pretrained_cfg"), config):
@@ -88,7 +100,6 @@ def head_name(network: nn.Module) -> str | None:
 def _weight_file(place: str) -> Path:
     path = Path(place).expanduser()
     file = path / "model.safetensors" if path.is_dir() else path
-    refuse_pickles(file)
     if not file.is_file():
         raise CheckpointError(f"model.weights: there is no file {file}; {_WAY_OUT}")
     return file

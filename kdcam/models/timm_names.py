@@ -6,7 +6,6 @@ finder waits for its import, removes itself, and the networks are registered rig
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -16,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from kdcam.models.cifar import CIFAR_NETWORKS, CifarResNet
+from kdcam.models.cifar import CIFAR_NETWORKS
 
 PREFIX = "kdcam_"
 
@@ -45,7 +44,7 @@ def _entry_point(name: str) -> Any:
         from timm.models import build_model_with_cfg
 
         network: nn.Module = build_model_with_cfg(
-            functools.partial(CifarResNet, CIFAR_NETWORKS[name]), PREFIX + name, pretrained, **options
+            CIFAR_NETWORKS[name].build, PREFIX + name, pretrained, **options
         )
         return network
 
@@ -64,10 +63,11 @@ def _default_cfgs() -> dict[str, dict[str, Any]]:
         "interpolation": "bilinear",
         "mean": (0.5, 0.5, 0.5),
         "std": (0.25, 0.25, 0.25),
-        "first_conv": "conv1",
-        "classifier": "fc",
     }
-    return {PREFIX + name: dict(one) for name in CIFAR_NETWORKS}
+    return {
+        PREFIX + name: one | {"first_conv": network.first_conv, "classifier": network.classifier}
+        for name, network in CIFAR_NETWORKS.items()
+    }
 
 
 default_cfgs = _default_cfgs()

@@ -56,3 +56,25 @@ def test_train_refuses_a_teacher(kdcam, digits_run: Path, tmp_path: Path) -> Non
         assert found.code == 1
         assert "kdcam distill" in found.err
         assert found.out == ""
+
+
+def test_a_method_brings_its_losses_and_a_place_of_its_own(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT)
+    found = kdcam(
+        "distill", "student.toml", "--teacher", digits_run, "--method", "kd_standardized", "--dry-run"
+    )
+    assert found.code == 0, found.err
+    assert "standardize = true" in found.out
+    assert "caam_cam" not in found.out
+    assert "student-kd_standardized-0" in found.err
+    wrong = kdcam("distill", "student.toml", "--teacher", digits_run, "--method", "kdd")
+    assert wrong.code == 1
+    assert "method: found 'kdd'" in wrong.err
+
+
+def test_the_teacher_flag_twice_is_two_teachers(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT)
+    flags = ("--teacher", digits_run, "--teacher", digits_run)
+    found = kdcam("distill", "student.toml", *flags, "--dry-run", "--json")
+    assert found.code == 0, found.err
+    assert json.loads(found.out)["recipe"]["teacher"] == 2 * [{"checkpoint": str(digits_run)}]

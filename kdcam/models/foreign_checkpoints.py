@@ -1,0 +1,170 @@
+"""Weights in files that torch.save made: checkpoints of RepDistiller, mdistiller, torchdistill and others.
+
+Such a file is a pickle, which names functions and classes to call. torch's restricted reader
+(``weights_only=True``) knows those of tensors; what else training scripts keep beside the tensors (their
+arguments, numbers of numpy, paths) is read as an empty stand-in, so that nothing of it is built or run. A file
+that names anything else is refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdcam.errors import CheckpointError
+from kdcam.models.cifar import CIFAR_NETWORKS
+from kdcam.weights import plain_names
+
+_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".ckpt", ".tar"})
+_STARTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive; a pickle as torch wrote it until version 1.5
+
+CIFAR100_STATISTICS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+"""Mean and deviation that the networks of HobbitLong/RepDistiller and megvii-research/mdistiller were trained with."""
+
+_HOLDERS = ("model", "state_dict", "net", "model_state_dict")
+
+_LEFT_OUT = (
+    "argparse.Namespace",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib._local.Path",
+    "pathlib._local.PosixPath",
+    "pathlib._local.WindowsPath",
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(
+        f"numpy.{core}.multiarray.{function}"
+        for core in ("core", "_core")
+        for function in ("scalar", "_reconstruct")
+    ),
+)
+
+# RepDistiller's and mdistiller's names for networks that kdcam spells otherwise.
+_OTHER_SPELLINGS = {
+    "ResNet50": "resnet50",
+    "MobileNetV2": "mobilenetv2",
+    "mobile_half": "mobilenetv2",
+    "ShuffleV1": "shufflenetv1",
+    "ShuffleV2": "shufflenetv2",
+}
+
+
+class _LeftOut:
+    """Stands where a file has something that is no tensor; it takes whatever it is given and keeps nothing."""
+
+    def __init__(self, *args: object) -> None:
+        del args
+
+    def __setstate__(self, state: object) -> None:
+        del state
+
+
+def is_foreign(path: Path) -> bool:
+    """Return whether a file is one of torch.save: by its ending, or of a file without one by its first bytes."""
+    if path.suffix:
+        return path.suffix.lower() in _SUFFIXES
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4).startswith(_STARTS)
+
+
+def read_foreign(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a file of torch.save, on the CPU, its names without ``module.`` and ``_orig_mod.``.
+
+    It is looked for under "model" (RepDistiller, mdistiller, torchdistill), "state_dict", "net" and
+    "model_state_dict", then at the top. Nothing in the file is run (see the module's docstring).
+
+    Raises ``CheckpointError`` where the file asks for more than tensors, is damaged or has no state dict.
+    """
+    content = _read(path)
+    holders = [content[key] for key in _HOLDERS if key in content] if isinstance(content, Mapping) else []
+    found = next((holder for holder in [*holders, content] if _is_state_dict(holder)), None)
+    if found is None:
+        raise CheckpointError(
+            f"{path}: holds no state dict, a table of named tensors, at its top or under {', '.join(_HOLDERS)}; "
+            f"found {_contents(content)}; save network.state_dict() where it comes from"
+        )
+    for name, tensor in found.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise CheckpointError(
+                f"{path}: '{name}' is no ordinary tensor (sparse, quantised or without values); save the "
+                "network's plain weights where it comes from"
+            )
+    return plain_names({name: tensor.detach() for name, tensor in found.items()})
+
+
+def architecture_from_path(path: str | Path) -> str | None:
+    """Return the network that RepDistiller's and mdistiller's folders name, as "kdcam:resnet32x4"; None: unknown.
+
+    ``resnet32x4_vanilla/ckpt_epoch_240.pth``, ``wrn_40_2_cifar100_lr_0.05.../wrn_40_2_last.pth``, and of a
+    distilled student ``S:resnet8x4_T:.../resnet8x4_best.pth``: what stands before the first underscore that is
+    not part of a network's name, spelt as these projects do ("ResNet50"; kdcam's own spelling may be ImageNet's).
+    """
+    folder = Path(path).parent.name.removeprefix("S:")
+    spellings = {
+        name: name for name in CIFAR_NETWORKS if name not in _OTHER_SPELLINGS.values()
+    } | _OTHER_SPELLINGS
+    fitting = [one for one in spellings if folder == one or folder.startswith(f"{one}_")]
+    return f"kdcam:{spellings[max(fitting, key=len)]}" if fitting else None
+
+
+def _read(path: Path) -> object:
+    try:
+        with _stand_ins_alone():
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # a damaged pickle leads torch to raise whatever its bytes ask for
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted is None:
+            raise CheckpointError(
+                f"{path}: cannot be read as a pickle of torch.save with tensors only ({_first_sentence(error)}); fetch "
+                "or make it again, or convert it to .safetensors with safetensors.torch.save_file where it comes from"
+            ) from error
+        raise CheckpointError(
+            f"{path}: asks for {wanted[1]} when it is read, which is more than tensors and could run any code, so "
+            "nothing of it was read; save network.state_dict() alone, or convert it to .safetensors with "
+            "safetensors.torch.save_file where it comes from"
+        ) from error
+
+
+@contextmanager
+def _stand_ins_alone() -> Iterator[None]:
+    """Let torch's restricted reader know the stand-ins, and nothing that other libraries allowed in this process."""
+    others = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([(_LeftOut, name) for name in _LEFT_OUT])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others)
+
+
+def _is_state_dict(content: object) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
+
+
+def _contents(content: object) -> str:
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    names = [str(name) for name in content]
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") if names else "nothing"
+
+
+def _first_sentence(error: Exception) -> str:
+    text = str(error).strip().rpartition("WeightsUnpickler error: ")[2]
+    sentence = text.partition("\n")[0].partition(". ")[0]
+    return f"{type(error).__name__}: {sentence}".rstrip(" .:")
+
+
+__all__ = ["CIFAR100_STATISTICS", "architecture_from_path", "is_foreign", "read_foreign"]

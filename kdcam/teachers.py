@@ -1,0 +1,191 @@
+"""Teachers: where they come from, and whether they fit the data before any work is done."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from kdcam.checkpoint import load_classifier, read_config
+from kdcam.data.batches import Batches
+from kdcam.data.datasets import DataSummary
+from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
+from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.classifier import Classifier, Task
+from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path
+from kdcam.progress import Progress
+from kdcam.recipe import TeacherConfig
+from kdcam.scores import score
+
+_FOREIGN = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+
+
+def load_teacher(
+    config: TeacherConfig, summary: DataSummary, *, task: Task = "single-label", fetches: bool
+) -> Classifier:
+    """Return the teacher in eval mode: a run folder, a file, or a network with published weights by its name.
+
+    Without ``fetches`` nothing is downloaded: random weights stand in for published ones.
+
+    Raises ``CheckpointError``, ``ModelError``, ``RecipeError``, or ``DataError`` where its classes or channels are not
+    the data's.
+    """
+    checkpoint, path = config.checkpoint, Path(config.checkpoint).expanduser()
+    if path.exists():
+        if path.is_file() and not (path.parent / "config.json").is_file():
+            return _from_bare_file(config, path, summary, task)
+        _check_unused(config)
+        return _from_folder(checkpoint, path, summary, task)
+    if "/" in checkpoint or checkpoint.endswith((".safetensors", *_FOREIGN)):
+        raise CheckpointError(
+            f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors or .pth file, or the "
+            "name of a timm or torchvision network"
+        )
+    _check_unused(config)
+    try:
+        named = ModelConfig(name=checkpoint, pretrained=fetches)
+    except ValidationError as error:
+        raise ModelError(
+            f"teacher.checkpoint: {checkpoint} is no run folder or file, and a network of this name has no published "
+            "weights; train it (kdcam train) and give its run folder"
+        ) from error
+    return _built(named, summary, task).eval()
+
+
+def _from_folder(checkpoint: str, path: Path, summary: DataSummary, task: Task) -> Classifier:
+    stored = read_config(path)
+    _check_classes(checkpoint, stored.label_names, stored.num_classes, summary)
+    _check_channels(checkpoint, stored.in_channels, summary)
+    if stored.task != task:
+        raise RecipeError(
+            f"teacher.checkpoint: {checkpoint} was trained with task = {stored.task!r}, the recipe has task = "
+            f"{task!r}, so that their logits mean different things; take a teacher of the same task"
+        )
+    return load_classifier(path)
+
+
+def _from_bare_file(config: TeacherConfig, path: Path, summary: DataSummary, task: Task) -> Classifier:
+    """Return the network of a file that says nothing but its weights, as the distillation literature stores them."""
+    name = config.name or architecture_from_path(path)
+    if name is None:
+        raise CheckpointError(
+            f"teacher.checkpoint: {path} has no config.json beside it, and its folder's name tells no network; set "
+            'teacher.name, as in name = "kdcam:resnet32x4"'
+        )
+    mean, std = CIFAR100_STATISTICS
+    teacher = _built(
+        ModelConfig(name=name, weights=str(path), mean=config.mean or mean, std=config.std or std),
+        summary,
+        task,
+    )
+    if teacher.notes:  # its classifier had another class count
+        raise DataError(
+            f"teacher.checkpoint: {path}: {teacher.notes[0]}; teacher and student must learn the same classes"
+        )
+    return teacher.eval()
+
+
+def _built(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        return build_classifier(
+            config,
+            num_classes=len(summary.label_names),
+            in_channels=summary.channels,
+            image_size=summary.image_size,
+            label_names=summary.label_names,
+            task=task,
+        )
+
+
+def _check_unused(config: TeacherConfig) -> None:
+    for key in ("name", "mean", "std"):
+        if getattr(config, key) is not None:
+            raise RecipeError(
+                f"teacher.{key}: is for a file without config.json, and {config.checkpoint} is none; remove the key"
+            )
+
+
+def judge_teachers(
+    configs: Sequence[TeacherConfig],
+    teachers: Sequence[Classifier],
+    validation: Batches | None,
+    progress: Progress,
+) -> None:
+    """Tell what each teacher scores on the validation part; ``DataError`` where one is worse than guessing."""
+    if validation is None:
+        return
+    for config, teacher in zip(configs, teachers, strict=True):
+        report = score(teacher, validation)
+        scores = report.headline()
+        name, value = next(iter(scores.items()))
+        progress.message(f"teacher {config.checkpoint}: {name} {value:.4g} on the validation part")
+        warning = check_teacher_scores(config.checkpoint, scores, report.images, teacher.num_classes)
+        if warning is not None:
+            progress.warning(warning)
+
+
+def check_teacher_scores(
+    checkpoint: str, scores: Mapping[str, float], images: int, num_classes: int
+) -> str | None:
+    """Return a warning where a teacher's top-1 accuracy on ``images`` validation images may be chance; else None.
+
+    Raises ``DataError`` where it is below chance by more than chance explains (2 standard deviations): then its
+    classes are in another order, or it reads the images otherwise. Several labels an image are not judged.
+    """
+    accuracy = scores.get("acc1")
+    if accuracy is None:
+        return None
+    chance = 1 / num_classes
+    slack = 2 * math.sqrt(chance * (1 - chance) / images)
+    told = f"teacher.checkpoint: {checkpoint} has top-1 accuracy {accuracy:.2%} on the validation part, "
+    if accuracy < chance - slack:
+        raise DataError(
+            f"{told}less than guessing ({chance:.2%}): its classes may be in another order, or its images normalised "
+            "otherwise; take a teacher of this data"
+        )
+    if accuracy <= chance + slack:
+        return f"{told}no better than guessing ({chance:.2%}); it has little to teach"
+    return None
+
+
+def _check_classes(checkpoint: str, names: tuple[str, ...], count: int, summary: DataSummary) -> None:
+    if count != len(summary.label_names):
+        raise DataError(
+            f"teacher.checkpoint: {checkpoint} has {count} classes, the data has {len(summary.label_names)}; "
+            "teacher and student must learn the same classes"
+        )
+    if _names_are_known(summary):
+        check_class_order(checkpoint, names, summary.label_names)
+
+
+def _names_are_known(summary: DataSummary) -> bool:
+    # CIFAR-100's and torchvision's sets tell their names only when they are read; numbers stand in until then.
+    return summary.label_names != tuple(str(index) for index in range(len(summary.label_names)))
+
+
+def check_class_order(checkpoint: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
+    """Raise ``DataError`` naming the first class that a teacher has in another place; no names fit any."""
+    for index, (taught, own) in enumerate(zip(theirs, ours, strict=False)):
+        if taught != own:
+            raise DataError(
+                f"teacher.checkpoint: class {index} of {checkpoint} is {taught!r}, of the data {own!r}; teacher and "
+                "student must have the same classes in the same order"
+            )
+
+
+def _check_channels(checkpoint: str, channels: int, summary: DataSummary) -> None:
+    if channels != summary.channels:
+        raise DataError(
+            f"teacher.checkpoint: {checkpoint} reads images of {channels} channels, the data has {summary.channels}; "
+            "train a teacher on this data, or set data.channels where the source has it"
+        )
+
+
+__all__ = [
+    "CIFAR100_STATISTICS",
+    "check_class_order",
+    "check_teacher_scores",
+    "judge_teachers",
+    "load_teacher",
+]
