@@ -12,26 +12,23 @@ layer, and the block or the head alone is shown.
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from interleaved import facts, rows, timed
 
 from kdcam.data.batches import Batch
 from kdcam.engine import Trainable
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes
-from kdcam.machine import describe_machine, package_versions
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.heads import HeadName
 from kdcam.models.probes import widths
 from kdcam.optim import SgdConfig, build_optimizer
 
 BASE = "cross_entropy"
-WARM_UP_STEPS = 5
 
 
 class Variant(NamedTuple):
@@ -120,23 +117,11 @@ class Trainer:
         self.optimizer = build_optimizer(SgdConfig(lr=0.01), self.model.student, self.model.objective)
         self.batch = batch
 
-    def step_seconds(self) -> float:
-        """Do one training step and return how long it took."""
-        start = time.perf_counter()
+    def step(self) -> None:
+        """Do one training step."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.model(self.batch, 0.5, None).total.backward()
+        self.model(self.batch, 0.5).total.backward()
         self.optimizer.step()
-        return time.perf_counter() - start
-
-
-def interval(base: np.ndarray, other: np.ndarray, rounds: int = 5000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the ratio of medians."""
-    generator = np.random.default_rng(0)
-    draws = [
-        np.median(generator.choice(other, len(other))) / np.median(generator.choice(base, len(base)))
-        for _ in range(rounds)
-    ]
-    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
 def measure(case: Case, *, steps: int, num_classes: int) -> dict[str, Any]:
@@ -147,14 +132,7 @@ def measure(case: Case, *, steps: int, num_classes: int) -> dict[str, Any]:
     targets = torch.randint(num_classes, (case.batch_size,))
     batch = Batch(images, targets, torch.arange(case.batch_size))
     trainers = {name: Trainer(case, variant, batch, num_classes) for name, variant in case.variants.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    order = np.random.default_rng(0)
-    for step in range(WARM_UP_STEPS + steps):
-        for name in order.permutation(list(trainers)):
-            spent = trainers[name].step_seconds()
-            if step >= WARM_UP_STEPS:
-                seconds[name].append(spent)
-    times = {name: np.array(values) for name, values in seconds.items()}
+    times = timed({name: trainer.step for name, trainer in trainers.items()}, steps=steps)
     return {
         "network": case.network,
         "image_size": case.image_size,
@@ -162,19 +140,9 @@ def measure(case: Case, *, steps: int, num_classes: int) -> dict[str, Any]:
         "feature_channels": case.feature_channels,
         "classes": num_classes,
         "steps": steps,
-        "threads": torch.get_num_threads(),
-        "machine": describe_machine(),
-        "versions": package_versions(),
-        "variants": {name: _row(values, times[BASE]) for name, values in times.items()},
+        **facts(),
+        "variants": rows(times, BASE),
     }
-
-
-def _row(values: np.ndarray, base: np.ndarray) -> dict[str, Any]:
-    row: dict[str, Any] = {"median_milliseconds": round(1e3 * float(np.median(values)), 3)}
-    if values is not base:
-        row["ratio"] = round(float(np.median(values) / np.median(base)), 4)
-        row["interval_95"] = [round(bound, 4) for bound in interval(base, values)]
-    return row
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from kdcam.errors import CheckpointError, DataError, Interrupted
 from kdcam.losses.loss import Objective
 from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier
+from kdcam.models.frozen import freeze
 from kdcam.noise_file import keep_noise
 from kdcam.optim import build_optimizer
 from kdcam.preflight import Checked, shapes_of
@@ -182,7 +183,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         selects_best=recipe.select == "best",
         train=train,
         validation=None if parts.validation is None else evaluation_batches(checked, parts.validation),
-        teachers=tuple(teacher.to(device).eval().requires_grad_(False) for teacher in checked.teachers),
+        teachers=tuple(freeze(teacher.to(device).eval()).classifier for teacher in checked.teachers),
         precision=checked.precision,
         mixing=_mixing(checked),
     )
