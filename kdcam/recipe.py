@@ -203,12 +203,12 @@ class TrainRecipe(Settings):
 class DistillRecipe(TrainRecipe):
     """A training run under a teacher."""
 
-    teacher: TeacherConfig | Annotated[tuple[TeacherConfig, ...], Field(min_length=1)]
+    teacher: TeacherConfig
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:
-        """The teachers; of several each teacher term is the mean."""
-        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+        """The networks that teach."""
+        return (self.teacher,)
 
     @property
     def has_teacher(self) -> bool:
@@ -224,14 +224,28 @@ class DistillRecipe(TrainRecipe):
         return self
 
 
+class SeveralTeachersRecipe(DistillRecipe):
+    """A training run under the teachers of ``[[teacher]]`` tables; each teacher term is the mean over them."""
+
+    # A recipe class of its own, not a union, so that a wrong key is told once.
+    teacher: tuple[TeacherConfig, ...] = Field(min_length=1)  # type: ignore[assignment]
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The networks that teach."""
+        return self.teacher
+
+
 def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
-    """Return the recipe that a table describes: a `DistillRecipe` when it has a [teacher] table.
+    """Return the recipe that a table describes: a `DistillRecipe` when it has a [teacher] table or several.
 
     Raises ``RecipeError`` that names every wrong key at once.
     """
     table = dict(table)
     apply_method(table, None)
-    model = DistillRecipe if "teacher" in table else TrainRecipe
+    model: type[TrainRecipe] = DistillRecipe if "teacher" in table else TrainRecipe
+    if isinstance(table.get("teacher"), list | tuple):
+        model = SeveralTeachersRecipe
     try:
         return model.model_validate(table)
     except ValidationError as error:
@@ -265,6 +279,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe with every key; without its [teacher] table it is a training recipe."""
     document = DistillRecipe.model_json_schema()
     document["required"] = [key for key in document["required"] if key != "teacher"]
+    one = document["properties"]["teacher"]
+    document["properties"]["teacher"] = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
     document["properties"]["method"] = {
         "enum": method_names(),
         "description": "a distillation method, in the place of [[loss]] tables",

@@ -171,7 +171,8 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 
 def test_schema_describes_every_key() -> None:
     document = schema()
-    assert set(document["properties"]) == set(DistillRecipe.model_fields)
+    assert set(document["properties"]) == {*DistillRecipe.model_fields, "method"}
+    assert [one.get("type") for one in document["properties"]["teacher"]["anyOf"]] == [None, "array"]
     assert document["required"] == ["data"]
 
 
