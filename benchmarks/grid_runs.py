@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kdcam.api import distill, load_run, train
+from kdcam.api import load_run, train
 from kdcam.cam.pointing import pointing_scores
 from kdcam.embeddings import effective_rank, embeddings_of
 from kdcam.recipe import read_recipe
@@ -66,8 +66,7 @@ def do(one: Job) -> Table:
         found: Table = json.loads(kept.read_text())
         if found.pop("recipe") == json.loads(json.dumps(one.table)):
             return found
-    run = distill if "teacher" in one.table else train
-    result = run(read_recipe(one.table, source=one.place.name), output=one.place, device=one.device).result
+    result = train(read_recipe(one.table, source=one.place.name), output=one.place, device=one.device).result
     loaded = load_run(one.place, device=one.device)
     test = loaded.part("test")
     batches = loaded.batches(test)

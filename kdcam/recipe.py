@@ -288,4 +288,13 @@ def schema() -> dict[str, Any]:
     return document
 
 
-__all__ = ["DistillRecipe", "Published", "TeacherConfig", "TrainRecipe", "load", "read_recipe", "schema"]
+__all__ = [
+    "DistillRecipe",
+    "Published",
+    "SeveralTeachersRecipe",
+    "TeacherConfig",
+    "TrainRecipe",
+    "load",
+    "read_recipe",
+    "schema",
+]
