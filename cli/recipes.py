@@ -45,7 +45,7 @@ def _reads_teacher(table: dict[str, object]) -> bool:
     names = (
         [loss.get("name") for loss in losses if isinstance(loss, dict)] if isinstance(losses, list) else []
     )
-    return any(need.startswith("teacher.") for name in names if name in LOSSES for need in LOSSES[name].needs)
+    return any(LOSSES[name].reads_teacher() for name in names if name in LOSSES)
 
 
 @app.command("show")

@@ -5,7 +5,6 @@ from typing import Any
 
 from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
-from kdcam.losses.loss import LossConfig
 from kdcam.wording import did_you_mean, listed
 
 _LABELS = {"name": "cross_entropy"}
@@ -28,7 +27,7 @@ _OWN_SUMS: dict[str, tuple[dict[str, Any], ...]] = {
 
 def method_names() -> list[str]:
     """Return the methods, sorted: each loss that reads a teacher, and sums of several."""
-    return sorted({*_OWN_SUMS, *(name for name, kind in LOSSES.items() if _reads_teacher(kind))})
+    return sorted({*_OWN_SUMS, *(name for name, kind in LOSSES.items() if kind.reads_teacher())})
 
 
 def method_losses(method: str) -> list[dict[str, Any]]:
@@ -38,7 +37,7 @@ def method_losses(method: str) -> list[dict[str, Any]]:
     """
     if method in _OWN_SUMS:
         return [dict(term) for term in _OWN_SUMS[method]]
-    if method not in LOSSES or not _reads_teacher(LOSSES[method]):
+    if method not in LOSSES or not LOSSES[method].reads_teacher():
         guess = did_you_mean(method, method_names())
         raise RecipeError(f"method: found {method!r}{guess}; allowed: {listed(method_names())}")
     return [dict(_LABELS), {"name": method}]
@@ -67,10 +66,6 @@ def apply_method(table: dict[str, Any], method: str | None) -> None:
         del table["published"]
         if chosen in published:
             table["published"] = dict(published[chosen])
-
-
-def _reads_teacher(kind: type[LossConfig]) -> bool:
-    return any(need.startswith("teacher.") for need in kind.needs)
 
 
 __all__ = ["apply_method", "method_losses", "method_names"]

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 
 from kdcam.data.datasets import DataSummary, describe_data
+from kdcam.data_network import build_for_data
 from kdcam.errors import ModelError, RecipeError
 from kdcam.losses.loss import Shapes, Widths, needs_of
-from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.models.classifier import Classifier, Task
+from kdcam.models.classifier import Classifier
 from kdcam.models.probes import check_cam, check_linear_classifier, widths
 from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
@@ -79,7 +79,7 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
     config = recipe.model if fetches else recipe.model.model_copy(update={"pretrained": False})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return _build(config, summary, recipe.task)
+        return build_for_data(config, summary, recipe.task)
 
 
 def _check_map(classifier: Classifier, sizes: Widths, place: str) -> None:
@@ -103,17 +103,6 @@ def _check_fit(checked: Checked) -> None:
             reason = loss.misfit(shapes)
             if reason is not None:
                 raise RecipeError(f"loss[{index}] ({loss.name}): {reason}")
-
-
-def _build(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
-    return build_classifier(
-        config,
-        num_classes=len(summary.label_names),
-        in_channels=summary.channels,
-        image_size=summary.image_size,
-        label_names=summary.label_names,
-        task=task,
-    )
 
 
 def _check_compiler(recipe: TrainRecipe, device: torch.device) -> None:

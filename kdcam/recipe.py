@@ -141,7 +141,7 @@ class TrainRecipe(Settings):
                     f"{place}: reads the channel attention, and the model has no such block; set "
                     "model.channel_attention = true"
                 )
-            if not self.has_teacher and any(need.startswith("teacher.") for need in loss.needs):
+            if loss.reads_teacher() and not self.has_teacher:
                 yield (
                     f"{place}: needs a teacher; name one (kdcam distill RECIPE --teacher RUN, or a [teacher] table), "
                     "or remove the loss"
@@ -217,7 +217,7 @@ class DistillRecipe(TrainRecipe):
 
     @model_validator(mode="after")
     def _teacher_teaches(self) -> Self:
-        if not any(need.startswith("teacher.") for loss in self.loss for need in loss.needs):
+        if not any(loss.reads_teacher() for loss in self.loss):
             raise ValueError(
                 "loss: no term reads the teacher; add one (kd, caam_cam), or remove the [teacher] table"
             )

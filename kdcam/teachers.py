@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from kdcam.checkpoint import load_classifier, read_config
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataSummary
+from kdcam.data_network import build_for_data
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier, Task
 from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path
 from kdcam.progress import Progress
@@ -88,14 +89,7 @@ def _from_bare_file(config: TeacherConfig, path: Path, summary: DataSummary, tas
 
 def _built(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
     with torch.random.fork_rng(devices=[]):
-        return build_classifier(
-            config,
-            num_classes=len(summary.label_names),
-            in_channels=summary.channels,
-            image_size=summary.image_size,
-            label_names=summary.label_names,
-            task=task,
-        )
+        return build_for_data(config, summary, task)
 
 
 def _check_unused(config: TeacherConfig) -> None:

@@ -122,7 +122,7 @@ def test_network_and_losses_fit_the_data_as_written(
         summary = summary_of(TypeAdapter[DataConfig](DataConfig).validate_python(table["data"]))
         table["teacher"]["checkpoint"] = random_teacher(tmp_path, summary)
     monkeypatch.setattr("kdcam.preflight.describe_data", summary_of)
-    monkeypatch.setattr("kdcam.preflight.build_classifier", build_once)
+    monkeypatch.setattr("kdcam.data_network.build_classifier", build_once)
     checked = preflight(read_recipe(table, source=name), device="cpu", fetches=False)
     assert checked.student.num_classes == len(checked.summary.label_names)
     assert checked.student.image_size == checked.summary.image_size

@@ -51,6 +51,11 @@ class LossConfig(Settings):
     trains_classifier: ClassVar[bool] = False
     """Whether a classifier can be trained with this loss alone; another one needs such a loss beside it."""
 
+    @classmethod
+    def reads_teacher(cls) -> bool:
+        """Return whether the loss needs anything of a teacher."""
+        return any(need.startswith("teacher.") for need in cls.needs)
+
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the module whose ``forward(step)`` is the loss."""
         raise NotImplementedError
@@ -113,7 +118,7 @@ class Objective(nn.Module):
         # For each further teacher a loss of its own to each term that reads one: adapters and memories are its own.
         self.others = nn.ModuleList(
             nn.ModuleDict(
-                {str(i): config.build(other) for i, config in enumerate(configs) if _taught(config)}
+                {str(i): config.build(other) for i, config in enumerate(configs) if config.reads_teacher()}
             )
             for other in others
         )
@@ -137,7 +142,7 @@ class Objective(nn.Module):
                 continue
             weight = config.weight_at(step.progress)
             value = loss(step)
-            if self.others and _taught(config):
+            if self.others and config.reads_teacher():
                 further = [
                     losses.get_submodule(str(index))(step._replace(teacher=teacher))
                     for losses, teacher in zip(self.others, others, strict=True)
@@ -152,10 +157,6 @@ class Objective(nn.Module):
         """Return the warnings that an epoch's mean terms call for."""
         found = (config.diagnose(terms, self.shapes) for config in self.configs)
         return [text for text in found if text is not None]
-
-
-def _taught(config: LossConfig) -> bool:
-    return any(need.startswith("teacher.") for need in config.needs)
 
 
 def _runs(config: LossConfig, loss: nn.Module, progress: float) -> bool:

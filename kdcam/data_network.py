@@ -1,0 +1,20 @@
+"""A network with the classes, channels and image size of the data."""
+
+from kdcam.data.datasets import DataSummary
+from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.classifier import Classifier, Task
+
+
+def build_for_data(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
+    """Return what `build_classifier` builds for data and task; random weights come from torch's default generator."""
+    return build_classifier(
+        config,
+        num_classes=len(summary.label_names),
+        in_channels=summary.channels,
+        image_size=summary.image_size,
+        label_names=summary.label_names,
+        task=task,
+    )
+
+
+__all__ = ["build_for_data"]
