@@ -1,28 +1,23 @@
 """A-Softmax (SphereFace): the label's angle to unit class weights counts several times, eased in by annealing."""
 
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import model_validator
 from torch import Tensor, nn
 
-from kdcam.losses.loss import LossConfig, Shapes
+from kdcam.losses.loss import Shapes
 from kdcam.losses.margins import (
-    AngleFactor,
-    AnnealBase,
-    AnnealedMarginLoss,
+    AnnealedMarginConfig,
     AnnealFloor,
     AnnealGamma,
-    Annealing,
     AnnealPower,
     annealed_angle,
-    check_annealing,
     margin_cross_entropy,
 )
 from kdcam.models.classifier import Outputs
 
 
-class ASoftmaxConfig(LossConfig):
+class ASoftmaxConfig(AnnealedMarginConfig):
     """A-Softmax (Liu et al., "SphereFace: Deep Hypersphere Embedding for Face Recognition", CVPR 2017, arXiv
     1704.08063): lsoftmax with class weights of length 1 and without biases.
 
@@ -47,27 +42,16 @@ class ASoftmaxConfig(LossConfig):
     """
 
     name: Literal["asoftmax"] = "asoftmax"
-    margin: AngleFactor = 4
-    anneal_base: AnnealBase = 1000.0
     anneal_gamma: AnnealGamma = 0.12
     anneal_power: AnnealPower = 1.0
     anneal_floor: AnnealFloor = 5.0
 
     needs: ClassVar[frozenset[str]] = frozenset({"unit_weight_head"})
-    trains_classifier: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _anneals(self) -> Self:
-        check_annealing(self.anneal_base, self.anneal_floor)
-        return self
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
         del shapes
-        annealing = Annealing(
-            self.anneal_base, gamma=self.anneal_gamma, power=self.anneal_power, floor=self.anneal_floor
-        )
-        return AnnealedMarginLoss(partial(asoftmax, margin=self.margin), annealing)
+        return self.annealed(asoftmax)
 
 
 def asoftmax(student: Outputs, targets: Tensor, *, margin: int, annealing: Tensor | float) -> Tensor:

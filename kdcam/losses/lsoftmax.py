@@ -1,28 +1,23 @@
 """L-Softmax: the label's angle counts several times, eased in by annealing."""
 
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import model_validator
 from torch import Tensor, nn
 
-from kdcam.losses.loss import LossConfig, Shapes
+from kdcam.losses.loss import Shapes
 from kdcam.losses.margins import (
-    AngleFactor,
-    AnnealBase,
-    AnnealedMarginLoss,
+    AnnealedMarginConfig,
     AnnealFloor,
     AnnealGamma,
-    Annealing,
     AnnealPower,
     annealed_angle,
-    check_annealing,
     margin_cross_entropy,
 )
 from kdcam.models.classifier import Outputs
 
 
-class LSoftmaxConfig(LossConfig):
+class LSoftmaxConfig(AnnealedMarginConfig):
     """Large-margin softmax (Liu et al., "Large-Margin Softmax Loss for Convolutional Neural Networks", ICML 2016,
     arXiv 1612.02295): the angle between embedding and class weight counts several times, for the label.
 
@@ -47,27 +42,16 @@ class LSoftmaxConfig(LossConfig):
     """
 
     name: Literal["lsoftmax"] = "lsoftmax"
-    margin: AngleFactor = 4
-    anneal_base: AnnealBase = 1000.0
     anneal_gamma: AnnealGamma = 2.5e-5
     anneal_power: AnnealPower = 35.0
     anneal_floor: AnnealFloor = 0.0
 
     needs: ClassVar[frozenset[str]] = frozenset({"classifier_weight"})
-    trains_classifier: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _anneals(self) -> Self:
-        check_annealing(self.anneal_base, self.anneal_floor)
-        return self
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
         del shapes
-        annealing = Annealing(
-            self.anneal_base, gamma=self.anneal_gamma, power=self.anneal_power, floor=self.anneal_floor
-        )
-        return AnnealedMarginLoss(partial(lsoftmax, margin=self.margin), annealing)
+        return self.annealed(lsoftmax)
 
 
 def lsoftmax(student: Outputs, targets: Tensor, *, margin: int, annealing: Tensor | float) -> Tensor:

@@ -7,24 +7,21 @@ alone. The network's own logits stay plain: evaluation, maps, distillation and a
 
 import math
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from functools import partial
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kdcam.losses.loss import Step, present
+from kdcam.losses.loss import LossConfig, Step, present
 from kdcam.models.classifier import Outputs
 from kdcam.numerics import wide
 
 Margin = Callable[[Tensor], Tensor]
 """Takes the cosines (N,) of the labels' angles and returns (N,) what stands in their place."""
 
-AngleFactor = Annotated[int, Field(ge=2, description="whole number that the label's angle is multiplied by")]
-AnnealBase = Annotated[
-    float, Field(ge=0, allow_inf_nan=False, description="lambda before any batch; anneal_floor or more")
-]
 AnnealGamma = Annotated[
     float, Field(ge=0, allow_inf_nan=False, description="how fast lambda falls, per training batch")
 ]
@@ -147,12 +144,37 @@ def check_annealing(base: float, floor: float) -> None:
         )
 
 
+class AnnealedMarginConfig(LossConfig):
+    """The settings that losses of a multiplied angle have; their defaults are each paper's own."""
+
+    margin: int = Field(4, ge=2, description="whole number that the label's angle is multiplied by")
+    anneal_base: float = Field(
+        1000.0, ge=0, allow_inf_nan=False, description="lambda before any batch; anneal_floor or more"
+    )
+    anneal_gamma: AnnealGamma
+    anneal_power: AnnealPower
+    anneal_floor: AnnealFloor
+
+    trains_classifier: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _anneals(self) -> Self:
+        check_annealing(self.anneal_base, self.anneal_floor)
+        return self
+
+    def annealed(self, loss: Callable[..., Tensor]) -> AnnealedMarginLoss:
+        """Return a pure loss with the keywords ``margin`` and ``annealing`` as a module with these settings."""
+        annealing = Annealing(
+            self.anneal_base, gamma=self.anneal_gamma, power=self.anneal_power, floor=self.anneal_floor
+        )
+        return AnnealedMarginLoss(partial(loss, margin=self.margin), annealing)
+
+
 __all__ = [
-    "AngleFactor",
-    "AnnealBase",
     "AnnealFloor",
     "AnnealGamma",
     "AnnealPower",
+    "AnnealedMarginConfig",
     "AnnealedMarginLoss",
     "Annealing",
     "LabelAngles",
