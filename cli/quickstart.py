@@ -19,9 +19,11 @@ def quickstart(
     quiet: Quiet = False,
 ) -> None:
     """Train a teacher with CAM-loss, distil a student, and compare both: accuracy, pointing, robustness, pictures."""
+    from kdcam.allocator import keep_freed_memory
     from kdcam.quickstart import run_quickstart
     from kdcam.robustness.evaluate import RobustnessReport
 
+    keep_freed_memory()
     with render.watching(quiet=quiet) as progress:
         found = run_quickstart(output, device=device, command=("kdcam", *sys.argv[1:]), progress=progress)
     rows = []

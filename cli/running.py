@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kdcam import api
+from kdcam.allocator import keep_freed_memory
 from kdcam.preflight import Checked, preflight
 from kdcam.recipe import load
 from kdcam.recipe_files import recipe_stem
 from kdcam.run_state import find_state
+from kdcam.teacher_cache.foreseeing import foreseen_cache
 
 from . import render
 from .toml_text import toml_text
@@ -57,6 +59,7 @@ def run_recipe(name: str, options: RunOptions, *, taught: bool) -> None:
         _show_plan(preflight(recipe, device=options.device, fetches=False), place, options)
         return
     run = api.distill if taught else api.train
+    keep_freed_memory()
     with render.watching(quiet=options.quiet) as progress:
         done = run(
             recipe,
@@ -91,6 +94,7 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
         "train_images": checked.summary.train_images,
         "student_parameters": _parameters(checked.student),
         "teacher_parameters": sum(_parameters(teacher) for teacher in checked.teachers) or None,
+        "teacher_cache": foreseen_cache(checked),
     }
     if options.as_json:
         render.show_json({**facts, "recipe": recipe})

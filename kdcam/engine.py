@@ -17,6 +17,7 @@ from kdcam.precision import Precision
 from kdcam.progress import EpochRecord, Progress
 from kdcam.schedule import Schedule
 from kdcam.scores import score
+from kdcam.teacher_cache.cached_teacher import CachedTeacher
 from kdcam.terms import ShareWatch, StepTrace, TermMeans, require_finite, require_finite_weights, trace
 
 CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
@@ -53,6 +54,7 @@ class Plan(NamedTuple):
     teachers: tuple[Classifier, ...]
     precision: Precision
     mixing: Mixing | None
+    cached: tuple[CachedTeacher, ...] = ()  # in the place of the teachers
 
 
 @dataclass
@@ -174,6 +176,8 @@ def _group_ends(step: int, steps: int, accumulate: int) -> bool:
 
 def _teach(plan: Plan, state: TrainState, batch: Batch, progress: float) -> list[TeacherOutputs]:
     needs = state.model.objective.needs_at(progress)
+    if plan.cached:
+        return [teacher.outputs(batch, needs) for teacher in plan.cached]
     return [teacher_outputs(teacher, batch.images, batch.targets, needs) for teacher in plan.teachers]
 
 

@@ -5,7 +5,8 @@ KdcamError
 ├── ModelError       a network is unknown, cannot be built, or has not what a loss needs
 ├── DataError        images, labels or folders are missing, broken or do not fit
 ├── CheckpointError  a run folder or a weight file cannot be read, written or does not fit
-├── TrainingError    a run cannot go on: a loss is no longer finite
+│   └── FolderInUseError  another process is writing to the folder: the same may work later
+├── TrainingError    a run cannot go on: a loss is no longer finite; or none of several runs came to its end
 └── Interrupted      the user asked a run to stop; its state was kept
 
 Each message is one sentence or more that says the place, the value found, what is allowed and the way out.
@@ -34,8 +35,12 @@ class CheckpointError(KdcamError):
     """A run folder or a weight file cannot be read, written or does not fit."""
 
 
+class FolderInUseError(CheckpointError):
+    """Another process is writing to the folder; when it ends, the same works."""
+
+
 class TrainingError(KdcamError):
-    """A run cannot go on: a loss is no longer finite."""
+    """A run cannot go on: a loss is no longer finite; or none of several runs came to its end."""
 
 
 class Interrupted(KdcamError):
@@ -45,6 +50,7 @@ class Interrupted(KdcamError):
 __all__ = [
     "CheckpointError",
     "DataError",
+    "FolderInUseError",
     "Interrupted",
     "KdcamError",
     "ModelError",

@@ -7,7 +7,7 @@ import weakref
 from functools import partial
 from pathlib import Path
 
-from kdcam.errors import CheckpointError
+from kdcam.errors import CheckpointError, FolderInUseError
 
 _NAME = ".lock"
 _HELD = frozenset({errno.EAGAIN, errno.EACCES, errno.EDEADLK})
@@ -20,7 +20,8 @@ class FolderLock:
     process has just locked.
 
     Raises:
-        CheckpointError: Another process holds the lock, or the lock file cannot be made.
+        FolderInUseError: Another process holds the lock.
+        CheckpointError: The lock file cannot be made or locked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,7 +37,7 @@ class FolderLock:
             _lock(descriptor)
         except OSError as error:
             os.close(descriptor)
-            raise CheckpointError(_not_locked(folder, error)) from error
+            raise _not_locked(folder, error) from error
         # Closing the file drops the lock; the finalizer does it also when the object is forgotten.
         self._finalizer = weakref.finalize(self, os.close, descriptor)
         if sys.platform != "win32":
@@ -68,13 +69,13 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _not_locked(folder: Path, error: OSError) -> str:
+def _not_locked(folder: Path, error: OSError) -> CheckpointError:
     if error.errno in _HELD:
-        return (
+        return FolderInUseError(
             f"{folder}: another process is writing to this run folder; "
             "wait until it ends or choose another folder with --output"
         )
-    return (
+    return CheckpointError(
         f"{folder}: the file system cannot lock a file ({error.strerror or error}); "
         "choose a folder on a local disk with --output"
     )

@@ -13,10 +13,14 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.probes import check_cam, check_linear_classifier, widths
 from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
-from kdcam.recipe import TrainRecipe
+from kdcam.recipe import TeacherConfig, TrainRecipe
 from kdcam.schedule import build_schedule
-from kdcam.teachers import load_teacher
+from kdcam.teacher_cache.key import TeacherIdentity, identify
+from kdcam.teachers import load_teacher, told_of_teacher
 from kdcam.wording import listed
+
+_STUDENT_MAPS = frozenset({"cam", "feature_map"})
+_TEACHER_MAPS = frozenset({"teacher.label_cam", "teacher.class_cams", "teacher.feature_map"})
 
 
 class Checked(NamedTuple):
@@ -29,6 +33,7 @@ class Checked(NamedTuple):
     teachers: tuple[Classifier, ...]  # random weights where a dry run may not fetch them
     student_widths: Widths
     teacher_widths: tuple[Widths, ...]
+    teacher_identities: tuple[TeacherIdentity, ...]  # of those whose outputs are cached
 
 
 def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True) -> Checked:
@@ -50,21 +55,23 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
         check_cam(student)
     if "classifier_weight" in needs:
         check_linear_classifier(student)
-    if needs & {"cam", "feature_map"}:
-        _check_map(student, student_widths, "model.name")
+    _check_map(recipe, summary, student, student_widths, needs=_STUDENT_MAPS, place="model.name")
     build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
-    teachers, teacher_widths = list[Classifier](), list[Widths]()
-    for config in recipe.teachers:
-        teacher = load_teacher(config, summary, task=recipe.task, fetches=fetches)
-        sizes = widths(teacher)
-        if needs & {"teacher.label_cam", "teacher.class_cams"}:
-            check_cam(teacher)
-        if needs & {"teacher.label_cam", "teacher.class_cams", "teacher.feature_map"}:
-            _check_map(teacher, sizes, "teacher.checkpoint")
-        teachers.append(teacher)
-        teacher_widths.append(sizes)
+    teachers = [_checked_teacher(config, recipe, summary, fetches=fetches) for config in recipe.teachers]
     checked = Checked(
-        recipe, precision, summary, student, tuple(teachers), student_widths, tuple(teacher_widths)
+        recipe,
+        precision,
+        summary,
+        student,
+        tuple(teacher for teacher, _ in teachers),
+        student_widths,
+        tuple(sizes for _, sizes in teachers),
+        # Here, since a run folds the teachers' BatchNorms later.
+        tuple(
+            identify(teacher)
+            for config, (teacher, _) in zip(recipe.teachers, teachers, strict=True)
+            if config.cache == "views"
+        ),
     )
     _check_fit(checked)
     return checked
@@ -79,20 +86,44 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
     config = recipe.model if fetches else recipe.model.model_copy(update={"pretrained": False})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return build_for_data(config, summary, recipe.task)
+        return build_for_data(config, summary, recipe.task, label_names=summary.label_names)
 
 
-def _check_map(classifier: Classifier, sizes: Widths, place: str) -> None:
-    name = classifier.config.name
+def _checked_teacher(
+    config: TeacherConfig, recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
+) -> tuple[Classifier, Widths]:
+    teacher = load_teacher(config, summary, task=recipe.task, fetches=fetches)
+    with told_of_teacher():
+        sizes = widths(teacher, image_size=summary.image_size)
+        if needs_of(recipe.loss) & {"teacher.label_cam", "teacher.class_cams"}:
+            check_cam(teacher)
+    _check_map(recipe, summary, teacher, sizes, needs=_TEACHER_MAPS, place="teacher.checkpoint")
+    return teacher, sizes
+
+
+def _check_map(
+    recipe: TrainRecipe,
+    summary: DataSummary,
+    classifier: Classifier,
+    sizes: Widths,
+    *,
+    needs: frozenset[str],
+    place: str,
+) -> None:
+    """Raise ``ModelError`` where losses read a network's last map (one of ``needs``) and it is not what they need."""
+    name, readers = classifier.config.name, [loss for loss in recipe.loss if loss.needs & needs]
+    if not readers:
+        return
     if sizes.height is None or sizes.width is None:
         raise ModelError(
             f"{place}: {name!r} has no feature map, and a loss of the recipe reads it; take another network"
         )
-    if sizes.height * sizes.width == 1:
+    of_places = [loss.name for loss in readers if not loss.takes_one_place]
+    if sizes.height * sizes.width == 1 and of_places:
         raise ModelError(
-            f"{place}: the last feature map of {name!r} is 1 x 1 on images of {classifier.image_size} "
-            "pixels, which shows no place; losses on maps need more positions: raise data.image_size or take a network "
-            "that shrinks less"
+            f"{place}: the last feature map of {name!r} is 1 x 1 on images of {summary.image_size} pixels, which "
+            f"shows no place, and these losses read places: {listed(of_places)}; raise data.image_size or take a "
+            "network that shrinks less"
         )
 
 

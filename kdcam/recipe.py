@@ -11,12 +11,13 @@ from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Task
-from kdcam.methods import apply_method, method_names
+from kdcam.methods import apply_method, fill_method, method_config, method_names
 from kdcam.models.build import ModelConfig
 from kdcam.optim import OptimizerConfig, SgdConfig
 from kdcam.overrides import apply_override
 from kdcam.recipe_errors import explain
 from kdcam.recipe_files import read_toml
+from kdcam.recipe_tables import Published, TeacherConfig, cache_problems
 from kdcam.schedule import CosineConfig, ScheduleConfig
 from kdcam.settings import NonNegative, Settings
 from kdcam.wording import listed
@@ -27,31 +28,6 @@ if TYPE_CHECKING:
     AnyLossConfig = LossConfig
 else:
     AnyLossConfig = Annotated[Union[tuple(LOSSES.values())], Field(discriminator="name")]  # noqa: UP007
-
-
-class Published(Settings):
-    """The number that a paper gives for what a recipe does, shown beside the run's own."""
-
-    accuracy: float = Field(ge=0, le=100, description="top-1 on the test part, in per cent")
-    source: str = Field(description="where it stands, and what differs there")
-
-
-class TeacherConfig(Settings):
-    """The network that teaches."""
-
-    checkpoint: str = Field(
-        description="run folder, .safetensors file with its config.json, .pth file of RepDistiller's kind, or name of "
-        "a timm or torchvision network with published weights"
-    )
-    name: str | None = Field(
-        None, description="network of a file without config.json, where its folder's name does not tell it"
-    )
-    mean: tuple[float, ...] | None = Field(
-        None, description="of the input of such a file, one a channel; none: CIFAR-100's"
-    )
-    std: tuple[float, ...] | None = Field(
-        None, description="of the input of such a file, one a channel; none: CIFAR-100's"
-    )
 
 
 class TrainRecipe(Settings):
@@ -223,6 +199,13 @@ class DistillRecipe(TrainRecipe):
             )
         return self
 
+    @model_validator(mode="after")
+    def _cache_fits(self) -> Self:
+        problems = list(cache_problems(self.teachers, self.data))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
 
 class SeveralTeachersRecipe(DistillRecipe):
     """A training run under the teachers of ``[[teacher]]`` tables; each teacher term is the mean over them."""
@@ -263,14 +246,14 @@ def load(
 ) -> TrainRecipe:
     """Return a shipped recipe or a TOML file, with ``key.sub=value`` overrides applied before it is checked.
 
-    ``method`` fills in the losses of a distillation method (see `kdcam.methods`) before the overrides.
+    ``method`` fills in the losses of a distillation method (see `kdcam.methods`) before the overrides; without it an
+    override ``method=NAME`` does so.
 
     Raises ``RecipeError`` when there is no such recipe, it is not TOML, or it has wrong keys or values (all
     named at once).
     """
     table = read_toml(name_or_path)
-    apply_method(table, method)
-    for override in overrides:
+    for override in fill_method(table, overrides, method):
         apply_override(table, override)
     return read_recipe(table, source=str(name_or_path))
 
@@ -285,6 +268,16 @@ def schema() -> dict[str, Any]:
         "enum": method_names(),
         "description": "a distillation method, in the place of [[loss]] tables",
     }
+    document["properties"]["methods"] = {
+        "type": "object",
+        "properties": {name: {"$ref": f"#/$defs/{method_config(name).__name__}"} for name in method_names()},
+        "additionalProperties": False,
+        "description": "settings of a method for this pair of networks, where it is chosen: [methods.dkd] beta = 2; "
+        "of a sum of losses they go to the last",
+    }
+    published = document["properties"]["published"]
+    of_methods = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Published"}}
+    published["anyOf"] = [*published["anyOf"], of_methods]
     return document
 
 

@@ -1,37 +1,27 @@
 """One run, from checked recipe to result: all is put together, the engine runs, results are kept."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from kdcam.assembly import EVALUATION_BATCH, assemble, evaluation_batches
 from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resume
-from kdcam.data.batches import Batches
-from kdcam.data.datasets import DataParts, Part, batches, load_data
-from kdcam.engine import Plan, Position, Trainable, TrainState, fit
-from kdcam.errors import CheckpointError, DataError, Interrupted
-from kdcam.losses.loss import Objective
-from kdcam.mixing import Mixing
+from kdcam.data.datasets import DataParts, load_data
+from kdcam.engine import TrainState, fit
+from kdcam.errors import CheckpointError, Interrupted
 from kdcam.models.classifier import Classifier
-from kdcam.models.frozen import freeze
 from kdcam.noise_file import keep_noise
-from kdcam.optim import build_optimizer
-from kdcam.preflight import Checked, shapes_of
+from kdcam.preflight import Checked
 from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
 from kdcam.run_state import find_state
 from kdcam.runlog import Resume, RunFolder
-from kdcam.schedule import build_schedule
 from kdcam.scores import score
-from kdcam.teachers import check_class_order, judge_teachers
-from kdcam.terms import TermMeans
-
-EVALUATION_BATCH = 256
+from kdcam.teacher_cache.caching import cache_teachers
+from kdcam.teacher_cache.kept import cached_views
+from kdcam.teachers import judge_teachers
 
 
 @dataclass(frozen=True)
@@ -106,6 +96,8 @@ def run(
         plan, state = assemble(checked, parts)
         if folder.state == "new":
             judge_teachers(recipe.teachers, plan.teachers, plan.validation, progress)
+        if cached_views(recipe) is not None:
+            plan = cache_teachers(checked, parts, plan, progress)
         _go_on(folder, state, progress)
         try:
             fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
@@ -134,98 +126,9 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
             )
     if parts.noise is not None:
         progress.message(f"label noise: {parts.noise.realised_rate:.1%} of the training labels are wrong")
-    for note in checked.student.notes:
-        progress.message(note)
-
-
-def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
-    """Return what stays and what moves in a run, as it stands before the first step.
-
-    torch's, numpy's and Python's generators are seeded with the recipe's seed.
-    """
-    recipe, device = checked.recipe, checked.precision.device
-    _seed(recipe.seed)
-    student = checked.student.to(device)
-    student.label_names = parts.label_names  # some sources tell their names only when they are read
-    for config, teacher in zip(recipe.teachers, checked.teachers, strict=True):
-        check_class_order(config.checkpoint, teacher.label_names, parts.label_names)
-    objective = Objective(recipe.loss, *shapes_of(checked, parts.train.targets)).to(device)
-    model = Trainable(student, objective, compiled=recipe.compile)
-    optimizer = build_optimizer(recipe.optimizer, student, objective)
-    state = TrainState(
-        model=model,
-        optimizer=optimizer,
-        schedule=build_schedule(recipe.schedule, optimizer, epochs=recipe.epochs),
-        scaler=checked.precision.scaler(),
-        ema=_moving_average(student, recipe.ema_decay),
-        means=TermMeans(),
-        position=Position(),
-    )
-    train = batches(
-        parts.train,
-        batch_size=recipe.batch_size,
-        training=True,
-        config=recipe.data,
-        seed=recipe.seed,
-        device=device,
-    )
-    if recipe.select == "best" and parts.validation is not None and not _has_positives(parts.validation):
-        raise DataError(
-            'data: no validation image has a label, so that select = "best" has nothing to go by; give the validation '
-            'part labelled images, or take the last epoch (select = "last")'
-        )
-    if len(train) == 0:
-        raise DataError(f"data: {len(parts.train)} training images give no batch; at least 2 are needed")
-    plan = Plan(
-        epochs=recipe.epochs,
-        accumulate=recipe.accumulate,
-        clip_norm=recipe.clip_norm,
-        selects_best=recipe.select == "best",
-        train=train,
-        validation=None if parts.validation is None else evaluation_batches(checked, parts.validation),
-        teachers=tuple(freeze(teacher.to(device).eval()).classifier for teacher in checked.teachers),
-        precision=checked.precision,
-        mixing=_mixing(checked),
-    )
-    return plan, state
-
-
-def _has_positives(part: Part) -> bool:
-    return part.targets.ndim == 1 or bool(part.targets.any())
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-
-
-def _moving_average(student: Classifier, decay: float) -> Any | None:
-    if decay == 0:
-        return None
-    from timm.utils.model_ema import ModelEmaV3
-
-    return ModelEmaV3(student, decay=decay)
-
-
-def _mixing(checked: Checked) -> Mixing | None:
-    data = checked.recipe.data
-    if data.mixup == 0 and data.cutmix == 0:
-        return None
-    return Mixing(mixup=data.mixup, cutmix=data.cutmix, num_classes=len(checked.summary.label_names))
-
-
-def evaluation_batches(checked: Checked, part: Part) -> Batches:
-    """Return a part's batches in order, without augmentation."""
-    recipe = checked.recipe
-    return batches(
-        part,
-        batch_size=EVALUATION_BATCH,
-        training=False,
-        config=recipe.data,
-        seed=recipe.seed,
-        device=checked.precision.device,
-    )
+    for network in (checked.student, *checked.teachers):
+        for note in network.notes:
+            progress.message(note)
 
 
 def _check_device(folder: RunFolder, checked: Checked) -> None:
@@ -297,4 +200,13 @@ def _selection_rule(recipe: TrainRecipe, epoch: int) -> str:
     )
 
 
-__all__ = ["FolderKeeper", "RunResult", "assemble", "conclude", "evaluation_batches", "finished_run", "run"]
+__all__ = [
+    "EVALUATION_BATCH",
+    "FolderKeeper",
+    "RunResult",
+    "assemble",
+    "conclude",
+    "evaluation_batches",
+    "finished_run",
+    "run",
+]

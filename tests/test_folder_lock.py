@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.errors import CheckpointError
+from kdcam.errors import CheckpointError, FolderInUseError
 from kdcam.folder_lock import FolderLock
 
 HOLD = """
@@ -38,7 +38,7 @@ def _holder(folder: Path, mode: str) -> "subprocess.Popen[str]":
 
 def test_second_lock_is_refused_until_the_first_is_released(tmp_path: Path) -> None:
     first = FolderLock(tmp_path)
-    with pytest.raises(CheckpointError, match=r"another process is writing to this run folder.*--output"):
+    with pytest.raises(FolderInUseError, match=r"another process is writing to this run folder.*--output"):
         FolderLock(tmp_path)
     first.release()
     first.release()
@@ -93,5 +93,6 @@ def test_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("kdcam.folder_lock._lock", unsupported)
-    with pytest.raises(CheckpointError, match="cannot lock a file"):
+    with pytest.raises(CheckpointError, match="cannot lock a file") as refused:
         FolderLock(tmp_path)
+    assert not isinstance(refused.value, FolderInUseError)  # waiting would not help

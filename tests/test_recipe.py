@@ -145,6 +145,53 @@ def test_each_problem_says_its_way_out(table: dict[str, object], match: str) -> 
         read_recipe(table, source="mine")
 
 
+TAUGHT = {**DIGITS, "loss": [{"name": "cross_entropy"}, {"name": "kd"}]}
+CACHED = {"checkpoint": "x", "cache": "views"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"teacher": {"checkpoint": "x", "views": 8}},
+            'teacher: views = 8, but cache = "none" keeps no view; set cache = "views", or leave views out',
+        ),
+        ({"teacher": {"checkpoint": "x", "views_seed": 1}}, "teacher: views_seed = 1, but"),
+        ({"teacher": {"checkpoint": "x", "cache_folder": "y"}}, "teacher: cache_folder = y, but"),
+        ({"teacher": {**CACHED, "views": 0}}, "teacher.views: found 0; must be at least 1"),
+        ({"teacher": {**CACHED, "cache": "all"}}, "teacher.cache: found 'all'; allowed: 'none' or 'views'"),
+        (
+            {"teacher": CACHED, "data": {"name": "digits", "mixup": 0.2}},
+            r"data.mixup: found 0.2 with teacher.cache",
+        ),
+        (
+            {"teacher": CACHED, "data": {"name": "digits", "cutmix": 1}},
+            r"data.cutmix: found 1 .*set data.cutmix = 0",
+        ),
+        (
+            {"teacher": CACHED, "data": {"name": "digits", "augment": ["cutout"]}},
+            'data.augment: found "cutout" with',
+        ),
+        ({"teacher": [CACHED, {"checkpoint": "y"}]}, "all teachers see the same view"),
+        ({"teacher": [CACHED, {**CACHED, "views": 2}]}, "all teachers see the same view"),
+        ({"teacher": [CACHED, {**CACHED, "views_seed": 2}]}, "all teachers see the same view"),
+        (
+            {"teacher": 2 * [{**CACHED, "cache_folder": "y"}]},
+            "cache_folder: is the same for several teachers",
+        ),
+    ],
+)
+def test_a_teacher_cache_that_cannot_be_is_refused(changes: dict[str, object], match: str) -> None:
+    with pytest.raises(RecipeError, match=match):
+        read_recipe(TAUGHT | changes, source="mine")
+
+
+def test_all_that_a_teacher_cache_cannot_hold_is_named_at_once() -> None:
+    data = {"name": "digits", "mixup": 0.2, "cutmix": 1.0, "augment": ["cutout", "crop"]}
+    with pytest.raises(RecipeError, match="has 3 problems"):
+        read_recipe(TAUGHT | {"teacher": CACHED, "data": data}, source="mine")
+
+
 def test_overrides_come_after_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
@@ -171,7 +218,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 
 def test_schema_describes_every_key() -> None:
     document = schema()
-    assert set(document["properties"]) == {*DistillRecipe.model_fields, "method"}
+    assert set(document["properties"]) == {*DistillRecipe.model_fields, "method", "methods"}
     assert [one.get("type") for one in document["properties"]["teacher"]["anyOf"]] == [None, "array"]
     assert document["required"] == ["data"]
 

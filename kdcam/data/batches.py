@@ -12,6 +12,9 @@ class Batch(NamedTuple):
     images: Tensor  # (N, C, H, W) float32 in [0, 1]
     targets: Tensor  # (N,) int64, or (N, K) float rows for multi-label
     indices: Tensor  # (N,) int64, position in the part (train, validation or test)
+    views: Tensor | None = (
+        None  # (N,) int64, which of its seeded views each image shows; None: there are none
+    )
 
 
 class Batches(Protocol):

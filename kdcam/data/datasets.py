@@ -22,6 +22,7 @@ from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
 from kdcam.data.resident import ResidentBatches, ResidentImages
 from kdcam.data.splits import across_classes, check_labelled, checked_split
 from kdcam.data.streaming import StreamBatches
+from kdcam.data.views import Views
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
 
@@ -144,12 +145,22 @@ def _check_classes(source: SourceParts) -> None:
 
 
 def batches(
-    part: Part, *, batch_size: int, training: bool, config: DataConfig, seed: int, device: torch.device
+    part: Part,
+    *,
+    batch_size: int,
+    training: bool,
+    config: DataConfig,
+    seed: int,
+    device: torch.device,
+    views: Views | None = None,
 ) -> Batches:
     """Return the batches of a part on ``device``.
 
     Training batches are shuffled and augmented as ``config`` says, and a last batch of a single image is left
     out (BatchNorm cannot be trained on one image). Evaluation batches come in order, whole and unchanged.
+
+    With ``views`` each training image is one of its seeded views, drawn anew at each step; without ``training`` epoch
+    v is then view v of every image, in order.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; allowed: 1 or more")
@@ -162,6 +173,7 @@ def batches(
             augment=config.augment,
             seed=seed,
             device=device,
+            views=views,
         )
     assert isinstance(config, PictureConfig)
     return StreamBatches(
@@ -173,6 +185,7 @@ def batches(
         workers=config.workers,
         seed=seed,
         device=device,
+        views=views,
     )
 
 

@@ -1,7 +1,7 @@
 """Small images held whole in memory (on the GPU where there is one) as bytes, augmented by the batch."""
 
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -9,9 +9,10 @@ from torch.nn.functional import interpolate
 
 from kdcam.data.batches import Batch
 from kdcam.data.seeding import seeded_generator
-from kdcam.data.transforms import augment_batch
+from kdcam.data.transforms import Moves, apply_moves, augment_batch, moves_for
+from kdcam.data.views import Views, draw_views
 
-_ORDER, _AUGMENT = 0, 1  # so that the two draws of an epoch never share a stream
+_ORDER, _AUGMENT, _MOVES = 0, 1, 2  # so that no two draws share a stream
 
 
 class ResidentImages:
@@ -62,8 +63,36 @@ def to_float(images: Tensor, image_size: int) -> Tensor:
     return resized.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
 
 
+class ViewMoves(NamedTuple):
+    """The moves of each view of each image; they fit in memory as the images do."""
+
+    offsets: Tensor | None  # (V, 2, N, 1) int16
+    mirrored: Tensor | None  # (V, N, 1) bool
+
+    def of(self, views: Tensor, indices: Tensor) -> Moves:
+        """Return the moves of the images at ``indices`` (M,) in their ``views`` (M,)."""
+        offsets, mirrored = self
+        return Moves(
+            None if offsets is None else offsets[views, :, indices].transpose(0, 1).long(),
+            None if mirrored is None else mirrored[views, indices],
+        )
+
+
+def view_moves(views: Views, names: Sequence[str], images: int, *, size: int) -> ViewMoves:
+    """Return the moves that crop and flip, where ``names`` holds them, make of all views of ``images`` images."""
+    generators = (seeded_generator(views.seed, view, _MOVES) for view in range(views.per_image))
+    drawn = [moves_for(names, images, size=size, generator=generator) for generator in generators]
+    offsets = [moves.offsets.to(torch.int16) for moves in drawn if moves.offsets is not None]
+    mirrored = [moves.mirrored for moves in drawn if moves.mirrored is not None]
+    return ViewMoves(torch.stack(offsets) if offsets else None, torch.stack(mirrored) if mirrored else None)
+
+
 class ResidentBatches:
-    """The batches of a part whose images are held in memory; see ``Batches``."""
+    """The batches of a part whose images are held in memory; see ``Batches``.
+
+    With ``views`` each training image is one of its views, drawn anew at each step; without ``training`` epoch v is
+    view v of every image, in order.
+    """
 
     def __init__(
         self,
@@ -75,14 +104,18 @@ class ResidentBatches:
         augment: Sequence[str],
         seed: int,
         device: torch.device,
+        views: Views | None = None,
     ) -> None:
         self._rows = images.pixels.permute(0, 2, 3, 1).to(device)
         self._targets = targets.to(device)
         self._image_size = images.image_size
         self._bounds = batch_bounds(len(targets), batch_size, drop_single=training)
         self._training = training
-        self._augment = tuple(augment) if training else ()
+        self._augment = tuple(augment) if training or views is not None else ()
         self._seed = seed
+        self._views = views
+        if views is not None:
+            self._moves = view_moves(views, augment, len(targets), size=self._rows.shape[1])
 
     @property
     def num_images(self) -> int:
@@ -97,15 +130,34 @@ class ResidentBatches:
         """Yield the batches of one epoch from ``start_batch`` on."""
         count, device = len(self._targets), self._rows.device
         order = epoch_order(count, seed=self._seed, epoch=epoch) if self._training else torch.arange(count)
-        order = order.to(device)
+        there = order.to(device)
         for number in range(start_batch, len(self._bounds)):
             start, end = self._bounds[number]
-            indices = order[start:end]
+            indices = there[start:end]
             rows = self._rows[indices] if self._training else self._rows[start:end]
-            if self._augment:
+            views = self._shown_views(end - start, epoch, number)
+            if self._augment and views is not None:
+                rows = apply_moves(rows, self._moves.of(views, order[start:end]))
+            elif self._augment:
                 generator = seeded_generator(self._seed, epoch, _AUGMENT, number)
                 rows = augment_batch(rows, self._augment, generator=generator)
-            yield Batch(to_float(rows, self._image_size), self._targets[indices], indices)
+            shown = None if views is None else views.to(device, non_blocking=True)
+            yield Batch(to_float(rows, self._image_size), self._targets[indices], indices, shown)
+
+    def _shown_views(self, images: int, epoch: int, number: int) -> Tensor | None:
+        if self._views is None:
+            return None
+        if not self._training:
+            return torch.full((images,), epoch)
+        return draw_views(self._views, images, seed=self._seed, epoch=epoch, number=number)
 
 
-__all__ = ["ResidentBatches", "ResidentImages", "batch_bounds", "epoch_order", "to_float"]
+__all__ = [
+    "ResidentBatches",
+    "ResidentImages",
+    "ViewMoves",
+    "batch_bounds",
+    "epoch_order",
+    "to_float",
+    "view_moves",
+]

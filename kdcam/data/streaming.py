@@ -13,6 +13,7 @@ from kdcam.data.images import as_tensor, fit_square, open_picture
 from kdcam.data.resident import batch_bounds, epoch_order, to_float
 from kdcam.data.seeding import seeded_generator
 from kdcam.data.transforms import augment_batch
+from kdcam.data.views import Views, draw_views
 from kdcam.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,38 +104,47 @@ class StreamImages:
         return as_tensor(image)
 
 
-class _Decoded(Dataset[tuple[Tensor, int] | str]):
-    """Reads one image for a key (epoch, index); a failure is a value, since an error raised in a worker
-    process arrives as another one with a traceback for a message."""
+class _Decoded(Dataset[tuple[Tensor, int, int] | str]):
+    """Reads one image for a key (variant, index); a failure is a value, since an error raised in a worker
+    process arrives as another one with a traceback for a message.
+
+    The variant is the epoch or the view: seed, variant and index decide how the image is augmented.
+    """
 
     def __init__(self, images: StreamImages, augment: Sequence[str], seed: int) -> None:
         self.images, self.augment, self.seed = images, tuple(augment), seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | str:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int] | str:
+        variant, index = key
         try:
             if not self.augment:
-                return self.images.read(index), index
-            generator = seeded_generator(self.seed, epoch, _AUGMENT, index)
-            return self.images.read_augmented(index, self.augment, generator), index
+                return self.images.read(index), variant, index
+            generator = seeded_generator(self.seed, variant, _AUGMENT, index)
+            return self.images.read_augmented(index, self.augment, generator), variant, index
         except DataError as error:
             return str(error)
 
 
-def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
+def _collate(items: list[tuple[Tensor, int, int] | str]) -> tuple[Tensor, Tensor, Tensor] | str:
     for item in items:
         if isinstance(item, str):
             return item
-    pairs = [item for item in items if not isinstance(item, str)]
-    rows = torch.stack([pixels.permute(1, 2, 0) for pixels, _ in pairs])
-    return rows, torch.tensor([index for _, index in pairs])
+    read = [item for item in items if not isinstance(item, str)]
+    rows = torch.stack([pixels.permute(1, 2, 0) for pixels, _, _ in read])
+    variants, indices = torch.tensor([key for _, *key in read]).T
+    return rows, variants, indices
 
 
 class _Keys:
-    """The batch sampler: lists of (epoch, index), of the epoch and from the batch set last."""
+    """The batch sampler: lists of (variant, index), of the epoch and from the batch set last.
 
-    def __init__(self, count: int, bounds: list[tuple[int, int]], *, shuffled: bool, seed: int) -> None:
-        self.count, self.bounds, self.shuffled, self.seed = count, bounds, shuffled, seed
+    The variant is the epoch; with ``views`` and shuffled it is the view drawn for the image.
+    """
+
+    def __init__(
+        self, count: int, bounds: list[tuple[int, int]], *, shuffled: bool, seed: int, views: Views | None
+    ) -> None:
+        self.count, self.bounds, self.shuffled, self.seed, self.views = count, bounds, shuffled, seed, views
         self.epoch, self.start_batch = 0, 0
 
     def __len__(self) -> int:
@@ -148,12 +158,21 @@ class _Keys:
             else torch.arange(self.count)
         )
         indices = order.tolist()
-        for start, end in self.bounds[self.start_batch :]:
-            yield [(epoch, index) for index in indices[start:end]]
+        for number in range(self.start_batch, len(self.bounds)):
+            start, end = self.bounds[number]
+            variants = [epoch] * (end - start)
+            if self.views is not None and self.shuffled:
+                drawn = draw_views(self.views, end - start, seed=self.seed, epoch=epoch, number=number)
+                variants = drawn.tolist()
+            yield list(zip(variants, indices[start:end], strict=True))
 
 
 class StreamBatches:
-    """The batches of a part whose pictures are decoded as they are needed; see ``Batches``."""
+    """The batches of a part whose pictures are decoded as they are needed; see ``Batches``.
+
+    With ``views`` each training image is one of its views, drawn anew at each step; without ``training`` epoch v is
+    view v of every image, in order.
+    """
 
     def __init__(
         self,
@@ -166,12 +185,17 @@ class StreamBatches:
         workers: int,
         seed: int,
         device: torch.device,
+        views: Views | None = None,
     ) -> None:
         bounds = batch_bounds(len(targets), batch_size, drop_single=training)
-        self._keys = _Keys(len(targets), bounds, shuffled=training, seed=seed)
+        self._keys = _Keys(len(targets), bounds, shuffled=training, seed=seed, views=views)
         self._targets, self._device, self._image_size = targets, device, images.image_size
         self._loader: DataLoader[Any] = DataLoader(
-            _Decoded(images, augment if training else (), seed),
+            _Decoded(
+                images,
+                augment if training or views is not None else (),
+                seed if views is None else views.seed,
+            ),
             batch_sampler=self._keys,
             num_workers=workers,
             collate_fn=_collate,
@@ -199,12 +223,13 @@ class StreamBatches:
         for loaded in self._loader:
             if isinstance(loaded, str):
                 raise DataError(loaded)
-            rows, indices = loaded
+            rows, variants, indices = loaded
             rows = rows.to(self._device, non_blocking=True)
             yield Batch(
                 to_float(rows, self._image_size),
                 self._targets[indices].to(self._device),
                 indices.to(self._device),
+                None if self._keys.views is None else variants.to(self._device),
             )
 
 

@@ -5,6 +5,7 @@ The draws are made on the CPU, so that the same seed gives the same images on ev
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,27 +13,44 @@ from torch import Tensor
 CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
 
 
-def shift_and_flip(images: Tensor, *, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Return the images, each moved by up to ``shift`` pixels both ways (black comes in) and mirrored at
-    random.
+class Moves(NamedTuple):
+    """How each of N images is moved and mirrored; None: no image is."""
 
-    Moving is the same as padding by ``shift`` and cropping at a random place. One gather does both.
+    offsets: Tensor | None  # (2, N, 1) whole pixels, down and to the right of what is read
+    mirrored: Tensor | None  # (N, 1) bool
+
+
+def draw_moves(n: int, *, shift: int, flip: bool, generator: torch.Generator) -> Moves:
+    """Return moves of up to ``shift`` pixels both ways (0: none) and mirrorings of ``n`` images, on the CPU."""
+    mirrored = torch.rand(n, 1, generator=generator) < 0.5 if flip else None
+    offsets = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator) if shift else None
+    return Moves(offsets, mirrored)
+
+
+def apply_moves(images: Tensor, moves: Moves) -> Tensor:
+    """Return the images, each mirrored and moved as ``moves`` say; black comes in.
+
+    Moving is the same as padding and cropping at another place. One gather does both.
     """
     n, height, width, channels = images.shape
     rows = torch.arange(height).expand(n, height)
     columns = torch.arange(width).expand(n, width)
-    if flip:
-        mirrored = torch.rand(n, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, width - 1 - columns, columns)
-    if shift:
-        offsets = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator)
-        rows, columns = rows + offsets[0], columns + offsets[1]
+    if moves.mirrored is not None:
+        columns = torch.where(moves.mirrored, width - 1 - columns, columns)
+    if moves.offsets is not None:
+        rows, columns = rows + moves.offsets[0], columns + moves.offsets[1]
     rows, columns = (places.to(images.device, non_blocking=True) for places in (rows, columns))
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     first = torch.arange(n, device=images.device)[:, None] * height
     places = ((first + rows) * width)[:, :, None] + columns[:, None, :]
     return images.reshape(-1, channels)[places] * inside[..., None]
+
+
+def moves_for(names: Sequence[str], n: int, *, size: int, generator: torch.Generator) -> Moves:
+    """Return the moves that crop and flip, where ``names`` holds them, make of ``n`` images of ``size`` rows."""
+    shift = max(1, size // CROP_FRACTION) if "crop" in names else 0
+    return draw_moves(n, shift=shift, flip="flip" in names, generator=generator)
 
 
 def cutout(images: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -57,11 +75,11 @@ def augment_batch(images: Tensor, names: Sequence[str], *, generator: torch.Gene
     """Return the images (N, H, W, C) uint8 after those of crop, flip and cutout that ``names`` holds, in this
     order."""
     if "crop" in names or "flip" in names:
-        shift = max(1, images.shape[1] // CROP_FRACTION) if "crop" in names else 0
-        images = shift_and_flip(images, shift=shift, flip="flip" in names, generator=generator)
+        moves = moves_for(names, len(images), size=images.shape[1], generator=generator)
+        images = apply_moves(images, moves)
     if "cutout" in names:
         images = cutout(images, generator=generator)
     return images
 
 
-__all__ = ["CROP_FRACTION", "augment_batch", "cutout", "shift_and_flip"]
+__all__ = ["CROP_FRACTION", "Moves", "apply_moves", "augment_batch", "cutout", "draw_moves", "moves_for"]

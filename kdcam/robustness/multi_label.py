@@ -97,7 +97,7 @@ def multi_label_attack_report(
 
 
 def _attack_batch(classifier: nn.Module, batch: Batch, attacks: Sequence[AttackConfig]) -> _Outcome:
-    images, targets, indices = batch
+    images, targets, indices, _ = batch
     clean = logits_of(classifier, images)
     if targets.shape != clean.shape:
         raise DataError(

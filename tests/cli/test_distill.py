@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 STUDENT = """
 epochs = 1
 [data]
@@ -72,9 +74,42 @@ def test_a_method_brings_its_losses_and_a_place_of_its_own(kdcam, digits_run: Pa
     assert "method: found 'kdd'" in wrong.err
 
 
+def test_an_override_chooses_the_method_too(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT)
+    found = kdcam(
+        "distill", "student.toml", "--teacher", digits_run, "--set", "method=dkd", "--dry-run", "--json"
+    )
+    assert found.code == 0, found.err
+    assert [loss["name"] for loss in json.loads(found.out)["recipe"]["loss"]] == ["cross_entropy", "dkd"]
+
+
 def test_the_teacher_flag_twice_is_two_teachers(kdcam, digits_run: Path, tmp_path: Path) -> None:
     (tmp_path / "student.toml").write_text(STUDENT)
     flags = ("--teacher", digits_run, "--teacher", digits_run)
     found = kdcam("distill", "student.toml", *flags, "--dry-run", "--json")
     assert found.code == 0, found.err
-    assert json.loads(found.out)["recipe"]["teacher"] == 2 * [{"checkpoint": str(digits_run)}]
+    teachers = json.loads(found.out)["recipe"]["teacher"]
+    assert [one["checkpoint"] for one in teachers] == 2 * [str(digits_run)]
+
+
+def test_a_dry_run_tells_the_size_of_the_teacher_cache(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT)
+    cached = (
+        "--set",
+        "teacher.cache=views",
+        "--set",
+        "teacher.cache_folder=kept",
+        "--set",
+        'data.augment=["crop"]',
+    )
+    flags = ("distill", "student.toml", "--teacher", digits_run, *cached)
+    found = kdcam(*flags, "--dry-run", "--json")
+    assert found.code == 0, found.err
+    told = json.loads(found.out)["teacher_cache"]
+    assert "views each, in kept" in told
+    assert not (tmp_path / "kept").exists()
+    assert kdcam(*flags).code == 0
+    held = sum(file.stat().st_size for file in (tmp_path / "kept").glob("*.npy"))
+    assert float(told.partition(" ")[0]) * 1e6 == pytest.approx(held, rel=0.05)
+    plain = kdcam("distill", "student.toml", "--teacher", digits_run, "--dry-run", "--json")
+    assert json.loads(plain.out)["teacher_cache"] is None

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kdcam.data.resident import ResidentBatches, ResidentImages, batch_bounds
+from kdcam.data.views import Views
 
 CPU = torch.device("cpu")
 
@@ -18,7 +19,9 @@ def make(count=23, *, size=8, image_size=8, channels=1, **changes):
 
 def same(first, second):
     return all(
-        torch.equal(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)
+        torch.equal(a, b)
+        for x, y in zip(first, second, strict=True)
+        for a, b in zip(x[:3], y[:3], strict=True)
     )
 
 
@@ -101,6 +104,55 @@ def test_subset_keeps_the_order_asked_for():
 def test_wrong_pixels_are_a_programmers_error():
     with pytest.raises(ValueError, match="uint8"):
         ResidentImages(torch.zeros(2, 1, 4, 4), image_size=4)
+
+
+def coloured(**changes):
+    """Return batches of images that tell by their pixels how they are moved and mirrored."""
+    pixels = torch.randint(
+        1, 256, (23, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    settings = {
+        "batch_size": 5,
+        "training": True,
+        "augment": ("crop", "flip"),
+        "seed": 0,
+        "device": CPU,
+    } | changes
+    return ResidentBatches(ResidentImages(pixels, image_size=8), torch.arange(23), **settings)
+
+
+def every_view(views, **changes):
+    """Return the images of all views, (V, N, C, H, W)."""
+    batches = coloured(training=False, views=views, **changes)
+    return torch.stack([torch.cat([b.images for b in batches.epoch(v)]) for v in range(views.per_image)])
+
+
+def test_training_sees_the_views_that_evaluation_lists_whatever_seed_epoch_and_batch_size():
+    kept = every_view(Views(3, 5), batch_size=7)
+    for seed, epoch, batch_size in [(0, 0, 5), (1, 4, 8)]:
+        found = list(coloured(views=Views(3, 5), seed=seed, batch_size=batch_size).epoch(epoch))
+        for batch in found:
+            assert torch.equal(batch.images, kept[batch.views, batch.indices])
+        assert set(torch.cat([batch.views for batch in found]).tolist()) == {0, 1, 2}
+    assert torch.equal(kept, every_view(Views(3, 5), seed=9))
+    assert torch.equal(kept[:2], every_view(Views(2, 5)))
+    assert not torch.equal(kept, every_view(Views(3, 6)))
+    assert len({view.numpy().tobytes() for view in kept}) == 3
+
+
+def test_the_views_drawn_are_a_function_of_seed_epoch_and_batch_number():
+    batches = coloured(views=Views(3, 0))
+    whole = [batch.views.tolist() for batch in batches.epoch(2)]
+    assert [batch.views.tolist() for batch in batches.epoch(2, start_batch=2)] == whole[2:]
+    assert [batch.views.tolist() for batch in batches.epoch(3)] != whole
+    assert [batch.views.tolist() for batch in coloured(views=Views(3, 0), seed=1).epoch(2)] != whole
+    assert all(batch.views is None for batch in coloured().epoch(0))
+
+
+def test_views_of_images_that_are_not_augmented_are_the_images():
+    [batch] = coloured(views=Views(1, 0), augment=(), batch_size=23).epoch(0)
+    plain = torch.cat([one.images for one in coloured(training=False, augment=()).epoch(0)])
+    assert torch.equal(batch.images, plain[batch.indices])
 
 
 def test_batches_are_cheap():

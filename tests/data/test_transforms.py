@@ -3,11 +3,15 @@ import torch
 from torch.nn.functional import pad
 
 from kdcam.data.seeding import seeded_generator
-from kdcam.data.transforms import augment_batch, cutout, shift_and_flip
+from kdcam.data.transforms import apply_moves, augment_batch, cutout, draw_moves
 
 
 def images(n=16, size=12, channels=3):
     return torch.randint(1, 256, (n, size, size, channels), dtype=torch.uint8, generator=seeded_generator(0))
+
+
+def shift_and_flip(batch, *, shift, flip, generator):
+    return apply_moves(batch, draw_moves(len(batch), shift=shift, flip=flip, generator=generator))
 
 
 def test_a_shifted_image_is_one_of_the_crops_of_the_padded_image():

@@ -1,0 +1,58 @@
+"""A teacher whose outputs are read, not computed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdcam.data.batches import Batch
+from kdcam.models.classifier import TeacherOutputs
+
+_SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
+
+
+class CachedTeacher:
+    """A teacher's kept outputs for each view of each training image."""
+
+    def __init__(self, arrays: Mapping[str, tuple[Tensor, ...]], *, device: torch.device) -> None:
+        """Take the arrays (V, N, ...) fp16 of each need; they go to a GPU where they fit into half of its free memory.
+
+        Elsewhere they stay where they are: files in the page cache, which processes share.
+        """
+        held = [array for group in arrays.values() for array in group]
+        self._device = device
+        self._images = held[0].shape[1] if held else 0
+        size = sum(array.nbytes for array in held)
+        self.place = device if device.type == "cpu" or _has_room(device, size) else torch.device("cpu")
+        self._arrays = {
+            need: tuple(array.flatten(0, 1).to(self.place) for array in group)
+            for need, group in arrays.items()
+        }
+
+    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
+        """Return what the teacher said of a batch's images in their views, in float32 on the run's device.
+
+        ``needs`` are the losses'; of these, names that begin with ``teacher.`` count. Raises ``ValueError`` for a
+        batch that has no views.
+        """
+        if batch.views is None:
+            raise ValueError("the batch has no views, and a cached teacher knows no other images")
+        rows = (batch.views * self._images + batch.indices).to(self.place)
+        read: dict[str, Any] = {
+            need.partition(".")[2]: tuple(self._gathered(array, rows) for array in group)
+            for need, group in self._arrays.items()
+            if need in needs
+        }
+        stages = read.pop("stages", ())
+        return TeacherOutputs(**{name: group[0] for name, group in read.items()}, stages=stages)
+
+    def _gathered(self, array: Tensor, rows: Tensor) -> Tensor:
+        return array[rows].to(self._device).to(torch.float32)
+
+
+def _has_room(device: torch.device, size: int) -> bool:
+    return device.type == "cuda" and size < _SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+__all__ = ["CachedTeacher"]

@@ -1,0 +1,226 @@
+"""Runs the teachers of a run once over all views, or finds what an earlier run kept, and lets the plan read that."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.assembly import EVALUATION_BATCH
+from kdcam.data.batches import Batch, Batches
+from kdcam.data.datasets import DataParts, batches
+from kdcam.data.views import Views
+from kdcam.engine import Plan
+from kdcam.errors import CheckpointError, FolderInUseError, Interrupted, ModelError
+from kdcam.folder_lock import FolderLock
+from kdcam.models.classifier import Classifier, teacher_outputs
+from kdcam.precision import Precision
+from kdcam.preflight import Checked
+from kdcam.progress import Progress
+from kdcam.teacher_cache.cached_teacher import CachedTeacher
+from kdcam.teacher_cache.contents import Contents, Shapes, array_files, open_arrays, read_contents
+from kdcam.teacher_cache.filling import Filling
+from kdcam.teacher_cache.fingerprints import images_digest
+from kdcam.teacher_cache.kept import (
+    Entry,
+    cached_views,
+    entries_of,
+    in_megabytes,
+    kept_shapes,
+    kept_tensors,
+    teacher_needs,
+)
+from kdcam.teacher_cache.key import cache_key, default_folder
+
+_POLL_SECONDS = 0.5
+_LARGEST = torch.finfo(torch.float16).max
+
+
+class _Job(NamedTuple):
+    """One teacher's outputs to be kept."""
+
+    teacher: Classifier
+    entries: tuple[Entry, ...]
+    folder: Path
+    key: dict[str, Any]
+    views: Batches  # epoch v: view v of every training image, in order
+    image_size: int
+    precision: Precision
+    progress: Progress
+
+
+def cache_teachers(checked: Checked, parts: DataParts, plan: Plan, progress: Progress) -> Plan:
+    """Return the plan with the kept outputs of its teachers in their place; what is not kept yet is made here.
+
+    The plan must be that of `kdcam.assembly.assemble` for a recipe with teacher.cache = "views". The generators stay
+    as they are.
+
+    Raises ``CheckpointError`` where a given folder holds the cache of something else or has not enough space,
+    ``ModelError`` where an output is beyond fp16's range, ``Interrupted`` where the watcher asks to stop.
+    """
+    recipe = checked.recipe
+    views = cached_views(recipe)
+    if views is None:
+        raise ValueError('the recipe has teacher.cache = "none", so there is nothing to keep')
+    images = images_digest(parts.train.images)
+    cached = []
+    for config, teacher, identity in zip(
+        recipe.teachers, plan.teachers, checked.teacher_identities, strict=True
+    ):
+        key = cache_key(
+            identity,
+            parts.train,
+            images=images,
+            image_size=parts.image_size,
+            augment=recipe.data.augment,
+            views=views,
+            precision=checked.precision,
+        )
+        given = config.cache_folder
+        job = _Job(
+            teacher=teacher,
+            entries=entries_of(teacher_needs(recipe), parts.train.targets),
+            folder=default_folder(key) if given is None else given.expanduser(),
+            key=key,
+            views=_all_views(checked, parts, views),
+            image_size=parts.image_size,
+            precision=checked.precision,
+            progress=progress,
+        )
+        cached.append(_cached(job))
+    return plan._replace(teachers=(), cached=tuple(cached))
+
+
+def _all_views(checked: Checked, parts: DataParts, views: Views) -> Batches:
+    return batches(
+        parts.train,
+        batch_size=EVALUATION_BATCH,
+        training=False,
+        config=checked.recipe.data,
+        seed=checked.recipe.seed,
+        device=checked.precision.device,
+        views=views,
+    )
+
+
+def _cached(job: _Job) -> CachedTeacher:
+    """Return the kept outputs of one teacher, made now where they are not there."""
+    contents = read_contents(job.folder, job.key)
+    if _missing(job, contents):
+        with _locked(job):
+            contents = _filled(job, read_contents(job.folder, job.key))
+    arrays = {
+        entry.need: open_arrays(job.folder, entry.name, contents.whole[entry.name]) for entry in job.entries
+    }
+    return CachedTeacher(arrays, device=job.precision.device)
+
+
+def _missing(job: _Job, contents: Contents) -> list[Entry]:
+    return [entry for entry in job.entries if entry.name not in contents.whole]
+
+
+@contextmanager
+def _locked(job: _Job) -> Iterator[None]:
+    """Hold the lock on the folder; where another process fills it, wait until that has ended."""
+    folder, lock, told = job.folder, None, False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while lock is None:
+            try:
+                lock = FolderLock(folder)
+            except FolderInUseError:
+                if not told:
+                    job.progress.message(
+                        f"{folder}: another process fills this teacher cache; waiting for it"
+                    )
+                told = True
+                if job.progress.should_stop():
+                    raise Interrupted(f"{folder}: stopped while another process fills this cache") from None
+                time.sleep(_POLL_SECONDS)
+    except (OSError, CheckpointError) as error:
+        raise CheckpointError(
+            f"teacher.cache_folder: {folder} cannot be made or locked ({error}); name a folder that you may write to"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _filled(job: _Job, contents: Contents) -> Contents:
+    """Return the contents of a locked folder after the missing entries have been made."""
+    missing = _missing(job, contents)
+    if not missing:  # made by the process that held the lock before
+        return contents
+    needs = frozenset(entry.need for entry in missing)
+    measured = kept_shapes(job.teacher, needs, image_size=job.image_size)
+    shapes: Shapes = {entry.name: measured[entry.need] for entry in missing}
+    filling = Filling(job.folder, job.key, contents, shapes)
+    _tell(job, shapes, filling)
+    with filling, torch.random.fork_rng(devices=[]):
+        for view in range(filling.views, job.key["views"]):
+            _fill_view(job, filling, view, missing)
+            filling.end_view()
+        filling.finish()
+    return read_contents(job.folder, job.key)
+
+
+def _tell(job: _Job, shapes: Shapes, filling: Filling) -> None:
+    size = sum(array.size() for array in array_files(job.folder, job.key, shapes))
+    views, images = job.key["views"], job.key["data"]["images"]
+    going_on = f", going on after view {filling.views}" if filling.views else ""
+    job.progress.message(
+        f"teacher cache: {in_megabytes(size)} ({', '.join(shapes)}) for {views} views of {images:,} images will be "
+        f"kept in {job.folder}{going_on}"
+    )
+    free = shutil.disk_usage(job.folder).free
+    if filling.missing_bytes > free:
+        raise CheckpointError(
+            f"teacher.cache_folder: {job.folder} has {in_megabytes(free)} free, and the teacher's outputs take "
+            f"{in_megabytes(filling.missing_bytes)} more; name a folder on another disk, lower teacher.views, or set "
+            'teacher.cache = "none"'
+        )
+
+
+def _fill_view(job: _Job, filling: Filling, view: int, missing: list[Entry]) -> None:
+    images, views = job.key["data"]["images"], job.key["views"]
+    needs, done = frozenset(entry.need for entry in missing), view * images
+    for batch in job.views.epoch(view):
+        if job.progress.should_stop():
+            raise Interrupted(
+                f"{job.folder}: stopped in view {view + 1} of {views} of the teacher's outputs; views before it are "
+                "kept, the same command goes on"
+            )
+        filling.append(_outputs(job, batch, needs))
+        done += len(batch.indices)
+        job.progress.advance("teacher's views", done, views * images)
+
+
+def _outputs(job: _Job, batch: Batch, needs: frozenset[str]) -> list[Tensor]:
+    """Return what is kept of a batch, in the order of the entries: fp16 on the CPU."""
+    with job.precision.autocast():
+        outputs = teacher_outputs(job.teacher, batch.images, batch.targets, needs)
+    return [
+        _in_half(one, entry.need)
+        for entry in job.entries
+        if entry.need in needs
+        for one in kept_tensors(outputs, entry.need)
+    ]
+
+
+def _in_half(tensor: Tensor, need: str) -> Tensor:
+    half = tensor.to(torch.float16)
+    if not bool(half.isfinite().all()):
+        largest = tensor.abs().max().item()
+        raise ModelError(
+            f'teacher.cache: found "views", but {need} reaches {largest:.4g}, and fp16 ends at {_LARGEST:g}; set '
+            'teacher.cache = "none"'
+        )
+    return half.cpu()
+
+
+__all__ = ["cache_teachers"]

@@ -1,0 +1,31 @@
+"""What a run would keep of its teachers, told before anything is read."""
+
+from kdcam.preflight import Checked
+from kdcam.teacher_cache.kept import cached_views, in_megabytes, kept_bytes, kept_shapes, teacher_needs
+from kdcam.teacher_cache.key import caches_folder
+
+
+def foreseen_cache(checked: Checked) -> str | None:
+    """Return how large the caches of a run's teachers are when they are whole, and where; None without any.
+
+    Of data whose number of images only reading tells, the size is that of one image.
+    """
+    recipe, summary = checked.recipe, checked.summary
+    views = cached_views(recipe)
+    if views is None:
+        return None
+    needs = teacher_needs(recipe)
+    shapes = [
+        shape
+        for teacher in checked.teachers
+        for group in kept_shapes(teacher, needs, image_size=summary.image_size).values()
+        for shape in group
+    ]
+    images = summary.train_images
+    size = in_megabytes(kept_bytes(shapes, views=views.per_image, images=images or 1))
+    folders = dict.fromkeys(str(config.cache_folder or caches_folder()) for config in recipe.teachers)
+    of = "an image" if images is None else f"for {images:,} images"
+    return f"{size} {of}, {views.per_image} views each, in {', '.join(folders)}"
+
+
+__all__ = ["foreseen_cache"]

@@ -1,0 +1,87 @@
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from kdcam.data.resident import ResidentImages
+from kdcam.data.streaming import FilePictures, StreamImages
+from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.teacher_cache.fingerprints import images_digest, targets_digest, weights_digest
+
+
+def network(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    config = ModelConfig(name="kdcam:resnet8")
+    return build_classifier(config, num_classes=3, in_channels=1, image_size=16).network
+
+
+def test_weights_and_buffers_decide() -> None:
+    first = network(0)
+    digest = weights_digest(first)
+    assert weights_digest(network(0)) == digest != weights_digest(network(1))
+    assert weights_digest(first.to(memory_format=torch.channels_last)) == digest  # type: ignore[call-overload]
+    next(iter(first.buffers())).add_(1e-3)
+    assert weights_digest(first) != digest
+
+
+def test_bytes_and_order_of_images_in_memory_decide() -> None:
+    pixels = torch.randint(
+        0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    digest = images_digest(ResidentImages(pixels, image_size=8))
+    assert images_digest(ResidentImages(pixels.clone(), image_size=8)) == digest
+    assert images_digest(ResidentImages(pixels.flip(0), image_size=8)) != digest
+    changed = pixels.clone()
+    changed[3, 1, 2, 2] ^= 1
+    assert images_digest(ResidentImages(changed, image_size=8)) != digest
+
+
+def streamed(paths: list[Path], order: list[int] | None = None) -> StreamImages:
+    kept = None if order is None else torch.tensor(order)
+    return StreamImages(FilePictures(paths), image_size=72, channels=3, order=kept)
+
+
+def test_path_size_time_and_order_of_files_decide_but_not_where_the_folder_lies(tmp_path: Path) -> None:
+    def paint(folder: Path) -> list[Path]:
+        paths = [folder / name / "1.png" for name in ("cat", "dog")]
+        for path in paths:
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (9, 9)).save(path)
+            os.utime(path, ns=(10**18, 10**18))
+        return paths
+
+    paths = paint(tmp_path / "here")
+    digest = images_digest(streamed(paths))
+    assert images_digest(streamed(paint(tmp_path / "there" / "below"))) == digest
+    assert images_digest(streamed(paths, [1, 0])) != digest
+    os.utime(paths[0], ns=(10**18, 10**18 + 1))
+    assert images_digest(streamed(paths)) != digest
+    os.utime(paths[0], ns=(10**18, 10**18))
+    renamed = paths[0].rename(paths[0].with_name("2.png"))
+    assert images_digest(streamed([renamed, paths[1]])) != digest
+
+
+def test_of_other_sources_spread_pictures_and_their_number_decide() -> None:
+    class Painted:
+        def __init__(self, count: int, last: int = 0) -> None:
+            self.count, self.last = count, last
+
+        def __len__(self) -> int:
+            return self.count
+
+        def picture(self, index: int, at_least: int | None) -> Image.Image:
+            return Image.new("L", (4, 4), self.last if index == self.count - 1 else index % 200)
+
+    def digest(source: Painted) -> str:
+        return images_digest(StreamImages(source, image_size=72, channels=1))
+
+    assert digest(Painted(300)) == digest(Painted(300))
+    assert len({digest(one) for one in (Painted(300), Painted(299), Painted(300, last=9))}) == 3
+
+
+def test_values_and_shape_of_targets_decide() -> None:
+    labels = torch.arange(6)
+    others = [labels, labels.flip(0), labels.view(2, 3), labels.float()]
+    assert len({targets_digest(one) for one in others}) == 4
+    assert targets_digest(labels) == targets_digest(torch.arange(6))
