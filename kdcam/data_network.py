@@ -1,18 +1,25 @@
 """A network with the classes, channels and image size of the data."""
 
+from collections.abc import Sequence
+
 from kdcam.data.datasets import DataSummary
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier, Task
 
 
-def build_for_data(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
-    """Return what `build_classifier` builds for data and task; random weights come from torch's default generator."""
+def build_for_data(
+    config: ModelConfig, summary: DataSummary, task: Task, *, label_names: Sequence[str]
+) -> Classifier:
+    """Return what `build_classifier` builds for data and task; random weights come from torch's default generator.
+
+    ``label_names`` are what the network knows its classes by; none where it has learned them elsewhere.
+    """
     return build_classifier(
         config,
         num_classes=len(summary.label_names),
         in_channels=summary.channels,
         image_size=summary.image_size,
-        label_names=summary.label_names,
+        label_names=label_names,
         task=task,
     )
 

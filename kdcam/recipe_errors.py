@@ -33,33 +33,33 @@ BOUND_WORDS = {
 }
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Return one sentence a problem: the key's path, the value found, what is allowed."""
+def explain(error: ValidationError, model: type[BaseModel], *, place: str = "") -> list[str]:
+    """Return one sentence a problem: the key's path (below ``place``), the value found, what is allowed."""
     # A default that follows from a wrong key is not itself wrong.
     wrong = (details for details in error.errors() if details["type"] != "default_factory_not_called")
-    return [line for details in wrong for line in _sentences(details, model)]
+    return [line for details in wrong for line in _sentences(details, model, place)]
 
 
-def _sentences(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
+def _sentences(details: ErrorDetails, model: type[BaseModel], root: str) -> Iterator[str]:
     location = tuple(details["loc"])
     kind, context = details["type"], details.get("ctx", {})
     if kind == "value_error":
         # The recipe's own checks across keys: each line is a whole sentence with its place.
-        place = _place(location, model)
+        place = _place(location, model, root)
         for line in str(context["error"]).split("\n"):
             yield f"{place}: {line}" if place else line
         return
     if kind == "extra_forbidden":
         known = _known_keys(model, location[:-1])
         key = str(location[-1])
-        place = _place(location[:-1], model)
+        place = _place(location[:-1], model, root)
         yield f"{place or 'recipe'}: unknown key {key!r}{did_you_mean(key, known)}; known keys: {listed(known)}"
         return
     if kind == "union_tag_not_found" and isinstance(details["input"], dict):
         names = listed(_names(model, location))
-        yield f"{_place(location, model)}: the key name is missing; allowed: {names}"
+        yield f"{_place(location, model, root)}: the key name is missing; allowed: {names}"
         return
-    yield f"{_place(location, model) or 'recipe'}: {_allowed(kind, context, details)}"
+    yield f"{_place(location, model, root) or 'recipe'}: {_allowed(kind, context, details)}"
 
 
 def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> str:
@@ -92,9 +92,9 @@ def _close(found: object, expected: str) -> str:
     return did_you_mean(str(found), words)
 
 
-def _place(location: Sequence[int | str], model: type[BaseModel]) -> str:
-    """Return ``loss[1] (kd).temperature`` for ("loss", 1, "kd", "temperature")."""
-    place = ""
+def _place(location: Sequence[int | str], model: type[BaseModel], root: str) -> str:
+    """Return ``loss[1] (kd).temperature`` for ("loss", 1, "kd", "temperature"), below ``root``."""
+    place = root
     here: Any = model
     for part in location:
         inner, is_tag = _step_into(here, part)

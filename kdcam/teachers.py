@@ -1,23 +1,28 @@
 """Teachers: where they come from, and whether they fit the data before any work is done."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from kdcam.checkpoint import load_classifier, read_config
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataSummary
 from kdcam.data_network import build_for_data
-from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
+from kdcam.errors import CheckpointError, DataError, KdcamError, ModelError, RecipeError
 from kdcam.models.build import ModelConfig
-from kdcam.models.classifier import Classifier, Task
-from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path
+from kdcam.models.classifier import Classifier, Preprocessing, Task
+from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
+from kdcam.models.published import published_classes
+from kdcam.models.starting_weights import stored_statistics
 from kdcam.progress import Progress
 from kdcam.recipe import TeacherConfig
 from kdcam.scores import score
+from kdcam.stored_model import CONFIG_FILE
+from kdcam.wording import listed
 
 _FOREIGN = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 
@@ -27,15 +32,16 @@ def load_teacher(
 ) -> Classifier:
     """Return the teacher in eval mode: a run folder, a file, or a network with published weights by its name.
 
-    Without ``fetches`` nothing is downloaded: random weights stand in for published ones.
+    Without ``fetches`` nothing is downloaded: random weights stand in for published ones. Its ``notes`` say what the
+    user should know; it knows names of classes only from a config.json.
 
     Raises ``CheckpointError``, ``ModelError``, ``RecipeError``, or ``DataError`` where its classes or channels are not
     the data's.
     """
     checkpoint, path = config.checkpoint, Path(config.checkpoint).expanduser()
+    if path.is_file() and (is_foreign(path) or not (path.parent / CONFIG_FILE).is_file()):
+        return _from_bare_file(config, path, summary, task)
     if path.exists():
-        if path.is_file() and not (path.parent / "config.json").is_file():
-            return _from_bare_file(config, path, summary, task)
         _check_unused(config)
         return _from_folder(checkpoint, path, summary, task)
     if "/" in checkpoint or checkpoint.endswith((".safetensors", *_FOREIGN)):
@@ -44,17 +50,35 @@ def load_teacher(
             "name of a timm or torchvision network"
         )
     _check_unused(config)
+    return _by_name(checkpoint, summary, task, fetches=fetches)
+
+
+@contextmanager
+def told_of_teacher(name_key: str = "teacher.checkpoint") -> Iterator[None]:
+    """Let the errors about a teacher's network name its keys; ``name_key`` is the one in the place of model.name."""
+    place = "teacher.checkpoint"
+    keys = {
+        "weights": place,
+        "pretrained": place,
+        "mean": "teacher.mean",
+        "std": "teacher.std",
+        "name": name_key,
+    }
     try:
-        named = ModelConfig(name=checkpoint, pretrained=fetches)
-    except ValidationError as error:
-        raise ModelError(
-            f"teacher.checkpoint: {checkpoint} is no run folder or file, and a network of this name has no published "
-            "weights; train it (kdcam train) and give its run folder"
-        ) from error
-    return _built(named, summary, task).eval()
+        yield
+    except KdcamError as error:
+        # A teacher has no keys for a neck or a head: only a config.json tells these.
+        text, own_way_out, _ = str(error).partition("; set model.")
+        text = text.replace("set pretrained = false or ", "")
+        text = re.sub(rf"\bmodel\.({'|'.join(keys)})\b", lambda match: keys[match[1]], text)
+        if own_way_out:
+            text += "; give the run folder, whose config.json tells the network"
+        raise type(error)(text) from error
 
 
 def _from_folder(checkpoint: str, path: Path, summary: DataSummary, task: Task) -> Classifier:
+    if path.is_dir() and not (path / CONFIG_FILE).is_file():
+        _point_to_files(checkpoint, path)
     stored = read_config(path)
     _check_classes(checkpoint, stored.label_names, stored.num_classes, summary)
     _check_channels(checkpoint, stored.in_channels, summary)
@@ -66,30 +90,82 @@ def _from_folder(checkpoint: str, path: Path, summary: DataSummary, task: Task) 
     return load_classifier(path)
 
 
+def _point_to_files(checkpoint: str, folder: Path) -> None:
+    """Raise ``CheckpointError`` where a folder holds files of torch.save, one of which is meant."""
+    files = sorted(str(file) for file in folder.iterdir() if file.is_file() and is_foreign(file))
+    if files:
+        raise CheckpointError(
+            f"teacher.checkpoint: {checkpoint} is a folder without {CONFIG_FILE}; give the file in it: {listed(files)}"
+        )
+
+
+def _by_name(checkpoint: str, summary: DataSummary, task: Task, *, fetches: bool) -> Classifier:
+    with told_of_teacher():
+        classes, needed = published_classes(checkpoint), len(summary.label_names)
+        if classes is None:
+            raise ModelError(
+                f"teacher.checkpoint: {checkpoint} is no run folder or file, and a network of this name has no "
+                "published weights; train it (kdcam train) and give its run folder"
+            )
+        if classes != needed:
+            found = f"tell {classes} classes apart" if classes else "have no classifier"
+            raise DataError(
+                f"teacher.checkpoint: the published weights of {checkpoint} {found}, and the data has {needed} "
+                "classes; train the network on the data first (kdcam train with pretrained = true in [model]) and give "
+                "its run folder"
+            )
+        return _built(ModelConfig(name=checkpoint, pretrained=fetches), summary, task)
+
+
 def _from_bare_file(config: TeacherConfig, path: Path, summary: DataSummary, task: Task) -> Classifier:
     """Return the network of a file that says nothing but its weights, as the distillation literature stores them."""
     name = config.name or architecture_from_path(path)
     if name is None:
         raise CheckpointError(
-            f"teacher.checkpoint: {path} has no config.json beside it, and its folder's name tells no network; set "
+            f"teacher.checkpoint: {path} does not say which network it is of, and its folder's name tells none; set "
             'teacher.name, as in name = "kdcam:resnet32x4"'
         )
-    mean, std = CIFAR100_STATISTICS
-    teacher = _built(
-        ModelConfig(name=name, weights=str(path), mean=config.mean or mean, std=config.std or std),
-        summary,
-        task,
-    )
-    if teacher.notes:  # its classifier had another class count
-        raise DataError(
-            f"teacher.checkpoint: {path}: {teacher.notes[0]}; teacher and student must learn the same classes"
+    with told_of_teacher("teacher.name"):
+        usual = _usual_statistics(path, name, summary.channels)
+        model = ModelConfig(
+            name=name,
+            weights=str(path),
+            mean=config.mean or (usual and usual.mean),
+            std=config.std or (usual and usual.std),
         )
-    return teacher.eval()
+        teacher = _built(model, summary, task)
+    if teacher.notes:  # as in "model.weights has 100 classes, the data 10: ..."
+        counts = teacher.notes[0].partition(":")[0].removeprefix("model.weights ")
+        raise DataError(
+            f"teacher.checkpoint: {path} {counts}; teacher and student must learn the same classes"
+        )
+    unset = [f"teacher.{key}" for key in ("mean", "std") if getattr(config, key) is None]
+    if unset:
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in teacher.preprocessing)
+        teacher.notes = (
+            f"teacher {path}: its images are normalised with mean {mean} and std {std}; set {' and '.join(unset)} if "
+            "it was trained with others",
+        )
+    return teacher
+
+
+def _usual_statistics(path: Path, name: str, channels: int) -> Preprocessing | None:
+    """Return what a file's network reads where nothing is set: what stands beside it, else CIFAR-100's of kdcam's.
+
+    None: what the network's source has.
+    """
+    if stored_statistics(str(path), name) is not None or not name.startswith("kdcam:"):
+        return None  # build_classifier finds them itself
+    mean, std = CIFAR100_STATISTICS
+    if channels == len(mean):
+        return Preprocessing(mean, std)
+    return Preprocessing((sum(mean) / len(mean),), (sum(std) / len(std),))
 
 
 def _built(config: ModelConfig, summary: DataSummary, task: Task) -> Classifier:
     with torch.random.fork_rng(devices=[]):
-        return build_for_data(config, summary, task)
+        # The summary's names may be numbers that stand in until the data is read, and the weights tell none.
+        return build_for_data(config, summary, task, label_names=()).eval()
 
 
 def _check_unused(config: TeacherConfig) -> None:
@@ -182,4 +258,5 @@ __all__ = [
     "check_teacher_scores",
     "judge_teachers",
     "load_teacher",
+    "told_of_teacher",
 ]

@@ -8,7 +8,9 @@ from small_runs import SCENES, small_recipe
 
 from kdcam.checkpoint import save_model
 from kdcam.data.datasets import load_data
+from kdcam.engine import train_step
 from kdcam.errors import CheckpointError, DataError, KdcamError, ModelError, RecipeError
+from kdcam.methods import method_losses
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.preflight import preflight
 from kdcam.recipe import TrainRecipe, read_recipe
@@ -143,6 +145,44 @@ def test_teacher_that_does_not_fit_is_refused(
 ) -> None:
     checkpoint = teacher(tmp_path / "teacher", **made)
     with pytest.raises(error, match=match):
+        preflight(student_of(checkpoint), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("method", "refused"),
+    [
+        ("similarity_preserving", False),
+        ("vid", False),
+        ("review_kd", False),
+        ("fitnet", False),
+        ("attention_transfer", True),
+        ("nst", True),
+        ("caam_cam", True),
+        ("explanation_match", True),
+    ],
+)
+def test_a_last_map_of_one_place_serves_losses_that_compare_channels(
+    tmp_path: Path, method: str, refused: bool
+) -> None:
+    # Four halvings leave 1 x 1 of 8 pixels; the maps before are larger.
+    config = {"loss": method_losses(method), "data": {"name": "digits"}, "epochs": 1}
+    config |= {"teacher": {"checkpoint": teacher(tmp_path / "teacher", network="kdcam:resnet8_s2")}}
+    if refused:
+        with pytest.raises(ModelError, match=rf"1 x 1 on images of 8 pixels.*read places: {method};"):
+            preflight(small_recipe(**config), device="cpu")
+        return
+    checked = preflight(small_recipe(**config), device="cpu")
+    assert (checked.student_widths.height, checked.teacher_widths[0].height) == (1, 1)
+    plan, state = assemble(checked, load_data(checked.recipe.data))
+    state.model.train()
+    state.position.epoch = plan.epochs  # past the warm-up
+    terms = train_step(plan, state, next(iter(plan.train.epoch(0))))
+    assert torch.isfinite(terms.total)
+
+
+def test_errors_about_a_teachers_network_name_the_teacher(tmp_path: Path) -> None:
+    checkpoint = teacher(tmp_path / "teacher", network="mobilenetv3_small_050")
+    with pytest.raises(ModelError, match=r"^teacher.checkpoint: 'mobilenetv3_small_050' has no exact class"):
         preflight(student_of(checkpoint), device="cpu")
 
 

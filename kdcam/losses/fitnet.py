@@ -29,8 +29,9 @@ class FitnetConfig(LossConfig):
     convolution of 1 x 1 and BatchNorm. The larger map is average-pooled to the smaller first.
 
     When it helps: resnet32x4 -> resnet8x4 in the table of HobbitLong/RepDistiller, where it passes kd. Where it fails:
-    all other pairs of that table, where it stays behind kd, and for resnet110 -> resnet20 and resnet32 and for vgg13
-    -> MobileNetV2 behind no distillation. Teacher and student must be alike at that depth; else try another stage.
+    all other pairs of that table, where it stays behind kd, and for resnet110 -> resnet20 and resnet32 and for
+    vgg13 and ResNet50 -> MobileNetV2 behind no distillation. Teacher and student must be alike at that depth; else
+    try another stage.
 
     Constants: weight 100 beside cross-entropy, in one training, is that of HobbitLong/RepDistiller and
     megvii-research/mdistiller; the paper trains the student's lower half on the hint first, then all of it with kd.
@@ -48,6 +49,7 @@ class FitnetConfig(LossConfig):
 
     needs: ClassVar[frozenset[str]] = MAP_NEEDS
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
+    takes_one_place: ClassVar[bool] = True
 
     def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""

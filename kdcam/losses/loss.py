@@ -51,6 +51,9 @@ class LossConfig(Settings):
     trains_classifier: ClassVar[bool] = False
     """Whether a classifier can be trained with this loss alone; another one needs such a loss beside it."""
 
+    takes_one_place: ClassVar[bool] = False
+    """Whether the loss does its work on last maps of 1 x 1; False: it reads where something is."""
+
     @classmethod
     def reads_teacher(cls) -> bool:
         """Return whether the loss needs anything of a teacher."""

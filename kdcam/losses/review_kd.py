@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdcam.errors import RecipeError
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
 from kdcam.losses.stages import MAP_NEEDS, matched_maps, matched_sizes, teacher_widths, why_too_few_maps
 from kdcam.numerics import wide
@@ -51,6 +52,7 @@ class ReviewKdConfig(LossConfig):
 
     needs: ClassVar[frozenset[str]] = MAP_NEEDS | {"teacher.embedding"}
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
+    takes_one_place: ClassVar[bool] = True
 
     def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""
@@ -112,6 +114,11 @@ class ReviewKd(nn.Module):
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
         teacher = teacher_of(step)
+        if len(step.student.embedding) == 1:
+            raise RecipeError(
+                "batch_size: review_kd normalises over a batch, and a process got a single image; raise batch_size, so "
+                "that each process has two images or more of every batch, the last one included"
+            )
         embedding = present(teacher.embedding, "the teacher's embedding").detach()
         pairs = [*matched_maps(step.student, teacher), (_as_map(step.student.embedding), _as_map(embedding))]
         carried: Tensor | None = None

@@ -37,6 +37,7 @@ class SimilarityPreservingConfig(LossConfig):
 
     needs: ClassVar[frozenset[str]] = frozenset({"feature_map", "teacher.feature_map"})
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
+    takes_one_place: ClassVar[bool] = True
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""

@@ -53,6 +53,7 @@ class VidConfig(LossConfig):
 
     needs: ClassVar[frozenset[str]] = MAP_NEEDS
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
+    takes_one_place: ClassVar[bool] = True
 
     def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""

@@ -178,7 +178,7 @@ def _preprocessing(config: ModelConfig, published: Preprocessing, in_channels: i
     if config.pretrained:
         own = published
     elif config.weights is not None:
-        own = stored_statistics(config.weights) or published
+        own = stored_statistics(config.weights, config.name) or published
     asked = {"mean": config.mean, "std": config.std}
     for key, values in asked.items():
         if values is not None and len(values) not in (1, in_channels):

@@ -38,6 +38,7 @@ class CifarVgg(PooledNetwork):
         self.block2 = _block(_WIDTHS[1], _WIDTHS[2], spec.convolutions[2])
         self.block3 = _block(_WIDTHS[2], _WIDTHS[3], spec.convolutions[3])
         self.block4 = _block(_WIDTHS[3], _WIDTHS[4], spec.convolutions[4])
+        self.late_pooling = LatePooling()
         self.classifier = linear_layer(_WIDTHS[-1], num_classes)
         he_normal(self)
         if isinstance(self.classifier, nn.Linear):
@@ -46,13 +47,19 @@ class CifarVgg(PooledNetwork):
 
     def forward_intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the last map, and that of each block before its pooling, of normalised images."""
-        pools_late = x.shape[2] >= _LARGE
         maps = [self.block0(x).relu_()]
-        for index, block in enumerate((self.block1, self.block2, self.block3, self.block4)):
-            last = index == 3
-            pooled = maps[-1] if last and not pools_late else nn.functional.max_pool2d(maps[-1], 2)
-            maps.append(block(pooled).relu_())
+        for block in (self.block1, self.block2, self.block3):
+            maps.append(block(nn.functional.max_pool2d(maps[-1], 2)).relu_())
+        maps.append(self.block4(self.late_pooling(maps[-1], x)).relu_())
         return maps[-1], maps
+
+
+class LatePooling(nn.Module):
+    """The pooling before the last block, of large images alone; a module, since tracing cannot follow a choice."""
+
+    def forward(self, feature_map: Tensor, images: Tensor) -> Tensor:
+        """Return the map (N, C, H, W), halved where the images have 64 pixels or more."""
+        return nn.functional.max_pool2d(feature_map, 2) if images.shape[2] >= _LARGE else feature_map
 
 
 def _block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
@@ -72,4 +79,4 @@ CIFAR_VGGS: dict[str, VggSpec] = {
     "vgg19": VggSpec((2, 2, 4, 4, 4)),
 }
 
-__all__ = ["CIFAR_VGGS", "CifarVgg", "VggSpec"]
+__all__ = ["CIFAR_VGGS", "CifarVgg", "LatePooling", "VggSpec"]

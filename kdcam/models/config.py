@@ -5,11 +5,13 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from kdcam.models.heads import USUAL_SCALE, HeadName
-from kdcam.settings import Settings
+from kdcam.settings import Positive, Settings
 
 USUAL_REDUCTION = 16  # Hu et al. 2018 (arXiv 1709.01507), section 6.4
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Mean = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(min_length=1)]
+Std = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class ModelConfig(Settings):
@@ -24,10 +26,10 @@ class ModelConfig(Settings):
     weights: str | None = Field(
         None, description="start from a local .safetensors file, a run folder or a folder in timm's layout"
     )
-    mean: tuple[float, ...] | None = Field(
+    mean: Mean | None = Field(
         None, description="of the input, one a channel, images in [0, 1]; none: the weights' own, else 0.5"
     )
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+    std: Std | None = Field(
         None, description="of the input, one a channel; none: the weights' own, else 0.25"
     )
     drop_rate: Rate | None = Field(None, description="dropout before the classifier; none: the network's own")
@@ -107,4 +109,4 @@ def _instead(name: str) -> str:
     return "`kdcam models list` prints them (kdcam:resnet20, resnet18)"
 
 
-__all__ = ["ModelConfig"]
+__all__ = ["Mean", "ModelConfig", "Std"]

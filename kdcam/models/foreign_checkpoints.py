@@ -2,8 +2,8 @@
 
 Such a file is a pickle, which names functions and classes to call. torch's restricted reader
 (``weights_only=True``) knows those of tensors; what else training scripts keep beside the tensors (their
-arguments, numbers of numpy, paths) is read as an empty stand-in, so that nothing of it is built or run. A file
-that names anything else is refused.
+arguments, numbers of numpy, paths) is read as an empty stand-in, and their tables and queues as plain ones, so that
+nothing of it is built or run. A file that names anything else is refused.
 """
 
 import re
@@ -41,6 +41,8 @@ _LEFT_OUT = (
         for core in ("core", "_core")
         for function in ("scalar", "_reconstruct")
     ),
+    # what a defaultdict makes its entries with
+    *(f"builtins.{kind}" for kind in ("dict", "float", "int", "list", "str", "tuple")),
 )
 
 # RepDistiller's and mdistiller's names for networks that kdcam spells otherwise.
@@ -61,6 +63,25 @@ class _LeftOut:
 
     def __setstate__(self, state: object) -> None:
         del state
+
+
+def _plain_table(*args: object) -> dict[object, object]:
+    """Stands for ``defaultdict``: torch's reader fills plain tables alone."""
+    del args
+    return {}
+
+
+def _plain_list(*args: object) -> list[object]:
+    """Stands for ``deque``: torch's reader fills plain lists alone."""
+    del args
+    return []
+
+
+_STAND_INS = (
+    *((_LeftOut, name) for name in _LEFT_OUT),
+    (_plain_table, "collections.defaultdict"),
+    (_plain_list, "collections.deque"),
+)
 
 
 def is_foreign(path: Path) -> bool:
@@ -138,7 +159,7 @@ def _stand_ins_alone() -> Iterator[None]:
     """Let torch's restricted reader know the stand-ins, and nothing that other libraries allowed in this process."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals([(_LeftOut, name) for name in _LEFT_OUT])
+    torch.serialization.add_safe_globals(list(_STAND_INS))
     try:
         yield
     finally:

@@ -52,12 +52,14 @@ def check_linear_classifier(classifier: Classifier) -> None:
         )
 
 
-def widths(classifier: Classifier) -> Widths:
+def widths(classifier: Classifier, *, image_size: int | None = None) -> Widths:
     """Return the sizes of a network's outputs, measured on one black image in eval mode; nothing changes.
+
+    ``image_size`` is the image's, in pixels; none: the network's own.
 
     Raises ``ModelError`` where the network cannot take images of this size.
     """
-    outputs, _ = _probe(classifier, _black_image(classifier), stages=True)
+    outputs, _ = _probe(classifier, _black_image(classifier, image_size), stages=True)
     if outputs.feature_map is None:
         return Widths(outputs.embedding.shape[1], None, None, None)
     channels, height, width = outputs.feature_map.shape[1:]
@@ -65,8 +67,9 @@ def widths(classifier: Classifier) -> Widths:
     return Widths(outputs.embedding.shape[1], channels, height, width, stages)
 
 
-def _black_image(classifier: Classifier) -> Tensor:
-    return torch.zeros(1, classifier.in_channels, classifier.image_size, classifier.image_size)
+def _black_image(classifier: Classifier, image_size: int | None = None) -> Tensor:
+    size = image_size or classifier.image_size
+    return torch.zeros(1, classifier.in_channels, size, size)
 
 
 def _probe(classifier: Classifier, images: Tensor, *, stages: bool = False) -> tuple[Outputs, Tensor]:

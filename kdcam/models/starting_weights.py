@@ -67,15 +67,17 @@ def holds_neck(tensors: Mapping[str, Tensor]) -> bool:
     return any(name.startswith("neck.") for name in tensors)
 
 
-def stored_statistics(place: str) -> Preprocessing | None:
-    """Return the statistics in the config.json beside the weights; None where they are not known.
+def stored_statistics(place: str, name: str) -> Preprocessing | None:
+    """Return the statistics in the config.json beside the weights of a network ``name``; None: they are not known.
 
-    Without the file those of CIFAR-100 are returned for a folder of the kind that RepDistiller names.
+    Without the file those of CIFAR-100 are returned for a kdcam: network in a folder of the kind that RepDistiller
+    names.
     """
     file = _weight_file(place)
     config_file = file.parent / "config.json"
     if not config_file.is_file():
-        return Preprocessing(*CIFAR100_STATISTICS) if architecture_from_path(file) else None
+        of_repdistiller = name.startswith("kdcam:") and architecture_from_path(file) is not None
+        return Preprocessing(*CIFAR100_STATISTICS) if of_repdistiller else None
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         for holder in (config.get("kdcam"), config.get("pretrained_cfg"), config):

@@ -7,6 +7,7 @@ from map_networks import NO_MAP, STUDENT, TEACHER, maps, shapes, step_of
 from pydantic import ValidationError
 
 from kdcam.losses.fitnet import FitnetConfig, fitnet
+from kdcam.recipe_files import read_toml, recipe_text, shipped_recipes
 
 
 def test_is_the_mean_square() -> None:
@@ -105,3 +106,27 @@ def test_networks_without_maps_are_refused() -> None:
 def test_stages_counted_from_the_front_are_refused() -> None:
     with pytest.raises(ValidationError, match="stage"):
         FitnetConfig(stage=0)
+
+
+def test_the_card_names_the_pairs_of_the_table_on_which_it_passes_kd_or_stays_behind_no_distillation() -> (
+    None
+):
+    passes, behind = set(), set()
+    for name in shipped_recipes():
+        if not re.fullmatch(r"distillation/cifar100-\w+-\w+", name):
+            continue
+        numbers = {key: one["accuracy"] for key, one in read_toml(name)["published"].items()}
+        alone = re.search(r"student alone ([\d.]+)", recipe_text(name))
+        assert alone is not None
+        pair = name.removeprefix("distillation/cifar100-")
+        passes |= {pair} if numbers["fitnet"] > numbers["kd"] else set()
+        behind |= {pair} if numbers["fitnet"] < float(alone[1]) else set()
+    assert passes == {"resnet32x4-resnet8x4"}
+    assert behind == {
+        "resnet110-resnet20",
+        "resnet110-resnet32",
+        "vgg13-mobilenetv2",
+        "resnet50-mobilenetv2",
+    }
+    card = " ".join((FitnetConfig.__doc__ or "").split())
+    assert "resnet110 -> resnet20 and resnet32 and for vgg13 and ResNet50 -> MobileNetV2 behind no" in card

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,6 +8,7 @@ from torch import Tensor
 from torchdistill.losses.mid_level import HierarchicalContextLoss
 from torchdistill.models.wrapper import AttentionBasedFusion
 
+from kdcam.errors import RecipeError
 from kdcam.losses.review_kd import ReviewKd, ReviewKdConfig, hierarchical_context
 
 
@@ -137,6 +140,18 @@ def test_weight_grows_over_a_twelfth_of_the_run() -> None:
     assert config.weight_at(0) == 0
     assert config.weight_at(10 / 240) == pytest.approx(0.3)
     assert config.weight_at(20 / 240) == pytest.approx(0.6)
+
+
+def test_a_single_image_is_refused_with_the_way_out() -> None:
+    module, step = ReviewKdConfig().build(shapes()), step_of(maps(STUDENT, 0), maps(TEACHER, 1))
+
+    def first(outputs: Any) -> Any:
+        kept = {key: value[:1] for key, value in outputs._asdict().items() if isinstance(value, Tensor)}
+        return outputs._replace(**kept, stages=tuple(one[:1] for one in outputs.stages))
+
+    alone = step._replace(student=first(step.student), teacher=first(step.teacher))
+    with pytest.raises(RecipeError, match=r"^batch_size: review_kd .* single image; raise batch_size"):
+        module(alone)
 
 
 def test_misfit_tells_who_has_too_few_maps() -> None:

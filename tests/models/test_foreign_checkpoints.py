@@ -2,6 +2,7 @@ import os
 import pickle
 import tarfile
 from argparse import Namespace
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,29 @@ def test_where_the_state_dict_is(tmp_path: Path) -> None:
         found = read_foreign(tmp_path / file)
         assert same(found, dict(state)), file
         assert not any(isinstance(value, nn.Parameter) for value in found.values())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tables_and_queues_of_collections_are_read_as_plain_ones(tmp_path: Path, zipped: bool) -> None:
+    state = {"a": torch.ones(2)}
+    content = {
+        "history": defaultdict(list, {"loss": [1.0, 0.5]}),
+        "optimizer": defaultdict(dict, {0: {"momentum_buffer": torch.zeros(2)}}),
+        "counts": defaultdict(int, seen=3),
+        "config": OrderedDict(lr=0.1),
+        "latest": deque([1.0, 2.0], maxlen=5),
+        "model": defaultdict(list, state),
+    }
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert same(read_foreign(tmp_path / "a.pth"), state)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_table_made_with_anything_else_is_refused(tmp_path: Path, zipped: bool) -> None:
+    content = repdistiller_style() | {"history": defaultdict(os.getcwd)}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"asks for \w+\.getcwd"):
+        read_foreign(tmp_path / "a.pth")
 
 
 def test_half_and_tied_tensors(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from kdcam.models.readers import read_linear_head
 
 NETWORKS = [  # name, image size, BatchNorms folded, BatchNorms left
     ("kdcam:resnet8", 32, 9, 0),
+    ("kdcam:vgg13", 32, 10, 0),
+    ("kdcam:vgg8", 64, 5, 0),  # with the pooling of large images
     ("resnet10t", 64, 14, 0),
     ("resnet18", 64, 20, 0),
     ("mobilenetv2_035", 32, 52, 0),

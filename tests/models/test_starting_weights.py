@@ -67,6 +67,14 @@ def test_statistics_come_with_the_weights(
     assert build(weights=str(place), mean=(0.7,), std=(0.8,)).preprocessing.mean == (0.7,) * 3
 
 
+def test_a_folders_name_tells_statistics_of_kdcams_networks_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "vgg13_mine"
+    folder.mkdir()
+    for name, mean in (("kdcam:vgg8", 0.5071), ("resnet10t", 0.485)):
+        torch.save(build(name).network.state_dict(), folder / "best.pth")
+        assert build(name, weights=str(folder / "best.pth")).preprocessing.mean[0] == mean
+
+
 def test_timms_own_statistics_where_the_folder_has_none(tmp_path: Path) -> None:
     place = saved(tmp_path, build("resnet10t"))
     assert build("resnet10t", weights=str(place)).preprocessing.mean == (0.485, 0.456, 0.406)
