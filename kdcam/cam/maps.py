@@ -6,6 +6,7 @@ channels overflows float16, and eight bits of mantissa blur a map before it is n
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdcam.numerics import wide, wide_dtype
@@ -127,6 +128,19 @@ def minmax_normalize(maps: Tensor, *, eps: float = 1e-3) -> Tensor:
     return (maps - low) / divisor.masked_fill(divisor <= _FLAT, 1.0)
 
 
+def pool_to_smaller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two maps (N, H, W) at the smaller height and the smaller width of both, by average pooling."""
+    height = min(first.shape[-2], second.shape[-2])
+    width = min(first.shape[-1], second.shape[-1])
+    return _pool(first, height, width), _pool(second, height, width)
+
+
+def _pool(maps: Tensor, height: int, width: int) -> Tensor:
+    if maps.shape[-2:] == (height, width):
+        return maps
+    return F.adaptive_avg_pool2d(maps.unsqueeze(1), (height, width)).squeeze(1)
+
+
 def _target_rows(weight: Tensor, targets: Tensor, images: int) -> Tensor:
     """Return the weight row (N, C) that each image's target selects or mixes."""
     if len(targets) == images and targets.ndim == 1 and not targets.is_floating_point():
@@ -162,4 +176,4 @@ def _check_weight(feature_map: Tensor, weight: Tensor) -> None:
         )
 
 
-__all__ = ["caam", "class_cams", "grad_cam", "hires_cam", "minmax_normalize", "target_cam"]
+__all__ = ["caam", "class_cams", "grad_cam", "hires_cam", "minmax_normalize", "pool_to_smaller", "target_cam"]

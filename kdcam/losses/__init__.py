@@ -7,6 +7,7 @@ from kdcam.losses.attention_transfer import AttentionTransferConfig
 from kdcam.losses.binary_cross_entropy import BinaryCrossEntropyConfig
 from kdcam.losses.caam_cam import CaamCamConfig
 from kdcam.losses.cam import CamLossConfig
+from kdcam.losses.cam_kd import CamKdConfig
 from kdcam.losses.cat_kd import CatKdConfig
 from kdcam.losses.center import CenterConfig
 from kdcam.losses.channel_correlation import ChannelCorrelationConfig
@@ -49,6 +50,7 @@ LOSSES: dict[str, type[LossConfig]] = {
     "binary_cross_entropy": BinaryCrossEntropyConfig,
     "caam_cam": CaamCamConfig,
     "cam": CamLossConfig,
+    "cam_kd": CamKdConfig,
     "cat_kd": CatKdConfig,
     "center": CenterConfig,
     "channel_correlation": ChannelCorrelationConfig,

@@ -2,11 +2,10 @@
 
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.cam.maps import caam, minmax_normalize
+from kdcam.cam.maps import caam, minmax_normalize, pool_to_smaller
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
 from kdcam.numerics import mean_where, wide
 
@@ -44,19 +43,6 @@ class CaamCamConfig(LossConfig):
         return CaamCam()
 
 
-def pool_to_smaller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two maps (N, H, W) at the smaller height and the smaller width of both, by average pooling."""
-    height = min(first.shape[-2], second.shape[-2])
-    width = min(first.shape[-1], second.shape[-1])
-    return _pool(first, height, width), _pool(second, height, width)
-
-
-def _pool(maps: Tensor, height: int, width: int) -> Tensor:
-    if maps.shape[-2:] == (height, width):
-        return maps
-    return F.adaptive_avg_pool2d(maps.unsqueeze(1), (height, width)).squeeze(1)
-
-
 def caam_cam_loss(feature_map: Tensor, teacher_label_cam: Tensor, labelled: Tensor | None = None) -> Tensor:
     """Return the mean absolute difference of the student's normalised CAAM and the teacher's normalised CAM, in [0, 1].
 
@@ -78,4 +64,4 @@ class CaamCam(nn.Module):
         return caam_cam_loss(feature_map, label_cam, None if step.targets.ndim == 1 else step.targets.any(1))
 
 
-__all__ = ["CaamCam", "CaamCamConfig", "caam_cam_loss", "pool_to_smaller"]
+__all__ = ["CaamCam", "CaamCamConfig", "caam_cam_loss"]

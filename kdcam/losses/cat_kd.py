@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kdcam.cam.maps import class_cams
-from kdcam.losses.loss import LossConfig, Shapes, Step, Widths, present, teacher_of
+from kdcam.losses.coarse_cams import coarse_student_cams, coarse_teacher_cams, smallest_side
+from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.numerics import unit_rows, wide
 
 
@@ -45,6 +45,7 @@ class CatKdConfig(LossConfig):
     normalize: bool = Field(True, description="true: each map has length 1, so that its place counts alone")
 
     needs: ClassVar[frozenset[str]] = frozenset({"cam", "teacher.class_cams"})
+    takes_one_place: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed"})
 
     @model_validator(mode="after")
@@ -58,27 +59,20 @@ class CatKdConfig(LossConfig):
 
     def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""
-        networks = {"student": shapes.student, "teacher": shapes.teacher}
-        for name, widths in networks.items():
-            side = _shorter_side(widths)
-            if side is not None and side < self.resolution:
-                plain = " with normalize = false" if side == 1 else ""
-                return (
-                    f"resolution = {self.resolution} is more than the {side} positions on the shorter side of the "
-                    f"{name}'s map; set resolution = {side}{plain} or a larger data.image_size"
-                )
+        smallest = smallest_side(shapes)
+        if smallest is not None and smallest[1] < self.resolution:
+            name, side = smallest
+            plain = " with normalize = false" if side == 1 else ""
+            return (
+                f"resolution = {self.resolution} is more than the {side} positions on the shorter side of the "
+                f"{name}'s map; set resolution = {side}{plain} or a larger data.image_size"
+            )
         return None
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
         del shapes
         return CatKd(self.resolution, normalize=self.normalize)
-
-
-def _shorter_side(widths: Widths | None) -> int | None:
-    if widths is None or widths.height is None or widths.width is None:
-        return None
-    return min(widths.height, widths.width)
 
 
 def cat_kd_loss(student_cams: Tensor, teacher_cams: Tensor, *, normalize: bool) -> Tensor:
@@ -104,15 +98,11 @@ class CatKd(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
-        feature_map = present(step.student.feature_map, "the student's feature map")
-        weight = present(step.student.weight, "the student's classifier weight")
-        teacher_cams = present(teacher_of(step).class_cams, "the teacher's class activation maps")
-        # Pooling and the classifier are both linear, and in this order the maps of all classes are made small.
-        student_cams = class_cams(self._pooled(feature_map), weight, step.student.bias)
-        return cat_kd_loss(student_cams, self._pooled(teacher_cams), normalize=self.normalize)
-
-    def _pooled(self, maps: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(wide(maps), self.resolution)
+        student, teacher = (
+            coarse_student_cams(step, self.resolution),
+            coarse_teacher_cams(step, self.resolution),
+        )
+        return cat_kd_loss(student, teacher, normalize=self.normalize)
 
 
 __all__ = ["CatKd", "CatKdConfig", "cat_kd_loss"]

@@ -5,8 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from kdcam.cam.maps import target_cam
-from kdcam.losses.caam_cam import pool_to_smaller
+from kdcam.cam.maps import pool_to_smaller, target_cam
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
 from kdcam.numerics import unit_rows, wide
 

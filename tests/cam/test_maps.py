@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdcam.cam.maps import caam, class_cams, grad_cam, hires_cam, minmax_normalize, target_cam
+from kdcam.cam.maps import (
+    caam,
+    class_cams,
+    grad_cam,
+    hires_cam,
+    minmax_normalize,
+    pool_to_smaller,
+    target_cam,
+)
 
 
 @pytest.fixture(scope="module")
@@ -292,3 +300,15 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         target_cam(feature_map, weight, torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match=r"targets of shape \(2, 4\)"):
         target_cam(feature_map, weight, torch.rand(2, 4))
+
+
+def test_two_maps_are_pooled_to_the_smaller_height_and_width() -> None:
+    first, second = torch.rand(2, 3, 6), torch.rand(2, 5, 4)
+    one, other = pool_to_smaller(first, second)
+    assert one.shape == other.shape == (2, 3, 4)
+    torch.testing.assert_close(one, torch.nn.functional.adaptive_avg_pool2d(first, (3, 4)))
+
+
+def test_maps_of_one_size_are_left_alone() -> None:
+    maps = torch.rand(2, 4, 4)
+    assert pool_to_smaller(maps, maps)[0] is maps

@@ -204,6 +204,8 @@ def test_makes_nothing_of_size_batch_x_batch_or_classes_x_channels(config: LossC
     most = 2 * max(feature_map.numel(), stages[0].numel())
     if config.name == "rkd":  # it compares angles at each image of each pair of others
         most = images**3
+    if config.name == "cam_kd":  # logits in each cell of its finest grid
+        most = max(most, images * classes * 4**2)
     if config.name == "review_kd":  # its shared channels at the largest size, of two maps beside each other
         most = 2 * images * channels * (2 * side) ** 2
     assert 0 < largest.elements <= most
