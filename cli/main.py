@@ -11,6 +11,7 @@ import typer
 from kdcam.errors import Interrupted, KdcamError
 
 from . import losses, models, recipes, render
+from .compare import compare
 from .distill import distill
 from .doctor import doctor
 from .evaluate import evaluate
@@ -29,7 +30,17 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: a third of the time, and it reads the same in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (train, distill, evaluate, evaluate_robustness, predict, explain, export, quickstart):
+for _command in (
+    train,
+    distill,
+    compare,
+    evaluate,
+    evaluate_robustness,
+    predict,
+    explain,
+    export,
+    quickstart,
+):
     app.command(name=_command.__name__.replace("_", "-"))(_command)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(losses.app, name="losses")

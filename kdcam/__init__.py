@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcam.api import distill, evaluate, load, predict, train
+    from kdcam.comparison.running import compare
     from kdcam.errors import KdcamError
     from kdcam.explaining import explain
     from kdcam.exporting import export
@@ -24,6 +25,7 @@ _HOMES = {
     "KdcamError": ("kdcam.errors", "KdcamError"),
     "LOSSES": ("kdcam.losses", "LOSSES"),
     "TrainRecipe": ("kdcam.recipe", "TrainRecipe"),
+    "compare": ("kdcam.comparison.running", "compare"),
     "distill": ("kdcam.api", "distill"),
     "evaluate": ("kdcam.api", "evaluate"),
     "evaluate_robustness": ("kdcam.robustness.runs", "evaluate_robustness"),
@@ -36,7 +38,7 @@ _HOMES = {
 }
 
 
-_SUBPACKAGES = ("cam", "data", "losses", "models", "robustness")
+_SUBPACKAGES = ("cam", "comparison", "data", "losses", "models", "robustness")
 
 
 def __getattr__(name: str) -> Any:
@@ -61,6 +63,7 @@ __all__ = [
     "KdcamError",
     "TrainRecipe",
     "__version__",
+    "compare",
     "distill",
     "evaluate",
     "evaluate_robustness",

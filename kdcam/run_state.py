@@ -20,6 +20,7 @@ RESUME_FOLDER = "resume"
 _WRITTEN = (
     RESULT_FILE,
     "robustness.json",
+    "agreement.json",
     METRICS_FILE,
     "model.safetensors",
     "config.json",

@@ -26,7 +26,9 @@ def imported_by(*arguments: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["recipes", "show", "digits"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["compare", "--help"], ["recipes", "show", "digits"]]
+)
 def test_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not imported_by(*arguments) & HEAVY
 
@@ -49,6 +51,7 @@ def test_help_names_every_command(kdcam) -> None:
     for command in (
         "train",
         "distill",
+        "compare",
         "evaluate",
         "evaluate-robustness",
         "predict",

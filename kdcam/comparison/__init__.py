@@ -1,0 +1,1 @@
+"""Several recipes, methods and settings over seeds: planned, run, and brought into one table."""

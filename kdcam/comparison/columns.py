@@ -1,0 +1,119 @@
+"""The columns of a comparison's table as text: what a reader sees and what a program reads."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kdcam.comparison.results import ComparedRow, EpochsToReach
+from kdcam.comparison.statistics import PairedDifference, Summary
+
+SCORE_NAMES = {"acc1": "top-1", "mean_ap": "mAP"}
+
+
+class Column(NamedTuple):
+    """One column of the Markdown table."""
+
+    heading: str
+    text: Callable[[ComparedRow], str]  # empty: nothing is known
+
+
+def percent_text(summary: Summary | None) -> str:
+    """Return a share as per cent, mean and sample standard deviation: ``71.23 ± 0.45``; empty for None."""
+    return _with_sd(summary, 100.0, 2)
+
+
+def plain_text(summary: Summary | None) -> str:
+    """Return mean and sample standard deviation with three decimals; empty for None."""
+    return _with_sd(summary, 1.0, 3)
+
+
+def speed_text(summary: Summary | None) -> str:
+    """Return the mean, whole from 100 on: ``12,345``; empty for None."""
+    if summary is None:
+        return ""
+    return f"{summary.mean:,.0f}" if summary.mean >= 100 else f"{summary.mean:.3g}"
+
+
+def difference_text(difference: PairedDifference | None) -> str:
+    """Return a difference of shares in percentage points: ``+0.45 [-0.10, +1.00] (n = 3)``; empty for None."""
+    if difference is None:
+        return ""
+    interval = ""
+    if difference.low is not None and difference.high is not None:
+        interval = f" [{difference.low * 100:+.2f}, {difference.high * 100:+.2f}]"
+    return f"{difference.mean * 100:+.2f}{interval} (n = {difference.pairs})"
+
+
+def epochs_text(epochs: EpochsToReach | None) -> str:
+    """Return the mean of those that reached the level, and how many did where not all: ``12.5 (2 of 3)``."""
+    if epochs is None:
+        return ""
+    if epochs.mean is None:
+        return "never"
+    share = "" if epochs.reached == epochs.runs else f" ({epochs.reached} of {epochs.runs})"
+    return f"{epochs.mean:.1f}{share}"
+
+
+def seeds_text(row: ComparedRow, wanted: int) -> str:
+    """Return how many seeds are done: ``3``, or ``2 of 3``."""
+    return str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"
+
+
+def numbers(row: ComparedRow) -> dict[str, object]:
+    """Return a row's values by the names of the CSV's columns; None where nothing is known."""
+    values: dict[str, object] = {
+        "row": row.name,
+        "recipe": row.source,
+        "method": row.method,
+        "settings": "; ".join(row.settings) or None,
+        "teacher": "; ".join(row.teachers) or None,
+        "seeds": " ".join(map(str, row.seeds)),
+        "runs": len(row.seeds),
+    }
+    for name in ("test_selected", "test_last", "validation_selected", "validation_last"):
+        values |= _spread(name, getattr(row, name))
+    if row.difference is not None:
+        values |= {
+            "difference": row.difference.mean,
+            "difference_low": row.difference.low,
+            "difference_high": row.difference.high,
+            "difference_pairs": row.difference.pairs,
+        }
+    for name in ("best_epoch", "agreement", "kl", "cam_similarity", "caam_cam_similarity"):
+        values |= _spread(name, getattr(row, name))
+    if row.epochs_to_base is not None:
+        values |= {
+            "epochs_to_base": row.epochs_to_base.mean,
+            "epochs_to_base_reached": row.epochs_to_base.reached,
+        }
+    for name in ("images_per_second", "seconds"):
+        values |= _spread(name, getattr(row, name))
+    published = row.published or {}
+    return values | {
+        "parameters": row.parameters,
+        "published_percent": published.get("accuracy"),
+        "published_source": published.get("source"),
+    }
+
+
+def _spread(name: str, summary: Summary | None) -> dict[str, object]:
+    return {} if summary is None else {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd}
+
+
+def _with_sd(summary: Summary | None, scale: float, digits: int) -> str:
+    if summary is None:
+        return ""
+    sd = "" if summary.sd is None else f" ± {summary.sd * scale:.{digits}f}"
+    return f"{summary.mean * scale:.{digits}f}{sd}"
+
+
+__all__ = [
+    "SCORE_NAMES",
+    "Column",
+    "difference_text",
+    "epochs_text",
+    "numbers",
+    "percent_text",
+    "plain_text",
+    "seeds_text",
+    "speed_text",
+]

@@ -1,0 +1,88 @@
+"""What the flags of a comparison say: seeds as ``0..4``, and settings with several values as ``key=v1,v2``."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from kdcam.errors import RecipeError
+from kdcam.wording import listed
+
+_OPENING, _CLOSING, _QUOTES = "[{", "]}", "\"'"
+MOST_SEEDS = 1000
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of ``0..4`` (both ends belong to it), ``0,2,5`` or ``3``, in the order given, each once.
+
+    Raises ``RecipeError`` for anything else, and for more than `MOST_SEEDS`.
+    """
+    seeds: dict[int, None] = {}
+    for item in text.split(","):
+        first, dots, last = (part.strip() for part in item.partition(".."))
+        ends = (first, last) if dots else (first, first)
+        if not all(end.isascii() and end.isdecimal() for end in ends) or int(ends[0]) > int(ends[1]):
+            raise RecipeError(f"seeds: found {text!r}; must read like 0..4, 0,2,5 or 3 (0 or more, rising)")
+        if int(ends[1]) - int(ends[0]) >= MOST_SEEDS or len(seeds) >= MOST_SEEDS:
+            raise RecipeError(f"seeds: found {text!r}, more than {MOST_SEEDS}; name fewer")
+        seeds |= dict.fromkeys(range(int(ends[0]), int(ends[1]) + 1))
+    return tuple(seeds)
+
+
+def grid_settings(grid: Sequence[str], sets: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Return every combination of a grid's values as settings ``key=value``; the last key varies fastest.
+
+    Args:
+        grid: ``key=v1,v2,...``; a comma in brackets, braces or quotes belongs to its value.
+        sets: ``key=value`` that all rows share.
+
+    Raises ``RecipeError`` for a text that is no such assignment, and for a key that is said twice.
+    """
+    axes = [_axis(text) for text in grid]
+    keys = Counter(_key(text) for text in (*grid, *sets))
+    for text in grid:
+        if keys[_key(text)] > 1:
+            raise RecipeError(
+                f"--grid {text!r}: {_key(text)} is said more than once; give its values in one --grid, and leave it "
+                "out of --set"
+            )
+    if "seed" in keys:
+        raise RecipeError("seed: is what --seeds says, as in --seeds 0..4; leave it out of --grid and --set")
+    return list(product(*axes))
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].strip()
+
+
+def _axis(text: str) -> list[str]:
+    key, equals, values = text.partition("=")
+    found = [value.strip() for value in _split(values)]
+    if not equals or not key.strip() or not all(found):
+        raise RecipeError(
+            f"--grid {text!r}: must read key=value,value,..., as in --grid data.noise.rate=0,0.2,0.4"
+        )
+    if len(set(found)) < len(found):
+        twice = [value for value, count in Counter(found).items() if count > 1]
+        raise RecipeError(f"--grid {text!r}: has {listed(twice)} twice; name each value once")
+    return [f"{key.strip()}={value}" for value in found]
+
+
+def _split(values: str) -> Iterator[str]:
+    """Yield the parts between the commas that stand outside of brackets, braces and quotes."""
+    depth, quote, start = 0, "", 0
+    for place, sign in enumerate(values):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in _QUOTES:
+            quote = sign
+        elif sign in _OPENING:
+            depth += 1
+        elif sign in _CLOSING:
+            depth -= 1
+        elif sign == "," and depth == 0:
+            yield values[start:place]
+            start = place + 1
+    yield values[start:]
+
+
+__all__ = ["MOST_SEEDS", "grid_settings", "parse_seeds"]

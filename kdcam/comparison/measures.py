@@ -1,0 +1,130 @@
+"""What a finished run's folder tells: scores, its curve, its speed, and how far it agrees with a teacher."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from kdcam.errors import CheckpointError
+from kdcam.json_files import read_json
+from kdcam.metrics_log import read_metrics
+from kdcam.run_state import RECIPE_FILE, RESULT_FILE, find_state
+
+AGREEMENT_FILE = "agreement.json"
+MAIN_SCORES = ("acc1", "mean_ap")  # of one label an image, of several; both in [0, 1]
+
+
+class PartScores(NamedTuple):
+    """The main score of some weights on the parts that were held out, in [0, 1]; None where there is no such part."""
+
+    validation: float | None
+    test: float | None
+
+
+class AgreementScores(NamedTuple):
+    """How much a student's answers and maps on the test part are those of a teacher."""
+
+    top1: float  # share of images of one top class; of several labels: share of (image, class) decisions
+    kl: float  # mean KL(teacher || student) in nats; of several labels the mean of each class's binary one
+    cam_similarity: (
+        float | None
+    )  # mean correlation of both CAMs of the label, in [-1, 1]; None: not both have one
+    caam_cam_similarity: float | None  # that of the student's CAAM and the teacher's CAM of the label
+
+
+@dataclass(frozen=True)
+class RunMeasures:
+    """What one finished run came to."""
+
+    score: str  # which one: "acc1" or "mean_ap"
+    selected: PartScores
+    last: PartScores
+    best_epoch: int  # the selected one, counted from 1
+    selection: str  # "best" or "last", as in the recipe
+    curve: tuple[float | None, ...]  # validation score by epoch; empty without a validation part
+    images_per_second: float  # in training; the median over the epochs
+    seconds: float  # of training, all epochs together
+    parameters: int  # of the student
+    published: Mapping[str, Any] | None  # accuracy in per cent, source
+    agreement: AgreementScores | None
+    agreed_with: str | None  # the checkpoint of the teacher that ``agreement`` was measured against
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str | None]
+
+
+def read_run(folder: Path) -> RunMeasures:
+    """Return what a finished run's folder tells.
+
+    Raises ``CheckpointError`` where the run is not finished, or a file is damaged or of another layout.
+    """
+    if find_state(folder) != "finished":
+        raise CheckpointError(f"{folder}: holds no finished run; run the same command again to finish it")
+    recipe, result = read_json(folder / RECIPE_FILE), read_json(folder / RESULT_FILE)
+    epochs = read_metrics(folder)
+    try:
+        return _measures(recipe, result, epochs, _agreement_json(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: its files lack something or have another layout ({error!r}); were they written by another "
+            "version? Remove the folder and run the same command again"
+        ) from error
+
+
+def _agreement_json(folder: Path) -> Mapping[str, Any] | None:
+    file = folder / AGREEMENT_FILE
+    return read_json(file) if file.exists() else None
+
+
+def _measures(
+    recipe: Mapping[str, Any],
+    result: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]],
+    agreement: Mapping[str, Any] | None,
+) -> RunMeasures:
+    score = MAIN_SCORES[recipe["recipe"]["task"] == "multi-label"]
+    curve = tuple(_number(epoch["val"].get(score)) for epoch in epochs)
+    return RunMeasures(
+        score=score,
+        selected=_part_scores(result["selected"], score),
+        last=_part_scores(result["last"], score),
+        best_epoch=int(result["selected"]["epoch"]),
+        selection=str(recipe["recipe"]["select"]),
+        curve=curve if any(value is not None for value in curve) else (),
+        images_per_second=median(float(epoch["images_per_second"]) for epoch in epochs),
+        seconds=math.fsum(float(epoch["seconds"]) for epoch in epochs),
+        parameters=int(result["parameters"]),
+        published=result.get("published"),
+        agreement=None if agreement is None else _agreement_scores(agreement),
+        agreed_with=None if agreement is None else str(agreement["teacher"]["checkpoint"]),
+        machine=dict(recipe["machine"]),
+        versions=dict(recipe["versions"]),
+    )
+
+
+def _part_scores(scores: Mapping[str, Any], score: str) -> PartScores:
+    return PartScores(*(_number((scores.get(part) or {}).get(score)) for part in PartScores._fields))
+
+
+def _agreement_scores(found: Mapping[str, Any]) -> AgreementScores:
+    return AgreementScores(
+        top1=float(found["top1"]),
+        kl=float(found["kl"]),
+        cam_similarity=_number(found["cam_similarity"]),
+        caam_cam_similarity=_number(found["caam_cam_similarity"]),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+__all__ = [
+    "AGREEMENT_FILE",
+    "MAIN_SCORES",
+    "AgreementScores",
+    "PartScores",
+    "RunMeasures",
+    "read_run",
+]

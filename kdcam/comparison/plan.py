@@ -1,0 +1,263 @@
+"""What a comparison runs: rows (recipes, methods and settings of a grid) times seeds, all checked before any run."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kdcam.comparison.grid import grid_settings, parse_seeds
+from kdcam.comparison.row_names import label_of, source_labels, unique_names
+from kdcam.comparison.row_tables import ALONE, RowTable, row_table
+from kdcam.errors import RecipeError
+from kdcam.methods import method_names
+from kdcam.recipe import TeacherConfig, TrainRecipe, read_recipe
+from kdcam.wording import did_you_mean, listed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str  # unique in its plan, safe as a folder's name
+    recipe: TrainRecipe  # its seed is each cell's own
+    source: str  # the recipe as it was named
+    method: str | None  # None: the recipe's own losses
+    settings: tuple[str, ...]  # "key=value" of the grid
+    teacher: TeacherConfig | None  # against which agreement is measured; None: there is not exactly one
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a row with a seed."""
+
+    row: Row
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The run folder's name, ``<row>-<seed>``."""
+        return f"{self.row.name}-{self.seed}"
+
+    @property
+    def recipe(self) -> TrainRecipe:
+        """The row's recipe with this seed."""
+        return self.row.recipe.model_copy(update={"seed": self.seed})
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """All that a comparison runs; its first row is the base of the differences."""
+
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    sets: tuple[str, ...] = ()  # "key=value" that all rows share
+    messages: tuple[str, ...] = ()  # what the user should know: rows that were one, settings without a place
+
+    def cells(self) -> list[Cell]:
+        """Return the runs, seed by seed, so that all rows get ahead evenly."""
+        return [Cell(row, seed) for seed in self.seeds for row in self.rows]
+
+
+class _Draft(NamedTuple):
+    """A row before it has a name."""
+
+    label: str
+    source: str
+    method: str | None
+    settings: tuple[str, ...]
+    recipe: TrainRecipe
+    former_teacher: TeacherConfig | None
+
+
+class _Asked(NamedTuple):
+    """What one row is made of."""
+
+    source: str
+    method: str | None
+    settings: tuple[str, ...]
+
+
+def plan_comparison(
+    recipes: Sequence[str],
+    *,
+    base: str | None = None,
+    methods: Sequence[str] = (),
+    grid: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    teachers: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+) -> ComparisonPlan:
+    """Return the plan: a row for each recipe and method and for each combination of the grid.
+
+    Args:
+        recipes: Shipped recipes' names or TOML files.
+        base: The recipe of the first row, which the others' differences are to; it need not be among ``recipes``.
+        methods: Distillation methods, or "alone" (no teacher, cross_entropy only), put into the base or the only
+            recipe. With ``base`` it is a row with its own losses, too.
+        grid: ``key=v1,v2,...``: rows with each of the values; of several keys with each combination.
+        sets: ``key=value`` for all rows.
+        teachers: Checkpoints in the place of those of the recipes.
+        seeds: Each row is run with each of them.
+
+    A setting of ``teacher`` or of ``loss.NAME`` is left out of rows without them, which is told in ``messages``, as
+    are rows that come to the same recipe and are run once.
+
+    Raises ``RecipeError`` that names all wrong rows at once.
+    """
+    variants = _variants(recipes, base, methods)
+    combinations = grid_settings(grid, sets)
+    asked = [_Asked(*variant, combination) for combination in combinations for variant in variants]
+    # Recipe by recipe in the table, whatever the grid: sorting is stable.
+    asked.sort(key=lambda one: variants.index((one.source, one.method)))
+    tables = _tables(asked, sets, teachers)
+    messages = list(_placement(asked, tables, sets))
+    drafts, merged = _merged(_read(asked, tables))
+    _check_tasks(drafts)
+    only = _only_teacher(drafts)
+    names = unique_names([draft.label for draft in drafts], [repr(draft[1:4]) for draft in drafts])
+    rows = tuple(
+        Row(name, draft.recipe, draft.source, draft.method, draft.settings, _teacher_of(draft, only))
+        for name, draft in zip(names, drafts, strict=True)
+    )
+    return ComparisonPlan(rows, _checked_seeds(seeds), tuple(sets), (*messages, *merged))
+
+
+def _variants(
+    recipes: Sequence[str], base: str | None, methods: Sequence[str]
+) -> list[tuple[str, str | None]]:
+    """Return recipe and method of the rows, the base first."""
+    sources = list(dict.fromkeys(recipes if base is None else (base, *recipes)))
+    if not sources:
+        raise RecipeError("recipes: found none; name at least one, or --base RECIPE")
+    unknown = [method for method in methods if method not in (ALONE, *method_names())]
+    if unknown:
+        known = [ALONE, *method_names()]
+        guess = did_you_mean(unknown[0], known)
+        raise RecipeError(f"methods: found {listed(map(repr, unknown))}{guess}; allowed: {listed(known)}")
+    if methods and base is None and len(sources) > 1:
+        raise RecipeError(
+            f"methods: found {listed(methods)} with {len(sources)} recipes; name the one that they are put into with "
+            "--base RECIPE"
+        )
+    of_first: list[tuple[str, str | None]] = [(sources[0], method) for method in dict.fromkeys(methods)]
+    own = [] if methods and base is None else [(sources[0], None)]
+    return [*own, *of_first, *((source, None) for source in sources[1:])]
+
+
+def _tables(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str]) -> list[RowTable]:
+    tables: list[RowTable] = []
+    problems: list[str] = []
+    for source, method, settings in asked:
+        try:
+            table = row_table(source, method=method, settings=(*sets, *settings), teachers=teachers)
+        except RecipeError as error:
+            problems.append(str(error))
+        else:
+            tables.append(table)
+    _raise_together(problems)
+    if teachers and not any("teacher" in table.table for table in tables):
+        raise RecipeError(
+            f"--teacher {teachers[0]}: no row reads a teacher; name methods that do (--methods kd), or leave it out"
+        )
+    return tables
+
+
+def _placement(asked: Sequence[_Asked], tables: Sequence[RowTable], sets: Sequence[str]) -> Iterator[str]:
+    """Yield what is told of settings that some rows have no place for; ``RecipeError`` where no row has one."""
+    settings = dict.fromkeys([*sets, *(setting for one in asked for setting in one.settings)])
+    for key in dict.fromkeys(setting.partition("=")[0].strip() for setting in settings):
+        having = {one[:2]: _places(table, key) for one, table in zip(asked, tables, strict=True)}
+        without = [
+            f"{source}{f' with {method}' if method else ''}"
+            for (source, method), has in having.items()
+            if not has
+        ]
+        if len(without) == len(having):
+            raise RecipeError(
+                f"{key}: no row has a place for it; there is no such table in {listed(without)}"
+            )
+        if without:
+            yield f"{key} has no place in {listed(without)}, and changes nothing there"
+
+
+def _places(table: RowTable, key: str) -> bool:
+    return all(setting.partition("=")[0].strip() != key for setting in table.without_place)
+
+
+def _read(asked: Sequence[_Asked], tables: Sequence[RowTable]) -> list[_Draft]:
+    labels = source_labels(dict.fromkeys(one.source for one in asked))
+    drafts: list[_Draft] = []
+    problems: list[str] = []
+    for (source, method, settings), table in zip(asked, tables, strict=True):
+        placed = tuple(setting for setting in settings if setting not in table.without_place)
+        label = label_of(labels[source], method, placed, several=len(labels) > 1)
+        place = source if label == labels[source] else f"{source} ({label})"
+        try:
+            recipe = read_recipe(table.table, source=place)
+        except RecipeError as error:
+            problems.append(str(error))
+        else:
+            drafts.append(_Draft(label, source, method, placed, recipe, table.former_teacher))
+    _raise_together(problems)
+    return drafts
+
+
+def _raise_together(problems: Sequence[str]) -> None:
+    different = list(dict.fromkeys(problems))
+    if len(different) == 1:
+        raise RecipeError(different[0])
+    if different:
+        raise RecipeError(f"{len(different)} rows cannot be run:\n" + "\n".join(different))
+
+
+def _merged(drafts: Sequence[_Draft]) -> tuple[list[_Draft], list[str]]:
+    """Return the rows of different recipes, and what is told of those that equal an earlier one."""
+    kept: dict[str, _Draft] = {}
+    messages: list[str] = []
+    for draft in drafts:
+        # What does not change the run: names of it, and the seed, which is each cell's own.
+        facts = draft.recipe.model_dump(mode="json", exclude={"description", "published", "seed"})
+        first = kept.setdefault(json.dumps(facts, sort_keys=True), draft)
+        if first is not draft and first.label != draft.label:
+            messages.append(
+                f"{draft.label} is the same recipe as {first.label}, and is run once, as {first.label}"
+            )
+    return list(kept.values()), messages
+
+
+def _check_tasks(drafts: Sequence[_Draft]) -> None:
+    first = drafts[0]
+    for draft in drafts:
+        if draft.recipe.task != first.recipe.task:
+            raise RecipeError(
+                f"task: {first.label} has {first.recipe.task!r} and {draft.label} {draft.recipe.task!r}, whose scores "
+                "cannot stand in one table; compare them apart"
+            )
+
+
+def _only_teacher(drafts: Sequence[_Draft]) -> TeacherConfig | None:
+    """Return the teacher that all rows with one share, however they keep its outputs; None where they differ."""
+    found = {
+        (teacher.checkpoint, teacher.name, teacher.mean, teacher.std): teacher
+        for draft in drafts
+        for teacher in (draft.former_teacher, *draft.recipe.teachers)
+        if teacher is not None
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _teacher_of(draft: _Draft, only: TeacherConfig | None) -> TeacherConfig | None:
+    own = draft.recipe.teachers
+    if own:
+        return own[0] if len(own) == 1 else None
+    return draft.former_teacher or only
+
+
+def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    wrong = [seed for seed in seeds if not 0 <= seed < 2**63]
+    if wrong or not seeds:
+        raise RecipeError(f"seeds: found {listed(wrong)}; name at least one, each from 0 to 2**63 - 1")
+    return tuple(dict.fromkeys(seeds))
+
+
+__all__ = ["Cell", "ComparisonPlan", "Row", "parse_seeds", "plan_comparison"]

@@ -1,0 +1,59 @@
+"""What came out of a comparison's rows, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdcam.comparison.statistics import PairedDifference, Summary
+
+
+@dataclass(frozen=True)
+class EpochsToReach:
+    """How many epochs the runs of a row took to a level of the validation score."""
+
+    mean: float | None  # of those that reached it; None: none did
+    reached: int  # runs
+    runs: int
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """One row over its seeds. Scores are shares in [0, 1]; summaries are over the finished seeds; None: unknown."""
+
+    name: str
+    source: str  # the recipe as it was named
+    method: str | None  # None: the recipe's own losses
+    settings: tuple[str, ...]  # "key=value" of the grid
+    teachers: tuple[str, ...]  # checkpoints that it was trained under
+    agreement_teacher: str | None  # the checkpoint that the agreement is with
+    seeds: tuple[int, ...]  # finished ones
+    selection: str | None  # "best" or "last"
+    test_selected: Summary | None
+    test_last: Summary | None
+    validation_selected: Summary | None
+    validation_last: Summary | None
+    difference: PairedDifference | None  # to the base, by seed; None for the base itself
+    best_epoch: Summary | None  # counted from 1
+    agreement: Summary | None  # share of test images of one top class with the teacher
+    kl: Summary | None  # KL(teacher || student) in nats
+    cam_similarity: Summary | None  # correlation of both CAMs of the label, in [-1, 1]
+    caam_cam_similarity: Summary | None  # that of the student's CAAM and the teacher's CAM of the label
+    epochs_to_base: EpochsToReach | None  # to the base's last validation score
+    images_per_second: Summary | None
+    seconds: Summary | None  # of training
+    parameters: int | None
+    published: Mapping[str, Any] | None  # accuracy in per cent, source
+    curves: Mapping[int, tuple[float | None, ...]]  # seed -> validation score by epoch
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that did not come to its end."""
+
+    name: str  # of its folder
+    row: str
+    seed: int
+    reason: str
+
+
+__all__ = ["ComparedRow", "EpochsToReach", "FailedRun"]

@@ -1,0 +1,54 @@
+"""The names of a comparison's rows: only what differs, and safe as the names of folders."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_LONGEST = 60  # characters, of up to 4 bytes each; a folder takes 255 bytes, and its seed is added
+
+
+def source_labels(sources: Iterable[str]) -> dict[str, str]:
+    """Return a short name for each recipe: its stem, with the folders before it that tell equal stems apart."""
+    parts = {source: Path(source.removesuffix(".toml")).parts for source in sources}
+    deepest = max(1, *map(len, parts.values()))
+    for depth in range(1, deepest + 1):
+        labels = {source: "-".join(of_source[-depth:]) for source, of_source in parts.items()}
+        if len(set(labels.values())) == len(labels):
+            break
+    return labels
+
+
+def label_of(source_label: str, method: str | None, settings: Sequence[str], *, several: bool) -> str:
+    """Return a row's label: the recipe where there are several (or nothing else), the method, the settings."""
+    words = [method, *map(_short, settings)]
+    said = [word for word in words if word is not None]
+    return "-".join([source_label, *said] if several or not said else said)
+
+
+def unique_names(labels: Sequence[str], identities: Sequence[str]) -> list[str]:
+    """Return a folder's name for each label; equal ones are told apart by a digest of what the row is made of.
+
+    The digest does not depend on the other rows, so that a row keeps its folder when others are added.
+    """
+    names = [_safe(label) for label in labels]
+    counts = Counter(name.casefold() for name in names)  # some file systems do not tell A from a
+    marks = [hashlib.sha256(identity.encode()).hexdigest()[:8] for identity in identities]
+    return [
+        f"{name[: _LONGEST - 9]}-{mark}" if len(name) > _LONGEST or counts[name.casefold()] > 1 else name
+        for name, mark in zip(names, marks, strict=True)
+    ]
+
+
+def _short(setting: str) -> str:
+    """Return a setting with the last two words of its key: cam.weight=3 for loss.cam.weight=3."""
+    key, _, value = setting.partition("=")
+    return f"{'.'.join(key.strip().split('.')[-2:])}={value.strip()}"
+
+
+def _safe(label: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\s\[\]{}]", "", label)).strip("._-") or "row"
+
+
+__all__ = ["label_of", "source_labels", "unique_names"]

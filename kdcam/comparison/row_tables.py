@@ -1,0 +1,107 @@
+"""The recipe table of one row: a recipe with a method, settings and teachers put in."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from kdcam.errors import RecipeError
+from kdcam.losses import LOSSES
+from kdcam.methods import fill_method
+from kdcam.overrides import apply_override
+from kdcam.recipe import TeacherConfig
+from kdcam.recipe_errors import explain
+from kdcam.recipe_files import read_toml
+
+ALONE = "alone"
+"""The method that takes the teacher away: cross_entropy only."""
+
+
+class RowTable(NamedTuple):
+    """What a row's recipe is read from."""
+
+    table: dict[str, Any]
+    without_place: tuple[str, ...]  # settings of a teacher or a loss that the row has not
+    former_teacher: TeacherConfig | None  # the one that the method alone took away, where it was one
+
+
+def row_table(
+    source: str, *, method: str | None, settings: Sequence[str], teachers: Sequence[str]
+) -> RowTable:
+    """Return a row's table.
+
+    Args:
+        source: A shipped recipe's name or a TOML file.
+        method: A distillation method, `ALONE`, or None for the losses of the recipe.
+        settings: ``key=value``; those of ``teacher`` and of ``loss.NAME`` have no place in a row without them.
+        teachers: Checkpoints that take the place of the recipe's own, where the row has a teacher.
+
+    Raises ``RecipeError`` where the recipe cannot be read or a setting leads nowhere.
+    """
+    table = read_toml(source)
+    former, others = None, list(settings)
+    if method == ALONE:
+        former = _former_teacher(table, teachers)
+        _leave_alone(table)
+    else:
+        others = fill_method(table, settings, method)
+    taught = "teacher" in table or _reads_teacher(table)
+    without_place = tuple(one for one in others if not _has_place(table, one, taught=taught))
+    for setting in others:
+        if setting not in without_place:
+            apply_override(table, setting)
+    if teachers and taught:
+        table["teacher"] = _with_checkpoints(table.get("teacher"), teachers)
+    return RowTable(table, without_place, former)
+
+
+def _leave_alone(table: dict[str, Any]) -> None:
+    """Take the teacher away in place; of the published numbers only one for ``alone`` stays."""
+    published = table.pop("published", None)
+    for key in ("teacher", "method", "methods", "loss"):
+        table.pop(key, None)
+    table["loss"] = [{"name": "cross_entropy"}]
+    if isinstance(published, Mapping) and isinstance(published.get(ALONE), Mapping):
+        table["published"] = dict(published[ALONE])
+
+
+def _former_teacher(table: Mapping[str, Any], teachers: Sequence[str]) -> TeacherConfig | None:
+    named = _with_checkpoints(table.get("teacher"), teachers) if teachers else table.get("teacher")
+    if isinstance(named, list):
+        named = named[0] if len(named) == 1 else None
+    if named is None:
+        return None
+    try:
+        return TeacherConfig.model_validate(named)
+    except ValidationError as error:
+        problems = "; ".join(explain(error, TeacherConfig))
+        raise RecipeError(f"teacher, which the method {ALONE} takes away: {problems}") from error
+
+
+def _reads_teacher(table: Mapping[str, Any]) -> bool:
+    losses = table.get("loss")
+    names = [one.get("name") for one in losses if isinstance(one, dict)] if isinstance(losses, list) else []
+    return any(name in LOSSES and LOSSES[name].reads_teacher() for name in names)
+
+
+def _has_place(table: Mapping[str, Any], setting: str, *, taught: bool) -> bool:
+    keys = setting.partition("=")[0].strip().split(".")
+    losses = table.get("loss")
+    if keys[0] == "teacher":
+        return taught
+    if keys[0] in ("method", "methods"):  # in every other row they have been filled in
+        return False
+    if keys[0] == "loss" and len(keys) > 1 and isinstance(losses, list) and not keys[1].isdecimal():
+        return any(isinstance(one, dict) and one.get("name") == keys[1] for one in losses)
+    return True
+
+
+def _with_checkpoints(teacher: Any, checkpoints: Sequence[str]) -> Any:
+    """Return the [teacher] table with other checkpoints; a single one's further keys (its cache) hold for all."""
+    shared = dict(teacher) if isinstance(teacher, dict) else {}
+    if len(checkpoints) == 1:
+        return {**shared, "checkpoint": checkpoints[0]}
+    return [{**shared, "checkpoint": one} for one in checkpoints]
+
+
+__all__ = ["ALONE", "RowTable", "row_table"]

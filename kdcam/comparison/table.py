@@ -1,0 +1,169 @@
+"""The table of a comparison: built of what the runs came to, given as JSON, CSV and Markdown."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kdcam.comparison.markdown import csv_of, markdown_of
+from kdcam.comparison.measures import AgreementScores, RunMeasures
+from kdcam.comparison.plan import Cell, ComparisonPlan, Row
+from kdcam.comparison.results import ComparedRow, EpochsToReach, FailedRun
+from kdcam.comparison.statistics import Summary, epochs_to_reach, paired_difference, summarise
+from kdcam.json_files import plain
+
+Runs = Mapping[int, RunMeasures]  # by seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared and what came out."""
+
+    score: str  # "acc1" (top-1 accuracy) or "mean_ap" (mean average precision), in [0, 1]
+    part: str  # whose selected score the differences are of: "test", or "validation" where no run has a test part
+    base: str  # the first row's name
+    seeds: tuple[int, ...]  # wanted of each row
+    sets: tuple[str, ...]  # "key=value" that all rows share
+    level: float | None  # the base's mean last validation score, to which epochs are counted
+    rows: tuple[ComparedRow, ...]
+    failed: tuple[FailedRun, ...]
+    missing: tuple[str, ...]  # names of runs that neither finished nor failed
+    machines: tuple[Mapping[str, Any], ...]  # different ones on which the runs were made
+    versions: Mapping[str, tuple[str | None, ...]]  # package -> its different versions
+    command: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in a form that JSON takes; scores in [0, 1], published numbers in per cent."""
+        document: dict[str, Any] = plain(asdict(self))
+        return document
+
+    def to_csv(self) -> str:
+        """Return a line a row, scores in [0, 1]; columns that are empty everywhere are left out."""
+        return csv_of(self)
+
+    def to_markdown(self) -> str:
+        """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
+        return markdown_of(self)
+
+
+def build_comparison(
+    plan: ComparisonPlan,
+    runs: Mapping[str, RunMeasures],
+    failed: Mapping[str, str],
+    *,
+    command: Sequence[str] = (),
+) -> Comparison:
+    """Return the comparison of a plan's finished runs.
+
+    Args:
+        plan: What was wanted.
+        runs: Finished runs by their cells' names.
+        failed: The reason of each failed one by its cell's name.
+        command: The command line, for the record.
+    """
+    cells = plan.cells()
+    by_row = {row.name: _runs_of(row, cells, runs) for row in plan.rows}
+    finished = [runs[cell.name] for cell in cells if cell.name in runs]
+    base = by_row[plan.rows[0].name]
+    last = _summary(base, lambda run: run.last.validation)
+    level = None if last is None else last.mean
+    part = "test" if any(run.selected.test is not None for run in finished) or not finished else "validation"
+    return Comparison(
+        score="mean_ap" if plan.rows[0].recipe.task == "multi-label" else "acc1",
+        part=part,
+        base=plan.rows[0].name,
+        seeds=plan.seeds,
+        sets=plan.sets,
+        level=level,
+        rows=tuple(_row(row, by_row[row.name], base, part=part, level=level) for row in plan.rows),
+        failed=tuple(
+            FailedRun(cell.name, cell.row.name, cell.seed, failed[cell.name])
+            for cell in cells
+            if cell.name in failed
+        ),
+        missing=tuple(cell.name for cell in cells if cell.name not in runs and cell.name not in failed),
+        machines=_different([run.machine for run in finished]),
+        versions=_versions(finished),
+        command=tuple(command),
+    )
+
+
+def _runs_of(row: Row, cells: Sequence[Cell], runs: Mapping[str, RunMeasures]) -> Runs:
+    own = [cell for cell in cells if cell.row.name == row.name]
+    return {cell.seed: runs[cell.name] for cell in own if cell.name in runs}
+
+
+def _row(row: Row, runs: Runs, base: Runs, *, part: str, level: float | None) -> ComparedRow:
+    any_run = next(iter(runs.values()), None)
+    published = row.recipe.published
+    teacher = None if row.teacher is None else row.teacher.checkpoint
+    return ComparedRow(
+        name=row.name,
+        source=row.source,
+        method=row.method,
+        settings=row.settings,
+        teachers=tuple(teacher.checkpoint for teacher in row.recipe.teachers),
+        agreement_teacher=teacher,
+        seeds=tuple(runs),
+        selection=row.recipe.select,
+        test_selected=_summary(runs, lambda run: run.selected.test),
+        test_last=_summary(runs, lambda run: run.last.test),
+        validation_selected=_summary(runs, lambda run: run.selected.validation),
+        validation_last=_summary(runs, lambda run: run.last.validation),
+        difference=None if runs is base else paired_difference(_scores(runs, part), _scores(base, part)),
+        best_epoch=_summary(runs, lambda run: run.best_epoch),
+        **_agreement(runs, teacher),
+        epochs_to_base=None if level is None else count_epochs([run.curve for run in runs.values()], level),
+        images_per_second=_summary(runs, lambda run: run.images_per_second),
+        seconds=_summary(runs, lambda run: run.seconds),
+        parameters=None if any_run is None else any_run.parameters,
+        published=None if published is None else published.model_dump(),
+        curves={seed: run.curve for seed, run in runs.items() if run.curve},
+    )
+
+
+def count_epochs(curves: Sequence[Sequence[float | None]], level: float) -> EpochsToReach | None:
+    """Return how many epochs curves of validation scores take to a level; None where there is no curve."""
+    known = [curve for curve in curves if curve]
+    if not known:
+        return None
+    counts = [count for curve in known if (count := epochs_to_reach(curve, level)) is not None]
+    return EpochsToReach(sum(counts) / len(counts) if counts else None, len(counts), len(known))
+
+
+def _agreement(runs: Runs, teacher: str | None) -> dict[str, Summary | None]:
+    """Return the summaries of agreement with the row's teacher; what was measured against another is left out."""
+    scores = [
+        run.agreement for run in runs.values() if run.agreement is not None and run.agreed_with == teacher
+    ]
+    columns: dict[str, Callable[[AgreementScores], float | None]] = {
+        "agreement": lambda one: one.top1,
+        "kl": lambda one: one.kl,
+        "cam_similarity": lambda one: one.cam_similarity,
+        "caam_cam_similarity": lambda one: one.caam_cam_similarity,
+    }
+    return {
+        name: summarise([value for one in scores if (value := pick(one)) is not None])
+        for name, pick in columns.items()
+    }
+
+
+def _summary(runs: Runs, pick: Callable[[RunMeasures], float | None]) -> Summary | None:
+    return summarise([value for run in runs.values() if (value := pick(run)) is not None])
+
+
+def _scores(runs: Runs, part: str) -> dict[int, float]:
+    scores = {seed: getattr(run.selected, part) for seed, run in runs.items()}
+    return {seed: score for seed, score in scores.items() if score is not None}
+
+
+def _different(facts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    return tuple({json.dumps(one, sort_keys=True): one for one in facts}.values())
+
+
+def _versions(runs: Sequence[RunMeasures]) -> dict[str, tuple[str | None, ...]]:
+    names = sorted({name for run in runs for name in run.versions})
+    return {name: tuple(dict.fromkeys(run.versions.get(name) for run in runs)) for name in names}
+
+
+__all__ = ["Comparison", "build_comparison", "count_epochs"]

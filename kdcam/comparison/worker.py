@@ -1,0 +1,184 @@
+"""A worker process of a comparison: does one run after another and tells its parent what becomes of each.
+
+Parent and worker talk in JSON documents, one a line. The worker stops at its next step, its state kept, when the
+parent asks for it and when the parent is gone, which it sees by the end of its input.
+"""
+
+import gc
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdcam.allocator import keep_freed_memory
+from kdcam.errors import FolderInUseError, Interrupted, KdcamError
+from kdcam.progress import EpochRecord, StepRecord
+
+_ADVANCE_SECONDS = 0.2  # between two reports of how far a piece of work is
+
+
+class Channel:
+    """A worker's two pipes to its parent, taken over from its standard input and output.
+
+    Attributes:
+        tasks: What the parent asks for, in order; None when nothing more will come.
+        stopping: Set when the work should end at the next safe point.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.stopping = threading.Event()
+        self._incoming, self._outgoing = os.dup(0), os.dup(1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.dup2(2, 1)  # what a library prints must not be read as an event
+        if sys.platform != "win32":
+            # A forked data loader's worker that outlives this process would hide its end from the parent.
+            os.register_at_fork(after_in_child=self._drop_in_child)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Tell the parent something; where it is gone, ask the work to stop."""
+        rest = memoryview((json.dumps({"kind": kind, **fields}) + "\n").encode())
+        try:
+            while rest:
+                rest = rest[os.write(self._outgoing, rest) :]
+        except BrokenPipeError:
+            self.stopping.set()
+
+    def _listen(self) -> None:
+        begun = b""
+        while data := os.read(self._incoming, 1 << 16):
+            *lines, begun = (begun + data).split(b"\n")
+            for line in lines:
+                document = json.loads(line)
+                if document["kind"] == "stop":
+                    self.stopping.set()
+                else:
+                    self.tasks.put(document)
+        self.stopping.set()
+        self.tasks.put(None)
+
+    def _drop_in_child(self) -> None:
+        os.close(self._incoming)
+        os.close(self._outgoing)
+
+
+class Reporter:
+    """A run's watcher that hands everything to the parent."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.next_advance = 0.0
+
+    def message(self, text: str) -> None:
+        """Send a message."""
+        self.channel.send("message", text=text)
+
+    def warning(self, text: str) -> None:
+        """Send a warning."""
+        self.channel.send("warning", text=text)
+
+    def step(self, record: StepRecord) -> None:
+        """Send how many of the run's steps are done."""
+        done = (record.epoch - 1) * record.steps + record.step
+        self.channel.send("step", done=done, total=record.epochs * record.steps)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Send an epoch's record."""
+        self.channel.send("epoch", record=record._asdict())
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        """Send how far other work is, a few times a second."""
+        if done >= total or time.monotonic() >= self.next_advance:
+            self.next_advance = time.monotonic() + _ADVANCE_SECONDS
+            self.channel.send("advance", task=task, done=done, total=total)
+
+    def should_stop(self) -> bool:
+        """Return whether the parent asked for a stop or is gone."""
+        return self.channel.stopping.is_set()
+
+
+def serve(threads: int, device: str) -> None:
+    """Do what the parent asks for, until it asks for nothing more; the main function of a worker process.
+
+    ``threads``: how many threads torch may use; it never uses more than it would by itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent decides
+    channel = Channel()
+    keep_freed_memory()
+    import torch
+
+    torch.set_num_threads(max(1, min(threads, torch.get_num_threads())))
+    while (task := channel.tasks.get()) is not None:
+        if not do_task(task, device, channel):
+            return
+
+
+def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
+    """Do one run, tell how it ended, and return whether this process may do another."""
+    try:
+        found = _run(task, device, Reporter(channel))
+    except FolderInUseError as error:
+        channel.send("busy", text=str(error))
+    except Interrupted:
+        channel.send("stopped")
+    except KdcamError as error:
+        channel.send("failed", reason=str(error), ends=False)
+    except Exception as error:  # the border of the process: whatever it is, the other runs go on
+        # In a new process: this one may hold memory, or a device that answers no more.
+        channel.send("failed", reason=reason_of(error), ends=True)
+        return False
+    else:
+        channel.send("done", **found)
+    gc.collect()  # networks are in reference cycles, and their memory may be on a device that gc does not see
+    return True
+
+
+def _run(task: Mapping[str, Any], device: str, progress: Reporter) -> dict[str, Any]:
+    from kdcam.api import distill, train
+    from kdcam.recipe import TeacherConfig, read_recipe
+
+    recipe = read_recipe(task["recipe"], source=task["name"])
+    output = Path(task["output"])
+    run: Callable[..., Any] = distill if recipe.has_teacher else train
+    done = run(recipe, output=output, device=device, command=task["command"], progress=progress)
+    if task["teacher"] is not None:
+        _measure(output, TeacherConfig.model_validate(task["teacher"]), device, progress)
+    selected = done.result["selected"]
+    return {"was_finished": done.was_finished, "scores": selected["test"] or selected["validation"] or {}}
+
+
+def _measure(output: Path, teacher: Any, device: str, progress: Reporter) -> None:
+    from kdcam.comparison.agreement import measure_agreement
+
+    if progress.should_stop():
+        raise Interrupted(f"{output}: stopped before its agreement with the teacher was measured")
+    try:
+        measure_agreement(output, teacher, device=device, progress=progress)
+    except KdcamError as error:
+        # The run stands: its scores are worth more than a column.
+        progress.warning(f"agreement with the teacher is not measured: {error}")
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a run failed, in words, for an error that is none of kdcam's own."""
+    import torch
+
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return f"out of memory ({text}); take fewer --jobs, a smaller batch_size or another --device"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"a bug, please report it: {text}{place}"
+
+
+__all__ = ["Channel", "Reporter", "do_task", "reason_of", "serve"]

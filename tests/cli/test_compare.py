@@ -1,0 +1,163 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RECIPE = """
+epochs = {epochs}
+batch_size = 16
+[data]
+name = "digit-scenes"
+image_size = 16
+train_size = 60
+test_size = 20
+validation = 0.25
+[model]
+name = "kdcam:resnet8_s2"
+"""
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> str:
+    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=1))
+    return "scenes.toml"
+
+
+def test_a_table_on_stdout_and_all_columns_in_files(kdcam, scenes: str, tmp_path: Path) -> None:
+    found = kdcam("compare", scenes, "--grid", "optimizer.lr=0.05,1e30", "--seeds", "0,3")
+    assert found.code == 0, found.err
+    output = tmp_path / "runs" / "compare-scenes"
+    lines = found.out.splitlines()
+    assert lines[0].startswith("runs/compare-scenes: top-1, mean ± standard deviation over seeds")
+    assert lines[1].split() == ["row", "seeds", "test", "%", "last", "%"]
+    assert max(map(len, lines[1:5])) <= 100
+    assert len([line for line in lines if line.startswith("failed: ")]) == 2
+    assert any(line.startswith("selected: the epoch best on the validation part") for line in lines)
+    assert "comparison.md" in lines[-1]
+    assert "curves.png" in lines[-1]
+    assert "done, acc1" in found.err
+    assert "(4 of 4 runs)" in found.err or "failed" in found.err
+    (run,) = output.glob("runs/*0.05*-3")
+    assert json.loads((run / "recipe.json").read_text())["command"][:2] == ["kdcam", "compare"]
+
+    again = kdcam("compare", scenes, "--grid", "optimizer.lr=0.05", "--seeds", "0,3", "--json", "--quiet")
+    assert again.code == 0, again.err
+    assert again.err == ""
+    assert json.loads(again.out) == json.loads((output / "comparison.json").read_text())
+
+
+def test_dry_run_lists_the_runs_and_touches_nothing(kdcam, scenes: str, tmp_path: Path) -> None:
+    kdcam("train", scenes, "--output", "out/runs/scenes-0", "--quiet")
+    before = sorted(tmp_path.rglob("*"))
+    flags = ("compare", scenes, "--seeds", "0..1", "--output", "out", "--dry-run")
+    found = kdcam(*flags)
+    assert found.code == 0, found.err
+    lines = [line.split(maxsplit=1) for line in found.out.splitlines()]
+    assert found.out.startswith("out: 1 of 2 runs are missing\n")
+    assert ["scenes-0", "finished"] in lines
+    assert ["scenes-1", "to run"] in lines
+    document = json.loads(kdcam(*flags, "--json").out)
+    assert [run["state"] for run in document["runs"]] == ["finished", "new"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["compare"], 1, "name at least one"),
+        (["compare", "scenes.toml", "--jobs", "0"], 2, "--jobs"),
+        (["compare", "scenes.toml", "--device", "gpu"], 1, "--device gpu"),
+        (["compare", "scenes.toml", "--seeds", "4..0"], 1, "seeds"),
+        (["compare", "scenes.toml", "--methods", "kdd"], 1, "kdd"),
+        (["compare", "scenes.toml", "--set", "optimizer.lrr=1"], 1, "unknown key 'lrr'"),
+    ],
+)
+def test_wrong_flags_are_refused_before_anything_is_run(
+    kdcam, scenes: str, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    found = kdcam(*arguments)
+    assert found.code == code
+    assert said in found.err
+    assert found.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_run_at_all_exits_with_1(kdcam, scenes: str) -> None:
+    found = kdcam("compare", scenes, "--set", "optimizer.lr=1e30", "--seeds", "0")
+    assert found.code == 1
+    assert found.out == ""
+    assert "kdcam: error: runs/compare-scenes: none of the 1 runs came to its end; scenes-0: " in found.err
+    assert "Traceback" not in found.err
+
+
+def _command(scenes: str, *more: str) -> list[str]:
+    return [sys.executable, "-m", "kdcam", "compare", scenes, "--output", "out", *more]
+
+
+def test_two_at_once_on_one_folder_share_the_runs(scenes: str, tmp_path: Path) -> None:
+    command = _command(scenes, "--seeds", "0..3", "--json")
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    tables = [json.loads(out) for out, _ in ends]
+    assert tables[0] == tables[1]
+    assert tables[0]["rows"][0]["seeds"] == [0, 1, 2, 3]
+    assert tables[0]["failed"] == []
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == tables[0]
+    done = "".join(err for _, err in ends)
+    for seed in range(4):
+        assert done.count(f"scenes-{seed}: done, ") == 1  # each run was done once
+
+
+def test_ctrl_c_keeps_the_states_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=30))
+    command = _command("scenes.toml", "--seeds", "0..1", "--jobs", "2")
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    kept = [tmp_path / "out" / "runs" / f"scenes-{seed}" / "metrics.jsonl" for seed in range(2)]
+    while process.poll() is None and not all(path.exists() for path in kept):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped with 0 of 2 runs done; states are kept, the same command goes on" in err
+    assert "Traceback" not in err
+    assert out == ""
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "going on after epoch" in done.stderr
+
+
+def test_on_a_terminal_each_run_has_a_bar(
+    kdcam, scenes: str, module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render = module("render")
+    shown: set[str] = set()
+    move = render.BarProgress._move
+
+    def seen(self, name: str, done: int, total: int, detail: str) -> None:
+        move(self, name, done, total, detail)
+        shown.add(name)
+        left.append(dict(self.tasks))
+
+    left: list[dict[str, object]] = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(render.BarProgress, "_move", seen)
+    found = kdcam("compare", scenes, "--seeds", "0..1", "--jobs", "2")
+    assert found.code == 0, found.err
+    assert {"all runs", "scenes-0", "scenes-1"} <= shown
+    assert left[-1] == {}

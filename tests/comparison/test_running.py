@@ -1,0 +1,229 @@
+"""Comparisons of real runs of a second, on 45 tiny scenes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import Watcher
+
+import kdcam
+from kdcam.comparison.outputs import run_folder
+from kdcam.comparison.plan import plan_comparison
+from kdcam.comparison.running import compare, devices_of, survey
+from kdcam.errors import Interrupted, RecipeError, TrainingError
+from kdcam.run_state import find_state
+
+RECIPE = """
+epochs = {epochs}
+batch_size = 16
+[data]
+name = "digit-scenes"
+image_size = 16
+train_size = 60
+test_size = 20
+validation = 0.25
+[model]
+name = "kdcam:resnet8_s2"
+"""
+NO_DATA = """
+epochs = 1
+[data]
+name = "image-folder"
+root = "{root}"
+image_size = 16
+[model]
+name = "kdcam:resnet8_s2"
+"""
+SPEEDS = ("images_per_second", "seconds")
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> str:
+    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=1))
+    return str(tmp_path / "scenes.toml")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> str:
+    (tmp_path / "photos.toml").write_text(NO_DATA.format(root=tmp_path / "photos"))
+    return str(tmp_path / "photos.toml")
+
+
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a worker is started")
+
+    monkeypatch.setattr("kdcam.comparison.workers.Worker", refused)
+
+
+class Stopping(Watcher):
+    """Asks to stop when a training bar has moved so far."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step_to_stop, self.stops = step, False
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        self.stops |= task.startswith("scenes") and done >= self.step_to_stop
+
+    def should_stop(self) -> bool:
+        return self.stops
+
+
+def _without_speeds(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "comparison.json").read_text())
+    for row in document["rows"]:
+        for name in SPEEDS:
+            del row[name]
+    return document
+
+
+def test_a_row_that_fails_is_named_and_the_table_stands(scenes: str, photos: str, tmp_path: Path) -> None:
+    progress = Watcher()
+    output = tmp_path / "out"
+    found = compare(
+        [scenes, photos],
+        grid=["optimizer.lr=0.05,1e30"],
+        sets=["optimizer.name=sgd"],
+        seeds=(0,),
+        jobs=2,
+        output=output,
+        progress=progress,
+    )
+    by_name = {row.name: row for row in found.rows}
+    assert len(by_name) == 4
+    whole = [row for row in found.rows if row.seeds == (0,)]
+    assert [(row.source, row.settings) for row in whole] == [(scenes, ("optimizer.lr=0.05",))]
+    reasons = {run.row: run.reason for run in found.failed}
+    assert len(reasons) == 3
+    for name, reason in reasons.items():
+        expected = str(tmp_path / "photos") if by_name[name].source == photos else "finite"
+        assert expected in reason
+        assert any(text.startswith(f"{name}-0: failed: ") for text in progress.warnings)
+    markdown = (output / "comparison.md").read_text()
+    assert all(reason in markdown for reason in reasons.values())
+    assert (output / "runs" / ".gitignore").read_text() == "*\n"
+    assert {path.name for path in output.iterdir()} == {
+        "comparison.md",
+        "comparison.csv",
+        "comparison.json",
+        "curves.png",
+        "runs",
+    }
+    assert json.loads((output / "comparison.json").read_text()) == found.to_json()
+
+
+def test_what_is_finished_is_taken_and_what_is_missing_is_run(
+    scenes: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    first = compare([scenes], seeds=(0,), output=tmp_path / "out")
+    more = compare([scenes], seeds=(0, 1), output=tmp_path / "out")
+    assert [row.seeds for row in (*first.rows, *more.rows)] == [(0,), (0, 1)]
+    request.getfixturevalue("no_worker")
+    assert compare([scenes], seeds=(0, 1), output=tmp_path / "out") == more
+
+
+def test_a_failed_run_is_tried_again(scenes: str, photos: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert len(compare([scenes, photos], seeds=(0,), output=output).failed) == 1
+    for name in ("cat", "dog"):
+        _pictures(tmp_path / "photos" / name)
+    again = compare([scenes, photos], seeds=(0,), output=output)
+    assert again.failed == ()
+    assert [row.seeds for row in again.rows] == [(0,), (0,)]
+
+
+def _pictures(folder: Path) -> None:
+    import numpy
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for index in range(12):
+        pixels = numpy.full((16, 16, 3), 20 * index, dtype=numpy.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+def test_no_run_at_all_is_an_error_with_the_reason(photos: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"none of the 2 runs came to its end; photos-0: .*photos.*comparison"
+    ):
+        compare([photos], seeds=(0, 1), output=tmp_path / "out")
+    assert "photos-1" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_an_interrupted_one_goes_on_and_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=3))
+    recipe = str(tmp_path / "scenes.toml")
+    compare([recipe], seeds=(0, 1), output=tmp_path / "whole")
+    with pytest.raises(Interrupted, match=r"cut: stopped with 0 of 2 runs done; .* the same command goes on"):
+        compare([recipe], seeds=(0, 1), output=tmp_path / "cut", progress=Stopping(4))
+    assert find_state(run_folder(tmp_path / "cut", "scenes-0")) == "unfinished"
+    progress = Watcher()
+    compare([recipe], seeds=(0, 1), output=tmp_path / "cut", progress=progress)
+    assert any("going on after epoch" in text for text in progress.messages)
+    assert _without_speeds(tmp_path / "cut") == _without_speeds(tmp_path / "whole")
+
+
+def test_the_finished_run_of_another_recipe_is_told_at_once_and_kept(
+    scenes: str, tmp_path: Path, no_worker: None
+) -> None:
+    other = kdcam.load_recipe(scenes, ["epochs=2"])
+    folder = run_folder(tmp_path / "out", "scenes-0")
+    kdcam.train(other, output=folder)
+    before = (folder / "result.json").read_bytes()
+    progress = Watcher()
+    with pytest.raises(TrainingError, match=r"scenes-0: .*finished run of another recipe \(epochs"):
+        compare([scenes], seeds=(0,), output=tmp_path / "out", progress=progress)
+    assert len(progress.warnings) == 1
+    assert (folder / "result.json").read_bytes() == before
+    (state,) = survey(plan_comparison([scenes], seeds=(0,)), tmp_path / "out")
+    assert state.state == "finished"
+    assert state.problem is not None
+    assert "another recipe" in state.problem
+
+
+def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
+    scenes: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    teacher = kdcam.train(scenes, output=tmp_path / "teacher").path
+    arguments: dict[str, Any] = {
+        "base": scenes,
+        "methods": ["kd", "alone"],
+        "teachers": [str(teacher)],
+        "seeds": (0,),
+        "output": tmp_path / "out",
+    }
+    found = compare(**arguments)
+    with_agreement = [row.name for row in found.rows if row.agreement is not None]
+    assert {row.name for row in found.rows if row.method in {"kd", "alone"}} <= set(with_agreement)
+    (run_folder(tmp_path / "out", f"{with_agreement[-1]}-0") / "agreement.json").unlink()
+    progress = Watcher()
+    assert compare(**arguments, progress=progress) == found
+    assert not any("done, " in text for text in progress.messages)  # nothing was trained
+    request.getfixturevalue("no_worker")
+    assert compare(**arguments) == found
+
+
+def test_jobs_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert devices_of("cpu", 2) == ("cpu", "cpu")
+    with pytest.raises(RecipeError, match=r"--jobs 0: must be at least 1"):
+        devices_of("cpu", 0)
+    with pytest.raises(RecipeError, match=r"--device gpu"):
+        devices_of("gpu", 1)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert devices_of("auto", 3) == ("cuda:0", "cuda:1", "cuda:0")
+
+
+def test_a_table_so_far_stands_while_others_run(scenes: str, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Looking(Watcher):
+        def advance(self, task: str, done: int, total: int) -> None:
+            if (tmp_path / "out" / "comparison.json").exists():
+                seen.append(json.loads((tmp_path / "out" / "comparison.json").read_text()))
+
+    compare([scenes], seeds=(0, 1), output=tmp_path / "out", progress=Looking())
+    assert seen[0]["rows"][0]["seeds"] == [0]
+    assert seen[0]["missing"] == ["scenes-1"]
