@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdcam.crafting import Adversary
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches
 from kdcam.engine import Plan, Position, Trainable, TrainState
@@ -19,6 +20,7 @@ from kdcam.preflight import Checked, shapes_of
 from kdcam.schedule import build_schedule
 from kdcam.teacher_cache.kept import cached_views
 from kdcam.teachers import check_class_order
+from kdcam.teaching import LiveTeacher
 from kdcam.terms import TermMeans
 
 EVALUATION_BATCH = 256
@@ -70,9 +72,14 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         selects_best=recipe.select == "best",
         train=train,
         validation=None if parts.validation is None else evaluation_batches(checked, parts.validation),
-        teachers=tuple(freeze(teacher.to(device).eval()).classifier for teacher in checked.teachers),
+        teachers=tuple(
+            LiveTeacher(freeze(teacher.to(device).eval()).classifier) for teacher in checked.teachers
+        ),
         precision=checked.precision,
         mixing=_mixing(checked),
+        adversary=None
+        if recipe.adversary is None
+        else Adversary(recipe.adversary, task=recipe.task, seed=recipe.seed),
     )
     return plan, state
 

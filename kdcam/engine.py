@@ -5,19 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from kdcam.crafting import Adversary
 from kdcam.data.batches import Batch, Batches
 from kdcam.errors import Interrupted
 from kdcam.losses.loss import Objective, Step, Terms
 from kdcam.mixing import Mixing
-from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs
+from kdcam.models.classifier import Classifier, TeacherOutputs
 from kdcam.pace import Pace
 from kdcam.precision import Precision
 from kdcam.progress import EpochRecord, Progress
 from kdcam.schedule import Schedule
 from kdcam.scores import score
-from kdcam.teacher_cache.cached_teacher import CachedTeacher
+from kdcam.teaching import Teacher
 from kdcam.terms import ShareWatch, StepTrace, TermMeans, require_finite, require_finite_weights, trace
 
 CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
@@ -33,11 +34,28 @@ class Trainable(nn.Module):
         # The method, not the module, is compiled: names in state dicts stay without a prefix.
         self.read = torch.compile(student.outputs) if compiled else student.outputs
 
-    def forward(self, batch: Batch, progress: float, taught: Sequence[TeacherOutputs] = ()) -> Terms:
-        """Return the loss terms of a batch at a fraction of the run in [0, 1]; ``taught``: by each teacher."""
-        outputs = self.read(batch.images, stages="stages" in self.objective.needs)
+    def forward(
+        self,
+        batch: Batch,
+        progress: float,
+        taught: Sequence[TeacherOutputs] = (),
+        clean_images: Tensor | None = None,
+    ) -> Terms:
+        """Return the loss terms of a batch at a fraction of the run in [0, 1].
+
+        Args:
+            batch: what the student is trained on.
+            progress: 0 at the start of the run, 1 at its end.
+            taught: by each teacher.
+            clean_images: the batch's before an attack, where a loss reads what the student says of them.
+        """
+        stages = "stages" in self.objective.needs
+        clean = None if clean_images is None else self.read(clean_images, stages=stages)
+        outputs = clean if clean is not None and clean_images is batch.images else None
+        if outputs is None:
+            outputs = self.read(batch.images, stages=stages)
         first = taught[0] if taught else None
-        step = Step(outputs, first, batch.targets, batch.indices, progress)
+        step = Step(outputs, first, batch.targets, batch.indices, progress, clean)
         terms: Terms = self.objective(step, taught[1:])
         return terms
 
@@ -51,10 +69,10 @@ class Plan(NamedTuple):
     selects_best: bool  # on validation; otherwise the last epoch is selected
     train: Batches
     validation: Batches | None
-    teachers: tuple[Classifier, ...]
+    teachers: tuple[Teacher, ...]
     precision: Precision
     mixing: Mixing | None
-    cached: tuple[CachedTeacher, ...] = ()  # in the place of the teachers
+    adversary: Adversary | None = None
 
 
 @dataclass
@@ -153,9 +171,14 @@ def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
     epoch = state.position.epoch + step / steps
     if plan.mixing is not None:
         batch = plan.mixing(batch)
+    progress = epoch / plan.epochs
     with plan.precision.autocast():
-        taught = _teach(plan, state, batch, epoch / plan.epochs)
-        terms: Terms = state.model(batch, epoch / plan.epochs, taught)
+        taught = _teach(plan, state, batch, progress)
+    clean_images = None
+    if plan.adversary is not None:
+        batch, clean_images = _attack(plan.adversary, state, batch, taught, progress)
+    with plan.precision.autocast():
+        terms: Terms = state.model(batch, progress, taught, clean_images)
     group = _group_size(step, steps, plan.accumulate)
     state.scaler.scale(terms.total / group).backward()
     if _group_ends(step, steps, plan.accumulate):
@@ -176,9 +199,22 @@ def _group_ends(step: int, steps: int, accumulate: int) -> bool:
 
 def _teach(plan: Plan, state: TrainState, batch: Batch, progress: float) -> list[TeacherOutputs]:
     needs = state.model.objective.needs_at(progress)
-    if plan.cached:
-        return [teacher.outputs(batch, needs) for teacher in plan.cached]
-    return [teacher_outputs(teacher, batch.images, batch.targets, needs) for teacher in plan.teachers]
+    if plan.adversary is not None:
+        needs |= plan.adversary.config.needs
+    return [teacher.outputs(batch, needs) for teacher in plan.teachers]
+
+
+def _attack(
+    adversary: Adversary, state: TrainState, batch: Batch, taught: Sequence[TeacherOutputs], progress: float
+) -> tuple[Batch, Tensor | None]:
+    """Return the batch with the images that losses train on, and the clean images where a loss reads them too."""
+    model, place = state.model, state.position
+    read = model.objective.images_at(progress)
+    clean_images = batch.images if "clean" in read else None
+    if "trained" not in read:  # the terms on adversarial images start later
+        return batch, clean_images
+    images = adversary.craft(model.student, model.read, batch, taught, epoch=place.epoch, step=place.step)
+    return batch._replace(images=images), clean_images
 
 
 def _update(plan: Plan, state: TrainState) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kdcam.data.config import DataConfig
 from kdcam.models.config import Mean, Std
 from kdcam.settings import Settings
+from kdcam.teacher_cache.folders import cache_folder
 
 USUAL_VIEWS = 4
 
@@ -80,7 +81,7 @@ def cache_problems(teachers: Sequence[TeacherConfig], data: DataConfig) -> Itera
             "teacher: all teachers see the same view of an image, so their cache, views and views_seed must be equal; "
             "give each [[teacher]] table the same"
         )
-    folders = [teacher.cache_folder for teacher in cached if teacher.cache_folder is not None]
+    folders = [cache_folder(teacher.cache_folder) for teacher in cached if teacher.cache_folder is not None]
     if len(set(folders)) < len(folders):
         yield (
             "teacher.cache_folder: is the same for several teachers; give each a folder of its own, or leave it out"

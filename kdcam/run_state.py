@@ -3,12 +3,12 @@
 A run is *new* while there is no recipe.json, *unfinished* until there is a result.json, *finished* after.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from kdcam.atomic import check_writable, remove_leftovers
+from kdcam.differences import first_difference, shown
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.metrics_log import METRICS_FILE
@@ -89,25 +89,10 @@ def _has_kept_state(path: Path) -> bool:
 
 
 def _difference(path: Path, recipe: dict[str, Any]) -> str | None:
-    return _first_difference(read_json(path / RECIPE_FILE).get("recipe"), recipe, "")
-
-
-def _first_difference(before: Any, now: Any, key: str) -> str | None:
-    """Return where two recipes first differ, in words, or None."""
-    pairs: list[tuple[str, Any, Any]]
-    if isinstance(before, dict) and isinstance(now, dict):
-        prefix = f"{key}." if key else ""
-        pairs = [(prefix + name, before.get(name), now.get(name)) for name in {**before, **now}]
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        pairs = [(f"{key}[{index}]", before[index], now[index]) for index in range(len(now))]
-    else:
-        return None if before == now else f"{key or 'recipe'}: {_shown(before)} there, {_shown(now)} here"
-    differences = (_first_difference(old, new, name) for name, old, new in pairs)
-    return next((difference for difference in differences if difference is not None), None)
-
-
-def _shown(value: Any) -> str:
-    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
+    difference = first_difference(read_json(path / RECIPE_FILE).get("recipe"), recipe)
+    if difference is None:
+        return None
+    return f"{difference.place or 'recipe'}: {shown(difference.there)} there, {shown(difference.here)} here"
 
 
 def _check_nothing_foreign(path: Path) -> None:

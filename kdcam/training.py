@@ -22,6 +22,7 @@ from kdcam.scores import score
 from kdcam.teacher_cache.caching import cache_teachers
 from kdcam.teacher_cache.kept import cached_views
 from kdcam.teachers import judge_teachers
+from kdcam.teaching import live_classifiers
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def run(
         keep_noise(folder.path, parts.noise)
         plan, state = assemble(checked, parts)
         if folder.state == "new":
-            judge_teachers(recipe.teachers, plan.teachers, plan.validation, progress)
+            judge_teachers(recipe.teachers, live_classifiers(plan.teachers), plan.validation, progress)
         if cached_views(recipe) is not None:
             plan = cache_teachers(checked, parts, plan, progress)
         _go_on(folder, state, progress)

@@ -179,6 +179,10 @@ CACHED = {"checkpoint": "x", "cache": "views"}
             {"teacher": 2 * [{**CACHED, "cache_folder": "y"}]},
             "cache_folder: is the same for several teachers",
         ),
+        (
+            {"teacher": [{**CACHED, "cache_folder": place} for place in ("~/y", str(Path.home() / "y"))]},
+            "cache_folder: is the same for several teachers",
+        ),
     ],
 )
 def test_a_teacher_cache_that_cannot_be_is_refused(changes: dict[str, object], match: str) -> None:

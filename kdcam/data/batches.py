@@ -13,8 +13,9 @@ class Batch(NamedTuple):
     targets: Tensor  # (N,) int64, or (N, K) float rows for multi-label
     indices: Tensor  # (N,) int64, position in the part (train, validation or test)
     views: Tensor | None = (
-        None  # (N,) int64, which of its seeded views each image shows; None: there are none
+        None  # (N,) int64 on the CPU, which seeded view each image shows; None: there are none
     )
+    host_indices: Tensor | None = None  # (N,) int64, indices once more, on the CPU; only beside views
 
 
 class Batches(Protocol):

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import io
-import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from kdcam.cache_home import cache_home
 from kdcam.data.config import MnistConfig
 from kdcam.data.digits import DIGIT_NAMES
 from kdcam.data.parts import Part, SourceParts
@@ -52,8 +52,7 @@ def data_root(root: Path | None) -> Path:
     None."""
     if root is not None:
         return root.expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "kdcam" / "data"
+    return cache_home() / "data"
 
 
 def read_idx(path: Path) -> Tensor:

@@ -79,7 +79,10 @@ class ViewMoves(NamedTuple):
 
 
 def view_moves(views: Views, names: Sequence[str], images: int, *, size: int) -> ViewMoves:
-    """Return the moves that crop and flip, where ``names`` holds them, make of all views of ``images`` images."""
+    """Return the moves that crop and flip, where ``names`` holds them, make of all views of ``images`` images.
+
+    Each view is drawn for all images at once, so the moves of an image depend on ``images`` too.
+    """
     generators = (seeded_generator(views.seed, view, _MOVES) for view in range(views.per_image))
     drawn = [moves_for(names, images, size=size, generator=generator) for generator in generators]
     offsets = [moves.offsets.to(torch.int16) for moves in drawn if moves.offsets is not None]
@@ -114,8 +117,8 @@ class ResidentBatches:
         self._augment = tuple(augment) if training or views is not None else ()
         self._seed = seed
         self._views = views
-        if views is not None:
-            self._moves = view_moves(views, augment, len(targets), size=self._rows.shape[1])
+        size = self._rows.shape[1]
+        self._moves = None if views is None else view_moves(views, augment, len(targets), size=size)
 
     @property
     def num_images(self) -> int:
@@ -136,13 +139,15 @@ class ResidentBatches:
             indices = there[start:end]
             rows = self._rows[indices] if self._training else self._rows[start:end]
             views = self._shown_views(end - start, epoch, number)
-            if self._augment and views is not None:
+            # Kept on the host: asking a GPU for them would make the host wait at each step.
+            host_indices = None if views is None else order[start:end]
+            if self._moves is not None and views is not None:
                 rows = apply_moves(rows, self._moves.of(views, order[start:end]))
             elif self._augment:
                 generator = seeded_generator(self._seed, epoch, _AUGMENT, number)
                 rows = augment_batch(rows, self._augment, generator=generator)
-            shown = None if views is None else views.to(device, non_blocking=True)
-            yield Batch(to_float(rows, self._image_size), self._targets[indices], indices, shown)
+            images = to_float(rows, self._image_size)
+            yield Batch(images, self._targets[indices], indices, views, host_indices)
 
     def _shown_views(self, images: int, epoch: int, number: int) -> Tensor | None:
         if self._views is None:

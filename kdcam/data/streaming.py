@@ -224,13 +224,12 @@ class StreamBatches:
             if isinstance(loaded, str):
                 raise DataError(loaded)
             rows, variants, indices = loaded
-            rows = rows.to(self._device, non_blocking=True)
-            yield Batch(
-                to_float(rows, self._image_size),
-                self._targets[indices].to(self._device),
-                indices.to(self._device),
-                None if self._keys.views is None else variants.to(self._device),
-            )
+            there = [
+                one.to(self._device, non_blocking=True) for one in (rows, self._targets[indices], indices)
+            ]
+            # Views and indices are kept on the host: asking a GPU for them would make the host wait at each step.
+            seen = (None, None) if self._keys.views is None else (variants, indices)
+            yield Batch(to_float(there[0], self._image_size), there[1], there[2], *seen)
 
 
 __all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages"]

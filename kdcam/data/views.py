@@ -1,7 +1,9 @@
 """Seeded views: a few augmented forms of each training image, for what is worked out once and read in every epoch.
 
-View v of image i is a function of the views' seed, v, i and the augmentations, whatever the batch, the epoch and the
-training seed. Which view training sees at a step is a function of (training seed, epoch, batch number).
+View v of image i is a function of the views' seed, v, i, the augmentations, the side of the images and, where they are
+held in memory, N, the number of training images (a view's moves are drawn for all of them at once); whatever the batch,
+the epoch and the training seed. Which view training sees at a step is a function of (training seed, epoch, batch
+number).
 """
 
 from typing import NamedTuple

@@ -22,6 +22,8 @@ class CamKdConfig(LossConfig):
 
     Equation: L = mean over grids r of T^2 * mean_n,p KL( softmax(A_teacher,r(p) / T) || softmax(A_student,r(p) / T) ),
     with A_r the CAMs of all classes, biases included, pooled to r x r cells p; r = 1 is plain kd.
+    The mean over a grid's cells is the logits only where r divides the map's sides; elsewhere (2 x 2 on 7 x 7) cells
+    overlap, and the positions that they share count more than once.
 
     When it helps: in place of kd, wherever both networks have an exact CAM. resnet20 -> resnet8 on 5,000 images of
     CIFAR-10: see docs/results/distillation.md.
@@ -79,7 +81,8 @@ class CamKdConfig(LossConfig):
 def cam_kd_loss(student_cams: Tensor, teacher_cams: Tensor, *, temperature: float) -> Tensor:
     """Return T^2 times the mean over samples and cells of KL(teacher || student) at temperature T, a scalar >= 0.
 
-    Both are (N, K, r, r), biases included, so that their means are the logits. With r = 1 it is `kd_loss`.
+    Both are (N, K, r, r), biases included, so that their means are the logits where r divides the map's sides. With
+    r = 1 it is `kd_loss`.
     """
     student, teacher = (
         cams.flatten(2).transpose(1, 2).flatten(0, 1) for cams in (student_cams, teacher_cams)

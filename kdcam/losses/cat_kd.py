@@ -21,8 +21,8 @@ class CatKdConfig(LossConfig):
     Equation: L = 1 / (N K r^2) sum_n,k | u(A_student,nk) - u(A_teacher,nk) |^2, with A the r x r adaptive average
     pooling of the CAM of class k, r the resolution, and u(A) = A / |A| over the positions; without normalize u(A) = A.
     GzyAftermath/CAT-KD drops the teacher's biases and trains students without them; here each map has its class's
-    bias, so that its mean is the logit. The student's feature map is pooled before the classifier is applied: the same
-    maps at a fraction of the work.
+    bias, so that its mean is the logit where r divides the map's sides. The student's feature map is pooled before the
+    classifier is applied: the same maps at a fraction of the work.
 
     When it helps: beside cross_entropy, teacher and student of one family; maps of the student become those of the
     teacher. No labels are read.

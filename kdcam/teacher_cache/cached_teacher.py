@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdcam.data.batches import Batch
 from kdcam.models.classifier import TeacherOutputs
+from kdcam.teacher_cache.kept import output_name
 
 _SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
 
@@ -25,6 +26,8 @@ class CachedTeacher:
         self._images = held[0].shape[1] if held else 0
         size = sum(array.nbytes for array in held)
         self.place = device if device.type == "cpu" or _has_room(device, size) else torch.device("cpu")
+        # From other memory a copy to a GPU makes the host wait.
+        self._pins = device.type == "cuda" and self.place.type == "cpu"
         self._arrays = {
             need: tuple(array.flatten(0, 1).to(self.place) for array in group)
             for need, group in arrays.items()
@@ -33,14 +36,14 @@ class CachedTeacher:
     def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
         """Return what the teacher said of a batch's images in their views, in float32 on the run's device.
 
-        ``needs`` are the losses'; of these, names that begin with ``teacher.`` count. Raises ``ValueError`` for a
-        batch that has no views.
+        ``needs`` are the losses'; of these, names that begin with ``teacher.`` count. The host waits for no GPU. Raises
+        ``ValueError`` for a batch that has no views.
         """
-        if batch.views is None:
+        if batch.views is None or batch.host_indices is None:
             raise ValueError("the batch has no views, and a cached teacher knows no other images")
-        rows = (batch.views * self._images + batch.indices).to(self.place)
+        rows = (batch.views * self._images + batch.host_indices).to(self.place, non_blocking=True)
         read: dict[str, Any] = {
-            need.partition(".")[2]: tuple(self._gathered(array, rows) for array in group)
+            output_name(need): tuple(self._gathered(array, rows) for array in group)
             for need, group in self._arrays.items()
             if need in needs
         }
@@ -48,7 +51,10 @@ class CachedTeacher:
         return TeacherOutputs(**{name: group[0] for name, group in read.items()}, stages=stages)
 
     def _gathered(self, array: Tensor, rows: Tensor) -> Tensor:
-        return array[rows].to(self._device).to(torch.float32)
+        gathered = array[rows]
+        if self._pins:
+            gathered = gathered.pin_memory()
+        return gathered.to(self._device, non_blocking=True).to(torch.float32)
 
 
 def _has_room(device: torch.device, size: int) -> bool:

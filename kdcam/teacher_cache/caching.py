@@ -2,10 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,10 +22,12 @@ from kdcam.models.classifier import Classifier, teacher_outputs
 from kdcam.precision import Precision
 from kdcam.preflight import Checked
 from kdcam.progress import Progress
+from kdcam.teacher_cache.arrays import EntryShapes, open_arrays
 from kdcam.teacher_cache.cached_teacher import CachedTeacher
-from kdcam.teacher_cache.contents import Contents, Shapes, array_files, open_arrays, read_contents
+from kdcam.teacher_cache.contents import Contents, changed_versions, read_contents
 from kdcam.teacher_cache.filling import Filling
 from kdcam.teacher_cache.fingerprints import images_digest
+from kdcam.teacher_cache.folders import cache_folder, telling
 from kdcam.teacher_cache.kept import (
     Entry,
     cached_views,
@@ -34,7 +37,8 @@ from kdcam.teacher_cache.kept import (
     kept_tensors,
     teacher_needs,
 )
-from kdcam.teacher_cache.key import cache_key, default_folder
+from kdcam.teacher_cache.key import CacheKey, cache_key
+from kdcam.teaching import live_classifiers
 
 _POLL_SECONDS = 0.5
 _LARGEST = torch.finfo(torch.float16).max
@@ -46,8 +50,8 @@ class _Job(NamedTuple):
     teacher: Classifier
     entries: tuple[Entry, ...]
     folder: Path
-    key: dict[str, Any]
-    views: Batches  # epoch v: view v of every training image, in order
+    key: CacheKey
+    all_views: Callable[[], Batches]  # of these, epoch v is view v of every training image, in order
     image_size: int
     precision: Precision
     progress: Progress
@@ -59,17 +63,20 @@ def cache_teachers(checked: Checked, parts: DataParts, plan: Plan, progress: Pro
     The plan must be that of `kdcam.assembly.assemble` for a recipe with teacher.cache = "views". The generators stay
     as they are.
 
-    Raises ``CheckpointError`` where a given folder holds the cache of something else or has not enough space,
-    ``ModelError`` where an output is beyond fp16's range, ``Interrupted`` where the watcher asks to stop.
+    Raises ``CheckpointError`` where a given folder holds the cache of something else, cannot be read or written or has
+    not enough space, ``DataError`` where a picture cannot be read, ``ModelError`` where an output is beyond fp16's
+    range or no number, ``Interrupted`` where the watcher asks to stop.
     """
     recipe = checked.recipe
     views = cached_views(recipe)
     if views is None:
         raise ValueError('the recipe has teacher.cache = "none", so there is nothing to keep')
-    images = images_digest(parts.train.images)
+    images = images_digest(parts.train.images, progress=progress)
+    # Made when the first teacher wants them: they may take as much memory as the training images.
+    all_views = cache(partial(_all_views, checked, parts, views))
     cached = []
     for config, teacher, identity in zip(
-        recipe.teachers, plan.teachers, checked.teacher_identities, strict=True
+        recipe.teachers, live_classifiers(plan.teachers), checked.teacher_identities, strict=True
     ):
         key = cache_key(
             identity,
@@ -80,19 +87,18 @@ def cache_teachers(checked: Checked, parts: DataParts, plan: Plan, progress: Pro
             views=views,
             precision=checked.precision,
         )
-        given = config.cache_folder
         job = _Job(
             teacher=teacher,
             entries=entries_of(teacher_needs(recipe), parts.train.targets),
-            folder=default_folder(key) if given is None else given.expanduser(),
+            folder=cache_folder(config.cache_folder, key.name),
             key=key,
-            views=_all_views(checked, parts, views),
+            all_views=all_views,
             image_size=parts.image_size,
             precision=checked.precision,
             progress=progress,
         )
         cached.append(_cached(job))
-    return plan._replace(teachers=(), cached=tuple(cached))
+    return plan._replace(teachers=tuple(cached))
 
 
 def _all_views(checked: Checked, parts: DataParts, views: Views) -> Batches:
@@ -110,45 +116,54 @@ def _all_views(checked: Checked, parts: DataParts, views: Views) -> Batches:
 def _cached(job: _Job) -> CachedTeacher:
     """Return the kept outputs of one teacher, made now where they are not there."""
     contents = read_contents(job.folder, job.key)
+    _warn_of_versions(job, contents)
     if _missing(job, contents):
         with _locked(job):
             contents = _filled(job, read_contents(job.folder, job.key))
-    arrays = {
-        entry.need: open_arrays(job.folder, entry.name, contents.whole[entry.name]) for entry in job.entries
-    }
+    shapes = {entry.name: entry for entry in contents.whole}
+    arrays = {entry.need: open_arrays(job.folder, shapes[entry.name]) for entry in job.entries}
     return CachedTeacher(arrays, device=job.precision.device)
 
 
-def _missing(job: _Job, contents: Contents) -> list[Entry]:
-    return [entry for entry in job.entries if entry.name not in contents.whole]
+def _warn_of_versions(job: _Job, contents: Contents) -> None:
+    for package, (before, now) in changed_versions(contents).items():
+        job.progress.warning(
+            f"{job.folder}: {package} was {before} when this teacher cache was begun and is {now} now: views may be "
+            "drawn otherwise than the teacher saw them; remove the folder to have the cache made again"
+        )
+
+
+def _missing(job: _Job, contents: Contents) -> tuple[Entry, ...]:
+    whole = {entry.name for entry in contents.whole}
+    return tuple(entry for entry in job.entries if entry.name not in whole)
 
 
 @contextmanager
 def _locked(job: _Job) -> Iterator[None]:
     """Hold the lock on the folder; where another process fills it, wait until that has ended."""
-    folder, lock, told = job.folder, None, False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        while lock is None:
-            try:
-                lock = FolderLock(folder)
-            except FolderInUseError:
-                if not told:
-                    job.progress.message(
-                        f"{folder}: another process fills this teacher cache; waiting for it"
-                    )
-                told = True
-                if job.progress.should_stop():
-                    raise Interrupted(f"{folder}: stopped while another process fills this cache") from None
-                time.sleep(_POLL_SECONDS)
-    except (OSError, CheckpointError) as error:
-        raise CheckpointError(
-            f"teacher.cache_folder: {folder} cannot be made or locked ({error}); name a folder that you may write to"
-        ) from error
+    with telling(f"{job.folder} cannot be made or locked", "name a folder that you may write to"):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock_when_free(job)
     try:
         yield
     finally:
         lock.release()
+
+
+def _lock_when_free(job: _Job) -> FolderLock:
+    told = False
+    while True:
+        try:
+            return FolderLock(job.folder)
+        except FolderInUseError:
+            if not told:
+                job.progress.message(
+                    f"{job.folder}: another process fills this teacher cache; waiting for it"
+                )
+            told = True
+        if job.progress.should_stop():
+            raise Interrupted(f"{job.folder}: stopped while another process fills this cache")
+        time.sleep(_POLL_SECONDS)
 
 
 def _filled(job: _Job, contents: Contents) -> Contents:
@@ -158,26 +173,27 @@ def _filled(job: _Job, contents: Contents) -> Contents:
         return contents
     needs = frozenset(entry.need for entry in missing)
     measured = kept_shapes(job.teacher, needs, image_size=job.image_size)
-    shapes: Shapes = {entry.name: measured[entry.need] for entry in missing}
-    filling = Filling(job.folder, job.key, contents, shapes)
-    _tell(job, shapes, filling)
+    entries = tuple(EntryShapes(entry.name, measured[entry.need]) for entry in missing)
+    filling = Filling(job.folder, job.key, contents, entries)
+    _tell(job, entries, filling)
+    all_views = job.all_views()
     with filling, torch.random.fork_rng(devices=[]):
-        for view in range(filling.views, job.key["views"]):
-            _fill_view(job, filling, view, missing)
+        for view in range(filling.views_done, job.key.views.per_image):
+            _fill_view(job, filling, all_views, view, needs)
             filling.end_view()
         filling.finish()
     return read_contents(job.folder, job.key)
 
 
-def _tell(job: _Job, shapes: Shapes, filling: Filling) -> None:
-    size = sum(array.size() for array in array_files(job.folder, job.key, shapes))
-    views, images = job.key["views"], job.key["data"]["images"]
-    going_on = f", going on after view {filling.views}" if filling.views else ""
+def _tell(job: _Job, entries: tuple[EntryShapes, ...], filling: Filling) -> None:
+    views, images = job.key.views.per_image, job.key.data.images
+    going_on = f", going on after view {filling.views_done}" if filling.views_done else ""
     job.progress.message(
-        f"teacher cache: {in_megabytes(size)} ({', '.join(shapes)}) for {views} views of {images:,} images will be "
-        f"kept in {job.folder}{going_on}"
+        f"teacher cache: {in_megabytes(filling.whole_bytes)} ({', '.join(entry.name for entry in entries)}) for "
+        f"{views} view{'' if views == 1 else 's'} of {images:,} images will be kept in {job.folder}{going_on}"
     )
-    free = shutil.disk_usage(job.folder).free
+    with telling(f"{job.folder} tells no free space", "name another folder"):
+        free = shutil.disk_usage(job.folder).free
     if filling.missing_bytes > free:
         raise CheckpointError(
             f"teacher.cache_folder: {job.folder} has {in_megabytes(free)} free, and the teacher's outputs take "
@@ -186,10 +202,10 @@ def _tell(job: _Job, shapes: Shapes, filling: Filling) -> None:
         )
 
 
-def _fill_view(job: _Job, filling: Filling, view: int, missing: list[Entry]) -> None:
-    images, views = job.key["data"]["images"], job.key["views"]
-    needs, done = frozenset(entry.need for entry in missing), view * images
-    for batch in job.views.epoch(view):
+def _fill_view(job: _Job, filling: Filling, all_views: Batches, view: int, needs: frozenset[str]) -> None:
+    images, views = job.key.data.images, job.key.views.per_image
+    done = view * images
+    for batch in all_views.epoch(view):
         if job.progress.should_stop():
             raise Interrupted(
                 f"{job.folder}: stopped in view {view + 1} of {views} of the teacher's outputs; views before it are "
@@ -214,13 +230,18 @@ def _outputs(job: _Job, batch: Batch, needs: frozenset[str]) -> list[Tensor]:
 
 def _in_half(tensor: Tensor, need: str) -> Tensor:
     half = tensor.to(torch.float16)
-    if not bool(half.isfinite().all()):
-        largest = tensor.abs().max().item()
+    if bool(half.isfinite().all()):
+        return half.cpu()
+    if bool(tensor.isnan().any()):
         raise ModelError(
-            f'teacher.cache: found "views", but {need} reaches {largest:.4g}, and fp16 ends at {_LARGEST:g}; set '
-            'teacher.cache = "none"'
+            f"teacher.checkpoint: {need} is no number (NaN) for some training image; check the teacher's weights, or "
+            'set precision = "fp32"'
         )
-    return half.cpu()
+    largest = tensor.abs().max().item()
+    raise ModelError(
+        f'teacher.cache: found "views", but {need} reaches {largest:.4g}, and fp16 ends at {_LARGEST:g}; set '
+        'teacher.cache = "none"'
+    )
 
 
 __all__ = ["cache_teachers"]

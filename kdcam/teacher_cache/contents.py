@@ -1,126 +1,162 @@
 """A cache's folder: cache.json says what counts in it, and an .npy file holds each array (V, N, ...) in fp16."""
 
-import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json, write_json
-from kdcam.teacher_cache.kept import Shape, file_names
-from kdcam.teacher_cache.key import first_difference
+from kdcam.machine import package_versions
+from kdcam.teacher_cache.arrays import ArrayFile, EntryShapes, array_files
+from kdcam.teacher_cache.folders import telling
+from kdcam.teacher_cache.key import CacheKey, key_difference
 
 INDEX = "cache.json"
 
-Shapes = dict[str, tuple[Shape, ...]]  # name of an entry -> the shape of each of its arrays for one image
+_NOTED = ("kdcam", "torch")  # packages that draw the views
+_READABLE = "make it readable, or name another folder"
 
 
 class Contents(NamedTuple):
     """What a cache's folder holds."""
 
-    whole: Shapes
-    filling: Shapes  # what a process is writing, or was when it ended
-    views: int  # of these, views that are whole
+    versions: Mapping[str, str | None]  # of packages, as it was begun
+    whole: tuple[EntryShapes, ...] = ()
+    filling: tuple[EntryShapes, ...] = ()  # what a process is writing, or was when it ended
+    views_done: int = 0  # of these, views that are whole
 
 
-class ArrayFile(NamedTuple):
-    """Where an array lies, and its whole shape."""
-
-    path: Path
-    shape: Shape  # (V, N, ...)
-
-    @property
-    def header(self) -> bytes:
-        """The bytes before its numbers, as numpy writes them."""
-        file = io.BytesIO()
-        facts = {"descr": "<f2", "fortran_order": False, "shape": self.shape}
-        np.lib.format.write_array_header_1_0(file, facts)
-        return file.getvalue()
-
-    def size(self, views: int | None = None) -> int:
-        """The bytes of the file when it holds so many views; None: all."""
-        held = self.shape[0] if views is None else views
-        return len(self.header) + 2 * held * math.prod(self.shape[1:])
+def nothing_yet() -> Contents:
+    """Return the contents of a cache that is begun now."""
+    return Contents(versions_now())
 
 
-def array_files(folder: Path, key: Mapping[str, Any], shapes: Shapes) -> Iterator[ArrayFile]:
-    """Yield the files of entries, in order."""
-    before = (int(key["views"]), int(key["data"]["images"]))
-    for name, ones in shapes.items():
-        for file, shape in zip(file_names(name, len(ones)), ones, strict=True):
-            yield ArrayFile(folder / file, (*before, *shape))
+def versions_now() -> dict[str, str | None]:
+    """Return the versions of the packages that draw the views."""
+    versions = package_versions()
+    return {name: versions[name] for name in _NOTED}
 
 
-def read_contents(folder: Path, key: Mapping[str, Any]) -> Contents:
+def key_files(folder: Path, key: CacheKey, entries: Iterable[EntryShapes]) -> Iterator[ArrayFile]:
+    """Yield the files of entries of a key, in order."""
+    return array_files(folder, entries, views=key.views.per_image, images=key.data.images)
+
+
+def read_contents(folder: Path, key: CacheKey) -> Contents:
     """Return what a folder holds of a key; entries with a file that is missing or cut off count as not there.
 
-    Raises ``CheckpointError`` where it holds a cache of another key, naming the first difference, or other files.
+    Raises ``CheckpointError`` where it holds a cache of another key, naming the first difference, or other files,
+    where its cache.json is damaged, and where it cannot be read.
     """
-    index = folder / INDEX
-    if not index.exists():
-        _check_nothing_foreign(folder)
-        return Contents({}, {}, 0)
-    record = read_json(index)
-    difference = first_difference(record.get("key", {}), key)
+    with telling(f"{folder} cannot be read", _READABLE):
+        there = _has_index(folder)
+    if not there:
+        return nothing_yet()
+    record = _read_index(folder)
+    difference = key_difference(record.get("key", {}), key)
     if difference is not None:
         raise CheckpointError(
             f"teacher.cache_folder: {folder} holds the cache of something else: {difference}; name another folder, or "
             "leave the key out for a folder of its own"
         )
-    whole = {
-        name: shapes
-        for name, shapes in _shapes(record["whole"]).items()
-        if all(_size(file.path) == file.size() for file in array_files(folder, key, {name: shapes}))
+    contents = _parsed(folder, record)
+    with telling(f"{folder} cannot be read", _READABLE):
+        whole = tuple(
+            entry
+            for entry in contents.whole
+            if all(_size(file.path) == file.size() for file in key_files(folder, key, [entry]))
+        )
+    return contents._replace(whole=whole)
+
+
+def write_contents(folder: Path, key: CacheKey, contents: Contents) -> None:
+    """Write cache.json, whole or not at all; ``CheckpointError`` where it cannot be written."""
+    record = {
+        "key": key.table(),
+        "versions": contents.versions,
+        "whole": dict(contents.whole),
+        "filling": dict(contents.filling),
+        "views": contents.views_done,
     }
-    return Contents(whole, _shapes(record["filling"]), int(record["views"]))
+    way_out = 'free some space, name another folder, or set teacher.cache = "none"'
+    with telling(f"{folder / INDEX} cannot be written", way_out):
+        write_json(folder / INDEX, record)
 
 
-def write_contents(folder: Path, key: Mapping[str, Any], contents: Contents) -> None:
-    """Write cache.json, whole or not at all."""
-    write_json(folder / INDEX, {"key": key, **contents._asdict()})
+def changed_versions(contents: Contents) -> dict[str, tuple[str | None, str | None]]:
+    """Return the packages whose version is another one than when the cache was begun: (then, now)."""
+    now = versions_now()
+    return {
+        name: (before, now[name])
+        for name, before in contents.versions.items()
+        if name in now and before != now[name]
+    }
 
 
-def open_arrays(folder: Path, name: str, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
-    """Return an entry's arrays as fp16 tensors (V, N, ...) that read the files where they are asked."""
-    # "c", not "r": torch warns of memory that may not be written to, which nothing here does.
-    files = file_names(name, len(shapes))
-    arrays = (np.load(folder / file, mmap_mode="c", allow_pickle=False) for file in files)
-    return tuple(torch.from_numpy(array) for array in arrays)
+def _has_index(folder: Path) -> bool:
+    """Return whether a folder is a cache; refuse one that holds something else. ``OSError`` where it is unreadable."""
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise CheckpointError(f"teacher.cache_folder: {folder} is a file; name a folder")
+    names = sorted(path.name for path in folder.iterdir())
+    foreign = [name for name in names if not name.startswith(".")]
+    if INDEX not in names and foreign:
+        raise CheckpointError(
+            f"teacher.cache_folder: {folder} holds {foreign[0]} but no {INDEX}, so it is no teacher's cache; name an "
+            "empty folder, or one that is not there"
+        )
+    return INDEX in names
 
 
-def _shapes(record: Mapping[str, Any]) -> Shapes:
-    return {name: tuple(tuple(map(int, one)) for one in shapes) for name, shapes in record.items()}
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        with telling(f"{folder / INDEX} cannot be read", _READABLE):
+            return read_json(folder / INDEX)
+    except CheckpointError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise _damaged(folder, f"it holds no JSON object{cause}") from error
+
+
+def _parsed(folder: Path, record: Mapping[str, Any]) -> Contents:
+    try:
+        return Contents(
+            dict(record.get("versions", {})),
+            _entries(record["whole"]),
+            _entries(record["filling"]),
+            int(record["views"]),
+        )
+    except KeyError as error:
+        raise _damaged(folder, f"it has no {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _damaged(folder, str(error)) from error
+
+
+def _entries(record: Mapping[str, Any]) -> tuple[EntryShapes, ...]:
+    return tuple(
+        EntryShapes(name, tuple(tuple(map(int, one)) for one in shapes)) for name, shapes in record.items()
+    )
+
+
+def _damaged(folder: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"teacher.cache_folder: {folder / INDEX} is damaged ({reason}); remove the folder, and the cache is made again"
+    )
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _check_nothing_foreign(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise CheckpointError(f"teacher.cache_folder: {folder} is a file; name a folder")
-    foreign = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if foreign:
-        raise CheckpointError(
-            f"teacher.cache_folder: {folder} holds {foreign[0]} but no {INDEX}, so it is no teacher's cache; name an "
-            "empty folder, or one that is not there"
-        )
-
-
 __all__ = [
     "INDEX",
-    "ArrayFile",
     "Contents",
-    "Shapes",
-    "array_files",
-    "open_arrays",
+    "changed_versions",
+    "key_files",
+    "nothing_yet",
     "read_contents",
+    "versions_now",
     "write_contents",
 ]

@@ -1,19 +1,24 @@
-"""Writes a cache's arrays, view by view, so that a kill at any moment loses one view at most.
+"""Writes a cache's arrays, view by view, so that a kill costs little.
 
-Each array is written aside and renamed when it is whole; cache.json, which alone says what counts, is written last.
+Each array is written aside. cache.json, which alone says what counts, is written at the start, after each view and at
+the end, when all arrays have been renamed. A process that is killed loses the view it was in, and the next one that
+wants the same entries goes on after the views before it. All views are made again by one that wants other entries, and
+after a kill in the short time between the first rename and the last cache.json. What counted before stays in any case.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 from torch import Tensor
 
-from kdcam.errors import CheckpointError
-from kdcam.teacher_cache.contents import ArrayFile, Contents, Shapes, array_files, write_contents
+from kdcam.teacher_cache.arrays import ArrayFile, EntryShapes
+from kdcam.teacher_cache.contents import Contents, key_files, write_contents
+from kdcam.teacher_cache.folders import telling
+from kdcam.teacher_cache.key import CacheKey
 
 _ASIDE = ".partial"
 
@@ -22,34 +27,41 @@ class Filling:
     """The files of entries that are being written; a context manager that opens and closes them.
 
     Attributes:
-        views: Views that are whole: where to go on.
+        views_done: Views that are whole: where to go on.
     """
 
-    def __init__(self, folder: Path, key: Mapping[str, Any], contents: Contents, shapes: Shapes) -> None:
+    def __init__(
+        self, folder: Path, key: CacheKey, contents: Contents, entries: tuple[EntryShapes, ...]
+    ) -> None:
         """Go on with the same entries where ``contents`` tells of them, or begin; the caller holds the lock."""
-        self._folder, self._key, self._shapes, self._whole = folder, key, shapes, contents.whole
-        self._arrays = list(array_files(folder, key, shapes))
+        self._folder, self._key, self._contents, self._entries = folder, key, contents, entries
+        self._arrays = list(key_files(folder, key, entries))
         self._files: list[BinaryIO] = []
-        # Order is compared, too: it is the order of what is written.
-        same = list(contents.filling.items()) == list(shapes.items())
-        held = all(_held(array) >= array.size(contents.views) for array in self._arrays)
-        self.views = contents.views if same and held else 0
+        same = contents.filling == entries  # in their order, too: it is the order of what is written
+        with self._telling():
+            held = all(_held(array) >= array.size(contents.views_done) for array in self._arrays)
+        self.views_done = contents.views_done if same and held else 0
+
+    @property
+    def whole_bytes(self) -> int:
+        """Bytes of all files when they are whole."""
+        return sum(array.size() for array in self._arrays)
 
     @property
     def missing_bytes(self) -> int:
         """Bytes that are still to be written."""
-        return sum(array.size() - array.size(self.views) for array in self._arrays)
+        return self.whole_bytes - sum(array.size(self.views_done) for array in self._arrays)
 
     def __enter__(self) -> Self:
-        self._keep(Contents(self._whole, self._shapes, self.views))
-        with _telling(self._folder):
+        self._keep()
+        with self._telling():
             for leftover in self._folder.glob(f".*{_ASIDE}"):
                 if leftover not in map(_aside, self._arrays):
                     leftover.unlink()
             with ExitStack() as opened:
                 self._files = [opened.enter_context(_opened(array)) for array in self._arrays]
                 for file, array in zip(self._files, self._arrays, strict=True):
-                    _go_to(file, array, self.views)
+                    _go_to(file, array, self.views_done)
                 opened.pop_all()
         return self
 
@@ -57,36 +69,41 @@ class Filling:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file in self._files:
-            with suppress(
-                OSError
-            ):  # what is buffered of a view that is done again may not fit on a full disk
+            # What is buffered of a view that is done again may not fit on a full disk.
+            with suppress(OSError):
                 file.close()
 
     def append(self, outputs: Sequence[Tensor]) -> None:
         """Write the next images' outputs (N, ...), fp16 on the CPU, one an array in the order of the entries."""
-        with _telling(self._folder):
+        with self._telling():
             for file, tensor in zip(self._files, outputs, strict=True):
                 file.write(tensor.contiguous().numpy().data)
 
     def end_view(self) -> None:
         """Make sure that a view is on the disk, so that it need not be done again."""
-        with _telling(self._folder):
+        with self._telling():
             for file in self._files:
                 file.flush()
                 os.fsync(file.fileno())
-        self.views += 1
-        self._keep(Contents(self._whole, self._shapes, self.views))
+        self.views_done += 1
+        self._keep()
 
     def finish(self) -> None:
         """Give all files their names; from now on they count."""
         for array, file in zip(self._arrays, self._files, strict=True):
-            with _telling(self._folder):
+            with self._telling():
                 file.close()
                 _aside(array).replace(array.path)
-        self._keep(Contents(self._whole | self._shapes, {}, 0))
+        whole = self._contents.whole + self._entries
+        write_contents(self._folder, self._key, Contents(self._contents.versions, whole))
 
-    def _keep(self, contents: Contents) -> None:
-        write_contents(self._folder, self._key, contents)
+    def _keep(self) -> None:
+        running = self._contents._replace(filling=self._entries, views_done=self.views_done)
+        write_contents(self._folder, self._key, running)
+
+    def _telling(self) -> AbstractContextManager[None]:
+        way_out = 'free some space, name another folder, or set teacher.cache = "none"'
+        return telling(f"{self._folder}: the teacher's outputs cannot be written", way_out)
 
 
 def _opened(array: ArrayFile) -> BinaryIO:
@@ -109,18 +126,6 @@ def _aside(array: ArrayFile) -> Path:
 def _held(array: ArrayFile) -> int:
     aside = _aside(array)
     return aside.stat().st_size if aside.is_file() else 0
-
-
-@contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """Tell in a sentence that the system refuses to write."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(
-            f"teacher.cache_folder: {folder}: the teacher's outputs cannot be written ({error.strerror or error}); "
-            'free some space, name another folder, or set teacher.cache = "none"'
-        ) from error
 
 
 __all__ = ["Filling"]

@@ -1,8 +1,9 @@
 """What a run would keep of its teachers, told before anything is read."""
 
 from kdcam.preflight import Checked
-from kdcam.teacher_cache.kept import cached_views, in_megabytes, kept_bytes, kept_shapes, teacher_needs
-from kdcam.teacher_cache.key import caches_folder
+from kdcam.teacher_cache.arrays import array_bytes
+from kdcam.teacher_cache.folders import cache_folder
+from kdcam.teacher_cache.kept import cached_views, in_megabytes, kept_shapes, teacher_needs
 
 
 def foreseen_cache(checked: Checked) -> str | None:
@@ -14,18 +15,16 @@ def foreseen_cache(checked: Checked) -> str | None:
     views = cached_views(recipe)
     if views is None:
         return None
-    needs = teacher_needs(recipe)
-    shapes = [
-        shape
+    needs, images = teacher_needs(recipe), summary.train_images
+    size = sum(
+        array_bytes((views.per_image, 1 if images is None else images, *shape))
         for teacher in checked.teachers
         for group in kept_shapes(teacher, needs, image_size=summary.image_size).values()
         for shape in group
-    ]
-    images = summary.train_images
-    size = in_megabytes(kept_bytes(shapes, views=views.per_image, images=images or 1))
-    folders = dict.fromkeys(str(config.cache_folder or caches_folder()) for config in recipe.teachers)
+    )
+    folders = dict.fromkeys(str(cache_folder(config.cache_folder)) for config in recipe.teachers)
     of = "an image" if images is None else f"for {images:,} images"
-    return f"{size} {of}, {views.per_image} views each, in {', '.join(folders)}"
+    return f"{in_megabytes(size)} {of}, {views.per_image} views each, in {', '.join(folders)}"
 
 
 __all__ = ["foreseen_cache"]

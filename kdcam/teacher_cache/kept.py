@@ -1,4 +1,4 @@
-"""What is kept of a teacher: which of its outputs, under which names, and how many bytes they take."""
+"""What is kept of a teacher: which of its outputs, for which views, under which names and in which shapes."""
 
 import math
 from collections.abc import Iterable
@@ -12,13 +12,10 @@ from kdcam.losses.loss import needs_of
 from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs
 from kdcam.modes import evaluating
 from kdcam.recipe import TrainRecipe
+from kdcam.teacher_cache.arrays import Shape
 from kdcam.teacher_cache.fingerprints import targets_digest
 
-Shape = tuple[int, ...]
-
 LABEL_CAM = "teacher.label_cam"
-_BYTES = 2  # of a number in fp16
-_HEADER = 128  # of a .npy file
 
 
 class Entry(NamedTuple):
@@ -31,12 +28,12 @@ class Entry(NamedTuple):
 def cached_views(recipe: TrainRecipe) -> Views | None:
     """Return the views that the recipe's teachers see and its training draws from; None without a cache.
 
-    Where nothing is augmented all views of an image are equal, and there is one.
+    Where nothing is augmented all views of an image are equal, whatever the seed: there is one, of seed 0.
     """
     if not recipe.teachers or recipe.teachers[0].cache == "none":
         return None
     first = recipe.teachers[0]  # the others have the same
-    return Views(first.views if recipe.data.augment else 1, first.views_seed)
+    return Views(first.views, first.views_seed) if recipe.data.augment else Views(1, 0)
 
 
 def teacher_needs(recipe: TrainRecipe) -> frozenset[str]:
@@ -44,14 +41,19 @@ def teacher_needs(recipe: TrainRecipe) -> frozenset[str]:
     return frozenset(need for need in needs_of(recipe.loss) if need.startswith("teacher."))
 
 
+def output_name(need: str) -> str:
+    """Return the field of `TeacherOutputs` that a need reads: logits of teacher.logits."""
+    return need.partition(".")[2]
+
+
 def entries_of(needs: Iterable[str], targets: Tensor) -> tuple[Entry, ...]:
     """Return how each need is kept; the map of the label is named after the training targets as well."""
-    return tuple(
-        Entry(
-            need, need.partition(".")[2] + (f"-{targets_digest(targets)[:12]}" if need == LABEL_CAM else "")
-        )
-        for need in sorted(needs)
-    )
+
+    def entry(need: str) -> Entry:
+        suffix = f"-{targets_digest(targets)[:12]}" if need == LABEL_CAM else ""
+        return Entry(need, output_name(need) + suffix)
+
+    return tuple(map(entry, sorted(needs)))
 
 
 def kept_shapes(
@@ -71,20 +73,8 @@ def kept_shapes(
 
 def kept_tensors(outputs: TeacherOutputs, need: str) -> tuple[Tensor, ...]:
     """Return the tensors (N, ...) of a need; none of the stages of a network that tells none."""
-    value = getattr(outputs, need.partition(".")[2])
+    value = getattr(outputs, output_name(need))
     return value if isinstance(value, tuple) else (value,)
-
-
-def file_names(name: str, arrays: int) -> list[str]:
-    """Return the names of an entry's files: ``arrays`` of the stages, else one."""
-    if name != "stages":
-        return [f"{name}.npy"]
-    return [f"{name}-{number}.npy" for number in range(arrays)]
-
-
-def kept_bytes(shapes: Iterable[Shape], *, views: int, images: int) -> int:
-    """Return the bytes of the files of arrays of these shapes an image, for ``views`` views of ``images`` images."""
-    return sum(_HEADER + views * images * math.prod(shape) * _BYTES for shape in shapes)
 
 
 def in_megabytes(size: int) -> str:
@@ -97,13 +87,11 @@ def in_megabytes(size: int) -> str:
 __all__ = [
     "LABEL_CAM",
     "Entry",
-    "Shape",
     "cached_views",
     "entries_of",
-    "file_names",
     "in_megabytes",
-    "kept_bytes",
     "kept_shapes",
     "kept_tensors",
+    "output_name",
     "teacher_needs",
 ]

@@ -2,19 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kdcam.data.idx import data_root
 from kdcam.data.parts import Part
 from kdcam.data.views import Views
+from kdcam.differences import first_difference, shown
 from kdcam.json_files import plain
 from kdcam.models.classifier import Classifier
 from kdcam.precision import Precision
-from kdcam.teacher_cache.fingerprints import weights_digest
+from kdcam.teacher_cache.fingerprints import ImagesDigest, weights_digest
 
-FORMAT = 1  # of the files; another number is another layout
+FORMAT = 1  # of the files and of how views are drawn; another number is another cache
+_LONGEST = 40  # characters of a value in words: a digest is told by its first ones
 _START = {
     "pretrained",
     "weights",
@@ -32,6 +32,50 @@ class TeacherIdentity(NamedTuple):
     std: tuple[float, ...]
 
 
+class DataKey(NamedTuple):
+    """The training images."""
+
+    images: int  # how many
+    image_size: int
+    digest: ImagesDigest
+
+
+class CacheKey(NamedTuple):
+    """What a teacher's outputs for all views of the training images follow from.
+
+    The targets are not in it: the map of the label, which alone depends on them, has their digest in its name.
+    """
+
+    teacher: TeacherIdentity
+    data: DataKey
+    augment: tuple[str, ...]  # sorted
+    views: Views
+    precision: str  # float32, bfloat16, float16
+
+    def table(self) -> dict[str, Any]:
+        """Return the key as cache.json holds it."""
+        images, image_size, digest = self.data
+        return dict(
+            plain(
+                {
+                    "format": FORMAT,
+                    "teacher": self.teacher._asdict(),
+                    "data": {"images": images, "image_size": image_size, digest.of: digest.sha256},
+                    "augment": self.augment,
+                    "views": self.views.per_image,
+                    "views_seed": self.views.seed,
+                    "precision": self.precision,
+                }
+            )
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of the folder that is this key's own."""
+        text = json.dumps(self.table(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 def identify(teacher: Classifier) -> TeacherIdentity:
     """Return who a teacher is that was read and not folded yet."""
     architecture = teacher.config.model_dump(mode="json", exclude=_START)
@@ -42,67 +86,34 @@ def cache_key(
     teacher: TeacherIdentity,
     train: Part,
     *,
-    images: str,
+    images: ImagesDigest,
     image_size: int,
     augment: tuple[str, ...],
     views: Views,
     precision: Precision,
-) -> dict[str, Any]:
-    """Return the key of a teacher's outputs for all views of the training images; ``images``: their digest.
-
-    The targets are not in it: the map of the label, which alone depends on them, has their digest in its name.
-    """
-    key = {
-        "format": FORMAT,
-        "teacher": teacher._asdict(),
-        "data": {"images": len(train), "image_size": image_size, "digest": images},
-        "augment": sorted(augment),
-        "views": views.per_image,
-        "views_seed": views.seed,
-        "precision": str(precision.dtype).removeprefix("torch."),
-    }
-    return dict(plain(key))
+) -> CacheKey:
+    """Return the key of a teacher's outputs for all views of the training images; ``images``: their digest."""
+    return CacheKey(
+        teacher=teacher,
+        data=DataKey(len(train), image_size, images),
+        augment=tuple(sorted(augment)),
+        views=views,
+        precision=str(precision.dtype).removeprefix("torch."),
+    )
 
 
-def default_folder(key: Mapping[str, Any]) -> Path:
-    """Return the folder below kdcam's cache folder that is this key's own."""
-    text = json.dumps(key, sort_keys=True)
-    return caches_folder() / hashlib.sha256(text.encode()).hexdigest()[:24]
+def key_difference(found: Any, wanted: CacheKey) -> str | None:
+    """Return where the key of a cache.json first differs from the one that is wanted, in words; None: nowhere."""
+    difference = first_difference(found, wanted.table())
+    if difference is None:
+        return None
+    place, there, here = difference
+    return f"{place or 'key'} is {_short(there)} there, {_short(here)} here"
 
 
-def caches_folder() -> Path:
-    """Return the folder that holds the caches whose place no recipe names."""
-    return data_root(None).parent / "teachers"
+def _short(value: Any) -> str:
+    text = shown(value)
+    return text if len(text) <= _LONGEST else f"{text[:12]} ..."
 
 
-def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """Return where two keys first differ, in words; None where they are equal."""
-    there, here = dict(_flat(found)), dict(_flat(wanted))
-    for name in {**here, **there}:
-        if there.get(name) != here.get(name):
-            return f"{name} is {_shown(there.get(name))} there, {_shown(here.get(name))} here"
-    return None
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _shown(value: Any) -> str:
-    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:12]} ..."
-
-
-__all__ = [
-    "FORMAT",
-    "TeacherIdentity",
-    "cache_key",
-    "caches_folder",
-    "default_folder",
-    "first_difference",
-    "identify",
-]
+__all__ = ["FORMAT", "CacheKey", "DataKey", "TeacherIdentity", "cache_key", "identify", "key_difference"]

@@ -155,6 +155,35 @@ def test_views_of_images_that_are_not_augmented_are_the_images():
     assert torch.equal(batch.images, plain[batch.indices])
 
 
+def test_views_and_indices_are_kept_on_the_host_whatever_the_device():
+    here = list(coloured(views=Views(3, 0)).epoch(1))
+    there = list(coloured(views=Views(3, 0), device=torch.device("meta")).epoch(1))
+    for seen, batch in zip(here, there, strict=True):
+        assert (batch.images.device.type, batch.indices.device.type) == ("meta", "meta")
+        assert torch.equal(batch.views, seen.views)
+        assert torch.equal(batch.host_indices, seen.indices)
+    assert all(batch.host_indices is None for batch in coloured().epoch(0))
+
+
+def test_the_number_of_images_decides_a_view_too():
+    pixels = torch.randint(1, 256, (23, 1, 8, 8), dtype=torch.uint8)
+    first, second = (
+        ResidentBatches(
+            ResidentImages(pixels[:count], image_size=8),
+            torch.arange(count),
+            batch_size=count,
+            training=False,
+            augment=("crop", "flip"),
+            seed=0,
+            device=CPU,
+            views=Views(1, 5),
+        )
+        for count in (20, 23)
+    )
+    [few], [many] = first.epoch(0), second.epoch(0)
+    assert not torch.equal(few.images, many.images[:20])
+
+
 def test_batches_are_cheap():
     batches = make(count=2048, size=48, image_size=48, batch_size=64, augment=("crop", "flip"))
     list(islice(batches.epoch(0), 4))

@@ -84,6 +84,16 @@ def test_training_sees_the_views_that_evaluation_lists(paths, workers):
     assert [batch.views.tolist() for batch in late] == [batch.views.tolist() for batch in found[1:]]
 
 
+def test_views_and_indices_are_kept_on_the_host_whatever_the_device(paths):
+    here = list(make(paths, views=Views(3, 5)).epoch(1))
+    there = list(make(paths, views=Views(3, 5), device=torch.device("meta")).epoch(1))
+    for seen, batch in zip(here, there, strict=True):
+        assert (batch.images.device.type, batch.indices.device.type) == ("meta", "meta")
+        assert torch.equal(batch.views, seen.views)
+        assert torch.equal(batch.host_indices, seen.indices)
+    assert all(batch.host_indices is None for batch in make(paths).epoch(0))
+
+
 def test_skipped_batches_are_not_decoded(paths):
     class Counting(FilePictures):
         read = 0

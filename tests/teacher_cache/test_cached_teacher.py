@@ -12,8 +12,29 @@ ARRAYS = {"teacher.logits": (LOGITS,), "teacher.stages": STAGES}
 
 
 def batch(views: list[int] | None, indices: list[int]) -> Batch:
-    shown = None if views is None else torch.tensor(views)
-    return Batch(torch.zeros(len(indices), 1, 2, 2), torch.zeros(len(indices)), torch.tensor(indices), shown)
+    images, targets, places = (
+        torch.zeros(len(indices), 1, 2, 2),
+        torch.zeros(len(indices)),
+        torch.tensor(indices),
+    )
+    if views is None:
+        return Batch(images, targets, places)
+    return Batch(images, targets, places, torch.tensor(views), places)
+
+
+def on(device: torch.device, seen: Batch) -> Batch:
+    """Return a batch as a run on a device gets it."""
+    images, targets, indices = (one.to(device) for one in seen[:3])
+    return seen._replace(images=images, targets=targets, indices=indices)
+
+
+def test_nothing_is_asked_of_the_device_while_the_arrays_are_on_the_host() -> None:
+    device = torch.device("meta")  # whose numbers nobody can read
+    teacher = CachedTeacher(ARRAYS, device=device)
+    assert teacher.place.type == "cpu"
+    read = teacher.outputs(on(device, batch([1, 0], [2, 0])), frozenset(ARRAYS))
+    assert read.logits is not None
+    assert (read.logits.device.type, read.logits.shape, len(read.stages)) == ("meta", (2, 4), 2)
 
 
 def test_each_image_is_read_in_its_view_in_float32() -> None:
@@ -44,8 +65,12 @@ def test_on_a_gpu_arrays_go_there_where_they_fit(free: int, monkeypatch: pytest.
     device = torch.device("cuda")
     teacher = CachedTeacher(ARRAYS, device=device)
     assert teacher.place.type == ("cpu" if free == 100 else "cuda")
-    moved = Batch(*(None if one is None else one.to(device) for one in batch([1], [2])))  # type: ignore[arg-type]
-    read = teacher.outputs(moved, frozenset(ARRAYS))
+    seen = on(device, batch([1], [2]))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        read = teacher.outputs(seen, frozenset(ARRAYS))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     assert read.logits is not None
     assert read.logits.device.type == "cuda"
     assert torch.equal(read.logits.cpu(), LOGITS[1, 2].float()[None])

@@ -1,4 +1,4 @@
-"""What training reads of a cached teacher, what is told, and what is refused."""
+"""What training reads of a cached teacher, and what is told."""
 
 import json
 import re
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from cached_runs import (
     AUGMENTED,
     EVERY_NEED,
@@ -15,19 +14,25 @@ from cached_runs import (
     assert_read_equals_live,
     cached_plan,
     cached_recipe,
+    picture_recipe,
+    prepared,
     told,
 )
 from small_runs import SCENES, Watcher, small_recipe
 from torch import Tensor
 
 import kdcam
+from kdcam.data.batches import Batches
+from kdcam.data.datasets import batches
+from kdcam.data.views import Views
 from kdcam.engine import Plan
-from kdcam.errors import CheckpointError, ModelError
-from kdcam.models.classifier import TeacherOutputs, teacher_outputs
-from kdcam.recipe import TrainRecipe
+from kdcam.errors import CheckpointError
+from kdcam.machine import package_versions
 from kdcam.teacher_cache import caching
 from kdcam.teacher_cache.caching import cache_teachers
+from kdcam.teacher_cache.foreseeing import foreseen_cache
 from kdcam.teacher_cache.kept import teacher_needs
+from kdcam.teaching import live_classifiers
 
 
 def test_every_output_is_what_the_live_teacher_says_of_the_same_views(teachers: list[str]) -> None:
@@ -55,38 +60,6 @@ def test_streamed_pictures(tmp_path: Path) -> None:
     assert_read_equals_live(recipe)
 
 
-def picture_recipe(folder: Path, *, workers: int = 0) -> TrainRecipe:
-    """Return a recipe on pictures too large to hold, under a teacher of random weights."""
-    from PIL import Image
-
-    from kdcam.checkpoint import save_model
-    from kdcam.models.build import ModelConfig, build_classifier
-
-    random = torch.Generator().manual_seed(0)
-    for name in ("cat", "dog"):
-        (folder / "photos" / name).mkdir(parents=True)
-        for index in range(9):
-            pixels = torch.randint(0, 256, (80, 90, 3), dtype=torch.uint8, generator=random).numpy()
-            Image.fromarray(pixels).save(folder / "photos" / name / f"{index}.png")
-    teacher = build_classifier(
-        ModelConfig(name="kdcam:resnet8"),
-        num_classes=2,
-        in_channels=3,
-        image_size=72,
-        label_names=["cat", "dog"],
-    )
-    save_model(folder / "teacher", teacher)
-    data = {
-        "name": "image-folder",
-        "root": str(folder / "photos"),
-        "image_size": 72,
-        "augment": ["resized-crop", "flip"],
-        "validation": 0.2,
-        "workers": workers,
-    }
-    return cached_recipe(str(folder / "teacher"), data=data, batch_size=4, loss=[*KD, {"name": "caam_cam"}])
-
-
 def test_the_teacher_is_not_called_in_training(
     teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +68,7 @@ def test_the_teacher_is_not_called_in_training(
     def and_then_broken(*arguments: Any) -> Plan:
         live = arguments[2]
         kept.append(cache_teachers(*arguments))
-        for teacher in live.teachers:
+        for teacher in live_classifiers(live.teachers):
             monkeypatch.setattr(teacher, "forward", refuse)
             monkeypatch.setattr(teacher, "outputs", refuse)
         return kept[-1]
@@ -115,73 +88,50 @@ def test_no_augmentation_keeps_one_view(teachers: list[str], tmp_path: Path) -> 
     assert json.loads((tmp_path / "kept" / "cache.json").read_text())["key"]["views"] == 1
 
 
-# --- What is refused ---------------------------------------------------------------------------------------
+# --- How it is made ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("other", "match"),
-    [
-        ({"teacher": 1}, r"teacher.weights is \"[0-9a-f]{11} \.\.\. there"),
-        ({"data": {**AUGMENTED, "train_size": 64}}, r"data.images is 45 there, 48 here"),
-        ({"data": {**AUGMENTED, "split_seed": 1}}, r"data.digest is"),
-        ({"data": {**AUGMENTED, "image_size": 24}}, r"data.image_size is 16 there, 24 here"),
-        (
-            {"data": {**AUGMENTED, "augment": ["crop"]}},
-            r'augment is \["crop", "flip"\] there, \["crop"\] here',
-        ),
-        ({"keys": {"views": 2}}, r"views is 4 there, 2 here"),
-        ({"keys": {"views_seed": 7}}, r"views_seed is 0 there, 7 here"),
-        ({"precision": "bf16"}, r'precision is "float32" there, "bfloat16" here'),
-    ],
-    ids=["teacher", "images", "split", "size", "augment", "views", "seed", "precision"],
-)
-def test_a_folder_with_the_cache_of_something_else_is_refused(
-    teachers: list[str], tmp_path: Path, other: dict[str, Any], match: str
+def test_the_views_are_made_once_for_all_teachers_and_only_when_something_is_missing(
+    teachers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
-    before = (tmp_path / "kept" / "cache.json").read_bytes()
-    changes = dict(other)
-    teacher = teachers[changes.pop("teacher", 0)]
-    with pytest.raises(
-        CheckpointError, match=rf"holds the cache of something else: {match}.*name another folder"
-    ):
-        cached_plan(cached_recipe(teacher, tmp_path / "kept", **changes))
-    assert (tmp_path / "kept" / "cache.json").read_bytes() == before
+    tables = [{"checkpoint": one, "cache": "views", "views": 2} for one in teachers]
+    checked, parts, plan = prepared(cached_recipe("", teacher=tables))
+    made: list[Views] = []
+
+    def counted(*arguments: Any, **settings: Any) -> Batches:
+        made.append(settings["views"])
+        return batches(*arguments, **settings)
+
+    monkeypatch.setattr(caching, "batches", counted)
+    cache_teachers(checked, parts, plan, Watcher())
+    assert made == [Views(2, 0)]
+    cache_teachers(checked, parts, plan, Watcher())
+    assert made == [Views(2, 0)]
 
 
-def test_a_folder_of_other_files_is_refused(teachers: list[str]) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"holds config.json but no cache.json, so it is no teacher's cache"
-    ):
-        cached_plan(cached_recipe(teachers[0], Path(teachers[1])))
+def test_another_version_of_torch_is_a_warning(teachers: list[str], tmp_path: Path) -> None:
+    recipe, index = cached_recipe(teachers[0], tmp_path / "kept"), tmp_path / "kept" / "cache.json"
+    first, second = Watcher(), Watcher()
+    cached_plan(recipe, first)
+    record = json.loads(index.read_text())
+    assert record["versions"]["torch"] == package_versions()["torch"]
+    index.write_text(json.dumps({**record, "versions": {**record["versions"], "torch": "1.0"}}))
+    cached_plan(recipe, second)
+    assert first.warnings == []
+    [warning] = second.warnings
+    assert re.search(
+        r"kept: torch was 1.0 when this teacher cache was begun and is .* remove the folder", warning
+    )
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(teachers: list[str], tmp_path: Path) -> None:
-    (tmp_path / "kept").write_text("")
-    with pytest.raises(CheckpointError, match=r"kept is a file; name a folder"):
-        cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
-
-
-def test_a_folder_that_cannot_be_made_is_refused(teachers: list[str], tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"teacher.cache_folder: .*name a folder that you may write to"):
-        cached_plan(cached_recipe(teachers[0], tmp_path / "file" / "kept"))
-
-
-def test_outputs_beyond_fp16_are_refused(
+def test_a_folder_below_the_users_own_is_found(
     teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def huge(*arguments: Any) -> TeacherOutputs:
-        outputs = teacher_outputs(*arguments)
-        assert outputs.logits is not None
-        return outputs._replace(logits=outputs.logits * 0 + 70_000)
-
-    monkeypatch.setattr(caching, "teacher_outputs", huge)
-    with pytest.raises(
-        ModelError, match=r"teacher.logits reaches 7e\+04, and fp16 ends at 65504; set teacher.cache"
-    ):
-        cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
-    assert not list((tmp_path / "kept").glob("*.npy"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = cached_recipe(teachers[0], Path("~/kept"))
+    cached_plan(recipe)
+    assert (tmp_path / "kept" / "cache.json").is_file()
+    assert str(tmp_path / "kept") in str(foreseen_cache(prepared(recipe)[0]))
 
 
 # --- Size --------------------------------------------------------------------------------------------------

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from cached_runs import small_key
 from kill_at_each_write import FaultAt, plant
 
 from kdcam.errors import CheckpointError
-from kdcam.teacher_cache.contents import Contents, Shapes, open_arrays, read_contents
+from kdcam.teacher_cache.arrays import EntryShapes, open_arrays
+from kdcam.teacher_cache.contents import nothing_yet, read_contents
 from kdcam.teacher_cache.filling import Filling
 
-KEY = {"views": 3, "data": {"images": 4}}
-SHAPES: Shapes = {"logits": ((5,),), "stages": ((2, 3, 3), (4, 1, 1))}
+KEY = small_key(views=3, images=4)
+ENTRIES = (EntryShapes("logits", ((5,),)), EntryShapes("stages", ((2, 3, 3), (4, 1, 1))))
 VALUES = [
     torch.arange(3 * 4 * n).reshape(3, 4, *shape).half()
     for n, shape in ((5, (5,)), (18, (2, 3, 3)), (4, (4, 1, 1)))
@@ -25,13 +27,13 @@ VALUES = [
 def fill(folder: Path) -> list[int]:
     """Fill what is missing in a folder; return the views that were written."""
     contents = read_contents(folder, KEY)
-    missing = {name: shapes for name, shapes in SHAPES.items() if name not in contents.whole}
+    missing = tuple(entry for entry in ENTRIES if entry not in contents.whole)
     if not missing:
         return []
-    values = VALUES if "logits" in missing else VALUES[1:]
-    values = values if "stages" in missing else values[:1]
+    values = VALUES if ENTRIES[0] in missing else VALUES[1:]
+    values = values if ENTRIES[1] in missing else values[:1]
     with Filling(folder, KEY, contents, missing) as filling:
-        written = list(range(filling.views, 3))
+        written = list(range(filling.views_done, 3))
         for view in written:
             for half in (slice(0, 2), slice(2, 4)):
                 filling.append([value[view, half] for value in values])
@@ -42,9 +44,9 @@ def fill(folder: Path) -> list[int]:
 
 def assert_whole(folder: Path) -> None:
     contents = read_contents(folder, KEY)
-    assert contents.whole == SHAPES
-    assert contents.filling == {}
-    arrays = [array for name, shapes in SHAPES.items() for array in open_arrays(folder, name, shapes)]
+    assert sorted(contents.whole) == list(ENTRIES)
+    assert contents.filling == ()
+    arrays = [array for entry in ENTRIES for array in open_arrays(folder, entry)]
     assert all(torch.equal(array, value) for array, value in zip(arrays, VALUES, strict=True))
     assert not list(folder.glob(".*.partial"))
 
@@ -87,8 +89,8 @@ def test_cut_off_at_each_write_the_same_call_ends_whole(tmp_path: Path, act: Cal
                 fill(folder)
         except (Killed, CheckpointError):
             # Whatever counts as whole is whole, in the middle as well.
-            for name, shapes in read_contents(folder, KEY).whole.items():
-                assert len(open_arrays(folder, name, shapes)) == len(shapes)
+            for entry in read_contents(folder, KEY).whole:
+                assert len(open_arrays(folder, entry)) == len(entry.shapes)
         else:
             break
         kinds.add(len(fill(folder)))
@@ -98,7 +100,7 @@ def test_cut_off_at_each_write_the_same_call_ends_whole(tmp_path: Path, act: Cal
 
 
 def fill_one_view_and_a_half(folder: Path) -> None:
-    with Filling(folder, KEY, Contents({}, {}, 0), SHAPES) as filling:
+    with Filling(folder, KEY, nothing_yet(), ENTRIES) as filling:
         filling.append([value[0] for value in VALUES])
         filling.end_view()
         filling.append([value[1, :2] + 7 for value in VALUES])
@@ -106,7 +108,7 @@ def fill_one_view_and_a_half(folder: Path) -> None:
 
 def test_views_that_are_whole_are_not_written_again(tmp_path: Path) -> None:
     fill_one_view_and_a_half(tmp_path)
-    assert read_contents(tmp_path, KEY) == Contents({}, SHAPES, 1)
+    assert read_contents(tmp_path, KEY) == nothing_yet()._replace(filling=ENTRIES, views_done=1)
     assert fill(tmp_path) == [1, 2]
     assert_whole(tmp_path)
 
@@ -122,7 +124,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*_: Any) -> None:
         full()
 
-    with Filling(tmp_path, KEY, Contents({}, {}, 0), SHAPES) as filling:
+    with Filling(tmp_path, KEY, nothing_yet(), ENTRIES) as filling:
         filling.append([value[0] for value in VALUES])
         monkeypatch.setattr(os, "fsync", refuse)
         with pytest.raises(

@@ -4,14 +4,13 @@ from small_runs import SCENES, small_recipe
 
 from kdcam.data.views import Views
 from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.models.classifier import TEACHER_NEEDS
+from kdcam.models.classifier import TEACHER_NEEDS, TeacherOutputs
 from kdcam.teacher_cache.kept import (
     cached_views,
     entries_of,
-    file_names,
     in_megabytes,
-    kept_bytes,
     kept_shapes,
+    output_name,
 )
 
 KD = [{"name": "cross_entropy"}, {"name": "kd"}]
@@ -39,22 +38,13 @@ def test_only_the_map_of_the_label_is_named_after_the_targets() -> None:
     assert entries_of(needs, torch.arange(4).flip(0)) != (label_cam, logits)
 
 
-def test_names_of_files() -> None:
-    assert file_names("logits", 1) == ["logits.npy"]
-    assert file_names("stages", 2) == ["stages-0.npy", "stages-1.npy"]
-
-
 def test_views_of_a_recipe() -> None:
     cached = {"checkpoint": "x", "cache": "views", "views": 6, "views_seed": 2}
     assert cached_views(small_recipe(loss=KD, teacher=cached)) == Views(6, 2)
     assert cached_views(small_recipe(loss=KD, teacher=[cached, {**cached, "checkpoint": "y"}])) == Views(6, 2)
-    assert cached_views(small_recipe(loss=KD, teacher=cached, data=SCENES)) == Views(1, 2)
+    assert cached_views(small_recipe(loss=KD, teacher=cached, data=SCENES)) == Views(1, 0)
     assert cached_views(small_recipe(loss=KD, teacher={"checkpoint": "x"})) is None
     assert cached_views(small_recipe()) is None
-
-
-def test_bytes_by_hand() -> None:
-    assert kept_bytes([(10,), (4, 2, 2)], views=3, images=50) == 2 * 128 + 3 * 50 * (10 + 16) * 2
 
 
 @pytest.mark.parametrize(
@@ -69,3 +59,7 @@ def test_bytes_by_hand() -> None:
 )
 def test_megabytes_keep_three_digits(size: int, words: str) -> None:
     assert in_megabytes(size) == words
+
+
+def test_name_of_an_output() -> None:
+    assert {output_name(need) for need in TEACHER_NEEDS} == set(TeacherOutputs._fields)

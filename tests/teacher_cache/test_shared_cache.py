@@ -20,7 +20,7 @@ from cached_runs import (
     prepared,
     told,
 )
-from small_runs import Watcher, kept_files
+from small_runs import SCENES, Watcher, kept_files
 
 import kdcam
 from kdcam.errors import Interrupted
@@ -78,6 +78,13 @@ def test_without_a_folder_each_key_has_its_own(teachers: list[str], tmp_path: Pa
     for teacher, seed in ((teachers[0], 0), (teachers[0], 0), (teachers[1], 0), (teachers[1], 3)):
         cached_plan(cached_recipe(teacher, keys={"views_seed": seed}))
     assert len(list((tmp_path / "cache-home" / "kdcam" / "teachers").iterdir())) == 3
+
+
+def test_where_nothing_is_augmented_all_seeds_of_views_share_a_cache(teachers: list[str]) -> None:
+    first, second = Watcher(), Watcher()
+    cached_plan(cached_recipe(teachers[0], data=SCENES), first)
+    cached_plan(cached_recipe(teachers[0], data=SCENES, keys={"views_seed": 3, "views": 2}), second)
+    assert (len(told(first)), told(second)) == (1, [])
 
 
 # --- Kills, stops, two processes ---------------------------------------------------------------------------

@@ -1,0 +1,89 @@
+"""The arrays (V, N, ...) in fp16 that a cache is made of: their shapes, names, sizes and files."""
+
+import io
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdcam.errors import CheckpointError
+
+Shape = tuple[int, ...]
+
+_BYTES = 2  # of a number in fp16
+
+
+class EntryShapes(NamedTuple):
+    """An entry of a cache with the shape of each of its arrays for one image; the stages have an array each."""
+
+    name: str  # which its files begin with
+    shapes: tuple[Shape, ...]
+
+
+class ArrayFile(NamedTuple):
+    """Where an array lies, and its whole shape."""
+
+    path: Path
+    shape: Shape  # (V, N, ...)
+
+    @property
+    def header(self) -> bytes:
+        """The bytes before its numbers, as numpy writes them."""
+        return _header(self.shape)
+
+    def size(self, views: int | None = None) -> int:
+        """The bytes of the file when it holds so many views; None: all."""
+        return array_bytes(self.shape, views)
+
+
+def array_bytes(shape: Shape, views: int | None = None) -> int:
+    """Return the bytes of the file of an array (V, N, ...) when it holds so many views; None: all."""
+    held = shape[0] if views is None else views
+    return len(_header(shape)) + _BYTES * held * math.prod(shape[1:])
+
+
+def array_files(
+    folder: Path, entries: Iterable[EntryShapes], *, views: int, images: int
+) -> Iterator[ArrayFile]:
+    """Yield the files of entries, in order."""
+    for entry in entries:
+        for name, shape in zip(_names(entry), entry.shapes, strict=True):
+            yield ArrayFile(folder / name, (views, images, *shape))
+
+
+def open_arrays(folder: Path, entry: EntryShapes) -> tuple[Tensor, ...]:
+    """Return an entry's arrays as fp16 tensors (V, N, ...) that read the files where they are asked.
+
+    Raises ``CheckpointError`` for a file that cannot be read or holds something else.
+    """
+    return tuple(_opened(folder / name) for name in _names(entry))
+
+
+def _opened(path: Path) -> Tensor:
+    try:
+        # "c", not "r": torch warns of memory that may not be written to, which nothing here does.
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"teacher.cache_folder: {path} cannot be read ({reason}); remove it, and it is made again"
+        ) from error
+
+
+def _names(entry: EntryShapes) -> list[str]:
+    if entry.name != "stages":
+        return [f"{entry.name}.npy"]
+    return [f"{entry.name}-{number}.npy" for number in range(len(entry.shapes))]
+
+
+def _header(shape: Shape) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+__all__ = ["ArrayFile", "EntryShapes", "Shape", "array_bytes", "array_files", "open_arrays"]
