@@ -1,6 +1,7 @@
 """`kdcam compare`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from .options import Device, Json, Quiet, Sets
 if TYPE_CHECKING:
     from kdcam.comparison.plan import ComparisonPlan
     from kdcam.comparison.results import ComparedRow
+    from kdcam.comparison.surveying import CellState
     from kdcam.comparison.table import Comparison
 
     from .render import Table
@@ -66,13 +68,11 @@ Folder = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Check the recipes, list the runs and what is missing; touch nothing."),
+    typer.Option(
+        "--dry-run",
+        help="Make all checks, list the runs, what is missing and what cannot be run (exit code 1); touch nothing.",
+    ),
 ]
-
-_SELECTIONS = {
-    "best": "the epoch best on the validation part; the test part was read once, after the selection",
-    "last": "the last epoch; nothing was selected on",
-}
 
 
 def compare(
@@ -94,6 +94,8 @@ def compare(
 
     The same command again goes on with what was cut off, tries again what failed and shows the table; with more seeds
     it runs those. The table is also written as Markdown, CSV and JSON, with a picture of the curves.
+
+    Exit code 0: every run is done; 1: one or more failed (the table stands and names them), or nothing could be run.
     """
     from kdcam.comparison.plan import parse_seeds, plan_comparison
     from kdcam.comparison.running import SEEDS, default_output, run_comparison
@@ -111,8 +113,9 @@ def compare(
     )
     place = output or default_output(plan.rows[0].source)
     if dry_run:
-        _show_plan(plan, place, as_json=as_json, quiet=quiet)
-        return
+        states = _foresee(plan, place, jobs=jobs, device=device)
+        _show_plan(plan, states, place, as_json=as_json, quiet=quiet)
+        raise typer.Exit(int(any(state.problem is not None for state in states)))
     with render.watching(quiet=quiet) as progress:
         comparison = run_comparison(
             plan, output=place, jobs=jobs, device=device, progress=progress, command=("kdcam", *sys.argv[1:])
@@ -121,35 +124,57 @@ def compare(
         render.show_json(comparison.to_json())
     else:
         _show(comparison, place)
+    raise typer.Exit(int(bool(comparison.failed)))
 
 
-def _show_plan(plan: "ComparisonPlan", place: Path, *, as_json: bool, quiet: bool) -> None:
-    from kdcam.comparison.running import survey
+def _foresee(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
+    from kdcam.comparison.outputs import check_output
+    from kdcam.comparison.running import devices_of
+    from kdcam.comparison.surveying import foresee, survey, teacher_digests
 
+    devices = devices_of(device, jobs)
+    check_output(place)
+    return foresee(plan, survey(plan, place, teacher_digests(plan)), devices[0])
+
+
+def _show_plan(
+    plan: "ComparisonPlan", states: "Sequence[CellState]", place: Path, *, as_json: bool, quiet: bool
+) -> None:
     from . import render
 
-    states = survey(plan, place)
+    refused = sum(state.problem is not None for state in states)
+    missing = sum(state.problem is None and state.state != "finished" for state in states)
     if as_json:
-        runs = [{**state._asdict(), "folder": str(state.folder)} for state in states]
-        render.show_json({"output": str(place), "messages": plan.messages, "runs": runs})
+        runs = [
+            {"name": one.name, "folder": str(one.folder), "state": one.state, "problem": one.problem}
+            for one in states
+        ]
+        counts = {"missing": missing, "refused": refused}
+        render.show_json({"output": str(place), "messages": plan.messages, **counts, "runs": runs})
         return
     for text in () if quiet else plan.messages:
         render.show_notice(text)
     words = {"new": "to run", "unfinished": "to go on", "finished": "finished"}
-    rows = [(state.name, state.problem or words[state.state]) for state in states]
-    missing = sum(state.state != "finished" for state in states)
-    title = f"{place}: {missing} of {len(states)} runs are missing"
+    rows = [
+        (one.name, words[one.state] if one.problem is None else f"cannot be run: {one.problem}")
+        for one in states
+    ]
+    title = f"{place}: {missing} of {len(states)} runs are missing" + (
+        f", {refused} cannot be run" if refused else ""
+    )
     render.show_table(render.Table(("run", "state"), rows, title=title, left=2))
 
 
 def _show(comparison: "Comparison", place: Path) -> None:
+    from kdcam.comparison.notes import choosing_note, other_data_note, selection_notes, tested_note
     from kdcam.comparison.outputs import CSV_FILE, CURVES_FILE, JSON_FILE, MARKDOWN_FILE
 
     from . import render
 
     render.show_table(comparison_table(comparison, title=str(place)))
-    for selection in dict.fromkeys(row.selection for row in comparison.rows if row.selection is not None):
-        render.show_text(f"selected: {_SELECTIONS[selection]}")
+    single = (tested_note(comparison), choosing_note(comparison), other_data_note(comparison))
+    for note in (*selection_notes(comparison), *(one for one in single if one is not None)):
+        render.show_text(f"{note[:1].lower()}{note[1:]}")
     for run in comparison.failed:
         render.show_text(f"failed: {run.name}: {run.reason}")
     names = [MARKDOWN_FILE, CSV_FILE, JSON_FILE, *([CURVES_FILE] if (place / CURVES_FILE).exists() else [])]
@@ -158,7 +183,8 @@ def _show(comparison: "Comparison", place: Path) -> None:
 
 def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
     """Return the columns of a comparison that fit a terminal; those that are empty everywhere are left out."""
-    from kdcam.comparison.columns import SCORE_NAMES, difference_text, percent_text, seeds_text
+    from kdcam.comparison.columns import difference_text, percent_text, seeds_text
+    from kdcam.selection import SCORE_NAMES
 
     from .render import Table
 
@@ -172,7 +198,8 @@ def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
         "row": [row.name for row in comparison.rows],
         "seeds": [seeds_text(row, len(comparison.seeds)) for row in comparison.rows],
         f"{part} %": [percent_text(getattr(row, f"{part}_selected")) for row in comparison.rows],
-        "last %": [percent_text(getattr(row, f"{part}_last")) for row in comparison.rows],
+        "validation %": [percent_text(row.validation_selected) for row in comparison.rows],
+        f"{part}, last %": [percent_text(getattr(row, f"{part}_last")) for row in comparison.rows],
         "difference [95 %]": [shown_difference(row) for row in comparison.rows],
         "agreement %": [percent_text(row.agreement) for row in comparison.rows],
     }

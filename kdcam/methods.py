@@ -12,7 +12,8 @@ from kdcam.overrides import apply_override, parse_value
 from kdcam.recipe_errors import explain
 from kdcam.wording import did_you_mean, listed
 
-_LABELS = {"name": "cross_entropy"}
+_ON_LABELS: dict[Task, str] = {"single-label": "cross_entropy", "multi-label": "binary_cross_entropy"}
+_LABELS = {"name": _ON_LABELS["single-label"]}
 _OWN_SUMS: dict[str, tuple[dict[str, Any], ...]] = {
     # HobbitLong/RepDistiller, README: -r 0.1 -a 0.9, temperature 4
     "kd": ({**_LABELS, "weight": 0.1}, {"name": "kd", "weight": 0.9, "temperature": 4.0}),
@@ -38,6 +39,11 @@ def method_names() -> list[str]:
     return sorted({*_OWN_SUMS, *(name for name, kind in LOSSES.items() if kind.reads_teacher())})
 
 
+def label_loss(task: Task = "single-label") -> dict[str, Any]:
+    """Return the ``[[loss]]`` table of the loss on the labels alone, as the task has them."""
+    return {"name": _ON_LABELS[task]}
+
+
 def method_losses(method: str, task: Task = "single-label") -> list[dict[str, Any]]:
     """Return a method's ``[[loss]]`` tables: one on the labels, as the task has them, and the method's own behind it.
 
@@ -47,8 +53,7 @@ def method_losses(method: str, task: Task = "single-label") -> list[dict[str, An
         guess = did_you_mean(method, method_names())
         raise RecipeError(f"method: found {method!r}{guess}; allowed: {listed(method_names())}")
     terms = [dict(term) for term in _OWN_SUMS.get(method, (_LABELS, {"name": method}))]
-    if task == "multi-label":
-        terms[0]["name"] = "binary_cross_entropy"
+    terms[0] |= label_loss("multi-label" if task == "multi-label" else "single-label")
     return terms
 
 
@@ -57,23 +62,30 @@ def method_config(method: str) -> type[LossConfig]:
     return LOSSES[method_losses(method)[-1]["name"]]
 
 
+def asked_method(overrides: Sequence[str], method: str | None) -> str | None:
+    """Return the method that is asked for in the place of a recipe's own: ``method``, else an override ``method=``."""
+    if method is not None:
+        return method
+    said = [value for key, _, value in (one.partition("=") for one in overrides) if key.strip() == "method"]
+    return str(parse_value(said[-1].strip())) if said else None
+
+
 def fill_method(table: dict[str, Any], overrides: Sequence[str], method: str | None) -> list[str]:
     """Apply to a recipe's table in place what decides its losses; return the other overrides, which come after them.
 
     ``method`` counts before an override ``method=NAME``, and this before the recipe's own key. Raises ``RecipeError``
     as `apply_method` and `apply_override` do.
     """
-    asked, others = method, list[str]()
+    others: list[str] = []
     for override in overrides:
-        path, _, value = override.partition("=")
-        key = path.strip()
+        key = override.partition("=")[0].strip()
         if key == "method":
-            asked = str(parse_value(value.strip())) if method is None else method
-        elif key.partition(".")[0] in _DECIDING:
+            continue
+        if key.partition(".")[0] in _DECIDING:
             apply_override(table, override)
         else:
             others.append(override)
-    apply_method(table, asked)
+    apply_method(table, asked_method(overrides, method))
     return others
 
 
@@ -135,4 +147,12 @@ def _problems(settings: object) -> Iterator[str]:
                 yield from explain(error, config, place=place)
 
 
-__all__ = ["apply_method", "fill_method", "method_config", "method_losses", "method_names"]
+__all__ = [
+    "apply_method",
+    "asked_method",
+    "fill_method",
+    "label_loss",
+    "method_config",
+    "method_losses",
+    "method_names",
+]

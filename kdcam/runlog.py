@@ -7,18 +7,21 @@ from typing import Any, Self
 
 from kdcam import metrics_log
 from kdcam.atomic import make_folder
+from kdcam.errors import CheckpointError
 from kdcam.folder_lock import FolderLock
 from kdcam.json_files import plain, read_json, write_json
 from kdcam.machine import describe_machine, package_versions
 from kdcam.run_state import (
     RECIPE_FILE,
     RESULT_FILE,
+    RESUME_FOLDER,
     Resume,
     State,
     check_finished,
     find_state,
     prepare_folder,
 )
+from kdcam.teacher_weights import WEIGHTS_KEY, changed_teacher, digests_of
 
 
 class RunFolder:
@@ -58,6 +61,8 @@ class RunFolder:
         lock = FolderLock(path)
         try:
             state = prepare_folder(path, recipe, resume)
+            if state == "unfinished" and not _has_former_teachers(path, recipe):
+                state = prepare_folder(path, recipe, "never")
         except BaseException:
             lock.release()
             raise
@@ -77,14 +82,16 @@ class RunFolder:
         self.close()
 
     def write_recipe(self, *, command: Sequence[str], seed: int, device: str) -> None:
-        """Write recipe.json: the recipe, the versions of the packages, the machine, the command, the seed."""
-        record = {
+        """Write recipe.json: recipe, versions of the packages, machine, command, seed, digests of teachers' weights."""
+        record: dict[str, Any] = {
             "recipe": self._recipe,
             "versions": package_versions(),
             "machine": {**describe_machine(), "device": device},
             "command": list(command),
             "seed": seed,
         }
+        if digests := digests_of(self._recipe):
+            record[WEIGHTS_KEY] = digests
         write_json(self.path / RECIPE_FILE, record)
 
     def changed_versions(self) -> dict[str, tuple[str | None, str | None]]:
@@ -125,4 +132,24 @@ class RunFolder:
         return read_json(self.path / RESULT_FILE)
 
 
-__all__ = ["Resume", "RunFolder"]
+def has_kept_state(path: Path) -> bool:
+    """Return whether an unfinished run kept a state that it could go on from."""
+    folder = path / RESUME_FOLDER
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _has_former_teachers(path: Path, recipe: Mapping[str, Any]) -> bool:
+    """Return whether an unfinished run's teachers are the former ones; one that kept no state may have others.
+
+    Raises ``CheckpointError`` where its state came from other weights: its second half would not fit its first.
+    """
+    changed = changed_teacher(read_json(path / RECIPE_FILE), digests_of(recipe))
+    if changed is not None and has_kept_state(path):
+        raise CheckpointError(
+            f"{path}: the unfinished run began under other weights of the teacher {changed} than lie there now; give "
+            "the teacher its former weights back, choose another folder with --output, or remove this one to start over"
+        )
+    return changed is None
+
+
+__all__ = ["Resume", "RunFolder", "has_kept_state"]

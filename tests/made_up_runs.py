@@ -17,16 +17,13 @@ def measures(test: float | None, *, curve: Sequence[float | None] = (), **change
     """Return a run whose last epoch scores 0.01 less on test than the selected one."""
     last = None if test is None else test - 0.01
     values: dict[str, Any] = {
-        "score": "acc1",
         "selected": PartScores(max((one for one in curve if one is not None), default=None), test),
         "last": PartScores(curve[-1] if curve else None, last),
         "best_epoch": 1,
-        "selection": "best",
         "curve": tuple(curve),
         "images_per_second": 1000.0,
         "seconds": 60.0,
         "parameters": 12345,
-        "published": None,
         "agreement": None,
         "agreed_with": None,
         "machine": MACHINE,
@@ -53,11 +50,13 @@ def plan_of(
     rows = tuple(
         Row(
             name,
-            recipe.model_copy(update={"published": numbers.get(name)}),
+            name,
+            recipe,
             "some.toml",
             name,
             (),
             TeacherConfig(checkpoint="runs/teacher"),
+            numbers.get(name),
         )
         for name in names
     )

@@ -207,3 +207,33 @@ def test_read_only_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         RunFolder.open(tmp_path, RECIPE)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
+
+
+def _with_teacher(folder: Path) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    (folder / "model.safetensors").write_bytes(b"first")
+    return {**RECIPE, "teacher": {"checkpoint": str(folder)}}
+
+
+def test_an_unfinished_run_does_not_go_on_under_other_weights_of_its_teacher(tmp_path: Path) -> None:
+    recipe = _with_teacher(tmp_path / "teacher")
+    _start(tmp_path / "run", recipe).close()
+    (tmp_path / "run" / "resume").mkdir()
+    (tmp_path / "run" / "resume" / "state.safetensors").write_bytes(b"state")
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        assert folder.state == "unfinished"
+    (tmp_path / "teacher" / "model.safetensors").write_bytes(b"second")
+    before = _contents(tmp_path / "run")
+    with pytest.raises(
+        CheckpointError, match=r"began under other weights of the teacher .*teacher than lie there"
+    ):
+        RunFolder.open(tmp_path / "run", recipe)
+    assert _contents(tmp_path / "run") == before
+
+
+def test_a_run_that_kept_no_state_may_begin_anew_under_another_teacher(tmp_path: Path) -> None:
+    recipe = _with_teacher(tmp_path / "teacher")
+    _start(tmp_path / "run", recipe).close()
+    (tmp_path / "teacher" / "model.safetensors").write_bytes(b"second")
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        assert folder.state == "new"

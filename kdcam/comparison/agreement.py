@@ -1,6 +1,5 @@
 """How much a finished run agrees with a teacher on the test part: answers and maps."""
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from kdcam.api import LoadedRun, load_run
 from kdcam.cam.agreement import map_similarity
 from kdcam.cam.maps import caam, target_cam
 from kdcam.checkpoint import MODEL_FILE
-from kdcam.comparison.measures import AGREEMENT_FILE, AgreementScores
+from kdcam.comparison.measures import AGREEMENT_FILE, AgreementScores, read_agreement
 from kdcam.data.batches import Batch
 from kdcam.data.parts import DataParts, DataSummary
-from kdcam.errors import ModelError
+from kdcam.errors import CheckpointError, ModelError
 from kdcam.json_files import plain, read_json, write_json
 from kdcam.losses.loss import Task
 from kdcam.models.classifier import Classifier, Outputs
@@ -27,6 +26,7 @@ from kdcam.progress import Progress, Silent
 from kdcam.recipe import TeacherConfig
 from kdcam.run_state import RESULT_FILE
 from kdcam.scores import THRESHOLD
+from kdcam.teacher_weights import checkpoint_digest, file_digest
 from kdcam.teachers import check_class_order, load_teacher
 
 
@@ -53,17 +53,26 @@ def measure_agreement(
 def is_measured(run: Path, teacher: TeacherConfig) -> bool:
     """Return whether a finished run's agreement with a teacher is known, or cannot be: without a test part.
 
-    Raises ``CheckpointError`` where the folder's files are damaged.
+    A damaged agreement.json counts as none. Raises ``CheckpointError`` where result.json is damaged.
     """
-    if read_json(run / RESULT_FILE)["images"]["test"] == 0:
+    if _test_images(run) == 0:
         return True
-    if not (run / AGREEMENT_FILE).exists():
+    found, now = read_agreement(run), plain(_sources(run, teacher))
+    if found is None:
         return False
-    found, now = read_json(run / AGREEMENT_FILE), plain(_sources(run, teacher))
-    before = found.get("teacher")
-    if isinstance(before, dict) and now["teacher"]["sha256"] is None:
-        now["teacher"]["sha256"] = before.get("sha256")  # removed since: what was measured with it stays true
-    return all(found.get(name) == now[name] for name in now)
+    if now["teacher"]["sha256"] is None:
+        # Removed since: what was measured with it stays true.
+        now["teacher"]["sha256"] = found.sources["teacher"].get("sha256")
+    return bool(found.sources == now)
+
+
+def _test_images(run: Path) -> int:
+    try:
+        return int(read_json(run / RESULT_FILE)["images"]["test"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{run / RESULT_FILE}: does not tell the number of test images; remove the folder and run it again"
+        ) from error
 
 
 def agreement_scores(run: LoadedRun, teacher: Classifier, *, progress: Progress) -> AgreementScores:
@@ -152,22 +161,13 @@ def _summary(parts: DataParts) -> DataSummary:
 
 def _sources(run: Path, teacher: TeacherConfig) -> dict[str, Any]:
     """Return what the agreement of a run and a teacher depends on."""
-    return {"teacher": _identity(teacher), "student": _digest(run / MODEL_FILE)}
+    return {"teacher": _identity(teacher), "student": file_digest(run / MODEL_FILE)}
 
 
 def _identity(teacher: TeacherConfig) -> dict[str, Any]:
     """Return what tells one teacher from another; how its outputs are kept does not."""
-    path = Path(teacher.checkpoint).expanduser()
     facts = teacher.model_dump(mode="json", include={"checkpoint", "name", "mean", "std"})
-    return {**facts, "sha256": _digest(path / MODEL_FILE if path.is_dir() else path)}
-
-
-def _digest(file: Path) -> str | None:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError:  # a network's name; or it is gone, which reading it tells better
-        return None
+    return {**facts, "sha256": checkpoint_digest(teacher.checkpoint)}
 
 
 __all__ = ["AGREEMENT_FILE", "agreement_scores", "compare_logits", "is_measured", "measure_agreement"]

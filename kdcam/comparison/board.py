@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from kdcam.progress import Progress
+from kdcam.selection import MAIN_SCORES
 
 _ALL = "all runs"
 _TRAINING = ""
@@ -14,16 +15,21 @@ _EPOCH_SECONDS = 60.0  # between two lines on one run's epochs
 class Board:
     """Hands what the runs tell to one watcher: their bars beside each other, equal lines once."""
 
-    def __init__(self, progress: Progress, *, done: int, total: int) -> None:
+    def __init__(self, progress: Progress, *, done: int, total: int, failed: int = 0) -> None:
         self.progress = progress
-        self.done, self.total = done, total
+        self.done, self.failed, self.total = done, failed, total
         self.told: set[str] = set()
         self.bars: dict[str, dict[str, int]] = {}  # run -> piece of work -> its total, while it is shown
         self.epoch_told: dict[str, float] = {}
 
     def begin(self) -> None:
-        """Show how many of the runs are done."""
-        self.progress.advance(_ALL, self.done, self.total)
+        """Show how many of the runs are over."""
+        self.progress.advance(_ALL, self.done + self.failed, self.total)
+
+    def count_text(self, word: str = "") -> str:
+        """Return how many runs are done, and how many failed where any did: ``2 of 4 runs, 1 failed``."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.total} runs{word}{failed}"
 
     def message(self, name: str, text: str) -> None:
         """Tell a line of a run; one that another run told before is left out."""
@@ -58,21 +64,21 @@ class Board:
             f"{record['images_per_second']:,.0f} images/s, {record['seconds_left'] / 60:.0f} min left"
         )
 
-    def end(self, name: str, *, counts: bool) -> None:
-        """Take a run's bars away; ``counts``: it is one more that is over."""
+    def end(self, name: str, end: Literal["done", "failed", "put off"]) -> None:
+        """Take a run's bars away, and count it where it is over."""
         for task, total in dict(self.bars.get(name, {})).items():
             self.move(name, total, total, task)
         self.bars.pop(name, None)
         self.epoch_told.pop(name, None)
-        if counts:
-            self.done += 1
-            self.progress.advance(_ALL, self.done, self.total)
+        self.done += end == "done"
+        self.failed += end == "failed"
+        self.begin()
 
 
 def score_text(scores: Mapping[str, float]) -> str:
     """Return the main score of a run in words: top-1 accuracy, or mean average precision for several labels."""
-    name = "acc1" if "acc1" in scores else "mean_ap"
-    return f"{name} {scores[name]:.2%}" if name in scores else "no score"
+    name = next((one for one in MAIN_SCORES.values() if one in scores), None)
+    return "no score" if name is None else f"{name} {scores[name]:.2%}"
 
 
 __all__ = ["Board", "score_text"]

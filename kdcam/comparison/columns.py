@@ -6,8 +6,6 @@ from typing import NamedTuple
 from kdcam.comparison.results import ComparedRow, EpochsToReach
 from kdcam.comparison.statistics import PairedDifference, Summary
 
-SCORE_NAMES = {"acc1": "top-1", "mean_ap": "mAP"}
-
 
 class Column(NamedTuple):
     """One column of the Markdown table."""
@@ -33,6 +31,11 @@ def speed_text(summary: Summary | None) -> str:
     return f"{summary.mean:,.0f}" if summary.mean >= 100 else f"{summary.mean:.3g}"
 
 
+def epoch_text(summary: Summary | None) -> str:
+    """Return mean and sample standard deviation with one decimal; empty for None."""
+    return _with_sd(summary, 1.0, 1)
+
+
 def difference_text(difference: PairedDifference | None) -> str:
     """Return a difference of shares in percentage points: ``+0.45 [-0.10, +1.00] (n = 3)``; empty for None."""
     if difference is None:
@@ -44,13 +47,12 @@ def difference_text(difference: PairedDifference | None) -> str:
 
 
 def epochs_text(epochs: EpochsToReach | None) -> str:
-    """Return the mean of those that reached the level, and how many did where not all: ``12.5 (2 of 3)``."""
+    """Return the median, and how many runs reached the level where not all did: ``12.5 (2 of 3)``, ``never``."""
     if epochs is None:
         return ""
-    if epochs.mean is None:
-        return "never"
-    share = "" if epochs.reached == epochs.runs else f" ({epochs.reached} of {epochs.runs})"
-    return f"{epochs.mean:.1f}{share}"
+    median = "never" if epochs.median is None else f"{epochs.median:.1f}"
+    share = f" ({epochs.reached} of {epochs.runs})" if 0 < epochs.reached < epochs.runs else ""
+    return median + share
 
 
 def seeds_text(row: ComparedRow, wanted: int) -> str:
@@ -62,6 +64,7 @@ def numbers(row: ComparedRow) -> dict[str, object]:
     """Return a row's values by the names of the CSV's columns; None where nothing is known."""
     values: dict[str, object] = {
         "row": row.name,
+        "folder": row.folder,
         "recipe": row.source,
         "method": row.method,
         "settings": "; ".join(row.settings) or None,
@@ -82,7 +85,7 @@ def numbers(row: ComparedRow) -> dict[str, object]:
         values |= _spread(name, getattr(row, name))
     if row.epochs_to_base is not None:
         values |= {
-            "epochs_to_base": row.epochs_to_base.mean,
+            "epochs_to_base": row.epochs_to_base.median,
             "epochs_to_base_reached": row.epochs_to_base.reached,
         }
     for name in ("images_per_second", "seconds"):
@@ -107,9 +110,9 @@ def _with_sd(summary: Summary | None, scale: float, digits: int) -> str:
 
 
 __all__ = [
-    "SCORE_NAMES",
     "Column",
     "difference_text",
+    "epoch_text",
     "epochs_text",
     "numbers",
     "percent_text",

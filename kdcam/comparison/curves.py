@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdcam.comparison.results import ComparedRow
-from kdcam.comparison.statistics import epochs_to_reach
+from kdcam.comparison.statistics import epochs_to_reach, median_epochs
 from kdcam.comparison.table import Comparison
+from kdcam.selection import SCORE_WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,16 +19,16 @@ Curve = Sequence[float | None]  # validation score by epoch, in [0, 1]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 _LEVELS = 200
-_NAMES = {"acc1": "top-1 accuracy", "mean_ap": "mean average precision"}
 
 
 def draw_curves(comparison: Comparison) -> bytes | None:
     """Return a PNG; None where no run has a validation part.
 
     Left: the validation score by epoch, mean and range (lowest to highest) over the seeds. Right: the epochs to each
-    level of it, mean over the seeds, as far as every seed gets.
+    level of it, median over the seeds, where never counts as infinite.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rows = [row for row in comparison.rows if row.curves]
     if not rows:
@@ -44,8 +45,9 @@ def draw_curves(comparison: Comparison) -> bytes | None:
         _draw_scores(scores, row, style)
         counts = epochs_by_level(list(row.curves.values()), levels)
         reached.plot([100 * level for level in levels], _gaps(counts), **style)
-    name = f"validation {_NAMES[comparison.score]} (%)"
+    name = f"validation {SCORE_WORDS[comparison.score]} (%)"
     _label(scores, "epoch", name)
+    scores.xaxis.set_major_locator(MaxNLocator(integer=True))
     _label(reached, name, "epochs to reach it")
     figure.legend(loc="outside right upper", fontsize="small", frameon=False)
     picture = io.BytesIO()
@@ -61,13 +63,8 @@ def score_levels(curves: Sequence[Curve]) -> list[float]:
 
 
 def epochs_by_level(curves: Sequence[Curve], levels: Sequence[float]) -> list[float | None]:
-    """Return the mean epochs of curves to each level; None where not every one gets there."""
-    found: list[float | None] = []
-    for level in levels:
-        counts = [epochs_to_reach(curve, level) for curve in curves]
-        known = [count for count in counts if count is not None]
-        found.append(sum(known) / len(known) if len(known) == len(counts) else None)
-    return found
+    """Return the median epochs of curves to each level; None where half of them or more never get there."""
+    return [median_epochs([epochs_to_reach(curve, level) for curve in curves]) for level in levels]
 
 
 def mean_and_range(curves: Sequence[Curve]) -> list[tuple[float, float, float] | None]:

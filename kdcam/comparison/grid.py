@@ -38,11 +38,11 @@ def grid_settings(grid: Sequence[str], sets: Sequence[str] = ()) -> list[tuple[s
     Raises ``RecipeError`` for a text that is no such assignment, and for a key that is said twice.
     """
     axes = [_axis(text) for text in grid]
-    keys = Counter(_key(text) for text in (*grid, *sets))
+    keys = Counter(key_of(text) for text in (*grid, *sets))
     for text in grid:
-        if keys[_key(text)] > 1:
+        if keys[key_of(text)] > 1:
             raise RecipeError(
-                f"--grid {text!r}: {_key(text)} is said more than once; give its values in one --grid, and leave it "
+                f"--grid {text!r}: {key_of(text)} is said more than once; give its values in one --grid, and leave it "
                 "out of --set"
             )
     if "seed" in keys:
@@ -50,8 +50,14 @@ def grid_settings(grid: Sequence[str], sets: Sequence[str] = ()) -> list[tuple[s
     return list(product(*axes))
 
 
-def _key(text: str) -> str:
+def key_of(text: str) -> str:
+    """Return the key of an assignment ``key=value``."""
     return text.partition("=")[0].strip()
+
+
+def in_the_words_of_flags(text: str, teachers: Sequence[str]) -> str:
+    """Return an error's text with --teacher in the place of the key that the flag ``--teacher`` sets."""
+    return text.replace("teacher.checkpoint", "--teacher") if teachers else text
 
 
 def _axis(text: str) -> list[str]:
@@ -85,4 +91,4 @@ def _split(values: str) -> Iterator[str]:
     yield values[start:]
 
 
-__all__ = ["MOST_SEEDS", "grid_settings", "parse_seeds"]
+__all__ = ["MOST_SEEDS", "grid_settings", "in_the_words_of_flags", "key_of", "parse_seeds"]

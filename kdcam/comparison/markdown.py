@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kdcam.comparison.columns import (
-    SCORE_NAMES,
     Column,
     difference_text,
+    epoch_text,
     epochs_text,
     numbers,
     percent_text,
@@ -17,13 +17,13 @@ from kdcam.comparison.columns import (
     seeds_text,
     speed_text,
 )
+from kdcam.comparison.notes import choosing_note, other_data_note, selection_notes, tested_note
 from kdcam.comparison.results import ComparedRow
+from kdcam.selection import SCORE_NAMES, SCORE_WORDS
 from kdcam.wording import listed
 
 if TYPE_CHECKING:
     from kdcam.comparison.table import Comparison
-
-_MEASURES = {"acc1": "top-1 accuracy", "mean_ap": "mean average precision"}
 
 
 def markdown_of(comparison: "Comparison") -> str:
@@ -62,6 +62,8 @@ def _columns(comparison: "Comparison") -> list[Column]:
         Column(f"test, selected ({score})", lambda row: percent_text(row.test_selected)),
         Column(f"test, last ({score})", lambda row: percent_text(row.test_last)),
         Column(f"validation, selected ({score})", lambda row: percent_text(row.validation_selected)),
+        Column(f"validation, last ({score})", lambda row: percent_text(row.validation_last)),
+        Column("best epoch", lambda row: epoch_text(row.best_epoch)),
         Column(f"difference to {comparison.base} [95 %]", lambda row: difference_text(row.difference)),
         Column("agreement with the teacher (%)", lambda row: percent_text(row.agreement)),
         Column("KL from the teacher (nats)", lambda row: plain_text(row.kl)),
@@ -69,6 +71,7 @@ def _columns(comparison: "Comparison") -> list[Column]:
         Column("CAAM-CAM similarity", lambda row: plain_text(row.caam_cam_similarity)),
         Column(f"epochs to {level} %", lambda row: epochs_text(row.epochs_to_base)),
         Column("images/s", lambda row: speed_text(row.images_per_second)),
+        Column("seconds", lambda row: speed_text(row.seconds)),
         Column("parameters", lambda row: "" if row.parameters is None else f"{row.parameters:,}"),
         Column("published (%)", lambda row: _published(row, footnotes)),
     ]
@@ -88,24 +91,28 @@ def _table(comparison: "Comparison") -> str:
 
 
 def _notes(comparison: "Comparison") -> Iterator[str]:
-    measure = _MEASURES[comparison.score]
+    measure = SCORE_WORDS[comparison.score]
     yield f"Scores: {measure} in per cent, mean ± sample standard deviation over the seeds that are done."
-    yield from _selection(comparison, measure)
+    yield from (f"{note}." for note in selection_notes(comparison))
+    yield from (f"{note}." for note in (tested_note(comparison), choosing_note(comparison)) if note)
     if any(row.difference is not None for row in comparison.rows):
         yield (
             f"Difference: of the selected {comparison.part} score, in percentage points, paired by seed (n pairs), "
             "with Student's 95 % interval of the mean; it is not corrected for the number of rows."
         )
+    if other_data := other_data_note(comparison):
+        yield f"{other_data}."
     if any(row.agreement is not None for row in comparison.rows):
         yield from _agreement_notes(comparison)
     if comparison.level is not None:
         yield (
             f"Epochs to {comparison.level * 100:.2f} %: the first epoch whose validation score is at least that of "
-            f"{comparison.base} after its last epoch (mean over its seeds); mean over the runs that get there."
+            f"{comparison.base} after its last epoch (mean over its seeds); median over the runs, where never counts "
+            "as infinite (in brackets how many get there)."
         )
     yield (
-        "images/s: of training, median over the epochs, mean over the seeds, as each run was made; runs side by side "
-        "share the machine."
+        "images/s and seconds: of training; median and sum over the epochs, mean over the seeds, as each run was made; "
+        "runs side by side share the machine."
     )
 
 
@@ -125,19 +132,6 @@ def _agreement_notes(comparison: "Comparison") -> Iterator[str]:
             "Similarity: Pearson's correlation over the positions, mean over the test images: of both class activation "
             "maps of the label (CAM), and of the student's class-agnostic one and the teacher's CAM (CAAM-CAM)."
         )
-
-
-def _selection(comparison: "Comparison", measure: str) -> Iterator[str]:
-    rules = {
-        "best": f"the epoch of the highest {measure} on the validation part, ties by the smaller negative "
-        "log-likelihood; the test part was read once, after the selection",
-        "last": "the last epoch; nothing was selected on",
-    }
-    found = dict.fromkeys(row.selection for row in comparison.rows if row.selection is not None)
-    for selection in found:
-        rows = [row.name for row in comparison.rows if row.selection == selection]
-        which = "" if len(found) == 1 else f" ({listed(rows)})"
-        yield f"Selected{which}: {rules[selection]}."
 
 
 def _footnotes(comparison: "Comparison") -> dict[str, int]:
@@ -163,7 +157,7 @@ def _described(row: ComparedRow) -> str:
         *row.settings,
         f"taught by {listed(row.teachers)}" if row.teachers else "",
     ]
-    return f"{row.name}: {'; '.join(fact for fact in facts if fact)}"
+    return f"{row.name}: {'; '.join(fact for fact in facts if fact)} (runs/{row.folder}-SEED)"
 
 
 def _made_with(comparison: "Comparison") -> Iterator[str]:

@@ -11,9 +11,9 @@ from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.metrics_log import read_metrics
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE, find_state
+from kdcam.selection import MAIN_SCORES
 
 AGREEMENT_FILE = "agreement.json"
-MAIN_SCORES = ("acc1", "mean_ap")  # of one label an image, of several; both in [0, 1]
 
 
 class PartScores(NamedTuple):
@@ -34,20 +34,25 @@ class AgreementScores(NamedTuple):
     caam_cam_similarity: float | None  # that of the student's CAAM and the teacher's CAM of the label
 
 
+class Agreement(NamedTuple):
+    """What agreement.json holds."""
+
+    scores: AgreementScores
+    checkpoint: str  # of the teacher
+    sources: Mapping[str, Any]  # what it depends on: "teacher", "student"
+
+
 @dataclass(frozen=True)
 class RunMeasures:
     """What one finished run came to."""
 
-    score: str  # which one: "acc1" or "mean_ap"
     selected: PartScores
     last: PartScores
     best_epoch: int  # the selected one, counted from 1
-    selection: str  # "best" or "last", as in the recipe
     curve: tuple[float | None, ...]  # validation score by epoch; empty without a validation part
     images_per_second: float  # in training; the median over the epochs
     seconds: float  # of training, all epochs together
     parameters: int  # of the student
-    published: Mapping[str, Any] | None  # accuracy in per cent, source
     agreement: AgreementScores | None
     agreed_with: str | None  # the checkpoint of the teacher that ``agreement`` was measured against
     machine: Mapping[str, Any]
@@ -64,7 +69,7 @@ def read_run(folder: Path) -> RunMeasures:
     recipe, result = read_json(folder / RECIPE_FILE), read_json(folder / RESULT_FILE)
     epochs = read_metrics(folder)
     try:
-        return _measures(recipe, result, epochs, _agreement_json(folder))
+        return _measures(recipe, result, epochs, read_agreement(folder))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: its files lack something or have another layout ({error!r}); were they written by another "
@@ -72,32 +77,34 @@ def read_run(folder: Path) -> RunMeasures:
         ) from error
 
 
-def _agreement_json(folder: Path) -> Mapping[str, Any] | None:
-    file = folder / AGREEMENT_FILE
-    return read_json(file) if file.exists() else None
+def read_agreement(folder: Path) -> Agreement | None:
+    """Return what was measured of a run's agreement with a teacher; None where nothing whole is there."""
+    try:
+        found = read_json(folder / AGREEMENT_FILE)
+        sources = {name: found[name] for name in ("teacher", "student")}
+        return Agreement(_agreement_scores(found), str(found["teacher"]["checkpoint"]), sources)
+    except (CheckpointError, KeyError, TypeError, ValueError):
+        return None  # it can be measured again at any time
 
 
 def _measures(
     recipe: Mapping[str, Any],
     result: Mapping[str, Any],
     epochs: Sequence[Mapping[str, Any]],
-    agreement: Mapping[str, Any] | None,
+    agreement: Agreement | None,
 ) -> RunMeasures:
-    score = MAIN_SCORES[recipe["recipe"]["task"] == "multi-label"]
+    score = MAIN_SCORES[recipe["recipe"]["task"]]
     curve = tuple(_number(epoch["val"].get(score)) for epoch in epochs)
     return RunMeasures(
-        score=score,
         selected=_part_scores(result["selected"], score),
         last=_part_scores(result["last"], score),
         best_epoch=int(result["selected"]["epoch"]),
-        selection=str(recipe["recipe"]["select"]),
         curve=curve if any(value is not None for value in curve) else (),
         images_per_second=median(float(epoch["images_per_second"]) for epoch in epochs),
         seconds=math.fsum(float(epoch["seconds"]) for epoch in epochs),
         parameters=int(result["parameters"]),
-        published=result.get("published"),
-        agreement=None if agreement is None else _agreement_scores(agreement),
-        agreed_with=None if agreement is None else str(agreement["teacher"]["checkpoint"]),
+        agreement=None if agreement is None else agreement.scores,
+        agreed_with=None if agreement is None else agreement.checkpoint,
         machine=dict(recipe["machine"]),
         versions=dict(recipe["versions"]),
     )
@@ -122,9 +129,10 @@ def _number(value: Any) -> float | None:
 
 __all__ = [
     "AGREEMENT_FILE",
-    "MAIN_SCORES",
+    "Agreement",
     "AgreementScores",
     "PartScores",
     "RunMeasures",
+    "read_agreement",
     "read_run",
 ]

@@ -1,5 +1,6 @@
 """The folder of a comparison: its tables and picture, which may be committed, and its run folders, which may not."""
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -9,17 +10,35 @@ from kdcam.comparison.curves import draw_curves
 from kdcam.comparison.table import Comparison
 from kdcam.errors import CheckpointError, FolderInUseError
 from kdcam.folder_lock import FolderLock
-from kdcam.json_files import write_json
+from kdcam.json_files import read_json, write_json
+from kdcam.run_state import find_state
 
 RUNS_FOLDER = "runs"
 JSON_FILE, CSV_FILE, MARKDOWN_FILE = "comparison.json", "comparison.csv", "comparison.md"
 CURVES_FILE = "curves.png"
+PREVIOUS = "comparison-previous"
+"""The name, before .json, .csv and .md, of the last table that had rows which its successor lacks."""
+
 _LOOK_SECONDS = 0.05
 
 
 def run_folder(output: Path, name: str) -> Path:
     """Return the folder of the run of this name."""
     return output / RUNS_FOLDER / name
+
+
+def check_output(output: Path) -> None:
+    """Raise ``CheckpointError`` where a folder is that of a run, or no folder can be made or written to there."""
+    if find_state(output) != "new":
+        raise CheckpointError(
+            f"--output {output}: is the folder of a run, which a comparison would be written into; name another one, "
+            f"as in --output {output}-compared"
+        )
+    there = next((one for one in (output, *output.absolute().parents) if one.exists()), output)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise CheckpointError(
+            f"--output {output}: {there} is no folder that may be written to; name another one"
+        )
 
 
 def prepare_output(output: Path) -> None:
@@ -33,8 +52,10 @@ def prepare_output(output: Path) -> None:
         write_atomically(runs / ".gitignore", b"*\n")
 
 
-def write_comparison(output: Path, comparison: Comparison) -> None:
+def write_comparison(output: Path, comparison: Comparison) -> tuple[str, ...]:
     """Write the tables and the picture of a comparison, each whole or not at all.
+
+    Returns the rows of the table before that this one lacks; where there are any, it is kept under `PREVIOUS`.
 
     Raises ``CheckpointError`` where one cannot be written.
     """
@@ -42,6 +63,9 @@ def write_comparison(output: Path, comparison: Comparison) -> None:
     lock = _wait_for_lock(output / RUNS_FOLDER)
     try:
         remove_leftovers(output)
+        lost = _lost_rows(output / JSON_FILE, comparison)
+        if lost:
+            _keep_previous(output)
         write_json(output / JSON_FILE, comparison.to_json())
         write_atomically(output / CSV_FILE, comparison.to_csv().encode())
         write_atomically(output / MARKDOWN_FILE, comparison.to_markdown().encode())
@@ -51,6 +75,25 @@ def write_comparison(output: Path, comparison: Comparison) -> None:
             _remove(output / CURVES_FILE)
     finally:
         lock.release()
+    return lost
+
+
+def _lost_rows(file: Path, comparison: Comparison) -> tuple[str, ...]:
+    """Return what the table that lies there has and the new one lacks; its name, where it is no such table."""
+    if not file.exists():
+        return ()
+    try:
+        before = {str(row["folder"]): str(row["name"]) for row in read_json(file)["rows"]}
+    except (CheckpointError, KeyError, TypeError):
+        return (f"those of {file.name}",)
+    here = {row.folder for row in comparison.rows}
+    return tuple(name for folder, name in before.items() if folder not in here)
+
+
+def _keep_previous(output: Path) -> None:
+    for name in (CSV_FILE, MARKDOWN_FILE, JSON_FILE):
+        if (output / name).is_file():
+            write_atomically(output / f"{PREVIOUS}{Path(name).suffix}", (output / name).read_bytes())
 
 
 def _wait_for_lock(folder: Path) -> FolderLock:
@@ -75,7 +118,9 @@ __all__ = [
     "CURVES_FILE",
     "JSON_FILE",
     "MARKDOWN_FILE",
+    "PREVIOUS",
     "RUNS_FOLDER",
+    "check_output",
     "prepare_output",
     "run_folder",
     "write_comparison",

@@ -1,16 +1,16 @@
 """What a comparison runs: rows (recipes, methods and settings of a grid) times seeds, all checked before any run."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kdcam.comparison.grid import grid_settings, parse_seeds
-from kdcam.comparison.row_names import label_of, source_labels, unique_names
+from kdcam.comparison.grid import grid_settings, in_the_words_of_flags, key_of, parse_seeds
+from kdcam.comparison.row_facts import deciding_facts, own_number
+from kdcam.comparison.row_names import folder_of, label_of, source_labels, unique_names
 from kdcam.comparison.row_tables import ALONE, RowTable, row_table
 from kdcam.errors import RecipeError
 from kdcam.methods import method_names
-from kdcam.recipe import TeacherConfig, TrainRecipe, read_recipe
+from kdcam.recipe import Published, TeacherConfig, TrainRecipe, read_recipe
 from kdcam.wording import did_you_mean, listed
 
 
@@ -18,12 +18,14 @@ from kdcam.wording import did_you_mean, listed
 class Row:
     """One line of the table."""
 
-    name: str  # unique in its plan, safe as a folder's name
+    name: str  # in the table: only what differs from the other rows
+    folder: str  # what its runs' folders are called, whatever the other rows
     recipe: TrainRecipe  # its seed is each cell's own
     source: str  # the recipe as it was named
     method: str | None  # None: the recipe's own losses
     settings: tuple[str, ...]  # "key=value" of the grid
     teacher: TeacherConfig | None  # against which agreement is measured; None: there is not exactly one
+    published: Published | None  # the recipe's number, where the row has the recipe's own settings
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The run folder's name, ``<row>-<seed>``."""
-        return f"{self.row.name}-{self.seed}"
+        """The run folder's name, ``<recipe>[-<method>][-<settings>]-<seed>``."""
+        return f"{self.row.folder}-{self.seed}"
 
     @property
     def recipe(self) -> TrainRecipe:
@@ -51,6 +53,7 @@ class ComparisonPlan:
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     sets: tuple[str, ...] = ()  # "key=value" that all rows share
+    teachers: tuple[str, ...] = ()  # checkpoints in the place of the recipes' own
     messages: tuple[str, ...] = ()  # what the user should know: rows that were one, settings without a place
 
     def cells(self) -> list[Cell]:
@@ -58,23 +61,29 @@ class ComparisonPlan:
         return [Cell(row, seed) for seed in self.seeds for row in self.rows]
 
 
-class _Draft(NamedTuple):
-    """A row before it has a name."""
-
-    label: str
-    source: str
-    method: str | None
-    settings: tuple[str, ...]
-    recipe: TrainRecipe
-    former_teacher: TeacherConfig | None
-
-
 class _Asked(NamedTuple):
     """What one row is made of."""
 
     source: str
     method: str | None
-    settings: tuple[str, ...]
+    settings: tuple[str, ...]  # of the grid
+
+
+class _Tabled(NamedTuple):
+    """A row whose recipe is not checked yet."""
+
+    asked: _Asked
+    read: RowTable
+
+
+class _Draft(NamedTuple):
+    """A row before it is known which others there are."""
+
+    label: str
+    asked: _Asked  # with the settings that have a place
+    recipe: TrainRecipe
+    former_teacher: TeacherConfig | None
+    published: Published | None
 
 
 def plan_comparison(
@@ -92,34 +101,33 @@ def plan_comparison(
     Args:
         recipes: Shipped recipes' names or TOML files.
         base: The recipe of the first row, which the others' differences are to; it need not be among ``recipes``.
-        methods: Distillation methods, or "alone" (no teacher, cross_entropy only), put into the base or the only
-            recipe. With ``base`` it is a row with its own losses, too.
+        methods: Distillation methods, or "alone" (no teacher, only the loss on the labels), put into the base or the
+            only recipe. With ``base`` it is a row with its own losses, too.
         grid: ``key=v1,v2,...``: rows with each of the values; of several keys with each combination.
         sets: ``key=value`` for all rows.
         teachers: Checkpoints in the place of those of the recipes.
         seeds: Each row is run with each of them.
 
-    A setting of ``teacher`` or of ``loss.NAME`` is left out of rows without them, which is told in ``messages``, as
-    are rows that come to the same recipe and are run once.
+    A setting of ``teacher``, ``loss.NAME`` or ``methods.NAME`` is left out of rows without them, which is told in
+    ``messages``, as are rows that come to the same recipe and are run once.
 
     Raises ``RecipeError`` that names all wrong rows at once.
     """
     variants = _variants(recipes, base, methods)
     combinations = grid_settings(grid, sets)
-    asked = [_Asked(*variant, combination) for combination in combinations for variant in variants]
-    # Recipe by recipe in the table, whatever the grid: sorting is stable.
-    asked.sort(key=lambda one: variants.index((one.source, one.method)))
-    tables = _tables(asked, sets, teachers)
-    messages = list(_placement(asked, tables, sets))
-    drafts, merged = _merged(_read(asked, tables))
+    if methods and "method" in map(key_of, (*grid, *sets)):
+        raise RecipeError("method: --methods says which ones there are; leave method out of --grid and --set")
+    asked = [_Asked(*variant, combination) for variant in variants for combination in combinations]
+    try:
+        tabled = _tabled(asked, sets, teachers)
+        messages = list(_placement(tabled, sets))
+        drafts, merged = _merged(_drafts(tabled, sets, teachers))
+    except RecipeError as error:
+        raise RecipeError(in_the_words_of_flags(str(error), teachers)) from error
     _check_tasks(drafts)
-    only = _only_teacher(drafts)
-    names = unique_names([draft.label for draft in drafts], [repr(draft[1:4]) for draft in drafts])
-    rows = tuple(
-        Row(name, draft.recipe, draft.source, draft.method, draft.settings, _teacher_of(draft, only))
-        for name, draft in zip(names, drafts, strict=True)
+    return ComparisonPlan(
+        _rows(drafts), _checked_seeds(seeds), tuple(sets), tuple(teachers), (*messages, *merged)
     )
-    return ComparisonPlan(rows, _checked_seeds(seeds), tuple(sets), (*messages, *merged))
 
 
 def _variants(
@@ -144,34 +152,36 @@ def _variants(
     return [*own, *of_first, *((source, None) for source in sources[1:])]
 
 
-def _tables(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str]) -> list[RowTable]:
-    tables: list[RowTable] = []
+def _tabled(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str]) -> list[_Tabled]:
+    tabled: list[_Tabled] = []
     problems: list[str] = []
-    for source, method, settings in asked:
+    for one in asked:
         try:
-            table = row_table(source, method=method, settings=(*sets, *settings), teachers=teachers)
+            read = row_table(
+                one.source, method=one.method, settings=(*sets, *one.settings), teachers=teachers
+            )
         except RecipeError as error:
             problems.append(str(error))
         else:
-            tables.append(table)
+            tabled.append(_Tabled(one, read))
     _raise_together(problems)
-    if teachers and not any("teacher" in table.table for table in tables):
+    if teachers and not any("teacher" in one.read.table for one in tabled):
         raise RecipeError(
             f"--teacher {teachers[0]}: no row reads a teacher; name methods that do (--methods kd), or leave it out"
         )
-    return tables
+    return tabled
 
 
-def _placement(asked: Sequence[_Asked], tables: Sequence[RowTable], sets: Sequence[str]) -> Iterator[str]:
+def _placement(tabled: Sequence[_Tabled], sets: Sequence[str]) -> Iterator[str]:
     """Yield what is told of settings that some rows have no place for; ``RecipeError`` where no row has one."""
-    settings = dict.fromkeys([*sets, *(setting for one in asked for setting in one.settings)])
-    for key in dict.fromkeys(setting.partition("=")[0].strip() for setting in settings):
-        having = {one[:2]: _places(table, key) for one, table in zip(asked, tables, strict=True)}
-        without = [
-            f"{source}{f' with {method}' if method else ''}"
-            for (source, method), has in having.items()
-            if not has
-        ]
+    settings = (*sets, *(setting for one in tabled for setting in one.asked.settings))
+    for key in dict.fromkeys(map(key_of, settings)):
+        having: dict[str, bool] = {}
+        for (source, method, _), read in tabled:
+            which = f"{source}{f' with {method}' if method else ''}"
+            has = key not in map(key_of, read.without_place)
+            having[which] = having.get(which, False) or has
+        without = [which for which, has in having.items() if not has]
         if len(without) == len(having):
             raise RecipeError(
                 f"{key}: no row has a place for it; there is no such table in {listed(without)}"
@@ -180,24 +190,21 @@ def _placement(asked: Sequence[_Asked], tables: Sequence[RowTable], sets: Sequen
             yield f"{key} has no place in {listed(without)}, and changes nothing there"
 
 
-def _places(table: RowTable, key: str) -> bool:
-    return all(setting.partition("=")[0].strip() != key for setting in table.without_place)
-
-
-def _read(asked: Sequence[_Asked], tables: Sequence[RowTable]) -> list[_Draft]:
-    labels = source_labels(dict.fromkeys(one.source for one in asked))
+def _drafts(tabled: Sequence[_Tabled], sets: Sequence[str], teachers: Sequence[str]) -> list[_Draft]:
+    labels = source_labels(dict.fromkeys(one.asked.source for one in tabled))
     drafts: list[_Draft] = []
     problems: list[str] = []
-    for (source, method, settings), table in zip(asked, tables, strict=True):
-        placed = tuple(setting for setting in settings if setting not in table.without_place)
-        label = label_of(labels[source], method, placed, several=len(labels) > 1)
+    for (source, method, settings), read in tabled:
+        placed = _Asked(source, method, tuple(one for one in settings if one not in read.without_place))
+        label = label_of(labels[source], method, placed.settings, several=len(labels) > 1)
         place = source if label == labels[source] else f"{source} ({label})"
         try:
-            recipe = read_recipe(table.table, source=place)
+            recipe = read_recipe(read.table, source=place)
         except RecipeError as error:
             problems.append(str(error))
         else:
-            drafts.append(_Draft(label, source, method, placed, recipe, table.former_teacher))
+            published = own_number(recipe, source, method, sets=sets, teachers=teachers)
+            drafts.append(_Draft(label, placed, recipe, read.former_teacher, published))
     _raise_together(problems)
     return drafts
 
@@ -215,9 +222,7 @@ def _merged(drafts: Sequence[_Draft]) -> tuple[list[_Draft], list[str]]:
     kept: dict[str, _Draft] = {}
     messages: list[str] = []
     for draft in drafts:
-        # What does not change the run: names of it, and the seed, which is each cell's own.
-        facts = draft.recipe.model_dump(mode="json", exclude={"description", "published", "seed"})
-        first = kept.setdefault(json.dumps(facts, sort_keys=True), draft)
+        first = kept.setdefault(deciding_facts(draft.recipe), draft)
         if first is not draft and first.label != draft.label:
             messages.append(
                 f"{draft.label} is the same recipe as {first.label}, and is run once, as {first.label}"
@@ -233,6 +238,19 @@ def _check_tasks(drafts: Sequence[_Draft]) -> None:
                 f"task: {first.label} has {first.recipe.task!r} and {draft.label} {draft.recipe.task!r}, whose scores "
                 "cannot stand in one table; compare them apart"
             )
+
+
+def _rows(drafts: Sequence[_Draft]) -> tuple[Row, ...]:
+    only = _only_teacher(drafts)
+    identities = [
+        repr((draft.asked.source, draft.asked.method, sorted(draft.asked.settings))) for draft in drafts
+    ]
+    names = unique_names([draft.label for draft in drafts], identities)
+    folders = unique_names([folder_of(*draft.asked) for draft in drafts], identities)
+    return tuple(
+        Row(name, folder, draft.recipe, *draft.asked, _teacher_of(draft, only), draft.published)
+        for name, folder, draft in zip(names, folders, drafts, strict=True)
+    )
 
 
 def _only_teacher(drafts: Sequence[_Draft]) -> TeacherConfig | None:

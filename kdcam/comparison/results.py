@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kdcam.comparison.statistics import PairedDifference, Summary
 
@@ -11,8 +11,8 @@ from kdcam.comparison.statistics import PairedDifference, Summary
 class EpochsToReach:
     """How many epochs the runs of a row took to a level of the validation score."""
 
-    mean: float | None  # of those that reached it; None: none did
-    reached: int  # runs
+    median: float | None  # over all runs, where never counts as infinite; None: it is
+    reached: int  # runs that got there
     runs: int
 
 
@@ -20,18 +20,20 @@ class EpochsToReach:
 class ComparedRow:
     """One row over its seeds. Scores are shares in [0, 1]; summaries are over the finished seeds; None: unknown."""
 
-    name: str
+    name: str  # in the table
+    folder: str  # what the folders of its runs are called, before -SEED
     source: str  # the recipe as it was named
     method: str | None  # None: the recipe's own losses
     settings: tuple[str, ...]  # "key=value" of the grid
     teachers: tuple[str, ...]  # checkpoints that it was trained under
     agreement_teacher: str | None  # the checkpoint that the agreement is with
     seeds: tuple[int, ...]  # finished ones
-    selection: str | None  # "best" or "last"
+    selection: Literal["best", "last"]
     test_selected: Summary | None
     test_last: Summary | None
     validation_selected: Summary | None
     validation_last: Summary | None
+    same_data: bool  # as the base; of other data there is no difference to it
     difference: PairedDifference | None  # to the base, by seed; None for the base itself
     best_epoch: Summary | None  # counted from 1
     agreement: Summary | None  # share of test images of one top class with the teacher

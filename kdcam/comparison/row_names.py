@@ -1,10 +1,12 @@
-"""The names of a comparison's rows: only what differs, and safe as the names of folders."""
+"""The names of a comparison's rows: short labels for its table, and names of folders that no other row changes."""
 
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from kdcam.recipe_files import recipe_stem
 
 _LONGEST = 60  # characters, of up to 4 bytes each; a folder takes 255 bytes, and its seed is added
 
@@ -27,10 +29,18 @@ def label_of(source_label: str, method: str | None, settings: Sequence[str], *, 
     return "-".join([source_label, *said] if several or not said else said)
 
 
-def unique_names(labels: Sequence[str], identities: Sequence[str]) -> list[str]:
-    """Return a folder's name for each label; equal ones are told apart by a digest of what the row is made of.
+def folder_of(source: str, method: str | None, settings: Sequence[str]) -> str:
+    """Return what the folders of a row's runs are called, whatever the other rows: recipe, method and settings.
 
-    The digest does not depend on the other rows, so that a row keeps its folder when others are added.
+    The settings are sorted, so that the order of flags does not count.
+    """
+    return label_of(recipe_stem(source), method, sorted(settings), several=True)
+
+
+def unique_names(labels: Sequence[str], identities: Sequence[str]) -> list[str]:
+    """Return a name that is safe for a folder for each label; only long and equal ones get a digest of their row.
+
+    The digest does not depend on the other rows, so that a long name stays when others are added.
     """
     names = [_safe(label) for label in labels]
     counts = Counter(name.casefold() for name in names)  # some file systems do not tell A from a
@@ -48,7 +58,12 @@ def _short(setting: str) -> str:
 
 
 def _safe(label: str) -> str:
-    return re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\s\[\]{}]", "", label)).strip("._-") or "row"
+    parts = [_plain(part) for part in re.split(r"\[\s*\]", label)]
+    return "[]".join(parts).strip("._-") or "row"  # an empty list would else leave nothing to see
 
 
-__all__ = ["label_of", "source_labels", "unique_names"]
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\s\[\]{}]", "", text))
+
+
+__all__ = ["folder_of", "label_of", "source_labels", "unique_names"]

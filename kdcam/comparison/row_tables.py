@@ -5,23 +5,24 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from kdcam.comparison.grid import key_of
 from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
-from kdcam.methods import fill_method
+from kdcam.methods import asked_method, fill_method, label_loss, method_names
 from kdcam.overrides import apply_override
 from kdcam.recipe import TeacherConfig
 from kdcam.recipe_errors import explain
 from kdcam.recipe_files import read_toml
 
 ALONE = "alone"
-"""The method that takes the teacher away: cross_entropy only."""
+"""The method that takes the teacher away: only the loss on the labels."""
 
 
 class RowTable(NamedTuple):
     """What a row's recipe is read from."""
 
     table: dict[str, Any]
-    without_place: tuple[str, ...]  # settings of a teacher or a loss that the row has not
+    without_place: tuple[str, ...]  # settings of a teacher, a loss or a method that the row has not
     former_teacher: TeacherConfig | None  # the one that the method alone took away, where it was one
 
 
@@ -33,34 +34,51 @@ def row_table(
     Args:
         source: A shipped recipe's name or a TOML file.
         method: A distillation method, `ALONE`, or None for the losses of the recipe.
-        settings: ``key=value``; those of ``teacher`` and of ``loss.NAME`` have no place in a row without them.
+        settings: ``key=value``; those of ``teacher``, ``loss.NAME`` and ``methods.NAME`` have no place in a row
+            without them.
         teachers: Checkpoints that take the place of the recipe's own, where the row has a teacher.
 
     Raises ``RecipeError`` where the recipe cannot be read or a setting leads nowhere.
     """
     table = read_toml(source)
-    former, others = None, list(settings)
+    misplaced = _of_other_methods(table, settings, method)
+    former, others = None, [one for one in settings if one not in misplaced]
     if method == ALONE:
         former = _former_teacher(table, teachers)
-        _leave_alone(table)
+        _leave_alone(table, others)
     else:
-        others = fill_method(table, settings, method)
+        others = fill_method(table, others, method)
     taught = "teacher" in table or _reads_teacher(table)
-    without_place = tuple(one for one in others if not _has_place(table, one, taught=taught))
+    misplaced |= {one for one in others if not _has_place(table, one, taught=taught)}
     for setting in others:
-        if setting not in without_place:
+        if setting not in misplaced:
             apply_override(table, setting)
     if teachers and taught:
         table["teacher"] = _with_checkpoints(table.get("teacher"), teachers)
-    return RowTable(table, without_place, former)
+    return RowTable(table, tuple(one for one in settings if one in misplaced), former)
 
 
-def _leave_alone(table: dict[str, Any]) -> None:
+def _of_other_methods(table: Mapping[str, Any], settings: Sequence[str], method: str | None) -> set[str]:
+    """Return the settings that choose or change another method than the row's; unknown ones are told elsewhere."""
+    own = asked_method(settings, method) or table.get("method")
+    return {one for one in settings if _is_of_another(key_of(one).split("."), own)}
+
+
+def _is_of_another(keys: Sequence[str], own: str | None) -> bool:
+    if own is None or own == ALONE:
+        return keys[0] == "methods" or (keys[0] == "method" and own == ALONE)
+    return keys[0] == "methods" and len(keys) > 1 and keys[1] != own and keys[1] in method_names()
+
+
+def _leave_alone(table: dict[str, Any], settings: Sequence[str]) -> None:
     """Take the teacher away in place; of the published numbers only one for ``alone`` stays."""
     published = table.pop("published", None)
     for key in ("teacher", "method", "methods", "loss"):
         table.pop(key, None)
-    table["loss"] = [{"name": "cross_entropy"}]
+    for setting in settings:
+        if key_of(setting) == "task":  # it decides the loss
+            apply_override(table, setting)
+    table["loss"] = [label_loss("multi-label" if table.get("task") == "multi-label" else "single-label")]
     if isinstance(published, Mapping) and isinstance(published.get(ALONE), Mapping):
         table["published"] = dict(published[ALONE])
 
@@ -85,12 +103,10 @@ def _reads_teacher(table: Mapping[str, Any]) -> bool:
 
 
 def _has_place(table: Mapping[str, Any], setting: str, *, taught: bool) -> bool:
-    keys = setting.partition("=")[0].strip().split(".")
+    keys = key_of(setting).split(".")
     losses = table.get("loss")
     if keys[0] == "teacher":
         return taught
-    if keys[0] in ("method", "methods"):  # in every other row they have been filled in
-        return False
     if keys[0] == "loss" and len(keys) > 1 and isinstance(losses, list) and not keys[1].isdecimal():
         return any(isinstance(one, dict) and one.get("name") == keys[1] for one in losses)
     return True

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from kdcam.comparison.agreement import is_measured
 from kdcam.comparison.measures import read_run
-from kdcam.comparison.outputs import prepare_output, run_folder, write_comparison
-from kdcam.comparison.plan import Cell, ComparisonPlan, plan_comparison
+from kdcam.comparison.outputs import MARKDOWN_FILE, PREVIOUS, check_output, prepare_output, write_comparison
+from kdcam.comparison.plan import ComparisonPlan, plan_comparison
+from kdcam.comparison.surveying import CellState, Digests, survey, teacher_digests
 from kdcam.comparison.table import Comparison, build_comparison
 from kdcam.comparison.workers import Crew, Task
 from kdcam.errors import CheckpointError, Interrupted, RecipeError, TrainingError
@@ -17,8 +17,7 @@ from kdcam.machine import describe_machine
 from kdcam.precision import pick_device
 from kdcam.progress import Progress, Silent
 from kdcam.recipe_files import recipe_stem
-from kdcam.run_state import State, find_state
-from kdcam.training import finished_run
+from kdcam.wording import listed
 
 SEEDS = (0, 1, 2)
 
@@ -61,8 +60,8 @@ def compare(
 
     Raises:
         RecipeError: The plan, the device or ``jobs`` is wrong; nothing has been run.
-        CheckpointError: The folder cannot be written.
-        TrainingError: No run came to its end.
+        CheckpointError: The folder cannot be written, or is that of a run.
+        TrainingError: No run came to its end; or none can be made, and nothing has been written.
         Interrupted: The watcher asked to stop; what is done stays, and the states of the other runs are kept.
     """
     plan = plan_comparison(
@@ -90,38 +89,49 @@ def run_comparison(
 ) -> Comparison:
     """Do what is missing of a plan, write the table, and return it; arguments and errors as those of `compare`."""
     devices = devices_of(device, jobs)
+    check_output(output)
+    digests = teacher_digests(plan)
+    states = survey(plan, output, digests)
+    if all(one.problem is not None for one in states):
+        raise _nothing_came(output, {one.name: str(one.problem) for one in states})
     for text in plan.messages:
         progress.message(text)
     prepare_output(output)
-    cells = plan.cells()
-    tasks = list(_tasks(cells, output, progress, command))
+    tasks = list(_tasks(plan, states, progress, command))
+    workers = devices[: max(1, len(tasks))]
 
     def write_so_far(_: str) -> None:
         try:
-            _write(plan, output, {}, command)  # a long comparison can be read before its end
+            # A long comparison can be read before its end.
+            _write(plan, output, {}, digests, progress, command)
         except CheckpointError as error:
             progress.warning(f"the table so far is not written: {error}")
 
+    refused = sum(one.problem is not None for one in states)
     crew = Crew(
         tasks,
-        devices=devices,
-        threads=max(1, describe_machine()["cores"] // len(devices)),
+        devices=workers,
+        threads=max(1, describe_machine()["cores"] // len(workers)),
         progress=progress,
-        done=len(cells) - len(tasks),
+        done=len(states) - len(tasks) - refused,
+        failed=refused,
         on_done=write_so_far,
     )
     try:
         failed = crew.work()
     except Interrupted as stop:
         raise Interrupted(f"{output}: {stop}; states are kept, the same command goes on") from stop
-    comparison, reasons = _write(plan, output, failed, command)
-    if len(reasons) == len(cells):
-        name, reason = next(iter(reasons.items()))
-        raise TrainingError(
-            f"{output}: none of the {len(cells)} runs came to its end; {name}: {reason}"
-            + (f" (the others' reasons are in {output / 'comparison.md'})" if len(cells) > 1 else "")
-        )
+    comparison, reasons = _write(plan, output, failed, digests, progress, command)
+    if len(reasons) == len(states):
+        raise _nothing_came(output, reasons, told=output / MARKDOWN_FILE)
     return comparison
+
+
+def _nothing_came(output: Path, reasons: Mapping[str, str], told: Path | None = None) -> TrainingError:
+    name, reason = next(iter(reasons.items()))
+    others = f" (the others' reasons are in {told})" if told is not None and len(reasons) > 1 else ""
+    what = "can be made" if told is None else "came to its end"
+    return TrainingError(f"{output}: none of the {len(reasons)} runs {what}; {name}: {reason}{others}")
 
 
 def devices_of(device: str, jobs: int) -> tuple[str, ...]:
@@ -137,67 +147,50 @@ def devices_of(device: str, jobs: int) -> tuple[str, ...]:
     return (device,) * jobs
 
 
-class CellState(NamedTuple):
-    """One run of a plan, and how far it is."""
-
-    name: str
-    folder: Path
-    state: State
-    problem: str | None  # why the folder cannot take the run
-
-
-def survey(plan: ComparisonPlan, output: Path) -> list[CellState]:
-    """Return how far the runs of a plan are in a folder; nothing is written."""
-    return [_state(cell, run_folder(output, cell.name)) for cell in plan.cells()]
-
-
-def _state(cell: Cell, folder: Path) -> CellState:
-    problem = None
-    try:
-        finished_run(cell.recipe, output=folder, resume="auto")
-    except CheckpointError as error:
-        problem = str(error)
-    return CellState(cell.name, folder, find_state(folder), problem)
-
-
-def _tasks(cells: Sequence[Cell], output: Path, progress: Progress, command: Sequence[str]) -> Iterator[Task]:
+def _tasks(
+    plan: ComparisonPlan, states: Sequence[CellState], progress: Progress, command: Sequence[str]
+) -> Iterator[Task]:
     """Yield what is to be done; a run whose folder cannot take it is told now, not after hours."""
-    for cell in cells:
-        folder, teacher = run_folder(output, cell.name), cell.row.teacher
-        try:
-            is_finished = finished_run(cell.recipe, output=folder, resume="auto") is not None
-            is_done = is_finished and (teacher is None or is_measured(folder, teacher))
-        except CheckpointError as error:
-            progress.warning(f"{cell.name}: failed: {error}")
-            continue
-        if not is_done:
+    for cell, folder, state, problem in states:
+        teacher = cell.row.teacher
+        if problem is not None:
+            progress.warning(f"{cell.name}: failed: {problem}")
+        elif state != "finished" or not (teacher is None or is_measured(folder, teacher)):
             yield Task(
                 name=cell.name,
                 recipe=cell.recipe.model_dump(mode="json"),
                 output=str(folder),
                 teacher=None if teacher is None else teacher.model_dump(mode="json"),
+                teacher_flags=plan.teachers,
                 command=tuple(command),
             )
 
 
 def _write(
-    plan: ComparisonPlan, output: Path, failed: Mapping[str, str], command: Sequence[str]
+    plan: ComparisonPlan,
+    output: Path,
+    failed: Mapping[str, str],
+    digests: Digests,
+    progress: Progress,
+    command: Sequence[str],
 ) -> tuple[Comparison, dict[str, str]]:
     """Write the table of what the run folders hold; return it, and why the failed cells failed, by name."""
     runs, reasons = {}, dict[str, str]()
-    for cell in plan.cells():
-        folder = run_folder(output, cell.name)
-        try:
-            # Another process may have finished a run that failed in this one.
-            if finished_run(cell.recipe, output=folder, resume="auto") is not None:
+    for cell, folder, state, problem in survey(plan, output, digests):
+        if problem is not None:
+            reasons[cell.name] = problem
+        elif state == "finished":  # by another process perhaps, though it failed in this one
+            try:
                 runs[cell.name] = read_run(folder)
-            elif cell.name in failed:
-                reasons[cell.name] = failed[cell.name]
-        except CheckpointError as error:
-            reasons[cell.name] = str(error)
+            except CheckpointError as error:
+                reasons[cell.name] = str(error)
+        elif cell.name in failed:
+            reasons[cell.name] = failed[cell.name]
     comparison = build_comparison(plan, runs, reasons, command=command)
-    write_comparison(output, comparison)
+    kept = write_comparison(output, comparison)
+    if kept:
+        progress.warning(f"{output}: held a table of other rows ({listed(kept)}); it is kept as {PREVIOUS}.*")
     return comparison, reasons
 
 
-__all__ = ["SEEDS", "CellState", "compare", "default_output", "devices_of", "run_comparison", "survey"]
+__all__ = ["SEEDS", "compare", "default_output", "devices_of", "run_comparison"]

@@ -70,11 +70,18 @@ def epochs_to_reach(curve: Sequence[float | None], level: float) -> int | None:
     )
 
 
+def median_epochs(counts: Sequence[int | None]) -> float | None:
+    """Return the median of counts, of which None is more than any number; None where the median is."""
+    middle = statistics.median(math.inf if count is None else count for count in counts)
+    return float(middle) if math.isfinite(middle) else None
+
+
 __all__ = [
     "CONFIDENCE",
     "PairedDifference",
     "Summary",
     "epochs_to_reach",
+    "median_epochs",
     "paired_difference",
     "summarise",
     "t_quantile",

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdcam.comparison.markdown import csv_of, markdown_of
 from kdcam.comparison.measures import AgreementScores, RunMeasures
 from kdcam.comparison.plan import Cell, ComparisonPlan, Row
 from kdcam.comparison.results import ComparedRow, EpochsToReach, FailedRun
-from kdcam.comparison.statistics import Summary, epochs_to_reach, paired_difference, summarise
+from kdcam.comparison.row_facts import have_same_data
+from kdcam.comparison.statistics import Summary, epochs_to_reach, median_epochs, paired_difference, summarise
 from kdcam.json_files import plain
+from kdcam.recipe import TrainRecipe
+from kdcam.selection import MAIN_SCORES
 
 Runs = Mapping[int, RunMeasures]  # by seed
 
@@ -64,18 +67,16 @@ def build_comparison(
     cells = plan.cells()
     by_row = {row.name: _runs_of(row, cells, runs) for row in plan.rows}
     finished = [runs[cell.name] for cell in cells if cell.name in runs]
-    base = by_row[plan.rows[0].name]
-    last = _summary(base, lambda run: run.last.validation)
-    level = None if last is None else last.mean
     part = "test" if any(run.selected.test is not None for run in finished) or not finished else "validation"
+    base = _base(plan.rows[0], by_row[plan.rows[0].name], part)
     return Comparison(
-        score="mean_ap" if plan.rows[0].recipe.task == "multi-label" else "acc1",
+        score=MAIN_SCORES[plan.rows[0].recipe.task],
         part=part,
-        base=plan.rows[0].name,
+        base=base.name,
         seeds=plan.seeds,
         sets=plan.sets,
-        level=level,
-        rows=tuple(_row(row, by_row[row.name], base, part=part, level=level) for row in plan.rows),
+        level=base.level,
+        rows=tuple(_row(row, by_row[row.name], base) for row in plan.rows),
         failed=tuple(
             FailedRun(cell.name, cell.row.name, cell.seed, failed[cell.name])
             for cell in cells
@@ -93,12 +94,30 @@ def _runs_of(row: Row, cells: Sequence[Cell], runs: Mapping[str, RunMeasures]) -
     return {cell.seed: runs[cell.name] for cell in own if cell.name in runs}
 
 
-def _row(row: Row, runs: Runs, base: Runs, *, part: str, level: float | None) -> ComparedRow:
+class _Base(NamedTuple):
+    """What the other rows are held against."""
+
+    name: str
+    recipe: TrainRecipe
+    part: str  # whose selected scores are subtracted
+    scores: Mapping[int, float]  # those, by seed
+    level: float | None  # of the validation score
+
+
+def _base(row: Row, runs: Runs, part: str) -> _Base:
+    last = _summary(runs, lambda run: run.last.validation)
+    return _Base(row.name, row.recipe, part, _scores(runs, part), None if last is None else last.mean)
+
+
+def _row(row: Row, runs: Runs, base: _Base) -> ComparedRow:
     any_run = next(iter(runs.values()), None)
-    published = row.recipe.published
+    same_data = have_same_data(row.recipe, base.recipe)
+    differs = same_data and row.name != base.name
+    level = base.level if same_data else None
     teacher = None if row.teacher is None else row.teacher.checkpoint
     return ComparedRow(
         name=row.name,
+        folder=row.folder,
         source=row.source,
         method=row.method,
         settings=row.settings,
@@ -110,14 +129,15 @@ def _row(row: Row, runs: Runs, base: Runs, *, part: str, level: float | None) ->
         test_last=_summary(runs, lambda run: run.last.test),
         validation_selected=_summary(runs, lambda run: run.selected.validation),
         validation_last=_summary(runs, lambda run: run.last.validation),
-        difference=None if runs is base else paired_difference(_scores(runs, part), _scores(base, part)),
+        same_data=same_data,
+        difference=paired_difference(_scores(runs, base.part), base.scores) if differs else None,
         best_epoch=_summary(runs, lambda run: run.best_epoch),
         **_agreement(runs, teacher),
         epochs_to_base=None if level is None else count_epochs([run.curve for run in runs.values()], level),
         images_per_second=_summary(runs, lambda run: run.images_per_second),
         seconds=_summary(runs, lambda run: run.seconds),
         parameters=None if any_run is None else any_run.parameters,
-        published=None if published is None else published.model_dump(),
+        published=None if row.published is None else row.published.model_dump(),
         curves={seed: run.curve for seed, run in runs.items() if run.curve},
     )
 
@@ -127,8 +147,8 @@ def count_epochs(curves: Sequence[Sequence[float | None]], level: float) -> Epoc
     known = [curve for curve in curves if curve]
     if not known:
         return None
-    counts = [count for curve in known if (count := epochs_to_reach(curve, level)) is not None]
-    return EpochsToReach(sum(counts) / len(counts) if counts else None, len(counts), len(known))
+    counts = [epochs_to_reach(curve, level) for curve in known]
+    return EpochsToReach(median_epochs(counts), sum(count is not None for count in counts), len(counts))
 
 
 def _agreement(runs: Runs, teacher: str | None) -> dict[str, Summary | None]:

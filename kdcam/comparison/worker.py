@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.allocator import keep_freed_memory
+from kdcam.comparison.grid import in_the_words_of_flags
 from kdcam.errors import FolderInUseError, Interrupted, KdcamError
 from kdcam.progress import EpochRecord, StepRecord
 
@@ -132,7 +133,7 @@ def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
     except Interrupted:
         channel.send("stopped")
     except KdcamError as error:
-        channel.send("failed", reason=str(error), ends=False)
+        channel.send("failed", reason=in_the_words_of_flags(str(error), task["teacher_flags"]), ends=False)
     except Exception as error:  # the border of the process: whatever it is, the other runs go on
         # In a new process: this one may hold memory, or a device that answers no more.
         channel.send("failed", reason=reason_of(error), ends=True)
@@ -145,28 +146,30 @@ def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
 
 def _run(task: Mapping[str, Any], device: str, progress: Reporter) -> dict[str, Any]:
     from kdcam.api import distill, train
-    from kdcam.recipe import TeacherConfig, read_recipe
+    from kdcam.recipe import read_recipe
 
     recipe = read_recipe(task["recipe"], source=task["name"])
-    output = Path(task["output"])
     run: Callable[..., Any] = distill if recipe.has_teacher else train
-    done = run(recipe, output=output, device=device, command=task["command"], progress=progress)
+    done = run(recipe, output=task["output"], device=device, command=task["command"], progress=progress)
     if task["teacher"] is not None:
-        _measure(output, TeacherConfig.model_validate(task["teacher"]), device, progress)
+        _measure(task, device, progress)
     selected = done.result["selected"]
     return {"was_finished": done.was_finished, "scores": selected["test"] or selected["validation"] or {}}
 
 
-def _measure(output: Path, teacher: Any, device: str, progress: Reporter) -> None:
+def _measure(task: Mapping[str, Any], device: str, progress: Reporter) -> None:
     from kdcam.comparison.agreement import measure_agreement
+    from kdcam.recipe import TeacherConfig
 
+    output, teacher = Path(task["output"]), TeacherConfig.model_validate(task["teacher"])
     if progress.should_stop():
         raise Interrupted(f"{output}: stopped before its agreement with the teacher was measured")
     try:
         measure_agreement(output, teacher, device=device, progress=progress)
     except KdcamError as error:
         # The run stands: its scores are worth more than a column.
-        progress.warning(f"agreement with the teacher is not measured: {error}")
+        text = in_the_words_of_flags(str(error), task["teacher_flags"])
+        progress.warning(f"agreement with the teacher is not measured: {text}")
 
 
 def reason_of(error: Exception) -> str:

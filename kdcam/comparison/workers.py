@@ -34,6 +34,7 @@ class Task(NamedTuple):
     output: str
     teacher: Mapping[str, Any] | None  # against which agreement is measured after the run
     command: Sequence[str]  # the command line, for the run's record
+    teacher_flags: Sequence[str] = ()  # what --teacher said, so that errors about it name the flag
 
 
 class Worker:
@@ -133,6 +134,7 @@ class Crew:
         threads: How many threads each may use.
         progress: Who watches; its ``should_stop`` ends the work.
         done: How many runs beside the tasks were done before, for the count.
+        failed: How many beside the tasks cannot be made, for the count.
         on_done: Called with a task's name after it is done.
     """
 
@@ -144,12 +146,13 @@ class Crew:
         threads: int,
         progress: Progress,
         done: int = 0,
+        failed: int = 0,
         on_done: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.waiting = deque((task, 0.0) for task in tasks)  # and the time from which on it may be tried
         self.devices, self.threads = devices, threads
         self.progress, self.on_done = progress, on_done
-        self.board = Board(progress, done=done, total=done + len(tasks))
+        self.board = Board(progress, done=done, failed=failed, total=done + failed + len(tasks))
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.workers: dict[int, Worker] = {}  # by their place among the devices
         self.failed: dict[str, str] = {}
@@ -174,7 +177,7 @@ class Crew:
         for worker in self.workers.values():
             worker.close()
         if self.stopped or self.waiting:
-            raise Interrupted(f"stopped with {self.board.done} of {self.board.total} runs done")
+            raise Interrupted(f"stopped with {self.board.count_text(' done')}")
         return self.failed
 
     def _is_busy(self) -> bool:
@@ -236,11 +239,11 @@ class Crew:
         if kind == "failed":
             self._fail(task.name, document["reason"])
             return
-        self.board.end(task.name, counts=kind == "done")
+        self.board.end(task.name, "done" if kind == "done" else "put off")
         if kind == "done":
             if not document["was_finished"]:
-                count = f"{self.board.done} of {self.board.total} runs"
-                self.progress.message(f"{task.name}: done, {score_text(document['scores'])} ({count})")
+                scores = score_text(document["scores"])
+                self.progress.message(f"{task.name}: done, {scores} ({self.board.count_text()})")
             self.on_done(task.name)
         elif kind == "busy":
             self.board.message(task.name, f"{document['text'].partition(';')[0]}; this run waits for it")
@@ -250,7 +253,7 @@ class Crew:
 
     def _fail(self, name: str, reason: str) -> None:
         self.failed[name] = " ".join(reason.split())
-        self.board.end(name, counts=True)
+        self.board.end(name, "failed")
         self.progress.warning(f"{name}: failed: {self.failed[name]}")
 
     def _forget(self, worker: Worker) -> None:

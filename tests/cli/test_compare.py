@@ -30,24 +30,30 @@ def scenes(tmp_path: Path) -> str:
 
 def test_a_table_on_stdout_and_all_columns_in_files(kdcam, scenes: str, tmp_path: Path) -> None:
     found = kdcam("compare", scenes, "--grid", "optimizer.lr=0.05,1e30", "--seeds", "0,3")
-    assert found.code == 0, found.err
+    assert found.code == 1, found.err  # since runs failed
     output = tmp_path / "runs" / "compare-scenes"
     lines = found.out.splitlines()
     assert lines[0].startswith("runs/compare-scenes: top-1, mean ± standard deviation over seeds")
-    assert lines[1].split() == ["row", "seeds", "test", "%", "last", "%"]
+    assert lines[1].split() == ["row", "seeds", "test", "%", "validation", "%", "test,", "last", "%"]
     assert max(map(len, lines[1:5])) <= 100
     assert len([line for line in lines if line.startswith("failed: ")]) == 2
-    assert any(line.startswith("selected: the epoch best on the validation part") for line in lines)
+    assert any(
+        line.startswith("selected: the epoch of the highest top-1 accuracy on the validation")
+        for line in lines
+    )
+    assert "settings of a grid: choose on validation, not on test" in lines
+    assert any(line.startswith("test scores are of the test part") for line in lines)
     assert "comparison.md" in lines[-1]
     assert "curves.png" in lines[-1]
     assert "done, acc1" in found.err
-    assert "(4 of 4 runs)" in found.err or "failed" in found.err
+    assert "(2 of 4 runs, 1 failed)" in found.err
     (run,) = output.glob("runs/*0.05*-3")
     assert json.loads((run / "recipe.json").read_text())["command"][:2] == ["kdcam", "compare"]
 
     again = kdcam("compare", scenes, "--grid", "optimizer.lr=0.05", "--seeds", "0,3", "--json", "--quiet")
     assert again.code == 0, again.err
-    assert again.err == ""
+    assert all("comparison-previous" in line for line in again.err.splitlines())
+    assert (output / "comparison-previous.md").exists()
     assert json.loads(again.out) == json.loads((output / "comparison.json").read_text())
 
 
@@ -66,6 +72,31 @@ def test_dry_run_lists_the_runs_and_touches_nothing(kdcam, scenes: str, tmp_path
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_dry_run_counts_what_cannot_be_run(kdcam, scenes: str, tmp_path: Path) -> None:
+    kdcam("train", scenes, "--output", "out/runs/scenes-0", "--set", "epochs=2", "--quiet")
+    flags = (
+        "--base",
+        scenes,
+        "--methods",
+        "kd",
+        "--teacher",
+        "runs/gone",
+        "--seeds",
+        "0..1",
+        "--output",
+        "out",
+    )
+    found = kdcam("compare", *flags, "--dry-run")
+    assert found.code == 1
+    assert found.out.startswith("out: 1 of 4 runs are missing, 3 cannot be run\n")
+    assert found.out.count("cannot be run: --teacher: runs/gone is not there") == 2
+    document = json.loads(kdcam("compare", *flags, "--dry-run", "--json").out)
+    assert (document["missing"], document["refused"]) == (1, 3)
+    run = kdcam("compare", scenes, "--output", "out/runs/scenes-0", "--dry-run")
+    assert run.code == 1
+    assert "is the folder of a run" in run.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -73,6 +104,8 @@ def test_dry_run_lists_the_runs_and_touches_nothing(kdcam, scenes: str, tmp_path
         (["compare", "scenes.toml", "--jobs", "0"], 2, "--jobs"),
         (["compare", "scenes.toml", "--device", "gpu"], 1, "--device gpu"),
         (["compare", "scenes.toml", "--seeds", "4..0"], 1, "seeds"),
+        (["compare", "scenes.toml", "--dry-run", "--device", "gpu"], 1, "--device gpu"),
+        (["compare", "scenes.toml", "--dry-run", "--output", "scenes.toml"], 1, "--output scenes.toml"),
         (["compare", "scenes.toml", "--methods", "kdd"], 1, "kdd"),
         (["compare", "scenes.toml", "--set", "optimizer.lrr=1"], 1, "unknown key 'lrr'"),
     ],

@@ -132,6 +132,14 @@ def test_it_is_measured_once(student: Path, teacher: Path, tmp_path: Path) -> No
     assert is_measured(run, TeacherConfig(checkpoint=str(teacher), cache="views"))
 
 
+@pytest.mark.parametrize("damage", ["{", "{}", "null"])
+def test_a_damaged_file_is_measured_again(student: Path, teacher: Path, tmp_path: Path, damage: str) -> None:
+    run = copied(student, tmp_path / "run")
+    before = measured(run, teacher)
+    (run / AGREEMENT_FILE).write_text(damage)
+    assert measured(run, teacher) == before
+
+
 def test_it_is_measured_again_where_the_teacher_or_the_student_is_another(
     student: Path, teacher: Path, tmp_path: Path
 ) -> None:

@@ -42,8 +42,8 @@ def test_no_bar_is_left_standing_when_a_run_ends() -> None:
     board.move("a", 1, 4, "teacher's views")
     board.move("b", 2, 9)
     assert bars == {"all runs": (0, 2), "a": (3, 9), "a: teacher's views": (1, 4), "b": (2, 9)}
-    board.end("a", counts=True)
-    board.end("c", counts=False)  # one that showed nothing
+    board.end("a", "done")
+    board.end("c", "put off")  # one that showed nothing
     assert bars == {"all runs": (1, 2), "a": (9, 9), "a: teacher's views": (4, 4), "b": (2, 9)}
 
 
@@ -51,3 +51,16 @@ def test_the_main_score() -> None:
     assert score_text({"acc1": 0.5, "nll": 1.0}) == "acc1 50.00%"
     assert score_text({"mean_ap": 0.25, "f1": 0.5}) == "mean_ap 25.00%"
     assert score_text({}) == "no score"
+
+
+def test_failed_runs_are_over_but_not_done() -> None:
+    bars: dict[str, tuple[int, int]] = {}
+
+    class Bars(Watcher):
+        def advance(self, task: str, done: int, total: int) -> None:
+            bars[task] = (done, total)
+
+    board = Board(Bars(), done=1, failed=1, total=4)
+    board.end("a", "failed")
+    assert board.count_text(" done") == "1 of 4 runs done, 2 failed"
+    assert bars == {"all runs": (3, 4)}

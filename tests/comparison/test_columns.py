@@ -27,4 +27,5 @@ def test_epochs() -> None:
     assert epochs_text(EpochsToReach(12.5, 2, 2)) == "12.5"
     assert epochs_text(EpochsToReach(12.5, 2, 3)) == "12.5 (2 of 3)"
     assert epochs_text(EpochsToReach(None, 0, 3)) == "never"
+    assert epochs_text(EpochsToReach(None, 1, 3)) == "never (1 of 3)"
     assert epochs_text(None) == ""

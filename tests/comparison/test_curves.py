@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from made_up_runs import measures, plan_of
+from matplotlib.figure import Figure
 from PIL import Image
 
 from kdcam.comparison.curves import draw_curves, epochs_by_level, mean_and_range, score_levels
@@ -56,9 +57,18 @@ def test_levels_go_from_the_lowest_to_the_highest_score() -> None:
     assert np.diff(levels) == pytest.approx(0.6 / (len(levels) - 1))
 
 
-def test_epochs_to_each_level_are_a_mean_over_all_seeds() -> None:
+def test_epochs_to_each_level_are_a_median_over_all_seeds() -> None:
     curves = [(0.2, 0.4, 0.6), (0.1, 0.5, 0.5)]
     assert epochs_by_level(curves, [0.1, 0.2, 0.45, 0.55]) == [1.0, 1.5, 2.5, None]
+    assert epochs_by_level([*curves, (0.1, 0.6)], [0.55]) == [3.0]
+
+
+def test_epochs_are_whole_numbers_on_the_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    draw_curves(comparison(alone=(0.1, 0.5, 0.6)))
+    ticks = figures[0].axes[0].get_xticks()
+    assert all(tick == round(tick) for tick in ticks)
 
 
 def test_mean_and_range_by_epoch() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.comparison.grid import MOST_SEEDS, grid_settings, parse_seeds
+from kdcam.comparison.grid import MOST_SEEDS, grid_settings, in_the_words_of_flags, parse_seeds
 from kdcam.errors import RecipeError
 
 
@@ -71,3 +71,9 @@ def test_a_value_or_a_key_said_twice_is_refused() -> None:
 def test_seeds_have_a_flag_of_their_own(grid: list[str], sets: list[str]) -> None:
     with pytest.raises(RecipeError, match=r"is what --seeds says"):
         grid_settings(grid, sets)
+
+
+def test_errors_about_a_teacher_name_the_flag_that_named_it() -> None:
+    text = "teacher.checkpoint: runs/a is not there"
+    assert in_the_words_of_flags(text, ["runs/a"]) == "--teacher: runs/a is not there"
+    assert in_the_words_of_flags(text, []) == text

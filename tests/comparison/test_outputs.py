@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.comparison.outputs import prepare_output, run_folder, write_comparison
+from kdcam.comparison.outputs import check_output, prepare_output, run_folder, write_comparison
 from kdcam.comparison.plan import plan_comparison
 from kdcam.comparison.table import Comparison, build_comparison
 from kdcam.errors import CheckpointError
@@ -61,3 +61,28 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"file/out/runs: the folder cannot be made"):
         prepare_output(tmp_path / "file" / "out")
+
+
+def test_a_table_of_other_rows_is_kept(output: Path, comparison: Comparison) -> None:
+    assert write_comparison(output, comparison) == ()
+    before = (output / "comparison.md").read_bytes()
+    other = build_comparison(plan_comparison(["digits"], grid=["epochs=1"], seeds=(0,)), {}, {})
+    assert write_comparison(output, other) == ("digits",)
+    assert (output / "comparison-previous.md").read_bytes() == before
+    assert json.loads((output / "comparison-previous.json").read_text()) == comparison.to_json()
+    assert (output / "comparison-previous.csv").read_text() == comparison.to_csv()
+    assert (output / "comparison.md").read_text() == other.to_markdown()
+    wider = build_comparison(plan_comparison(["digits"], grid=["epochs=1,2"], seeds=(0,)), {}, {})
+    assert write_comparison(output, wider) == ()
+
+
+def test_a_folder_that_cannot_be_a_comparisons_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"--output .*run: is the folder of a run"):
+        check_output(tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file is no folder that may be written to"):
+        check_output(tmp_path / "file" / "out")
+    check_output(tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()

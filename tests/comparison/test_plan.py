@@ -130,7 +130,7 @@ def test_a_row_alone_has_a_teacher_to_agree_with_though_no_row_is_taught() -> No
 def test_published_numbers_follow_the_method() -> None:
     name = "distillation/cifar100-resnet56-resnet20"
     plan = plan_comparison([name], methods=("alone", "kd", "crd", "caam_cam"))
-    assert [row.recipe.published and row.recipe.published.accuracy for row in plan.rows] == [
+    assert [row.published and row.published.accuracy for row in plan.rows] == [
         None,
         70.66,
         71.16,
@@ -186,3 +186,41 @@ def test_nothing_to_compare_is_refused() -> None:
         names("plain", seeds=())
     with pytest.raises(RecipeError, match=r"seeds: found -1"):
         names("plain", seeds=(0, -1))
+
+
+def test_the_folders_of_a_row_are_its_own_whatever_the_other_rows() -> None:
+    alone = plan_comparison(["taught.toml"], methods=("dkd",), grid=("epochs=1",))
+    beside = plan_comparison(["cam.toml"], base="taught.toml", methods=("dkd", "crd"), grid=("epochs=1,2",))
+    assert [cell.name for cell in alone.cells()] == ["taught-dkd-epochs=1-0"]
+    assert [cell.name for cell in beside.cells()].count("taught-dkd-epochs=1-0") == 1
+    assert [row.name for row in alone.rows] == ["dkd-epochs=1"]
+
+
+def test_rows_whose_folders_would_meet_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "plain.toml").write_text(CAM)
+    folders = [row.folder for row in plan_comparison(["plain.toml", "other/plain.toml", "taught.toml"]).rows]
+    assert len(set(folders)) == 3
+    assert folders[2] == "taught"
+
+
+def test_settings_of_a_method_are_for_its_rows() -> None:
+    plan = plan_comparison(["taught.toml"], methods=("kd", "dkd"), grid=("methods.dkd.beta=1,2",))
+    assert [row.name for row in plan.rows] == ["kd", "dkd-dkd.beta=1", "dkd-dkd.beta=2"]
+    assert plan.messages == (
+        "methods.dkd.beta has no place in taught.toml with kd, and changes nothing there",
+    )
+
+
+@pytest.mark.parametrize("flag", ["grid", "sets"])
+def test_methods_are_said_in_one_place(flag: str) -> None:
+    with pytest.raises(RecipeError, match=r"method: --methods says which ones there are"):
+        names("taught", methods=("kd",), **{flag: ("method=dkd",)})
+
+
+def test_a_published_number_stands_at_the_recipes_own_setting_only() -> None:
+    name = "distillation/cifar100-resnet56-resnet20"
+    plan = plan_comparison([name], grid=("loss.kd.temperature=2,4",), sets=("teacher.cache=views",))
+    assert [row.published is not None for row in plan.rows] == [False, True]
+    (short,) = plan_comparison([name], sets=("epochs=2",)).rows
+    assert short.published is None

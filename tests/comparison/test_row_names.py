@@ -1,4 +1,4 @@
-from kdcam.comparison.row_names import label_of, source_labels, unique_names
+from kdcam.comparison.row_names import folder_of, label_of, source_labels, unique_names
 
 
 def test_a_recipe_is_called_by_its_stem() -> None:
@@ -17,11 +17,25 @@ def test_a_label_says_only_what_differs() -> None:
     assert label_of("photos", None, (), several=False) == "photos"
 
 
+def test_a_folder_says_all_in_one_order() -> None:
+    settings = ("epochs=2", "loss.cam.weight=3")
+    for order in (settings, settings[::-1]):
+        assert folder_of("a/photos.toml", "kd", order) == "photos-kd-epochs=2-cam.weight=3"
+    assert folder_of("a/photos.toml", None, ()) == "photos"
+
+
 def test_names_are_safe_for_folders() -> None:
-    labels = ['data.augment=["crop", "flip"]', "checkpoint=../runs/a b", "..", "ä?" * 300, "größe=1"]
+    labels = [
+        'data.augment=["crop", "flip"]',
+        "data.augment=[]",
+        "checkpoint=../runs/a b",
+        "..",
+        "ä?" * 300,
+        "größe=1",
+    ]
     names = unique_names(labels, labels)
-    assert names[:3] == ["data.augment=crop_flip", "checkpoint=.._runs_ab", "row"]
-    assert names[4] == "größe=1"
+    assert names[:4] == ["data.augment=crop_flip", "data.augment=[]", "checkpoint=.._runs_ab", "row"]
+    assert names[5] == "größe=1"
     assert all(len(name) <= 60 and "/" not in name for name in names)
 
 

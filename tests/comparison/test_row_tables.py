@@ -50,6 +50,14 @@ def test_alone_takes_the_teacher_and_its_losses_away(tmp_path: Path) -> None:
     assert found.former_teacher.checkpoint == "runs/teacher"
 
 
+def test_alone_trains_with_the_loss_on_the_labels_of_the_task(tmp_path: Path) -> None:
+    scenes = '[data]\nname = "digit-scenes"\nmulti_label = true\n'
+    several = f'task = "multi-label"\n{scenes}[[loss]]\nname = "sigmoid_focal"\n'
+    assert losses(table_of(tmp_path, several, method=ALONE)) == ["binary_cross_entropy"]
+    by_flag = table_of(tmp_path, scenes, method=ALONE, settings=("task=multi-label",))
+    assert losses(by_flag) == ["binary_cross_entropy"]
+
+
 def test_the_number_of_a_taught_run_is_none_of_alone(tmp_path: Path) -> None:
     flat = STUDENT.partition("[published.kd]")[0] + '[published]\naccuracy = 70.5\nsource = "a paper"\n'
     assert "published" in table_of(tmp_path, flat).table
@@ -73,7 +81,9 @@ def test_settings_that_decide_the_method_come_before_the_others(tmp_path: Path) 
     found = table_of(tmp_path, settings=settings)
     assert found.table["loss"][1] == {"name": "dkd", "beta": 3, "weight": 2}
     assert found.without_place == ()
-    assert losses(table_of(tmp_path, method="kd", settings=settings[1:])) == ["cross_entropy", "kd"]
+    other = table_of(tmp_path, method="kd", settings=settings[1:])
+    assert losses(other) == ["cross_entropy", "kd"]
+    assert other.without_place == ("methods.dkd.beta=3",)
     assert table_of(tmp_path, method=ALONE, settings=settings).without_place == settings
 
 

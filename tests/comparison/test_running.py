@@ -1,6 +1,7 @@
 """Comparisons of real runs of a second, on 45 tiny scenes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from small_runs import Watcher
 import kdcam
 from kdcam.comparison.outputs import run_folder
 from kdcam.comparison.plan import plan_comparison
-from kdcam.comparison.running import compare, devices_of, survey
+from kdcam.comparison.running import compare, devices_of
+from kdcam.comparison.surveying import survey
 from kdcam.errors import Interrupted, RecipeError, TrainingError
 from kdcam.run_state import find_state
 
@@ -35,6 +37,7 @@ image_size = 16
 [model]
 name = "kdcam:resnet8_s2"
 """
+MODEL = "model.safetensors"
 SPEEDS = ("images_per_second", "seconds")
 
 
@@ -101,7 +104,7 @@ def test_a_row_that_fails_is_named_and_the_table_stands(scenes: str, photos: str
     for name, reason in reasons.items():
         expected = str(tmp_path / "photos") if by_name[name].source == photos else "finite"
         assert expected in reason
-        assert any(text.startswith(f"{name}-0: failed: ") for text in progress.warnings)
+        assert any(text.startswith(f"{by_name[name].folder}-0: failed: ") for text in progress.warnings)
     markdown = (output / "comparison.md").read_text()
     assert all(reason in markdown for reason in reasons.values())
     assert (output / "runs" / ".gitignore").read_text() == "*\n"
@@ -173,12 +176,14 @@ def test_the_finished_run_of_another_recipe_is_told_at_once_and_kept(
     folder = run_folder(tmp_path / "out", "scenes-0")
     kdcam.train(other, output=folder)
     before = (folder / "result.json").read_bytes()
-    progress = Watcher()
-    with pytest.raises(TrainingError, match=r"scenes-0: .*finished run of another recipe \(epochs"):
-        compare([scenes], seeds=(0,), output=tmp_path / "out", progress=progress)
-    assert len(progress.warnings) == 1
+    with pytest.raises(
+        TrainingError, match=r"can be made; scenes-0: .*finished run of another recipe \(epochs"
+    ):
+        compare([scenes], seeds=(0,), output=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["runs"]
+    assert [path.name for path in (tmp_path / "out" / "runs").iterdir()] == ["scenes-0"]
     assert (folder / "result.json").read_bytes() == before
-    (state,) = survey(plan_comparison([scenes], seeds=(0,)), tmp_path / "out")
+    (state,) = survey(plan_comparison([scenes], seeds=(0,)), tmp_path / "out", {})
     assert state.state == "finished"
     assert state.problem is not None
     assert "another recipe" in state.problem
@@ -196,8 +201,8 @@ def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
         "output": tmp_path / "out",
     }
     found = compare(**arguments)
-    with_agreement = [row.name for row in found.rows if row.agreement is not None]
-    assert {row.name for row in found.rows if row.method in {"kd", "alone"}} <= set(with_agreement)
+    with_agreement = [row.folder for row in found.rows if row.agreement is not None]
+    assert {row.folder for row in found.rows if row.method in {"kd", "alone"}} <= set(with_agreement)
     (run_folder(tmp_path / "out", f"{with_agreement[-1]}-0") / "agreement.json").unlink()
     progress = Watcher()
     assert compare(**arguments, progress=progress) == found
@@ -227,3 +232,54 @@ def test_a_table_so_far_stands_while_others_run(scenes: str, tmp_path: Path) -> 
     compare([scenes], seeds=(0, 1), output=tmp_path / "out", progress=Looking())
     assert seen[0]["rows"][0]["seeds"] == [0]
     assert seen[0]["missing"] == ["scenes-1"]
+
+
+def test_a_run_under_former_weights_of_its_teacher_is_not_in_the_table(scenes: str, tmp_path: Path) -> None:
+    teacher = kdcam.train(scenes, output=tmp_path / "teacher").path
+    other = kdcam.train(kdcam.load_recipe(scenes, ["seed=1"]), output=tmp_path / "other").path
+    arguments: dict[str, Any] = {
+        "base": scenes,
+        "methods": ["kd"],
+        "teachers": [str(teacher)],
+        "seeds": (0,),
+        "output": tmp_path / "out",
+    }
+    assert compare(**arguments).failed == ()
+    shutil.copy(other / MODEL, teacher / MODEL)
+    found = compare(**arguments)
+    (run,) = found.failed
+    assert run.name == "scenes-kd-0"
+    assert "under other weights of the teacher" in run.reason
+    assert "remove this folder to run it anew" in run.reason
+    assert [row.seeds for row in found.rows] == [(0,), ()]
+
+
+def test_a_wrong_teacher_is_told_with_the_flag_that_named_it(scenes: str, tmp_path: Path) -> None:
+    found = compare(
+        [], base=scenes, methods=["kd"], teachers=["runs/gone"], seeds=(0,), output=tmp_path / "out"
+    )
+    assert [run.reason.partition(";")[0] for run in found.failed] == ["--teacher: runs/gone is not there"]
+
+
+def test_the_threads_are_shared_by_the_workers_that_start(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdcam.comparison.running.describe_machine", lambda: {"cores": 8})
+    shares: list[int] = []
+
+    class Refusing:
+        def __init__(self, *_: object, threads: int, **__: object) -> None:
+            shares.append(threads)
+            raise Interrupted("seen")
+
+    monkeypatch.setattr("kdcam.comparison.workers.Worker", Refusing)
+    with pytest.raises(Interrupted):
+        compare([scenes], seeds=(0, 1), jobs=8, device="cpu", output=tmp_path / "out")
+    assert shares == [4]
+
+
+def test_refused_runs_are_counted_as_failed(scenes: str, tmp_path: Path) -> None:
+    kdcam.train(kdcam.load_recipe(scenes, ["epochs=2"]), output=run_folder(tmp_path / "out", "scenes-0"))
+    progress = Watcher()
+    assert len(compare([scenes], seeds=(0, 1), output=tmp_path / "out", progress=progress).failed) == 1
+    assert any(text.endswith("(1 of 2 runs, 1 failed)") for text in progress.messages)

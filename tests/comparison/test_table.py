@@ -41,8 +41,9 @@ def test_means_spreads_and_differences_by_seed() -> None:
 def test_epochs_are_counted_to_the_bases_last_validation_score() -> None:
     found = build_comparison(plan_of(["alone", "kd"], [0, 1]), RUNS, {})
     assert found.level == pytest.approx(0.70)
-    # alone: never and 2; kd: 2 and never
-    assert [row.epochs_to_base for row in found.rows] == [EpochsToReach(2.0, 1, 2), EpochsToReach(2.0, 1, 2)]
+    # alone: never and 2; kd: 2 and never; the middle of 2 and never is never
+    assert [row.epochs_to_base for row in found.rows] == [EpochsToReach(None, 1, 2)] * 2
+    assert count_epochs([(0.1,), (0.3,), (0.1, 0.2)], 0.2) == EpochsToReach(2.0, 2, 3)
     assert count_epochs([(0.1, 0.2), (0.3,)], 0.2) == EpochsToReach(1.5, 2, 2)
     assert count_epochs([(0.1,)], 0.2) == EpochsToReach(None, 0, 1)
     assert count_epochs([(), ()], 0.2) is None
@@ -73,6 +74,20 @@ def test_without_a_test_part_differences_are_of_validation() -> None:
     assert found.rows[1].difference is not None
     assert found.rows[1].difference.mean == pytest.approx(0.25)
     assert "test, " not in found.to_markdown().partition("\n")[0]
+
+
+def test_rows_of_other_data_have_no_difference_to_the_base() -> None:
+    plan = plan_of(["alone", "kd"], [0, 1])
+    other = plan.rows[1].recipe.model_copy(
+        update={"data": plan.rows[1].recipe.data.model_copy(update={"split_seed": 1})}
+    )
+    augmented = plan.rows[1].recipe.data.model_copy(update={"augment": ("flip",)})
+    for data, has in ((other.data, False), (augmented, True)):
+        row = replace(plan.rows[1], recipe=other.model_copy(update={"data": data}))
+        found = build_comparison(replace(plan, rows=(plan.rows[0], row)), RUNS, {})
+        assert (found.rows[1].difference is not None) == has
+        assert (found.rows[1].epochs_to_base is not None) == has
+        assert ("No difference to alone, trained on other data: kd." in found.to_markdown()) != has
 
 
 def test_agreement_with_another_teacher_is_left_out() -> None:
@@ -137,5 +152,5 @@ def test_nothing_finished_yet_is_a_table_too() -> None:
         "| row | seeds |\n| --- | ---: |\n| alone | 0 of 1 |\n| kd | 0 of 1 |\n"
     )
     assert "- kd-0: no data" in found.to_markdown()
-    assert found.to_csv().splitlines()[0] == "row,recipe,method,runs"
+    assert found.to_csv().splitlines()[0] == "row,folder,recipe,method,runs"
     assert found.level is None

@@ -1,0 +1,56 @@
+"""When two rows are one run, see the same data, or are what a recipe's published number stands for."""
+
+import json
+from collections.abc import Sequence
+
+from kdcam.comparison.grid import key_of
+from kdcam.comparison.row_tables import row_table
+from kdcam.errors import RecipeError
+from kdcam.recipe import Published, TrainRecipe, read_recipe
+
+# Where a run is made and how fast, and its teacher, which flags name anew on each machine.
+_NEUTRAL = ("compile", "data.root", "data.workers", "precision")
+# How training treats the data that it is given, which is what a comparison may be about.
+_TREATMENT = {"augment", "cutmix", "mixup", "workers"}
+
+
+def deciding_facts(recipe: TrainRecipe) -> str:
+    """Return what decides the runs of a row, whose seed is each cell's own."""
+    facts = recipe.model_dump(mode="json", exclude={"description", "published", "seed"})
+    return json.dumps(facts, sort_keys=True)
+
+
+def have_same_data(one: TrainRecipe, other: TrainRecipe) -> bool:
+    """Return whether two recipes train on the same images and labels, however they augment and mix them.
+
+    Another split, size or label noise makes other data.
+    """
+    first, second = (recipe.data.model_dump(mode="json", exclude=_TREATMENT) for recipe in (one, other))
+    return first == second
+
+
+def own_number(
+    recipe: TrainRecipe, source: str, method: str | None, *, sets: Sequence[str], teachers: Sequence[str]
+) -> Published | None:
+    """Return the number of a row's recipe where the row has the settings of the recipe's file, for which it stands.
+
+    Args:
+        recipe: The row's, with all settings put in.
+        source: The recipe as it was named.
+        method: The row's method.
+        sets: Settings that all rows share; of these only some leave the number standing: of the teacher, and of where
+            and how fast the runs are made.
+        teachers: Checkpoints in the place of the recipe's own.
+    """
+    if recipe.published is None:
+        return None
+    neutral = [one for one in sets if key_of(one) in _NEUTRAL or key_of(one).startswith("teacher.")]
+    try:
+        own = row_table(source, method=method, settings=neutral, teachers=teachers)
+        said = read_recipe(own.table, source=source)
+    except RecipeError:  # by itself it says too little
+        return None
+    return recipe.published if deciding_facts(said) == deciding_facts(recipe) else None
+
+
+__all__ = ["deciding_facts", "have_same_data", "own_number"]

@@ -1,0 +1,98 @@
+"""How far the runs of a plan are, and which of them cannot be made, before anything is written."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kdcam.comparison.grid import in_the_words_of_flags
+from kdcam.comparison.outputs import run_folder
+from kdcam.comparison.plan import Cell, ComparisonPlan
+from kdcam.differences import first_difference, shown
+from kdcam.errors import CheckpointError, KdcamError
+from kdcam.json_files import plain, read_json
+from kdcam.preflight import preflight
+from kdcam.run_state import RECIPE_FILE, State, find_state
+from kdcam.runlog import has_kept_state
+from kdcam.teacher_weights import changed_teacher, checkpoint_digest
+from kdcam.training import finished_run
+
+Digests = Mapping[str, str | None]  # of the teachers' weights as they are now, by checkpoint
+
+
+class CellState(NamedTuple):
+    """One run of a plan, and how far it is."""
+
+    cell: Cell
+    folder: Path
+    state: State
+    problem: str | None  # why it cannot be made, or cannot stand in this table
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return self.cell.name
+
+
+def teacher_digests(plan: ComparisonPlan) -> Digests:
+    """Return the digest of the weights of every teacher in a plan, by checkpoint."""
+    names = {teacher.checkpoint for row in plan.rows for teacher in row.recipe.teachers}
+    return {name: checkpoint_digest(name) for name in sorted(names)}
+
+
+def survey(plan: ComparisonPlan, output: Path, digests: Digests) -> list[CellState]:
+    """Return how far the runs of a plan are in a folder, and which of their folders cannot take them."""
+    return [look(cell, output, digests) for cell in plan.cells()]
+
+
+def look(cell: Cell, output: Path, digests: Digests) -> CellState:
+    """Return how far one run is, and whether its folder can take it; nothing is written."""
+    folder, problem = run_folder(output, cell.name), None
+    try:
+        finished = finished_run(cell.recipe, output=folder, resume="auto")
+        if finished is not None or has_kept_state(folder):
+            _check_kept(cell, folder, digests, what="an unfinished" if finished is None else "a finished")
+    except CheckpointError as error:
+        problem = str(error)
+    return CellState(cell, folder, find_state(folder), problem)
+
+
+def _check_kept(cell: Cell, folder: Path, digests: Digests, *, what: str) -> None:
+    """Raise ``CheckpointError`` where a run is of another recipe, or of other weights of a teacher than now."""
+    record = read_json(folder / RECIPE_FILE)
+    difference = first_difference(record.get("recipe"), plain(cell.recipe.model_dump(mode="json")))
+    if difference is not None:
+        place, there, here = difference
+        raise CheckpointError(
+            f"{folder}: holds {what} run of another recipe ({place or 'recipe'}: {shown(there)} there, {shown(here)} "
+            "here); choose another folder with --output, or remove this one"
+        )
+    own = {teacher.checkpoint: digests.get(teacher.checkpoint) for teacher in cell.recipe.teachers}
+    changed = changed_teacher(record, own)
+    if changed is not None:
+        raise CheckpointError(
+            f"{folder}: holds {what} run under other weights of the teacher {changed} than lie there now; give the "
+            "teacher its former weights back, remove this folder to run it anew, or choose another one with --output"
+        )
+
+
+def foresee(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> list[CellState]:
+    """Return the states with what a run would be refused for when it begins: its data, its networks, its teacher.
+
+    No image is decoded and nothing is downloaded.
+    """
+    rows = {one.cell.row.name: one.cell for one in states if one.problem is None and one.state != "finished"}
+    problems: dict[str, str] = {}
+    for name, cell in rows.items():
+        try:
+            preflight(cell.recipe, device=device, fetches=False)
+        except KdcamError as error:
+            problems[name] = in_the_words_of_flags(str(error), plan.teachers)
+    return [
+        one._replace(problem=problems[one.cell.row.name])
+        if one.problem is None and one.state != "finished" and one.cell.row.name in problems
+        else one
+        for one in states
+    ]
+
+
+__all__ = ["CellState", "Digests", "foresee", "look", "survey", "teacher_digests"]
