@@ -126,7 +126,7 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
                 f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
             )
     if parts.noise is not None:
-        progress.message(f"label noise: {parts.noise.realised_rate:.1%} of the training labels are wrong")
+        progress.message(parts.noise.sentence())
     for network in (checked.student, *checked.teachers):
         for note in network.notes:
             progress.message(note)
@@ -179,7 +179,7 @@ def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) 
         },
         "parameters": sum(parameter.numel() for parameter in state.model.student.parameters()),
         "published": None if recipe.published is None else recipe.published.model_dump(),
-        "label_noise": None if parts.noise is None else parts.noise.realised_rate,
+        "label_noise": None if parts.noise is None else parts.noise.summary(),
     }
 
 

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import SCENES, Watcher, kept_files, small_recipe
 
+import kdcam
 from kdcam.data.label_noise import NoisyLabels
-from kdcam.errors import CheckpointError
+from kdcam.errors import CheckpointError, Interrupted
 from kdcam.noise_file import NOISE_FILE, keep_noise, read_noise
 
 
@@ -35,3 +37,30 @@ def test_damaged_file(tmp_path: Path) -> None:
     (tmp_path / NOISE_FILE).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match=NOISE_FILE):
         read_noise(tmp_path)
+
+
+def matrix_file(folder: Path, keep: float) -> Path:
+    file = folder / "matrix.csv"
+    rows = [[keep if i == j else (1 - keep) / 9 for j in range(10)] for i in range(10)]
+    file.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    return file
+
+
+def test_a_resumed_run_sees_the_labels_it_began_with(tmp_path: Path) -> None:
+    noise = {"kind": "matrix", "file": matrix_file(tmp_path, 0.6)}
+    recipe = small_recipe(data={**SCENES, "noise": noise})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    kdcam.train(recipe, output=whole, device="cpu")
+    with pytest.raises(Interrupted):
+        kdcam.train(recipe, output=stopped, device="cpu", progress=Watcher(stop_after=2))
+    begun = (stopped / NOISE_FILE).read_bytes()
+    matrix_file(tmp_path, 0.1)
+    with pytest.raises(CheckpointError, match=r"holds other labels than the data gives now"):
+        kdcam.train(recipe, output=stopped, device="cpu")
+    matrix_file(tmp_path, 0.6)
+    watcher = Watcher()
+    kdcam.train(recipe, output=stopped, device="cpu", progress=watcher)
+    assert (stopped / NOISE_FILE).read_bytes() == begun == (whole / NOISE_FILE).read_bytes()
+    assert kept_files(stopped) == kept_files(whole)
+    assert any("label noise (matrix): " in text for text in watcher.messages)
+    assert any(", 40.0% were to be expected" in text for text in watcher.messages)

@@ -13,16 +13,57 @@ BatchAugment = Literal["crop", "flip", "cutout"]
 ImageAugment = Literal["crop", "flip", "cutout", "resized-crop", "color-jitter", "trivial-augment"]
 
 
+NoiseKind = Literal["symmetric", "symmetric-inclusive", "asymmetric", "pairflip", "matrix", "file"]
+
+
 class NoiseConfig(Settings):
     """Wrong labels put into the training part on purpose; validation and test labels stay clean.
 
-    ``symmetric`` is the exclusive form: each label is changed with probability ``rate``, on its own, to one
-    of the *other* classes, all equally likely (bhanML/Co-teaching, data/utils.py).
+    - ``symmetric`` (the exclusive form): each label is changed with probability ``rate``, on its own, to one of the
+      *other* classes, all equally likely (bhanML/Co-teaching, data/utils.py).
+    - ``symmetric-inclusive``: with probability ``rate`` a label is drawn anew from *all* classes, the true one
+      included, so that rate (K - 1) / K of K classes' labels are wrong. LiJunnan1992/DivideMix
+      (dataloader_cifar.py) redraws exactly int(rate * N) labels; here each label is drawn on its own.
+    - ``asymmetric``: mistakes between look-alikes (Patrini et al., 2017, arXiv:1609.03683, section 5). CIFAR-10:
+      truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog, each with probability ``rate``; the other
+      five classes stay clean. CIFAR-100: each class to the next one of its superclass. Known by the classes' names.
+    - ``pairflip``: each class to the next one, the last to the first, with probability ``rate`` (Co-teaching).
+    - ``matrix``: ``file`` is a CSV file of K lines of K numbers; line i holds the probabilities of the labels that
+      images of class i get, in the order of the classes.
+    - ``file``: labels as people gave them. ``file`` is a CSV file (or .csv.gz) with a line for each training image: its
+      ``path`` from data.root on, or its ``index`` in the source's training part before any is held out; ``column``
+      holds the labels, as names or as indices of classes. A column ``clean`` must agree with the data's own labels.
     """
 
-    kind: Literal["symmetric"] = "symmetric"
-    rate: float = Field(ge=0.0, le=1.0)  # 0: none; 1: every label is wrong
-    seed: int = Field(0, ge=0)  # the noise's own, so that all training seeds see the same wrong labels
+    kind: NoiseKind = "symmetric"
+    rate: float | None = Field(
+        None,
+        ge=0.0,
+        le=1.0,
+        description="of a label that the kind changes, the probability to be drawn; 0: no noise",
+    )
+    seed: int = Field(
+        0, ge=0, description="the noise's own, so that all training seeds see the same wrong labels"
+    )
+    file: Path | None = Field(
+        None, description="of kind matrix or file: a CSV file, from the working folder on"
+    )
+    column: str | None = Field(None, min_length=1, description="of kind file: the column of the labels")
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> Self:
+        needed = {"matrix": ("file",), "file": ("file", "column")}.get(self.kind, ("rate",))
+        for key in ("rate", "file", "column"):
+            if key in needed and getattr(self, key) is None:
+                raise ValueError(f'{key} is missing; kind = "{self.kind}" needs {" and ".join(needed)}')
+            if key not in needed and getattr(self, key) is not None:
+                raise ValueError(
+                    f'found {key}, which does nothing with kind = "{self.kind}"; remove it (this kind needs '
+                    f"{' and '.join(needed)})"
+                )
+        if self.kind == "file" and self.seed != 0:
+            raise ValueError(f'found seed = {self.seed}, but kind = "file" draws nothing; remove seed')
+        return self
 
 
 class CommonConfig(Settings):
@@ -95,6 +136,7 @@ __all__ = [
     "CommonConfig",
     "ImageAugment",
     "NoiseConfig",
+    "NoiseKind",
     "PictureConfig",
     "PictureFilesConfig",
 ]

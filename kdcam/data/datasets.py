@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from kdcam.data.batches import Batches
 from kdcam.data.config import (
@@ -14,10 +15,12 @@ from kdcam.data.config import (
     ImageLabelsConfig,
     MnistConfig,
     PictureConfig,
+    PictureFilesConfig,
     TorchvisionConfig,
     YoloLabelsConfig,
 )
-from kdcam.data.label_noise import NoisyLabels, add_noise
+from kdcam.data.label_noise import NoisyLabels, add_noise, check_noise
+from kdcam.data.noise_tables import TrainingImages
 from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
 from kdcam.data.resident import ResidentBatches, ResidentImages
 from kdcam.data.splits import across_classes, check_labelled, checked_split
@@ -32,15 +35,17 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
 
     Raises:
         DataError: files are missing or broken, a class has no training image (of several labels an image: no
-            training image has a label), or a share holds out no image.
+            training image has a label), a share holds out no image, or the label noise does not fit.
     """
     progress = progress or Silent()
-    source = _held_out(_load_source(config, progress), config)
-    num_classes = len(source.label_names)
+    whole = _load_source(config, progress)
+    source, positions = _held_out(whole, config)
     _check_classes(source)
     noise, train = None, source.train
     if config.noise is not None:
-        noise = add_noise(train.targets, config.noise, num_classes=num_classes)
+        root = config.root.expanduser() if isinstance(config, PictureFilesConfig) else None
+        images = TrainingImages(positions, len(whole.train), root, train.paths)
+        noise = add_noise(train.targets, config.noise, label_names=source.label_names, images=images)
         train = replace(train, targets=noise.noisy)
     return DataParts(
         train=train,
@@ -92,20 +97,24 @@ def _load_source(config: DataConfig, progress: Progress) -> SourceParts:
             return load_torchvision(config, progress=progress)
 
 
-def _held_out(source: SourceParts, config: DataConfig) -> SourceParts:
+def _held_out(source: SourceParts, config: DataConfig) -> tuple[SourceParts, Tensor]:
+    """Return the source with its parts made, and where each training image (N,) stood before."""
+    positions = torch.arange(len(source.train))
     if isinstance(config, DigitScenesConfig):
-        return source  # its parts are made of disjoint source digits from the start
+        return source, positions  # its parts are made of disjoint source digits from the start
     if source.test is None and source.test_share > 0:
         kept, held = _split(source, source.test_share, "test", config)
-        source = source._replace(train=kept, test=held)
+        source = source._replace(train=source.train.subset(kept), test=source.train.subset(held))
+        positions = positions[kept]
     if source.validation is None and config.validation > 0:
         kept, held = _split(source, config.validation, "validation", config)
-        source = source._replace(train=kept, validation=held)
-    return source
+        source = source._replace(train=source.train.subset(kept), validation=source.train.subset(held))
+        positions = positions[kept]
+    return source, positions
 
 
-def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> tuple[Part, Part]:
-    kept, held = checked_split(
+def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> tuple[Tensor, Tensor]:
+    return checked_split(
         source.train.targets,
         num_classes=len(source.label_names),
         share=share,
@@ -113,7 +122,6 @@ def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> t
         key=key,
         place=f"data ({config.name})",
     )
-    return source.train.subset(kept), source.train.subset(held)
 
 
 def _across_classes(part: Part) -> Part:
@@ -193,11 +201,20 @@ def describe_data(config: DataConfig) -> DataSummary:
     """Return what is known before any image is read: folders are listed, nothing is decoded or downloaded.
 
     Raises:
-        DataError: a folder is missing or wrong, or a share would hold out no image.
+        DataError: a folder is missing or wrong, a share would hold out no image, or the label noise does not fit.
     """
     from kdcam.data.summaries import summarise
 
-    return summarise(config)
+    summary = summarise(config)
+    if config.noise is not None:
+        # These names are known only once the files are there: until then the summary counts the classes.
+        unnamed = isinstance(config, TorchvisionConfig) or config.name == "cifar100"
+        check_noise(
+            config.noise,
+            num_classes=len(summary.label_names),
+            label_names=None if unnamed else summary.label_names,
+        )
+    return summary
 
 
 __all__ = [

@@ -1,13 +1,21 @@
-"""How much of the wrong labels in its training part a classifier has memorised."""
+"""What wrong labels in the training part did to a run: how much of them it memorised, and what it scores."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from kdcam.data.batches import Batches
-from kdcam.errors import DataError
+from kdcam.errors import CheckpointError, DataError
+from kdcam.json_files import read_json
+from kdcam.metrics_log import METRICS_FILE, read_metrics
 from kdcam.modes import evaluating
 from kdcam.progress import Progress, Silent
+from kdcam.robustness.ranking import auroc
+from kdcam.run_state import RESULT_FILE
 
 
 class Memorisation(BaseModel):
@@ -22,6 +30,41 @@ class Memorisation(BaseModel):
     )  # share of the wrongly labelled predicted as their wrong label; None: there are none
     recovered: float | None  # share of the wrongly labelled predicted as their true label
     clean_label_acc: float | None  # accuracy on the rightly labelled; None: there are none
+    overall_noisy_acc: float  # share of all images predicted as the label that was trained on
+    # how well the cross-entropy to the label trained on finds the wrong labels: share of pairs of a wrong and a right
+    # label with the greater loss at the wrong one; 1: all found, 0.5: by chance; None: only wrong or only right ones
+    wrong_label_auroc: float | None
+
+
+class EpochAccuracy(BaseModel):
+    """A run's accuracy on its validation part, whose labels are clean, after an epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    acc1: float
+
+
+class LabelNoiseReport(BaseModel):
+    """What a finished run was trained on and what it scores."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str | None  # of `NoiseConfig`; None: trained without label noise
+    nominal_rate: float | None  # share of wrong labels to expect; None: read from a file, not drawn
+    realised_rate: float  # share of wrong labels trained on
+    selection: str  # the rule that chose the selected epoch, in words
+    selected_epoch: int
+    last_epoch: int
+    selected_test_acc: float | None  # on clean labels; None: there is no test part
+    last_test_acc: float | None
+    validation: tuple[EpochAccuracy, ...]  # by epoch; none where there is no validation part
+    memorisation: Memorisation | None  # None: not asked for, or trained without label noise
+
+
+class _Predictions(NamedTuple):
+    classes: Tensor  # (N,) int64
+    losses: Tensor  # (N,) float32, cross-entropy to the label trained on
 
 
 def memorisation(
@@ -32,7 +75,7 @@ def memorisation(
     *,
     progress: Progress | None = None,
 ) -> Memorisation:
-    """Return how much of the wrong labels a classifier predicts.
+    """Return how much of the wrong labels a classifier predicts, and how well its loss finds them.
 
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
@@ -43,20 +86,13 @@ def memorisation(
 
     Raises ``DataError`` when the labels do not belong to these images.
     """
-    progress = progress or Silent()
     clean, noisy = clean_targets.cpu(), noisy_targets.cpu()
     if not clean.shape == noisy.shape == (batches.num_images,):
         raise DataError(
             f"found {batches.num_images} training images, {tuple(clean.shape)} true and {tuple(noisy.shape)} "
             "noisy labels; the labels stored with a run belong to its own data and split"
         )
-    predicted = torch.full_like(clean, -1)
-    done = 0
-    with evaluating(classifier), torch.no_grad():
-        for batch in batches.epoch(0):
-            predicted[batch.indices.cpu()] = classifier(batch.images).argmax(1).cpu()
-            done += len(batch.indices)
-            progress.advance("memorisation", done, batches.num_images)
+    predicted, losses = _predictions(classifier, batches, noisy, progress or Silent())
     wrong = clean != noisy
     return Memorisation(
         images=len(clean),
@@ -64,11 +100,73 @@ def memorisation(
         memorised=_share((predicted == noisy)[wrong]),
         recovered=_share((predicted == clean)[wrong]),
         clean_label_acc=_share((predicted == clean)[~wrong]),
+        overall_noisy_acc=float((predicted == noisy).double().mean()),
+        wrong_label_auroc=auroc(losses[wrong], losses[~wrong]),
     )
+
+
+def _predictions(classifier: nn.Module, batches: Batches, noisy: Tensor, progress: Progress) -> _Predictions:
+    predicted, losses = torch.full_like(noisy, -1), torch.zeros(len(noisy))
+    done = 0
+    with evaluating(classifier), torch.no_grad():
+        for batch in batches.epoch(0):
+            places = batch.indices.cpu()
+            logits = classifier(batch.images).float().cpu()
+            predicted[places] = logits.argmax(1)
+            losses[places] = cross_entropy(logits, noisy[places], reduction="none")
+            done += len(places)
+            progress.advance("memorisation", done, batches.num_images)
+    return _Predictions(predicted, losses)
 
 
 def _share(hits: Tensor) -> float | None:
     return float(hits.double().mean()) if len(hits) else None
 
 
-__all__ = ["Memorisation", "memorisation"]
+def label_noise_report(folder: Path, memorised: Memorisation | None = None) -> LabelNoiseReport:
+    """Return the noise, the scores and the validation curve of a finished run; ``memorised`` is carried along.
+
+    Raises ``CheckpointError`` when result.json or metrics.jsonl in ``folder`` is missing or is of another form.
+    """
+    result = read_json(folder / RESULT_FILE)
+    noise = result.get("label_noise")
+    if noise is None:
+        noise = {"kind": None, "nominal_rate": 0.0, "realised_rate": 0.0}
+    try:
+        return LabelNoiseReport(
+            kind=noise["kind"],
+            nominal_rate=noise["nominal_rate"],
+            realised_rate=noise["realised_rate"],
+            selection=result["selection"],
+            selected_epoch=result["selected"]["epoch"],
+            last_epoch=result["last"]["epoch"],
+            selected_test_acc=_test_accuracy(result["selected"]),
+            last_test_acc=_test_accuracy(result["last"]),
+            validation=_validation_curve(folder),
+            memorisation=memorised,
+        )
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(
+            f"{folder / RESULT_FILE}: is not of the form that a run of single labels writes now (its label_noise is "
+            f"{noise}); train the run again in another folder"
+        ) from error
+
+
+def _test_accuracy(scores: dict[str, Any]) -> float | None:
+    test = scores["test"]
+    return None if test is None else test["acc1"]
+
+
+def _validation_curve(folder: Path) -> tuple[EpochAccuracy, ...]:
+    lines = read_metrics(folder)
+    try:
+        return tuple(
+            EpochAccuracy(epoch=line["epoch"], acc1=line["val"]["acc1"]) for line in lines if line["val"]
+        )
+    except (KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(
+            f"{folder / METRICS_FILE}: a line lacks the accuracy val.acc1 of the validation part; restore the file"
+        ) from error
+
+
+__all__ = ["EpochAccuracy", "LabelNoiseReport", "Memorisation", "label_noise_report", "memorisation"]

@@ -80,7 +80,7 @@ def test_unknown_and_missing_names_are_refused_with_the_known_ones():
         {"name": "digits", "augment": ["resized-crop"]},
         {"name": "digits", "mixup": float("inf")},
         {"name": "digits", "noise": {"rate": 1.1}},
-        {"name": "digits", "noise": {"kind": "pairflip", "rate": 0.1}},
+        {"name": "digits", "noise": {"kind": "pair", "rate": 0.1}},
         {"name": "digits", "noise": {}},
         {"name": "digits", "split_seed": -1},
         {"name": "image-folder"},
@@ -131,6 +131,47 @@ def test_what_does_nothing_or_cannot_be_is_refused(table):
 def test_what_the_sources_of_several_labels_refuse(table, reason):
     [(_, message)] = problems({"root": "photos", **table})
     assert reason in message
+
+
+@pytest.mark.parametrize(
+    ("noise", "reason"),
+    [
+        ({}, 'rate is missing; kind = "symmetric" needs rate'),
+        ({"kind": "pairflip", "seed": 3}, 'rate is missing; kind = "pairflip" needs rate'),
+        ({"rate": 0.2, "file": "a.csv"}, 'found file, which does nothing with kind = "symmetric"'),
+        ({"kind": "matrix"}, 'file is missing; kind = "matrix" needs file'),
+        (
+            {"kind": "matrix", "file": "a.csv", "rate": 0.2},
+            'found rate, which does nothing with kind = "matrix"',
+        ),
+        ({"kind": "matrix", "file": "a.csv", "column": "worse"}, "found column, which does nothing"),
+        ({"kind": "file", "file": "a.csv"}, 'column is missing; kind = "file" needs file and column'),
+        ({"kind": "file", "column": "worse"}, "file is missing"),
+        ({"kind": "file", "file": "a.csv", "column": "worse", "rate": 0.0}, "found rate, which does nothing"),
+        ({"kind": "file", "file": "a.csv", "column": "worse", "seed": 1}, "draws nothing; remove seed"),
+    ],
+)
+def test_keys_of_noise_that_a_kind_lacks_or_does_not_read(noise, reason):
+    [(place, message)] = problems({"name": "digits", "noise": noise})
+    assert place[-1] == "noise"
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        {"rate": 0},
+        {"kind": "symmetric-inclusive", "rate": 1, "seed": 5},
+        {"kind": "asymmetric", "rate": 0.4},
+        {"kind": "pairflip", "rate": 0.45},
+        {"kind": "matrix", "file": "a.csv", "seed": 2},
+        {"kind": "file", "file": "a.csv.gz", "column": "worse"},
+    ],
+)
+def test_kinds_of_noise_survive_json(noise):
+    config = read({"name": "digits", "noise": noise})
+    assert ADAPTER.validate_json(ADAPTER.dump_json(config)) == config
+    assert noise.items() <= {**config.noise.model_dump(mode="json"), "kind": config.noise.kind}.items()
 
 
 def test_which_sources_give_rows():

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcam.data.config import DigitScenesConfig, DigitsConfig, MnistConfig, NoiseConfig
+from kdcam.data.config import (
+    CifarConfig,
+    DigitScenesConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    MnistConfig,
+    NoiseConfig,
+)
 from kdcam.data.datasets import batches, describe_data, load_data
 from kdcam.errors import DataError
 
@@ -55,6 +62,52 @@ def test_noise_touches_the_training_targets_alone():
     assert torch.equal(noisy.test.targets, clean.test.targets)
     assert torch.equal(noisy.train.images.pixels, clean.train.images.pixels)
     assert clean.noise is None
+
+
+def test_a_file_of_labels_names_images_as_they_stood_before_the_split(tmp_path):
+    file = tmp_path / "labels.csv"
+    whole = load_data(DigitsConfig(validation=0.0)).train
+    # Image i of all 1,300 gets the label i mod 10, wherever the split puts it.
+    lines = [f"{i},{label},{i % 10}" for i, label in enumerate(whole.targets.tolist())]
+    file.write_text("\n".join(["index,clean,turned", *reversed(lines)]))
+    parts = load_data(DigitsConfig(noise=NoiseConfig(kind="file", file=file, column="turned")))
+    same = (parts.train.images.pixels[:, None] == whole.images.pixels).flatten(2).all(2)
+    assert same.any(1).all()
+    for row, label in zip(same, parts.train.targets.tolist(), strict=True):
+        assert label in (row.nonzero().flatten() % 10).tolist()  # some digits are there twice
+    assert parts.noise.nominal_rate is None
+    assert parts.noise.realised_rate == pytest.approx(0.9, abs=0.05)
+    clean = load_data(DigitsConfig())
+    assert torch.equal(parts.noise.clean, clean.train.targets)
+    assert torch.equal(parts.validation.targets, clean.validation.targets)
+
+
+def test_a_file_of_labels_for_a_folder_of_pictures(tmp_path):
+    from PIL import Image
+
+    names = [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(10)]
+    for number, name in enumerate(names):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    file = tmp_path / "labels.csv"
+    lines = [f"{name},{('cat', 'dog')[number % 2]}" for number, name in enumerate(names)]
+    file.write_text("\n".join(["path,seen", *lines]))
+    noise = NoiseConfig(kind="file", file=file, column="seen")
+    config = ImageFolderConfig(root=tmp_path / "photos", image_size=8, test=0.2, validation=0.25, noise=noise)
+    assert describe_data(config).train_images == 12
+    train = load_data(config).train
+    assert train.targets.tolist() == [int(value) % 2 for value in train.images.pixels[:, 0, 0, 0]]
+
+
+def test_noise_that_does_not_fit_is_refused_before_anything_is_read(tmp_path):
+    asymmetric = NoiseConfig(kind="asymmetric", rate=0.2)
+    with pytest.raises(DataError, match=r"asymmetric noise is told by the names"):
+        describe_data(DigitsConfig(noise=asymmetric))
+    for name in ("cifar10", "cifar100"):
+        assert "downloaded" in describe_data(CifarConfig(name=name, root=tmp_path, noise=asymmetric)).note
+    with pytest.raises(DataError, match=r"data\.noise\.file: .*cannot be read"):
+        describe_data(DigitsConfig(noise=NoiseConfig(kind="matrix", file=tmp_path / "none.csv")))
 
 
 def test_a_class_without_a_training_image_is_named():

@@ -1,0 +1,248 @@
+"""CSV files of label noise: a transition matrix, or a label for each training image; faults are named by line."""
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.errors import DataError
+from kdcam.wording import did_you_mean, listed
+
+_SUM_TOLERANCE = 1e-6  # of a row of probabilities; kdcam's choice
+
+
+class TrainingImages(NamedTuple):
+    """The images that are trained on, as a label file names them."""
+
+    positions: Tensor  # (N,) int64 in the source's training part, before any image was held out
+    source_images: int  # how many that part holds
+    root: Path | None  # the folder that paths start at; None where images are not files of their own
+    paths: tuple[Path, ...] | None
+
+
+class _Row(NamedTuple):
+    place: str  # the file and the line, for messages
+    cells: Mapping[str, str]
+
+
+def read_matrix(file: Path, num_classes: int) -> Tensor:
+    """Return the transition matrix (K, K) float64 of a CSV file: a line for each true class, no header.
+
+    Raises ``DataError`` where the file cannot be read, is not K x K, or a line is no distribution.
+    """
+    lines = list(_csv_lines(file))
+    rows = [_numbers(cells, f"{file}, line {line}") for line, cells in lines]
+    if len(rows) != num_classes or any(len(row) != num_classes for row in rows):
+        widths = listed(sorted({len(row) for row in rows}))
+        raise DataError(
+            f"{file}: holds {len(rows)} lines of {widths} numbers, and the data has {num_classes} classes; write "
+            f"{num_classes} lines of {num_classes} probabilities, without a header"
+        )
+    matrix = torch.tensor(rows, dtype=torch.float64)
+    for (line, _), total in zip(lines, matrix.sum(1).tolist(), strict=True):
+        if abs(total - 1) > _SUM_TOLERANCE:
+            sideways = bool(((matrix.sum(0) - 1).abs() <= _SUM_TOLERANCE).all())
+            raise DataError(
+                f"{file}, line {line}: the probabilities sum to {total:.6g}; each line (a true class) must sum to 1"
+                + ("; the columns do, so write columns as lines" if sideways else "")
+            )
+    return matrix
+
+
+def _numbers(cells: Sequence[str], place: str) -> list[float]:
+    numbers = []
+    for cell in cells:
+        try:
+            number = float(cell)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 1:
+            raise DataError(f"{place}: found {cell[:50]!r}; must be a probability, 0 to 1")
+        numbers.append(number)
+    return numbers
+
+
+def check_labels_file(file: Path, column: str) -> None:
+    """Raise ``DataError`` unless a file of labels can be read and has the columns it needs."""
+    next(_labelled_rows(file, column), None)
+
+
+def read_labels(
+    file: Path, column: str, *, images: TrainingImages, targets: Tensor, label_names: Sequence[str]
+) -> Tensor:
+    """Return the labels (N,) int64 that a CSV file gives to the training images.
+
+    Lines for images that are held out of training are not used. The labels of the column are read as names where as
+    many of them are names of classes as are whole numbers, otherwise as indices.
+
+    Args:
+        file: Has a header with ``column`` and ``path`` or ``index``; with both, ``path`` counts for picture files.
+        column: Where the labels stand.
+        images: The images that are trained on.
+        targets: (N,) their labels in the data, which a column ``clean`` must repeat.
+        label_names: The classes.
+
+    Raises ``DataError`` where the file cannot be read or lacks a column, where a line names no image, one that an
+    earlier line names, or a label that is none, and where a training image has no line or another clean label.
+    """
+    rows = list(_labelled_rows(file, column))
+    by_path = images.paths is not None
+    key = "path" if by_path else "index"
+    if rows and key not in rows[0].cells:
+        other = "index" if by_path else "path"
+        why = (
+            "pictures of a folder are known by their path" if by_path else "images of this data have no path"
+        )
+        raise DataError(f"{file}: has the column {other!r}, but {why}; add the column {key!r}")
+    found = _rows_by_position(rows, images, file)
+    labels = _class_indices([row.cells[column] for row in found], found, column, label_names)
+    if column != "clean" and rows and "clean" in rows[0].cells:
+        _check_clean(found, targets, label_names)
+    return torch.tensor(labels, dtype=torch.int64)
+
+
+def _labelled_rows(file: Path, column: str) -> Iterator[_Row]:
+    lines = _csv_lines(file)
+    _, header = next(lines, (0, []))
+    columns = [name.strip() for name in header]
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise DataError(f"{file}, line 1: has the column {repeated[0]!r} more than once; keep one")
+    if column not in columns or not {"index", "path"} & set(columns):
+        raise DataError(
+            f"{file}, line 1: found the columns {listed(map(repr, columns[:10]))}{did_you_mean(column, columns)}; "
+            f"needed: data.noise.column = {column!r}, and index or path"
+        )
+    for line, cells in lines:
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{file}, line {line}: has {len(cells)} cells where the first line has {len(columns)} columns"
+            )
+        yield _Row(f"{file}, line {line}", dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
+
+
+def _rows_by_position(rows: Sequence[_Row], images: TrainingImages, file: Path) -> list[_Row]:
+    """Return the row of each training image, in the order of the images."""
+    names = _image_names(images)
+    known = frozenset(names)
+    found: dict[str, _Row] = {}
+    for row in rows:
+        name = _named_image(row, images)
+        if name in found:
+            raise DataError(
+                f"{row.place}: names image {name[:200]!r} again, after {found[name].place}; keep one line for an image"
+            )
+        if name not in known:
+            _check_is_held_out(name, row, images)
+        found[name] = row
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise DataError(
+            f"{file}: has no line for {len(missing)} of {len(names)} training images, the first being {missing[0]!r}; "
+            "add a line for each"
+        )
+    return [found[name] for name in names]
+
+
+def _image_names(images: TrainingImages) -> list[str]:
+    if images.paths is None:
+        return [str(position) for position in images.positions.tolist()]
+    assert images.root is not None
+    return [path.relative_to(images.root).as_posix() for path in images.paths]
+
+
+def _named_image(row: _Row, images: TrainingImages) -> str:
+    if images.paths is not None:
+        return Path(os.path.normpath(row.cells["path"])).as_posix()
+    index = _whole_number(row.cells["index"])
+    return row.cells["index"] if index is None else str(index)
+
+
+def _check_is_held_out(name: str, row: _Row, images: TrainingImages) -> None:
+    """Raise ``DataError`` where a name is of no image at all; those of other parts may stand in the file."""
+    if images.root is not None:
+        if not _is_file(images.root / name):
+            raise DataError(
+                f"{row.place}: there is no picture {name[:200]!r}; name pictures from data.root = {images.root} on"
+            )
+        return
+    index = _whole_number(name)
+    if index is None or index >= images.source_images:
+        raise DataError(
+            f"{row.place}: found index {name[:50]!r}; allowed: 0 to {images.source_images - 1}, the place in the "
+            "source's training part"
+        )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name longer than the system takes, or with a null character
+        return False
+
+
+def _whole_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _class_indices(
+    cells: Sequence[str], rows: Sequence[_Row], column: str, label_names: Sequence[str]
+) -> list[int]:
+    numbers = {str(index): index for index in range(len(label_names))}
+    names = {name: index for index, name in enumerate(label_names)}
+    as_names = sum(cell in names for cell in cells) >= sum(_whole_number(cell) is not None for cell in cells)
+    known = names if as_names else numbers
+    for cell, row in zip(cells, rows, strict=True):
+        if cell not in known:
+            allowed = f"{listed(label_names[:10])}{' ...' * (len(label_names) > 10)}"
+            raise DataError(
+                f"{row.place}: found {cell[:50]!r} in the column {column!r}{did_you_mean(cell[:50], known)}; allowed: "
+                f"names of classes ({allowed}) in all lines, or in all lines indices from 0 to {len(label_names) - 1}"
+            )
+    return [known[cell] for cell in cells]
+
+
+def _check_clean(rows: Sequence[_Row], targets: Tensor, label_names: Sequence[str]) -> None:
+    stated = _class_indices([row.cells["clean"] for row in rows], rows, "clean", label_names)
+    for row, here, there in zip(rows, stated, targets.tolist(), strict=True):
+        if here != there:
+            raise DataError(
+                f"{row.place}: says that the image's clean label is {label_names[here]!r}, in the data it is "
+                f"{label_names[there]!r}; the lines belong to other images or to another order of them"
+            )
+
+
+def _csv_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines that are not empty, each with its number."""
+    reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: is no CSV ({error})") from None
+
+
+def _text(file: Path) -> str:
+    try:
+        content = file.expanduser().read_bytes()
+        if file.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not written in UTF-8 ({error.reason}); save it as UTF-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"data.noise.file: {file} cannot be read ({reason}); name a CSV file, from the working folder on"
+        ) from None
+
+
+__all__ = ["TrainingImages", "check_labels_file", "read_labels", "read_matrix"]
