@@ -1,0 +1,291 @@
+"""Accuracy under corruptions, kdcam's own or a published set's, and errors relative to another run's."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from kdcam.data.batches import Batch, Batches
+from kdcam.errors import DataError
+from kdcam.progress import Progress, Silent
+from kdcam.robustness.corrupted_sets import CorruptedSet
+from kdcam.robustness.corruption_table import SEVERITIES
+from kdcam.robustness.corruptions import check_names, corrupt, corruptions_for
+from kdcam.robustness.subset import logits_of, subset_text
+from kdcam.wording import listed
+
+OWN = "kdcam's corruptions"
+OWN_NOTE = "strengths are kdcam's choice: not comparable with published mean corruption errors"
+PUBLISHED_NOTE = "plain mean error, not divided by another network's"
+_TASK = "corruptions"
+
+
+class CorruptionRow(BaseModel):
+    """The result of one corruption."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    accuracies: tuple[float, ...]  # by severity, in the report's order
+    mean_error: float  # 1 - accuracy, mean over the severities
+
+
+class CorruptionReport(BaseModel):
+    """Accuracy of a classifier on corrupted images, all of which count, also those wrong from the start."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str  # OWN, or the folder of a published set
+    images: int  # of each corruption and severity
+    subset: str  # which images, in words
+    seed: int | None  # of what the corruptions draw; None: the images were read
+    severities: tuple[int, ...]
+    clean_acc: float | None  # on the same images; None: the set has no clean copy
+    rows: tuple[CorruptionRow, ...]
+    mean_error: float  # over the corruptions
+    note: str  # what the numbers do not compare with
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain lists and numbers."""
+        return self.model_dump(mode="json")
+
+
+class _Facts(NamedTuple):
+    """What a report says beside its rows."""
+
+    source: str
+    images: int
+    subset: str
+    seed: int | None
+    severities: tuple[int, ...]
+    clean_acc: float | None
+    note: str
+
+
+class RelativeRow(BaseModel):
+    """A corruption's errors as multiples of the base run's; 1: as the base."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    error: float | None  # sum of errors over severities / the base's; None: the base makes none
+    added_error: float | None  # sum of (error - clean error) / the base's; None: the base loses nothing
+
+
+class RelativeErrors(BaseModel):
+    """Errors under corruptions as multiples of a base run's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: tuple[RelativeRow, ...]
+    mean_error: float | None  # mean over the corruptions that have the number; None: none has
+    mean_added_error: float | None
+
+
+def corruption_report(
+    classifier: nn.Module,
+    batches: Batches,
+    *,
+    names: Sequence[str] | None = None,
+    severities: Sequence[int] = SEVERITIES,
+    n_examples: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> CorruptionReport:
+    """Return the accuracy under kdcam's corruptions; modes and random state stay as they were.
+
+    Args:
+        classifier: gives logits (N, K) for images in [0, 1].
+        batches: evaluation batches in order, on the classifier's device.
+        names: of `CORRUPTIONS`; None: all that change pictures of this many channels.
+        severities: some of 1 to 5, without repeats.
+        n_examples: the first so many images are taken, or all where there are fewer.
+        seed: of what the corruptions draw, together with each image's index.
+        progress: who watches.
+
+    Raises ``DataError`` where there is no image, images carry several labels, or a corruption of colours meets gray
+    pictures; ``RecipeError`` for an unknown name; ``ModelError`` when the logits are not finite.
+    """
+    watcher = progress or Silent()
+    images = _images(batches, severities, n_examples)
+    clean, done = 0, 0
+    chosen = None if names is None else _once(names)
+    hits: dict[str, list[int]] = {}
+    for batch in batches.epoch(0):
+        part = Batch(*(tensor[: images - done] for tensor in batch[:3]))
+        chosen = corruptions_for(part.images.shape[1]) if chosen is None else chosen
+        check_names(chosen, channels=part.images.shape[1])
+        clean += _right(classifier, part.images, part.targets)
+        for name in chosen:
+            row = hits.setdefault(name, [0] * len(severities))
+            for place, severity in enumerate(severities):
+                worse = corrupt(name, part.images, severity=severity, indices=part.indices, seed=seed)
+                row[place] += _right(classifier, worse, part.targets)
+        done += len(part.images)
+        watcher.advance(_TASK, done, images)
+        if done == images:
+            break
+    subset = subset_text(images, whole=images == batches.num_images)
+    facts = _Facts(OWN, images, subset, seed, tuple(severities), clean / images, OWN_NOTE)
+    return _report(facts, hits)
+
+
+def corrupted_set_report(
+    classifier: nn.Module,
+    found: CorruptedSet,
+    *,
+    names: Sequence[str] | None = None,
+    severities: Sequence[int] = SEVERITIES,
+    n_examples: int | None = None,
+    batch_size: int = 100,
+    device: torch.device | None = None,
+    clean_acc: float | None = None,
+    progress: Progress | None = None,
+) -> CorruptionReport:
+    """Return the accuracy on a published corrupted test set; modes and random state stay as they were.
+
+    Args:
+        classifier: gives logits (N, K) for images in [0, 1].
+        found: what `open_corrupted_set` returned.
+        names: corruptions of the set; None: all of them.
+        severities: some of 1 to 5, without repeats.
+        n_examples: the first so many images of each copy; None: all.
+        batch_size: images computed at once; the result does not depend on it.
+        device: the classifier's; None: the CPU.
+        clean_acc: on the clean test part, for errors relative to a base run; the set itself has no clean copy.
+        progress: who watches.
+
+    Raises ``DataError`` for a corruption that the set does not have and for copies of different sizes, and where
+    files are missing or broken.
+    """
+    watcher = progress or Silent()
+    chosen = found.names if names is None else _once(names)
+    if not chosen:
+        raise DataError(f"{found.folder}: holds no NAME.npy beside labels.npy; fetch the corruptions too")
+    place = device or torch.device("cpu")
+    sizes: dict[str, int] = {}
+    hits: dict[str, list[int]] = {}
+    for name in chosen:
+        for severity in severities:
+            copy = found.batches(name, severity, batch_size=batch_size, device=place, n_examples=n_examples)
+            sizes[f"{name}/{severity}"] = _images(copy, severities, copy.num_images)
+            right = sum(_right(classifier, batch.images, batch.targets) for batch in copy.epoch(0))
+            hits.setdefault(name, []).append(right)
+            watcher.advance(_TASK, len(sizes), len(chosen) * len(severities))
+    images = _same_size(found, sizes)
+    subset = subset_text(images, whole=n_examples is None or images < n_examples)
+    facts = _Facts(str(found.folder), images, subset, None, tuple(severities), clean_acc, PUBLISHED_NOTE)
+    return _report(facts, hits)
+
+
+def relative_to(report: CorruptionReport, base: CorruptionReport) -> RelativeErrors:
+    """Return errors as multiples of a base run's on the same corrupted images.
+
+    For each corruption the sum of errors over severities, divided by the base's, and the same of what each adds to
+    its own clean error; then the means over corruptions. Source: Hendrycks and Dietterich 2019, arXiv 1903.12261,
+    section 4 (CE and relative CE, there with AlexNet as the base).
+
+    Raises ``DataError`` where the two are not of the same images, corruptions and severities.
+    """
+    for key in ("source", "images", "subset", "seed", "severities"):
+        mine, other = getattr(report, key), getattr(base, key)
+        if mine != other:
+            raise DataError(
+                f"corruptions: {key} is {mine!r} here and {other!r} in the base run; evaluate both alike"
+            )
+    names, others = ([row.name for row in one.rows] for one in (report, base))
+    if names != others:
+        raise DataError(
+            f"corruptions: {listed(names)} here and {listed(others)} in the base run; evaluate both alike"
+        )
+    rows = tuple(
+        RelativeRow(
+            name=row.name,
+            error=_ratio(row.mean_error, other.mean_error),
+            added_error=_ratio(_added(row, report), _added(other, base)),
+        )
+        for row, other in zip(report.rows, base.rows, strict=True)
+    )
+    return RelativeErrors(
+        rows=rows,
+        mean_error=_mean_of_known([row.error for row in rows]),
+        mean_added_error=_mean_of_known([row.added_error for row in rows]),
+    )
+
+
+def _images(batches: Batches, severities: Sequence[int], n_examples: int) -> int:
+    if not severities or len(set(severities)) < len(severities) or not set(severities) <= set(SEVERITIES):
+        raise ValueError(f"severities are {list(severities)}; wanted some of 1 to 5, each once")
+    if batches.num_images == 0:
+        raise DataError("corruptions: the part has no image; choose another part")
+    if n_examples < 1:
+        raise ValueError(f"n_examples is {n_examples}; wanted at least 1")
+    return min(n_examples, batches.num_images)
+
+
+def _once(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("no corruption is named; wanted at least one, or None for all")
+    return tuple(dict.fromkeys(names))
+
+
+def _right(classifier: nn.Module, images: Tensor, targets: Tensor) -> int:
+    if targets.ndim != 1:
+        raise DataError(
+            f"corruptions: targets have shape {tuple(targets.shape)}; this report needs one label an image"
+        )
+    return int((logits_of(classifier, images).argmax(1) == targets).sum())
+
+
+def _report(facts: _Facts, hits: dict[str, list[int]]) -> CorruptionReport:
+    tried = facts.images * len(facts.severities)
+    rows = tuple(
+        CorruptionRow(
+            name=name,
+            accuracies=tuple(count / facts.images for count in counts),
+            mean_error=1 - sum(counts) / tried,
+        )
+        for name, counts in hits.items()
+    )
+    mean_error = sum(row.mean_error for row in rows) / len(rows)
+    return CorruptionReport(**facts._asdict(), rows=rows, mean_error=mean_error)
+
+
+def _same_size(found: CorruptedSet, sizes: dict[str, int]) -> int:
+    first, images = next(iter(sizes.items()))
+    for copy, count in sizes.items():
+        if count != images:
+            raise DataError(
+                f"{found.folder}: {copy} has {count} images, {first} has {images}; the copies of one test set "
+                "have as many each, so fetch it again"
+            )
+    return images
+
+
+def _added(row: CorruptionRow, report: CorruptionReport) -> float | None:
+    return None if report.clean_acc is None else row.mean_error - (1 - report.clean_acc)
+
+
+def _ratio(error: float | None, base: float | None) -> float | None:
+    return None if error is None or base is None or base <= 0 else error / base
+
+
+def _mean_of_known(numbers: Sequence[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) / len(known) if known else None
+
+
+__all__ = [
+    "OWN",
+    "OWN_NOTE",
+    "PUBLISHED_NOTE",
+    "CorruptionReport",
+    "CorruptionRow",
+    "RelativeErrors",
+    "RelativeRow",
+    "corrupted_set_report",
+    "corruption_report",
+    "relative_to",
+]
