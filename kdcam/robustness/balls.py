@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdcam.robustness.config import Norm
+from kdcam.robustness.budget import Norm
 
 _TINY = 1e-12  # norms are kept above it, so that a zero gradient gives a zero step
 
@@ -26,10 +26,10 @@ class Ball(NamedTuple):
 
     def project(self, images: Tensor, clean: Tensor) -> Tensor:
         """Return the nearest images of the ball around ``clean`` (with respect to its own norm)."""
-        change = images - clean
+        change = images - clean  # worked on in place: new memory costs more than the arithmetic
         if self.norm == "linf":
-            return clean + change.clamp(-self.eps, self.eps)
-        return clean + change * (self.eps / _norms(change)).clamp(max=1)
+            return change.clamp_(-self.eps, self.eps).add_(clean)
+        return change.mul_((self.eps / _norms(change)).clamp(max=1)).add_(clean)
 
     def random_changes(self, clean: Tensor, *, seeds: Sequence[tuple[int, ...]]) -> Tensor:
         """Return one change (N, C, H, W) an image, uniform in the ball; each follows from its own seed alone.

@@ -1,148 +1,53 @@
-"""The settings of attacks and of a robustness evaluation; read without torch."""
+"""The settings of a robustness evaluation and the table of attacks; read without torch."""
 
-from collections.abc import Mapping
-from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from kdcam.errors import RecipeError
 from kdcam.recipe_errors import explain
-from kdcam.settings import Positive, Settings
+from kdcam.robustness.adaptive_config import (
+    ApgdConfig,
+    ApgdTargetedConfig,
+    AutoAttackConfig,
+    SquareConfig,
+    StandardConfig,
+)
+from kdcam.robustness.budget import Amount, Count, Norm, Seed, parse_fraction, usual_alpha, usual_eps
+from kdcam.robustness.stepped_config import BimConfig, CwMarginConfig, FgsmConfig, MimConfig, PgdConfig
+from kdcam.settings import Settings
 from kdcam.wording import did_you_mean, listed
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+AnyAttack = (
+    ApgdConfig
+    | ApgdTargetedConfig
+    | AutoAttackConfig
+    | BimConfig
+    | CwMarginConfig
+    | FgsmConfig
+    | MimConfig
+    | PgdConfig
+    | SquareConfig
+    | StandardConfig
+)
+"""The settings of some attack."""
 
-Norm = Literal["linf", "l2"]
+AttackConfig = Annotated[AnyAttack, Field(discriminator="name")]
+"""The same, read by its key name."""
 
-# The budgets of RobustBench's CIFAR boards.
-_USUAL_EPS = {"linf": 8 / 255, "l2": 0.5}
-
-
-def parse_fraction(text: str | float) -> float:
-    """Return the number that a text such as ``8/255`` or ``0.03`` stands for; numbers pass.
-
-    Raises ``ValueError`` for anything else.
-    """
-    if not isinstance(text, str):
-        return text
-    try:
-        return float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"found {text!r}; must be a number or a fraction such as 8/255") from None
-
-
-def _usual_eps(data: dict[str, Any]) -> float:
-    return _USUAL_EPS[data.get("norm", "linf")]
-
-
-def _usual_alpha(data: dict[str, Any]) -> float:
-    eps: float = data.get("eps", _USUAL_EPS["linf"])
-    return eps / 4
-
-
-Amount = Annotated[Positive, BeforeValidator(parse_fraction)]
-"""A length in [0, 1] pixel units, as a number or a text such as ``8/255``."""
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
-
-
-class FgsmConfig(Settings):
-    """One gradient step of length eps."""
-
-    name: Literal["fgsm"] = "fgsm"
-    norm: Norm = "linf"
-    eps: Amount = Field(default_factory=_usual_eps)
-
-    @property
-    def label(self) -> str:
-        """Its name in tables."""
-        return self.name
-
-    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
-        """Return adversarial images."""
-        from kdcam.robustness.attacks import fgsm
-
-        return fgsm(model, images, targets, eps=self.eps, norm=self.norm)
-
-
-class _SteppedConfig(Settings):
-    """What the attacks of several gradient steps take."""
-
-    name: str
-    norm: Norm = "linf"
-    eps: Amount = Field(default_factory=_usual_eps)
-    alpha: Amount = Field(default_factory=_usual_alpha)
-    steps: Count = 10
-
-    @property
-    def label(self) -> str:
-        """Its name in tables."""
-        return f"{self.name}-{self.steps}"
-
-
-class BimConfig(_SteppedConfig):
-    """Gradient steps from the clean image."""
-
-    name: Literal["bim"] = "bim"
-
-    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
-        """Return adversarial images."""
-        from kdcam.robustness.attacks import bim
-
-        return bim(model, images, targets, eps=self.eps, alpha=self.alpha, steps=self.steps, norm=self.norm)
-
-
-class PgdConfig(_SteppedConfig):
-    """Gradient steps from random points."""
-
-    name: Literal["pgd"] = "pgd"
-    restarts: Count = 1
-    seed: Seed = 0
-
-    @property
-    def label(self) -> str:
-        """Its name in tables."""
-        return super().label + (f"x{self.restarts}" if self.restarts > 1 else "")
-
-    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
-        """Return adversarial images."""
-        from kdcam.robustness.attacks import pgd
-
-        return pgd(
-            model,
-            images,
-            targets,
-            eps=self.eps,
-            alpha=self.alpha,
-            steps=self.steps,
-            norm=self.norm,
-            restarts=self.restarts,
-            seed=self.seed,
-            indices=indices,
-        )
-
-
-class MimConfig(_SteppedConfig):
-    """Gradient steps with momentum."""
-
-    name: Literal["mim"] = "mim"
-
-    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
-        """Return adversarial images."""
-        from kdcam.robustness.attacks import mim
-
-        return mim(model, images, targets, eps=self.eps, alpha=self.alpha, steps=self.steps, norm=self.norm)
-
-
-AttackConfig = Annotated[FgsmConfig | BimConfig | PgdConfig | MimConfig, Field(discriminator="name")]
-
-ATTACKS: Mapping[str, type[FgsmConfig | BimConfig | PgdConfig | MimConfig]] = {
+ATTACKS: Mapping[str, type[AnyAttack]] = {
+    "apgd-ce": ApgdConfig,
+    "apgd-dlr": ApgdConfig,
+    "apgd-t": ApgdTargetedConfig,
+    "autoattack": AutoAttackConfig,
     "bim": BimConfig,
+    "cw-margin": CwMarginConfig,
     "fgsm": FgsmConfig,
     "mim": MimConfig,
     "pgd": PgdConfig,
+    "square": SquareConfig,
+    "standard": StandardConfig,
 }
 """Every attack's settings by its name."""
 
@@ -150,11 +55,14 @@ ATTACKS: Mapping[str, type[FgsmConfig | BimConfig | PgdConfig | MimConfig]] = {
 class RobustnessSettings(Settings):
     """What a robustness evaluation runs; one budget for all attacks, each takes the settings it knows."""
 
-    attacks: tuple[str, ...] = ("fgsm", "pgd")  # names of ATTACKS; pgd-20 is pgd with 20 steps
+    attacks: tuple[str, ...] = (
+        "fgsm",
+        "pgd",
+    )  # names of ATTACKS; pgd-20: 20 steps, square-1000: 1,000 queries
     norm: Norm = "linf"
-    eps: Amount = Field(default_factory=_usual_eps)  # 8/255 (linf), 0.5 (l2)
-    alpha: Amount = Field(default_factory=_usual_alpha)  # a quarter of eps
-    steps: Count = 10
+    eps: Amount = Field(default_factory=usual_eps)  # 8/255 (linf), 0.5 (l2)
+    alpha: Amount = Field(default_factory=usual_alpha)  # a quarter of eps
+    steps: Count | None = None  # None: each attack's own number, 10 or, of apgd, 100
     restarts: Count = 1
     seed: Seed = 0
     n_examples: Count = 1000  # the first ones of the part
@@ -176,22 +84,36 @@ class RobustnessSettings(Settings):
                 )
         return self
 
-    def configs(self) -> tuple[FgsmConfig | BimConfig | PgdConfig | MimConfig, ...]:
+    def configs(self) -> tuple[AnyAttack, ...]:
         """Return the settings of each attack, in the order given."""
         return tuple(self._config(name) for name in self.attacks)
 
-    def _config(self, text: str) -> FgsmConfig | BimConfig | PgdConfig | MimConfig:
-        name, dash, steps = text.partition("-")
-        kind = ATTACKS.get(name)
-        known = f"known: {listed(ATTACKS)}; with a number of steps as in pgd-20"
-        if kind is None:
-            raise ValueError(f"attacks: found {text!r}{did_you_mean(name, ATTACKS)}; {known}")
-        values = {key: getattr(self, key) for key in kind.model_fields if key != "name"}
-        if dash:
-            if "steps" not in values or not steps.isdecimal() or int(steps) < 1:
-                raise ValueError(f"attacks: found {text!r}; {known} (fgsm has no steps)")
-            values["steps"] = int(steps)
-        return kind(**values)
+    def _config(self, text: str) -> AnyAttack:
+        name, number = _name_and_number(text)
+        kind = ATTACKS[name]
+        mine = type(self).model_fields.keys() & kind.model_fields.keys()
+        values: dict[str, Any] = {"name": name, **{key: getattr(self, key) for key in mine}}
+        if kind.number is not None and number is not None:
+            values[kind.number] = number
+        return kind(**{key: value for key, value in values.items() if value is not None})
+
+
+def _name_and_number(text: str) -> tuple[str, int | None]:
+    """Return an attack's name in ATTACKS, and the number of steps or queries after it."""
+    if text in ATTACKS:
+        return text, None
+    known = f"known: {listed(ATTACKS)}; with a number of steps as in pgd-20, of queries as in square-1000"
+    name, _, number = text.rpartition("-")
+    if not (number.isdecimal() and name):
+        raise ValueError(f"attacks: found {text!r}{did_you_mean(text, ATTACKS)}; {known}")
+    if name not in ATTACKS:
+        raise ValueError(f"attacks: found {text!r}{did_you_mean(name, ATTACKS)}; {known}")
+    if ATTACKS[name].number is None or int(number) < 1:
+        raise ValueError(
+            f"attacks: found {text!r}; {known} ({listed(key for key in ATTACKS if ATTACKS[key].number is None)} "
+            "have none)"
+        )
+    return name, int(number)
 
 
 def robustness_settings(values: Mapping[str, Any]) -> RobustnessSettings:
@@ -205,16 +127,35 @@ def robustness_settings(values: Mapping[str, Any]) -> RobustnessSettings:
         raise RecipeError("; ".join(explain(error, RobustnessSettings))) from None
 
 
+def check_attacks(attacks: Sequence[AnyAttack], *, num_classes: int, multi_label: bool) -> None:
+    """Raise ``RecipeError`` where an attack cannot run: too few classes, several labels, a missing package.
+
+    To be asked before anything runs. All problems are named at once.
+    """
+    problems = [attack.problem(num_classes, multi_label=multi_label) for attack in attacks]
+    found = [problem for problem in problems if problem is not None]
+    if found:
+        raise RecipeError(f"attacks: {'; '.join(found)}")
+
+
 __all__ = [
     "ATTACKS",
     "Amount",
+    "AnyAttack",
+    "ApgdConfig",
+    "ApgdTargetedConfig",
     "AttackConfig",
+    "AutoAttackConfig",
     "BimConfig",
+    "CwMarginConfig",
     "FgsmConfig",
     "MimConfig",
     "Norm",
     "PgdConfig",
     "RobustnessSettings",
+    "SquareConfig",
+    "StandardConfig",
+    "check_attacks",
     "parse_fraction",
     "robustness_settings",
 ]

@@ -1,13 +1,24 @@
-"""What an attack raises, and when it has done its work: the same for one label an image and for several."""
+"""What an attack raises, and when it has done its work: the same for one label an image and for several.
 
-from typing import Literal
+The losses other than the cross-entropy ask for one label an image. All are to be raised, so a minus sign stands where
+a paper lowers its loss. L-inf attacks take the sign of their gradients and L2 attacks normalise them.
+"""
 
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, Self
+
+import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from kdcam.errors import ModelError
+from kdcam.robustness.attack_rules import LossName, too_few_classes
+
+_TINY = 1e-12  # the DLR's scale is kept above it: equal logits give 0 instead of NaN
+
 
 def attack_loss(logits: Tensor, targets: Tensor, *, reduction: Literal["none", "sum"]) -> Tensor:
-    """Return the loss that an attack raises: (N,), or its sum over the images.
+    """Return the cross-entropy that an attack raises: (N,), or its sum over the images.
 
     Args:
         logits: (N, K).
@@ -19,6 +30,78 @@ def attack_loss(logits: Tensor, targets: Tensor, *, reduction: Literal["none", "
         return cross_entropy(logits, targets, reduction=reduction)
     rows = binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
     return rows.sum() if reduction == "sum" else rows.sum(1)
+
+
+def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (N,): the largest other logit minus the label's; above 0: another class is on top.
+
+    Source: Carlini & Wagner 2017, arXiv 1608.04644, f6 without kappa, untargeted.
+    """
+    return _largest_other(logits, labels) - _logit_of(logits, labels)
+
+
+def dlr_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (N,) in [-1, 1]: the margin loss over the distance of the largest to the third largest logit.
+
+    Neither a shift of the logits nor their scale changes it. Raises ``ModelError`` below 3 classes.
+
+    Source: difference of logits ratio, Croce & Hein 2020, arXiv 2003.01690, equation 6.
+    """
+    check_classes("dlr", logits)
+    top = logits.topk(3, dim=1).values
+    return margin_loss(logits, labels) / (top[:, 0] - top[:, 2]).clamp(min=_TINY)
+
+
+def targeted_dlr_loss(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
+    """Return (N,): the aimed class's logit minus the label's, over a distance between the largest logits.
+
+    That distance is from the largest to the mean of the third and fourth largest. Raises ``ModelError`` below
+    4 classes.
+
+    Source: Croce & Hein 2020, arXiv 2003.01690, equation 7.
+    """
+    check_classes("targeted_dlr", logits)
+    top = logits.topk(4, dim=1).values
+    scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
+    return (_logit_of(logits, aims) - _logit_of(logits, labels)) / scale.clamp(min=_TINY)
+
+
+LOSSES: Mapping[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": lambda logits, targets: attack_loss(logits, targets, reduction="none"),
+    "margin": margin_loss,
+    "dlr": dlr_loss,
+}
+"""What attacks can be asked to raise, by name."""
+
+
+class Goal(NamedTuple):
+    """What is raised for each image of a batch, and which of them are done with; it shrinks with the batch."""
+
+    loss: LossName
+    targets: Tensor  # (N,) labels to get away from; rows (N, K) with the cross-entropy only
+    aims: Tensor | None = None  # (N,) classes to get to: the targeted DLR loss instead
+
+    def losses(self, logits: Tensor) -> Tensor:
+        """Return the loss (N,) of each image."""
+        if self.aims is None:
+            return LOSSES[self.loss](logits, self.targets)
+        return targeted_dlr_loss(logits, self.targets, self.aims)
+
+    def fooled(self, logits: Tensor) -> Tensor:
+        """Return for each image (N,) whether nothing is left to attack: any wrong class will do."""
+        return is_fooled(logits, self.targets)
+
+    def of(self, chosen: Tensor) -> Self:
+        """Return the goal of the chosen images (positions or a mask)."""
+        aims = None if self.aims is None else self.aims[chosen]
+        return self._replace(targets=self.targets[chosen], aims=aims)
+
+
+def check_classes(loss: str, logits: Tensor) -> None:
+    """Raise ``ModelError`` where logits (N, K) are of fewer classes than a loss needs."""
+    problem = too_few_classes(loss, logits.shape[1])
+    if problem is not None:
+        raise ModelError(problem)
 
 
 def is_fooled(logits: Tensor, targets: Tensor) -> Tensor:
@@ -37,4 +120,23 @@ def right_decisions(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits > 0) == (targets > 0.5)
 
 
-__all__ = ["attack_loss", "is_fooled", "right_decisions"]
+def _logit_of(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes[:, None]).squeeze(1)
+
+
+def _largest_other(logits: Tensor, labels: Tensor) -> Tensor:
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.max(1).values
+
+
+__all__ = [
+    "LOSSES",
+    "Goal",
+    "attack_loss",
+    "check_classes",
+    "dlr_loss",
+    "is_fooled",
+    "margin_loss",
+    "right_decisions",
+    "targeted_dlr_loss",
+]

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from kdcam.robustness.objective import attack_loss, is_fooled, right_decisions
+from kdcam.errors import ModelError
+from kdcam.robustness.objective import (
+    LOSSES,
+    Goal,
+    attack_loss,
+    dlr_loss,
+    is_fooled,
+    margin_loss,
+    right_decisions,
+    targeted_dlr_loss,
+)
 
 
 def test_labels_have_the_cross_entropy() -> None:
@@ -34,3 +44,54 @@ def test_an_image_of_several_labels_is_fooled_when_nothing_is_right() -> None:
 @pytest.mark.parametrize(("label", "fooled"), [(0, False), (1, True)])
 def test_an_image_of_one_label_is_fooled_when_another_is_on_top(label: int, fooled: bool) -> None:
     assert is_fooled(torch.tensor([[2.0, 1.0]]), torch.tensor([label])).tolist() == [fooled]
+
+
+LOGITS = torch.tensor([[4.0, 1.0, 3.0, 0.0], [1.0, 5.0, 2.0, 4.0]])
+LABELS = torch.tensor([0, 2])
+
+
+def test_margins_and_ratios_by_hand() -> None:
+    assert margin_loss(LOGITS, LABELS).tolist() == [-1, 3]
+    # Over z1 - z3: 4 - 1 and 5 - 2.
+    torch.testing.assert_close(dlr_loss(LOGITS, LABELS), torch.tensor([-1 / 3, 1.0]))
+    # z_aim - z_label over z1 - (z3 + z4) / 2: (1 - 4) / 3.5 and (4 - 2) / 3.5.
+    found = targeted_dlr_loss(LOGITS, LABELS, torch.tensor([1, 3]))
+    torch.testing.assert_close(found, torch.tensor([-3 / 3.5, 2 / 3.5]))
+    goal = Goal("dlr", LABELS, torch.tensor([1, 3]))
+    assert torch.equal(goal.losses(LOGITS), found)
+    assert torch.equal(goal.of(torch.tensor([1])).losses(LOGITS[1:]), found[1:])
+
+
+def test_ratios_know_neither_shift_nor_scale_and_margins_no_shift() -> None:
+    logits, labels = torch.randn(20, 6).double(), torch.arange(20) % 6
+    aims = (labels + 1) % 6
+    moved = 1000 * logits + 7
+    torch.testing.assert_close(dlr_loss(moved, labels), dlr_loss(logits, labels))
+    torch.testing.assert_close(
+        targeted_dlr_loss(moved, labels, aims), targeted_dlr_loss(logits, labels, aims)
+    )
+    torch.testing.assert_close(margin_loss(logits + 7, labels), margin_loss(logits, labels))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_right_and_finite_where_logits_are_equal(loss: str) -> None:
+    logits, labels = torch.randn(4, 5).double().requires_grad_(), torch.tensor([0, 1, 2, 3])
+    assert torch.autograd.gradcheck(lambda values: LOSSES[loss](values, labels), logits)
+    equal = torch.zeros(4, 5, requires_grad=True)
+    LOSSES[loss](equal, labels).sum().backward()
+    assert equal.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["margin", "dlr"])
+def test_losses_are_above_zero_where_another_class_is_on_top(loss: str) -> None:
+    logits, labels = torch.randn(50, 5), torch.arange(50) % 5
+    assert torch.equal(LOSSES[loss](logits, labels) > 0, is_fooled(logits, labels))
+
+
+def test_too_few_classes_are_named() -> None:
+    with pytest.raises(ModelError, match="the DLR loss needs at least 3 classes, found 2; take cw-margin"):
+        dlr_loss(LOGITS[:, :2], LABELS.clamp(max=1))
+    with pytest.raises(
+        ModelError, match="the targeted DLR loss needs at least 4 classes, found 3; take apgd-dlr"
+    ):
+        targeted_dlr_loss(LOGITS[:, :3], LABELS, LABELS)

@@ -1,0 +1,34 @@
+"""How many classes the losses of attacks need; read without torch, so that it is known before anything runs."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+LossName = Literal["cross_entropy", "margin", "dlr"]
+"""What an attack may be asked to raise."""
+
+MIN_CLASSES: Mapping[str, int] = {"cross_entropy": 2, "margin": 2, "dlr": 3, "targeted_dlr": 4}
+"""The fewest classes of each loss: the DLR's scale reaches to the third largest logit, the targeted one's to the fourth
+(Croce & Hein 2020, equations 6 and 7)."""
+
+_WORDS = {
+    "cross_entropy": "cross-entropy",
+    "margin": "margin loss",
+    "dlr": "DLR loss",
+    "targeted_dlr": "targeted DLR loss",
+}
+_INSTEAD = {
+    "dlr": "; take cw-margin, or standard, which picks by itself",
+    "targeted_dlr": "; take apgd-dlr (3 classes) or cw-margin (2), or standard, which picks by itself",
+}
+
+
+def too_few_classes(loss: str, classes: int) -> str | None:
+    """Return in words that a loss needs more classes, and what to take instead; None: there are enough."""
+    needed = MIN_CLASSES[loss]
+    if classes >= needed:
+        return None
+    instead = _INSTEAD.get(loss, "") if classes > 1 else ""
+    return f"the {_WORDS[loss]} needs at least {needed} classes, found {classes}{instead}"
+
+
+__all__ = ["MIN_CLASSES", "LossName", "too_few_classes"]

@@ -1,0 +1,46 @@
+"""One pass through the network: logits, losses and the gradient on the pixels."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.errors import ModelError
+from kdcam.robustness.attacks.attacking import attacking
+from kdcam.robustness.objective import Goal
+
+
+class Look(NamedTuple):
+    """What a forward and a backward pass tell of images."""
+
+    logits: Tensor  # (N, K)
+    losses: Tensor  # (N,)
+    gradient: Tensor  # (N, C, H, W), of each image's loss with respect to its pixels
+
+
+def look(model: nn.Module, images: Tensor, goal: Goal) -> Look:
+    """Return logits, losses and gradients of images; ``ModelError`` where the network lets no gradient through."""
+    images = images.detach().requires_grad_()
+    logits = model(images)
+    losses = goal.losses(logits)
+    # Summed, not averaged: an image's gradient does not depend on how many others there are.
+    loss = losses.sum()
+    if not loss.requires_grad:
+        raise ModelError(
+            "the network's output carries no gradient to its input, so gradient attacks cannot work; attack "
+            "the network itself, not a version that runs under no_grad or outside torch, or take square"
+        )
+    (gradient,) = torch.autograd.grad(loss, images)
+    return Look(logits.detach(), losses.detach(), gradient)
+
+
+def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient (N, C, H, W) of each image's cross-entropy with respect to its pixels.
+
+    Arguments and errors as those of `kdcam.robustness.attacks.fgsm`.
+    """
+    with attacking(model, images, targets) as (clean, labels):
+        return look(model, clean, Goal("cross_entropy", labels)).gradient
+
+
+__all__ = ["Look", "input_gradient", "look"]

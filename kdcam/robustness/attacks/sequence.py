@@ -1,0 +1,52 @@
+"""Attacks in turn, each on the images that the ones before did not fool."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.robustness.attacks.attacking import attacking
+from kdcam.robustness.objective import is_fooled
+
+
+class Stage(Protocol):
+    """The settings of an attack."""
+
+    def perturb(self, model: nn.Module, images: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        """Return adversarial images."""
+        ...
+
+
+def one_after_another(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    indices: Tensor,
+    stages: Callable[[int], Sequence[Stage]],
+) -> Tensor:
+    """Return of each image what the first stage made that fools, else what the last one made.
+
+    Args:
+        model: gives logits (N, K) for images in [0, 1].
+        images: (N, C, H, W) in [0, 1].
+        targets: (N,) int64 labels.
+        indices: (N,) int64, each image's position in its data set.
+        stages: of so many classes K.
+    """
+    with attacking(model, images, targets, loss="margin") as (clean, labels), torch.no_grad():
+        if len(clean) == 0:
+            return clean
+        found = clean.clone()
+        standing = torch.arange(len(clean), device=clean.device)
+        for stage in stages(model(clean[:1]).shape[1]):
+            chosen = indices[standing.to(indices.device)]
+            made = stage.perturb(model, clean[standing], labels[standing], chosen)
+            found[standing] = made
+            standing = standing[~is_fooled(model(made), labels[standing])]
+            if len(standing) == 0:
+                break
+    return found
+
+
+__all__ = ["Stage", "one_after_another"]

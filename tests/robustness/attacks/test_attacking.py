@@ -1,0 +1,69 @@
+"""Tests of kdcam.robustness.attacks.attacking."""
+
+import pytest
+import torch
+from small_attacks import EPS
+from torch import Tensor, nn
+
+from kdcam.robustness.attacks import fgsm, pgd
+
+
+def test_modes_come_back_after_an_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model.train()
+
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    broken = Broken()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fgsm(broken, *batch, eps=EPS)
+    assert broken.training
+    assert model.dropout.training
+
+
+def test_a_network_that_draws_leaves_no_trace(batch: tuple[Tensor, Tensor]) -> None:
+    class Noisy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return (images + 0.1 * torch.randn_like(images)).mean((2, 3))
+
+    random_state = torch.get_rng_state()
+    fgsm(Noisy(), batch[0], batch[1] % 3, eps=EPS)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_half_precision_images_are_attacked_in_float32(
+    model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    images = batch[0].to(torch.bfloat16)
+    found = fgsm(model, images, batch[1], eps=EPS)
+    assert found.dtype == torch.float32
+    assert (found - images.float()).abs().max() <= EPS + 1e-6
+
+
+def test_images_outside_zero_to_one_are_refused(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    images, targets = batch
+    for wrong in (images * 255, (images - 0.5) / 0.25, images.masked_fill(images > 0.9, torch.nan)):
+        with pytest.raises(ValueError, match=r"wanted \[0, 1\]: attacks work on pixels"):
+            fgsm(model, wrong, targets, eps=EPS)
+    with pytest.raises(ValueError, match="uint8"):
+        fgsm(model, (images * 255).byte(), targets, eps=EPS)
+    for shape in ((23, 4), (24,), (), (24, 4, 1)):
+        with pytest.raises(
+            ValueError, match=r"wanted one integer label an image, or a row of floats \(N, K\)"
+        ):
+            fgsm(model, images, torch.zeros(shape), eps=EPS)
+    with pytest.raises(ValueError, match="other numbers than 0 and 1"):
+        fgsm(model, images, torch.full((24, 4), 0.5), eps=EPS)
+
+
+def test_losses_that_are_not_known_and_indices_that_do_not_fit_are_refused(
+    model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    settings = {"eps": EPS, "alpha": EPS, "steps": 1}
+    with pytest.raises(ValueError, match=r"loss is 'hinge'; wanted one of cross_entropy, margin, dlr"):
+        pgd(model, *batch, loss="hinge", **settings)
+    with pytest.raises(ValueError, match=r"indices have shape \(3,\); wanted one an image, \(24,\)"):
+        pgd(model, *batch, indices=torch.arange(3), **settings)
