@@ -50,12 +50,14 @@ class RunFolder:
                 its recipe, is removed, and the state is "new".
 
         Raises:
-            CheckpointError: The folder holds a run of another recipe, or a finished run while ``resume`` is
-                "never", or files of something else, or is in use by another process, or cannot be written to.
+            CheckpointError: The folder holds a run of another recipe or of other weights of a teacher, or a finished
+                run while ``resume`` is "never", or files of something else, or is in use by another process, or cannot
+                be written to.
         """
         recipe = plain(resolved)
         if find_state(path) == "finished":
             check_finished(path, recipe, resume)
+            _check_taught_by(path, recipe)
             return cls(path, "finished", recipe, None)
         make_folder(path)
         lock = FolderLock(path)
@@ -136,6 +138,16 @@ def has_kept_state(path: Path) -> bool:
     """Return whether an unfinished run kept a state that it could go on from."""
     folder = path / RESUME_FOLDER
     return folder.is_dir() and any(folder.iterdir())
+
+
+def _check_taught_by(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Raise ``CheckpointError`` where a finished run's teacher had other weights than lie there now."""
+    changed = changed_teacher(read_json(path / RECIPE_FILE), digests_of(recipe))
+    if changed is not None:
+        raise CheckpointError(
+            f"{path}: holds a finished run under other weights of the teacher {changed} than lie there now; give the "
+            "teacher its former weights back, remove this folder to run it anew, or choose another one with --output"
+        )
 
 
 def _has_former_teachers(path: Path, recipe: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from kdcam.resume import capture, restore
 from kdcam.run_state import find_state
 from kdcam.runlog import Resume, RunFolder
 from kdcam.scores import score
+from kdcam.selection import MAIN_SCORES, selection_words
 from kdcam.teacher_cache.caching import cache_teachers
 from kdcam.teacher_cache.kept import cached_views
 from kdcam.teachers import judge_teachers
@@ -192,13 +193,8 @@ def _scores(checked: Checked, parts: DataParts, classifier: Classifier) -> dict[
 
 
 def _selection_rule(recipe: TrainRecipe, epoch: int) -> str:
-    if recipe.select == "last":
-        return f"last epoch ({recipe.epochs}); nothing was selected on"
-    measure = "mean average precision" if recipe.task == "multi-label" else "top-1 accuracy"
-    return (
-        f"epoch {epoch} of {recipe.epochs}: highest {measure} on the validation part, ties by the smaller negative "
-        "log-likelihood; the test part was read once, after the selection"
-    )
+    rule = selection_words(recipe.select, MAIN_SCORES[recipe.task])
+    return f"epoch {epoch} of {recipe.epochs}: {rule}; the test part, where there is one, was read once, after it"
 
 
 __all__ = [

@@ -231,6 +231,17 @@ def test_an_unfinished_run_does_not_go_on_under_other_weights_of_its_teacher(tmp
     assert _contents(tmp_path / "run") == before
 
 
+def test_a_finished_run_of_other_weights_of_its_teacher_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    recipe = _with_teacher(tmp_path / "teacher")
+    with _start(tmp_path / "run", recipe) as folder:
+        folder.write_result({})
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        assert folder.state == "finished"
+    (tmp_path / "teacher" / "model.safetensors").write_bytes(b"second")
+    with pytest.raises(CheckpointError, match=r"holds a finished run under other weights of the teacher"):
+        RunFolder.open(tmp_path / "run", recipe)
+
+
 def test_a_run_that_kept_no_state_may_begin_anew_under_another_teacher(tmp_path: Path) -> None:
     recipe = _with_teacher(tmp_path / "teacher")
     _start(tmp_path / "run", recipe).close()
