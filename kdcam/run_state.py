@@ -25,6 +25,8 @@ _WRITTEN = (
     "model.safetensors",
     "config.json",
     "noise.safetensors",
+    "robustness-progress.json",
+    "robustness-progress.safetensors",
     RECIPE_FILE,
 )
 

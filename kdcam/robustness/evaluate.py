@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batch, Batches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
-from kdcam.robustness.config import AttackConfig
+from kdcam.robustness.config import AnyAttack
+from kdcam.robustness.pieces import Clock, Passes, Piece, Source, passes_of, run_piece, stages_of, to_the_end
+from kdcam.robustness.progress_file import FELL, PENDING, STANDS, Work
 from kdcam.robustness.subset import (
     first_batches,
     images_to_attack,
@@ -20,17 +22,45 @@ from kdcam.robustness.subset import (
     zero_gradients,
 )
 
+_CLEAN = "clean"
+
+
+class StageRow(BaseModel):
+    """What is left after one stage of an attack; each stage attacks the images that the ones before left standing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attack: str  # apgd-ce
+    attacked: int  # images
+    robust_acc: float  # share of all images right after this stage and those before
+    forwards: float  # image-forwards for each image attacked
+    backwards: float  # image-backwards for each image attacked
+
 
 class AttackRow(BaseModel):
     """The result of one attack; `robust_acc` is over all evaluated images, also those wrong from the start."""
 
     model_config = ConfigDict(frozen=True)
 
-    attack: str  # its label: pgd-10
-    settings: AttackConfig
+    attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
+    norm: str
+    eps: float  # [0, 1] pixel units
+    settings: dict[str, Any]
     images: int
     robust_acc: float  # share right before and after the attack
     success_rate: float | None  # share of the images right before that are wrong after; None: none was right
+    forwards: float | None  # image-forwards of the attack for each image right before
+    backwards: float | None
+    stages: tuple[StageRow, ...] = ()
+
+
+class CurvePoint(BaseModel):
+    """What is left under every attack of one budget."""
+
+    model_config = ConfigDict(frozen=True)
+
+    eps: float
+    worst_case_acc: float
 
 
 class RobustnessReport(BaseModel):
@@ -43,100 +73,204 @@ class RobustnessReport(BaseModel):
     loss: str  # what the attacks raise
     clean_acc: float
     rows: tuple[AttackRow, ...]
-    worst_case_acc: float  # share right before and after every attack
+    worst_case_acc: float  # share right before and after every attack of the largest budget and those below
+    curve: tuple[CurvePoint, ...]  # by budget, from small to large; eps 0 is the clean images
     zero_gradients: int  # images right before whose gradient is zero everywhere: attacks cannot move them
+    transfer_gain: (
+        float | None
+    )  # share that only the source's images fool, and no attack on the network itself
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain lists and numbers."""
         return self.model_dump(mode="json")
 
 
-class _Outcome(NamedTuple):
-    """What became of a batch."""
+class Row(NamedTuple):
+    """The pieces of work that one row of the report is made of."""
 
-    clean: Tensor  # (N,) bool, right before
-    robust: Tensor  # (attacks, N) bool, right before and after
-    zero_gradients: int
+    attack: AnyAttack
+    source: Source | None
+    pieces: tuple[Piece, ...]
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return self.attack.label + (f" from {self.source.name}" if self.source else "")
+
+
+def rows_of(
+    classifier: nn.Module, attacks: Sequence[AnyAttack], source: Source | None, num_classes: int
+) -> list[Row]:
+    """Return the rows of a report: each attack on the classifier itself, then those crafted on the source.
+
+    An attack in stages is not crafted on the source: a stage attacks what the one before left standing on the
+    classifier, which the source cannot know.
+    """
+    rows = []
+    for number, attack in enumerate(attacks):
+        stages = stages_of(attack, num_classes) or (attack,)
+        pieces = [Piece(f"{number}/{stage.label}", stage, classifier) for stage in stages]
+        rows.append(Row(attack, None, tuple(pieces)))
+    if source is not None:
+        for number, attack in enumerate(attacks):
+            if not stages_of(attack, num_classes):
+                whole = to_the_end(attack)
+                piece = Piece(f"{number}/{attack.label}/source", whole, source.classifier)
+                rows.append(Row(whole, source, (piece,)))
+    return rows
 
 
 def attack_report(
     classifier: nn.Module,
     batches: Batches,
-    attacks: Sequence[AttackConfig],
+    attacks: Sequence[AnyAttack],
     *,
     n_examples: int,
+    source: Source | None = None,
+    work: Work | None = None,
     progress: Progress | None = None,
 ) -> RobustnessReport:
     """Return the accuracy under each attack and under all of them; modes and random state stay as they were.
 
     Each attack runs on every image that is right at the start; one that is wrong at the start counts as
-    wrong.
+    wrong. Of an attack in stages (`standard`) each stage runs on what the one before left standing.
 
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches in order, on the classifier's device.
-        attacks: what to run, as `RobustnessSettings.configs` gives.
+        attacks: what to run, as `RobustnessSettings.configs` gives; of several budgets, if wanted.
         n_examples: the first so many images are taken, or all where there are fewer.
+        source: each attack is crafted on this classifier, too, and its images tried on the one evaluated.
+        work: what has been found so far, kept after each batch; by default in memory alone.
         progress: who watches.
 
     Raises ``DataError`` when there is no image or images carry several labels, ``ModelError`` when the
-    logits are not finite.
+    logits are not finite or an attack cannot work on so few classes, ``Interrupted`` when asked to stop.
     """
-    progress = progress or Silent()
-    images = images_to_attack(batches, attacks, n_examples)
-    outcomes = [
-        _attack_batch(classifier, batch, attacks) for batch in first_batches(batches, images, progress)
-    ]
-    report = _report(outcomes, attacks, whole=images == batches.num_images)
-    warn_of_zero_gradients(report.zero_gradients, images, progress)
-    return report
+    progress, work = progress or Silent(), work or Work()
+    if not attacks:
+        raise ValueError("no attacks; wanted at least one")
+    images = images_to_attack(batches, n_examples)
+    clean = right_images(classifier, batches, images, work=work, progress=progress)
+    rows = rows_of(classifier, attacks, source, work.counts(_CLEAN)["classes"])
+    clock = Clock([piece for row in rows for piece in row.pieces], int(clean.sum()), progress)
+    kept = [_run_row(row, classifier, batches, clean, work=work, clock=clock) for row in rows]
+    warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], images, progress)
+    last = [stages[-1] for stages in kept]
+    return RobustnessReport(
+        images=images,
+        subset=subset_text(images, whole=images == batches.num_images),
+        loss="cross-entropy, unless the attack's name says another",
+        clean_acc=int(clean.sum()) / images,
+        rows=tuple(_row(row, stages, clean, work) for row, stages in zip(rows, kept, strict=True)),
+        worst_case_acc=_share(torch.stack(last).all(0)),
+        curve=_curve(rows, last),
+        zero_gradients=zeros,
+        transfer_gain=_transfer_gain(rows, last),
+    )
 
 
-def _attack_batch(classifier: nn.Module, batch: Batch, attacks: Sequence[AttackConfig]) -> _Outcome:
+def right_images(
+    classifier: nn.Module, batches: Batches, images: int, *, work: Work, progress: Progress
+) -> Tensor:
+    """Return which of the first images (images,) bool a classifier is right on, on the CPU; counts zero gradients."""
+    marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
+    if bool((marks != PENDING).all()):
+        return marks == STANDS
+    marks.fill_(PENDING)
+    counts["zero_gradients"] = 0
+    for places, batch in first_batches(batches, images):
+        _check_labels(batch)
+        logits = logits_of(classifier, batch.images)
+        right = logits.argmax(1) == batch.targets
+        counts["classes"] = logits.shape[1]
+        counts["zero_gradients"] += zero_gradients(classifier, batch.images[right], batch.targets[right])
+        marks[places] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
+        progress.advance(_CLEAN, int(places[-1]) + 1, images)
+    work.save()
+    return marks == STANDS
+
+
+def _check_labels(batch: Batch) -> None:
     if batch.targets.ndim != 1:
         raise DataError(
             f"targets have shape {tuple(batch.targets.shape)}; this report needs one label an image"
         )
-    clean = _is_right(classifier, batch.images, batch.targets)
-    robust = clean.repeat(len(attacks), 1)
-    images, targets, indices = batch.images[clean], batch.targets[clean], batch.indices[clean]
-    if len(images) == 0:
-        return _Outcome(clean, robust, 0)
-    for row, attack in zip(robust, attacks, strict=True):
-        row[clean] = _is_right(classifier, attack.perturb(classifier, images, targets, indices), targets)
-    return _Outcome(clean, robust, zero_gradients(classifier, images, targets))
 
 
-def _is_right(classifier: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    right: Tensor = logits_of(classifier, images).argmax(1) == targets
-    return right
+def _run_row(
+    row: Row, classifier: nn.Module, batches: Batches, clean: Tensor, *, work: Work, clock: Clock
+) -> list[Tensor]:
+    """Return what stands (images,) after each piece of a row."""
+
+    def judge(_: Tensor, batch: Batch, found: Tensor) -> Tensor:
+        return logits_of(classifier, found).argmax(1) == batch.targets
+
+    kept: list[Tensor] = []
+    stands = clean
+    for piece in row.pieces:
+        pending = stands & (work.marks(piece.key, len(clean)) == PENDING)
+        clock.begin(piece, int(stands.sum()), int(pending.sum()))
+        stands = run_piece(piece, batches, stands, judge=judge, work=work, pace=clock)
+        kept.append(stands)
+    return kept
 
 
-def _report(
-    outcomes: Sequence[_Outcome], attacks: Sequence[AttackConfig], *, whole: bool
-) -> RobustnessReport:
-    clean = torch.cat([outcome.clean for outcome in outcomes])
-    robust = torch.cat([outcome.robust for outcome in outcomes], dim=1)
-    images, right = len(clean), int(clean.sum())
-    rows = [
-        AttackRow(
-            attack=attack.label,
-            settings=attack,
-            images=images,
-            robust_acc=int(kept.sum()) / images,
-            success_rate=1 - int(kept.sum()) / right if right else None,
-        )
-        for attack, kept in zip(attacks, robust, strict=True)
-    ]
-    return RobustnessReport(
-        images=images,
-        subset=subset_text(images, whole=whole),
-        loss="cross-entropy",
-        clean_acc=right / images,
-        rows=tuple(rows),
-        worst_case_acc=int(robust.all(0).sum()) / images,
-        zero_gradients=sum(outcome.zero_gradients for outcome in outcomes),
+def _row(row: Row, kept: Sequence[Tensor], clean: Tensor, work: Work) -> AttackRow:
+    right, left = int(clean.sum()), int(kept[-1].sum())
+    passes = [passes_of(piece, work) for piece in row.pieces]
+    return AttackRow(
+        attack=row.label,
+        norm=row.attack.norm,
+        eps=row.attack.eps,
+        settings=row.attack.model_dump(mode="json"),
+        images=len(clean),
+        robust_acc=left / len(clean),
+        success_rate=1 - left / right if right else None,
+        forwards=sum(one.forwards for one in passes) / right if right else None,
+        backwards=sum(one.backwards for one in passes) / right if right else None,
+        stages=tuple(map(_stage, row.pieces, kept, passes)) if len(row.pieces) > 1 else (),
     )
 
 
-__all__ = ["AttackRow", "RobustnessReport", "attack_report"]
+def _stage(piece: Piece, stands: Tensor, passes: Passes) -> StageRow:
+    attacked = max(passes.attacked, 1)
+    return StageRow(
+        attack=piece.attack.label,
+        attacked=passes.attacked,
+        robust_acc=_share(stands),
+        forwards=passes.forwards / attacked,
+        backwards=passes.backwards / attacked,
+    )
+
+
+def _curve(rows: Sequence[Row], kept: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
+    points = []
+    for eps in sorted({row.attack.eps for row in rows}):
+        same = [stands for row, stands in zip(rows, kept, strict=True) if row.attack.eps == eps]
+        points.append(CurvePoint(eps=eps, worst_case_acc=_share(torch.stack(same).all(0))))
+    return tuple(points)
+
+
+def _transfer_gain(rows: Sequence[Row], kept: Sequence[Tensor]) -> float | None:
+    own = [stands for row, stands in zip(rows, kept, strict=True) if row.source is None]
+    crafted = [stands for row, stands in zip(rows, kept, strict=True) if row.source is not None]
+    if not crafted:
+        return None
+    return _share(torch.stack(own).all(0) & ~torch.stack(crafted).all(0))
+
+
+def _share(hits: Tensor) -> float:
+    return int(hits.sum()) / len(hits)
+
+
+__all__ = [
+    "AttackRow",
+    "CurvePoint",
+    "RobustnessReport",
+    "Row",
+    "StageRow",
+    "attack_report",
+    "right_images",
+    "rows_of",
+]

@@ -1,7 +1,7 @@
 """What is left under a list of attacks where an image carries several labels, or none."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batch, Batches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
-from kdcam.robustness.config import AttackConfig
+from kdcam.robustness.config import AnyAttack
+from kdcam.robustness.evaluate import Row, rows_of
 from kdcam.robustness.objective import right_decisions
+from kdcam.robustness.pieces import Clock, Source, passes_of, run_piece
+from kdcam.robustness.progress_file import PENDING, Work
 from kdcam.robustness.subset import (
     first_batches,
     images_to_attack,
@@ -38,9 +41,23 @@ class MultiLabelAttackRow(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    attack: str  # its label: pgd-10
-    settings: AttackConfig
+    attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
+    norm: str
+    eps: float  # [0, 1] pixel units
+    settings: dict[str, Any]
     scores: MultiLabelScores
+    forwards: float  # image-forwards of the attack for each image
+    backwards: float
+
+
+class MultiLabelCurvePoint(BaseModel):
+    """What is left under every attack of one budget."""
+
+    model_config = ConfigDict(frozen=True)
+
+    eps: float
+    worst_case_label_acc: float
+    worst_case_exact_acc: float
 
 
 class MultiLabelRobustnessReport(BaseModel):
@@ -56,6 +73,7 @@ class MultiLabelRobustnessReport(BaseModel):
     rows: tuple[MultiLabelAttackRow, ...]
     worst_case_label_acc: float  # share of decisions right before and after every attack
     worst_case_exact_acc: float  # share of images with all decisions right before and after every attack
+    curve: tuple[MultiLabelCurvePoint, ...]  # by budget, from small to large
     zero_gradients: int  # images whose gradient is zero everywhere: attacks cannot move them
 
     def to_json(self) -> dict[str, Any]:
@@ -63,74 +81,113 @@ class MultiLabelRobustnessReport(BaseModel):
         return self.model_dump(mode="json")
 
 
-class _Outcome(NamedTuple):
-    """What became of a batch."""
-
-    targets: Tensor  # (N, K) float
-    clean: Tensor  # (N, K) logits before
-    attacked: tuple[Tensor, ...]  # (N, K) logits after each attack
-    zero_gradients: int
-
-
 def multi_label_attack_report(
     classifier: nn.Module,
     batches: Batches,
-    attacks: Sequence[AttackConfig],
+    attacks: Sequence[AnyAttack],
     *,
     n_examples: int,
+    source: Source | None = None,
+    work: Work | None = None,
     progress: Progress | None = None,
 ) -> MultiLabelRobustnessReport:
     """Return the scores before and after each attack; modes and random state stay as they were.
 
     The attacks raise the binary cross-entropy summed over the classes, so they make labels vanish and appear.
     Arguments and errors as those of `kdcam.robustness.evaluate.attack_report`, but the targets are rows
-    (N, K) of 0 and 1.
+    (N, K) of 0 and 1, and an attack that needs one label an image is refused with ``RecipeError``.
     """
-    progress = progress or Silent()
-    images = images_to_attack(batches, attacks, n_examples)
-    outcomes = [
-        _attack_batch(classifier, batch, attacks) for batch in first_batches(batches, images, progress)
-    ]
-    report = _report(outcomes, attacks, whole=images == batches.num_images)
-    warn_of_zero_gradients(report.zero_gradients, images, progress)
-    return report
-
-
-def _attack_batch(classifier: nn.Module, batch: Batch, attacks: Sequence[AttackConfig]) -> _Outcome:
-    images, targets, indices, _ = batch
-    clean = logits_of(classifier, images)
-    if targets.shape != clean.shape:
-        raise DataError(
-            f"targets have shape {tuple(targets.shape)} where the classifier gives {tuple(clean.shape)}; "
-            "this report needs a row of 0 and 1 an image, of the classes that it was trained for"
-        )
-    attacked = [
-        logits_of(classifier, attack.perturb(classifier, images, targets, indices)).cpu()
-        for attack in attacks
-    ]
-    return _Outcome(targets.cpu(), clean.cpu(), tuple(attacked), zero_gradients(classifier, images, targets))
-
-
-def _report(
-    outcomes: Sequence[_Outcome], attacks: Sequence[AttackConfig], *, whole: bool
-) -> MultiLabelRobustnessReport:
-    targets = torch.cat([outcome.targets for outcome in outcomes])
-    clean = torch.cat([outcome.clean for outcome in outcomes])
-    attacked = [torch.cat(parts) for parts in zip(*(outcome.attacked for outcome in outcomes), strict=True)]
-    kept = torch.stack([right_decisions(logits, targets) for logits in (clean, *attacked)]).all(0)
+    progress, work = progress or Silent(), work or Work()
+    if not attacks:
+        raise ValueError("no attacks; wanted at least one")
+    images = images_to_attack(batches, n_examples)
+    targets, clean = _clean(classifier, batches, images, work=work, progress=progress)
+    rows = rows_of(classifier, attacks, source, targets.shape[1])
+    clock = Clock([piece for row in rows for piece in row.pieces], images, progress)
+    attacked = [_run_row(row, classifier, batches, targets, work=work, clock=clock) for row in rows]
+    zeros = work.counts("clean")["zero_gradients"]
+    warn_of_zero_gradients(zeros, images, progress)
+    right = torch.stack([right_decisions(logits, targets) for logits in (clean, *attacked)])
+    kept = right.all(0)
     return MultiLabelRobustnessReport(
-        images=len(targets),
-        subset=subset_text(len(targets), whole=whole),
+        images=images,
+        subset=subset_text(images, whole=images == batches.num_images),
         loss="binary cross-entropy, summed over the classes",
         clean=_scores(clean, targets),
-        rows=tuple(
-            MultiLabelAttackRow(attack=attack.label, settings=attack, scores=_scores(logits, targets))
-            for attack, logits in zip(attacks, attacked, strict=True)
-        ),
+        rows=tuple(_row(row, logits, targets, work) for row, logits in zip(rows, attacked, strict=True)),
         worst_case_label_acc=_share(kept),
         worst_case_exact_acc=_share(kept.all(1)),
-        zero_gradients=sum(outcome.zero_gradients for outcome in outcomes),
+        curve=_curve(rows, right),
+        zero_gradients=zeros,
     )
+
+
+def _clean(
+    classifier: nn.Module, batches: Batches, images: int, *, work: Work, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Return targets and clean logits (images, K) on the CPU; counts zero gradients."""
+    rows: list[tuple[Tensor, Tensor]] = []
+    zeros = 0
+    for places, batch in first_batches(batches, images):
+        logits = logits_of(classifier, batch.images)
+        _check_rows(batch, logits)
+        zeros += zero_gradients(classifier, batch.images, batch.targets)
+        rows.append((batch.targets.cpu(), logits.cpu()))
+        progress.advance("clean", int(places[-1]) + 1, images)
+    work.counts("clean")["zero_gradients"] = zeros
+    targets, clean = (torch.cat(tensors) for tensors in zip(*rows, strict=True))
+    return targets, clean
+
+
+def _check_rows(batch: Batch, logits: Tensor) -> None:
+    if batch.targets.shape != logits.shape:
+        raise DataError(
+            f"targets have shape {tuple(batch.targets.shape)} where the classifier gives {tuple(logits.shape)}; "
+            "this report needs a row of 0 and 1 an image, of the classes that it was trained for"
+        )
+
+
+def _run_row(
+    row: Row, classifier: nn.Module, batches: Batches, targets: Tensor, *, work: Work, clock: Clock
+) -> Tensor:
+    """Return the logits (images, K) after a row's attack."""
+    (piece,) = row.pieces
+    found = work.rows(piece.key, tuple(targets.shape))
+
+    def judge(places: Tensor, batch: Batch, adversarial: Tensor) -> Tensor:
+        found[places] = logits_of(classifier, adversarial).float().cpu()
+        return torch.ones(len(batch.indices), dtype=torch.bool)
+
+    everything = torch.ones(len(targets), dtype=torch.bool)
+    clock.begin(piece, len(targets), int((work.marks(piece.key, len(targets)) == PENDING).sum()))
+    run_piece(piece, batches, everything, judge=judge, work=work, pace=clock)
+    return found
+
+
+def _row(row: Row, logits: Tensor, targets: Tensor, work: Work) -> MultiLabelAttackRow:
+    passes = passes_of(row.pieces[0], work)
+    return MultiLabelAttackRow(
+        attack=row.label,
+        norm=row.attack.norm,
+        eps=row.attack.eps,
+        settings=row.attack.model_dump(mode="json"),
+        scores=_scores(logits, targets),
+        forwards=passes.forwards / len(targets),
+        backwards=passes.backwards / len(targets),
+    )
+
+
+def _curve(rows: Sequence[Row], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
+    points = []
+    for eps in sorted({row.attack.eps for row in rows}):
+        same = [place for place, row in enumerate(rows, start=1) if row.attack.eps == eps]
+        kept = right[[0, *same]].all(0)
+        points.append(
+            MultiLabelCurvePoint(
+                eps=eps, worst_case_label_acc=_share(kept), worst_case_exact_acc=_share(kept.all(1))
+            )
+        )
+    return tuple(points)
 
 
 def _scores(logits: Tensor, targets: Tensor) -> MultiLabelScores:
@@ -148,6 +205,7 @@ def _share(hits: Tensor) -> float:
 
 __all__ = [
     "MultiLabelAttackRow",
+    "MultiLabelCurvePoint",
     "MultiLabelRobustnessReport",
     "MultiLabelScores",
     "multi_label_attack_report",

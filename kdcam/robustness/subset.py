@@ -1,6 +1,7 @@
 """Which images are attacked, and what is said of them: the same for one label an image and for several."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +13,85 @@ from kdcam.progress import Progress
 from kdcam.robustness.attacks import input_gradient
 
 
-def images_to_attack(batches: Batches, attacks: Sequence[object], n_examples: int) -> int:
+class Placed(NamedTuple):
+    """Images with their places among those that are evaluated."""
+
+    places: Tensor  # (N,) int64, on the CPU
+    batch: Batch
+
+
+def images_to_attack(batches: Batches, n_examples: int) -> int:
     """Return how many images of a part are attacked: ``n_examples``, or all where there are fewer.
 
     Raises ``DataError`` where there is none.
     """
-    if not attacks or n_examples < 1:
-        raise ValueError(f"{len(attacks)} attacks on {n_examples} images; wanted at least one of each")
+    if n_examples < 1:
+        raise ValueError(f"n_examples is {n_examples}; wanted at least one image")
     if batches.num_images == 0:
         raise DataError("the part to attack has no image; choose another part")
     return min(n_examples, batches.num_images)
 
 
-def first_batches(batches: Batches, images: int, progress: Progress) -> Iterator[Batch]:
-    """Yield the batches of a part's first images, the last one cut, and tell how many have been worked on."""
+def first_batches(batches: Batches, images: int) -> Iterator[Placed]:
+    """Yield the batches of a part's first images, the last one cut."""
     done = 0
     for batch in batches.epoch(0):
         left = images - done
-        yield Batch(batch.images[:left], batch.targets[:left], batch.indices[:left])
+        yield Placed(
+            torch.arange(done, done + min(left, len(batch.indices))),
+            Batch(batch.images[:left], batch.targets[:left], batch.indices[:left]),
+        )
         done += min(left, len(batch.indices))
-        progress.advance("attacks", done, images)
         if done == images:
             return
+
+
+def batched_anew(batches: Batches, wanted: Tensor) -> Iterator[Placed]:
+    """Yield the images that are wanted, in batches as large as the part's own.
+
+    What became of the images before leaves gaps; closing them keeps every batch full.
+
+    Args:
+        batches: the part, in order.
+        wanted: (images,) bool on the CPU, of the part's first images.
+    """
+    if not bool(wanted.any()):
+        return
+    last = int(wanted.nonzero()[-1])
+    held: Placed | None = None
+    size = 0
+    for places, batch in first_batches(batches, last + 1):
+        size = size or len(places)
+        chosen = wanted[places]
+        found = Placed(places[chosen], _chosen(batch, chosen))
+        held = found if held is None else _joined(held, found)
+        if len(held.places) >= size:
+            yield _cut(held, slice(None, size))
+            held = _cut(held, slice(size, None))
+    if held is not None and len(held.places) > 0:
+        yield held
+
+
+def _chosen(batch: Batch, chosen: Tensor) -> Batch:
+    rows = chosen.to(batch.images.device)
+    return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
+
+
+def _joined(first: Placed, second: Placed) -> Placed:
+    one, other = first.batch, second.batch
+    return Placed(
+        torch.cat([first.places, second.places]),
+        Batch(
+            torch.cat([one.images, other.images]),
+            torch.cat([one.targets, other.targets]),
+            torch.cat([one.indices, other.indices]),
+        ),
+    )
+
+
+def _cut(placed: Placed, part: slice) -> Placed:
+    batch = placed.batch
+    return Placed(placed.places[part], Batch(batch.images[part], batch.targets[part], batch.indices[part]))
 
 
 def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
@@ -73,6 +131,8 @@ def subset_text(images: int, *, whole: bool) -> str:
 
 
 __all__ = [
+    "Placed",
+    "batched_anew",
     "first_batches",
     "images_to_attack",
     "logits_of",

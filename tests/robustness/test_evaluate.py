@@ -1,17 +1,22 @@
-"""Tests of kdcam.robustness.evaluate and kdcam.robustness.memorisation."""
+"""Tests of kdcam.robustness.evaluate and kdcam.robustness.pieces."""
 
+import itertools
 import json
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.errors import DataError, ModelError
+from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.progress import Silent
-from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig
-from kdcam.robustness.evaluate import attack_report
-from kdcam.robustness.memorisation import memorisation
+from kdcam.robustness import pieces
+from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig, SquareConfig, StandardConfig
+from kdcam.robustness.evaluate import attack_report, rows_of
+from kdcam.robustness.pieces import Source
+from kdcam.robustness.progress_file import PENDING, Work
 
 
 class Threshold(nn.Module):
@@ -87,7 +92,7 @@ def test_the_first_images_are_taken(batches: TensorBatches) -> None:
     assert report.clean_acc == 1.0
     assert report.rows[0].robust_acc == pytest.approx(5 / 6)
     assert report.subset == "the first 6 images of the part, in its order"
-    assert watcher.done == [(4, 6), (6, 6)]
+    assert watcher.done == [(4, 6), (6, 6)] * 2  # clean, then the attack
     assert watcher.warnings == []
 
 
@@ -127,13 +132,14 @@ def test_zero_gradients_are_counted_and_warned_of(batches: TensorBatches) -> Non
 def test_a_report_goes_to_json_with_its_settings(batches: TensorBatches) -> None:
     report = attack_report(Threshold(), batches, [PgdConfig(steps=2)], n_examples=10)
     document = json.loads(json.dumps(report.to_json()))
-    assert document["loss"] == "cross-entropy"
+    assert document["loss"].startswith("cross-entropy")
     assert document["rows"][0]["settings"] == {
         "name": "pgd",
         "norm": "linf",
         "eps": 8 / 255,
         "alpha": 2 / 255,
         "steps": 2,
+        "stop_when_fooled": True,
         "restarts": 1,
         "seed": 0,
     }
@@ -153,7 +159,7 @@ def test_what_cannot_be_attacked_is_named(batches: TensorBatches) -> None:
     rows = TensorBatches(batches.images, torch.zeros(10, 2))
     with pytest.raises(DataError, match="one label an image"):
         attack_report(Threshold(), rows, [FgsmConfig()], n_examples=10)
-    with pytest.raises(ValueError, match="0 attacks"):
+    with pytest.raises(ValueError, match=r"no attacks"):
         attack_report(Threshold(), batches, [], n_examples=10)
     broken = Threshold()
     with torch.no_grad():
@@ -162,28 +168,137 @@ def test_what_cannot_be_attacked_is_named(batches: TensorBatches) -> None:
         attack_report(broken, batches, [FgsmConfig()], n_examples=10)
 
 
-def test_memorisation_by_hand(batches: TensorBatches) -> None:
-    # Predicted: 1 1 1 1 0 0 0 0 1 0.
-    clean = torch.tensor([1, 1, 1, 1, 0, 0, 1, 1, 0, 0])
-    noisy = torch.tensor([1, 1, 0, 1, 0, 0, 0, 0, 1, 1])
-    model = Threshold().train()
-    found = memorisation(model, batches, clean, noisy)
-    assert model.training
-    assert found.images == 10
-    assert found.wrong_labels == 5  # images 2, 6, 7, 8, 9
-    assert found.memorised == pytest.approx(3 / 5)  # 6, 7, 8
-    assert found.recovered == pytest.approx(2 / 5)  # 2, 9
-    assert found.clean_label_acc == 1.0
+def test_passes_are_counted_for_each_image_that_was_right(batches: TensorBatches) -> None:
+    attacks = [FgsmConfig(eps=0.03), PgdConfig(eps=0.001, steps=3), SquareConfig(eps=0.001, n_queries=7)]
+    fgsm, pgd, square = attack_report(Threshold(), batches, attacks, n_examples=10).rows
+    assert (fgsm.forwards, fgsm.backwards) == (1, 1)
+    assert (pgd.forwards, pgd.backwards) == (3, 3)
+    assert square.backwards == 0
+    assert 6 <= square.forwards <= 8  # with or without the clean image
+    wrong = TensorBatches(batches.images, 1 - (batches.images.mean((1, 2, 3)) > 0.5).long())
+    (row,) = attack_report(Threshold(), wrong, attacks[:1], n_examples=10).rows
+    assert (row.forwards, row.backwards, row.success_rate) == (None, None, None)
 
 
-def test_memorisation_without_wrong_labels(batches: TensorBatches) -> None:
-    labels = torch.zeros(10, dtype=torch.int64)
-    found = memorisation(Threshold(), batches, labels, labels)
-    assert (found.wrong_labels, found.memorised, found.recovered) == (0, None, None)
-    assert memorisation(Threshold(), batches, labels, labels + 1).clean_label_acc is None
+def test_standard_attacks_what_the_stage_before_left(batches: TensorBatches) -> None:
+    standard = StandardConfig(eps=0.04, apgd_steps=3, n_queries=5)
+    report = attack_report(Threshold(), batches, [standard], n_examples=10)
+    (row,) = report.rows
+    assert [stage.attack for stage in row.stages] == ["apgd-ce-3", "cw-margin-3", "square-5"]  # two classes
+    assert [stage.attacked for stage in row.stages] == [8, 6, 6]  # 0.52 and 0.48 fall at once
+    assert [stage.robust_acc for stage in row.stages] == [0.6] * 3
+    assert row.robust_acc == report.worst_case_acc == 0.6
+    spent = sum(stage.forwards * stage.attacked for stage in row.stages)
+    assert row.forwards == pytest.approx(spent / 8)
 
 
-def test_labels_of_other_data_are_refused(batches: TensorBatches) -> None:
-    labels = torch.zeros(9, dtype=torch.int64)
-    with pytest.raises(DataError, match=r"found 10 training images, \(9,\) true"):
-        memorisation(Threshold(), batches, labels, labels)
+def test_a_curve_has_a_point_for_each_budget(batches: TensorBatches) -> None:
+    attacks = [FgsmConfig(eps=eps) for eps in (0.1, 0.03)] + [BimConfig(eps=0.03, steps=2)]
+    report = attack_report(Threshold(), batches, attacks, n_examples=10)
+    assert [(point.eps, point.worst_case_acc) for point in report.curve] == [(0.03, 0.6), (0.1, 0.4)]
+    assert [row.eps for row in report.rows] == [0.1, 0.03, 0.03]
+
+
+class Blind(Threshold):
+    """Threshold without a gradient: follows no attack, and falls to what was crafted elsewhere."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = 10 * torch.sign(images.mean((1, 2, 3)) - 0.5) + 0 * self.scale * images.sum()
+        return torch.stack([-score, score], dim=1)
+
+
+def test_attacks_crafted_on_another_network(batches: TensorBatches) -> None:
+    attacks = [FgsmConfig(eps=0.03), StandardConfig(eps=0.03, apgd_steps=2, n_queries=2)]
+    source = Source("runs/other", Threshold())
+    report = attack_report(Blind(), batches, attacks[:1], n_examples=10, source=source)
+    own, crafted = report.rows
+    assert (own.attack, crafted.attack) == ("fgsm", "fgsm from runs/other")
+    assert (own.robust_acc, crafted.robust_acc) == (0.8, 0.6)
+    assert report.worst_case_acc == 0.6
+    assert report.transfer_gain == pytest.approx(0.2)
+    both = attack_report(Threshold(), batches, attacks, n_examples=10, source=source)
+    assert [row.attack for row in both.rows] == ["fgsm", "standard-2-2", "fgsm from runs/other"]
+    assert both.transfer_gain == 0
+
+
+def test_an_attack_for_transfer_goes_on_after_its_source_is_fooled(batches: TensorBatches) -> None:
+    rows = rows_of(Threshold(), [PgdConfig()], Source("other", Threshold()), 2)
+    assert [row.attack.stop_when_fooled for row in rows] == [True, False]  # type: ignore[union-attr]
+
+
+class Killed(BaseException):
+    pass
+
+
+class Dying(PgdConfig):
+    """Stands for a process that is killed in its ``batches_left``-th batch from now."""
+
+    batches_left: ClassVar[int] = 10**6
+    attacked: ClassVar[list[int]] = []
+
+    def perturb(self, model: nn.Module, images: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        if type(self).batches_left == 0:
+            raise Killed
+        type(self).batches_left -= 1
+        self.attacked.extend(indices.tolist())
+        return super().perturb(model, images, targets, indices)
+
+
+def test_a_killed_evaluation_goes_on_and_loses_a_batch_at_most(
+    batches: TensorBatches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches.batch_size = 3
+    attacks = [
+        FgsmConfig(eps=0.03),
+        Dying(eps=0.05, steps=3),
+        StandardConfig(eps=0.05, apgd_steps=2, n_queries=3),
+    ]
+    whole = attack_report(Threshold(), batches, attacks, n_examples=10)
+    for killed_after in range(3):  # eight images are right: batches of 3, 3, 2
+        folder = tmp_path / str(killed_after)
+        folder.mkdir()
+        monkeypatch.setattr(Dying, "attacked", [])
+        monkeypatch.setattr(Dying, "batches_left", killed_after)
+        with pytest.raises(Killed):
+            attack_report(Threshold(), batches, attacks, n_examples=10, work=Work(folder, key="k"))
+        assert Dying.attacked == list(range(8))[: 3 * killed_after]
+        monkeypatch.setattr(Dying, "batches_left", 10**6)
+        work = Work(folder, key="k")
+        assert work.resumed
+        assert attack_report(Threshold(), batches, attacks, n_examples=10, work=work) == whole
+        assert Dying.attacked == list(range(8))  # each image once
+
+
+def test_a_stop_keeps_what_is_done(batches: TensorBatches, tmp_path: Path) -> None:
+    class Stopping(Watcher):
+        def should_stop(self) -> bool:
+            return True
+
+    attacks = [PgdConfig(eps=0.05, steps=2)]
+    work = Work(tmp_path, key="k")
+    with pytest.raises(Interrupted, match=r"same command goes on"):
+        attack_report(Threshold(), batches, attacks, n_examples=10, work=work, progress=Stopping())
+    again = Work(tmp_path, key="k")
+    assert sum(mark != PENDING for mark in again.marks("0/pgd-2", 10).tolist()) == 4
+    assert attack_report(Threshold(), batches, attacks, n_examples=10, work=again) == attack_report(
+        Threshold(), batches, attacks, n_examples=10
+    )
+
+
+def test_a_long_attack_tells_how_long_it_will_take(
+    batches: TensorBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader(Watcher):
+        def __init__(self) -> None:
+            super().__init__()
+            self.messages: list[str] = []
+
+        def message(self, text: str) -> None:
+            self.messages.append(text)
+
+    seconds = itertools.count(step=30.0)
+    monkeypatch.setattr(pieces.time, "monotonic", lambda: next(seconds))
+    watcher = Reader()
+    attack_report(Threshold(), batches, [PgdConfig(steps=2)], n_examples=10, progress=watcher)
+    # Two batches of four: when the first is done, half of the work has taken 60 s of this clock.
+    assert watcher.messages == ["pgd-2: 4 of 8 images; the attacks take at most about 1:00 more"]

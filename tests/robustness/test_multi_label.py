@@ -1,6 +1,8 @@
 """Tests of kdcam.robustness.multi_label and kdcam.robustness.subset."""
 
 import json
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from kdcam.errors import DataError, ModelError
 from kdcam.progress import Silent
 from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig
 from kdcam.robustness.multi_label import multi_label_attack_report
+from kdcam.robustness.pieces import Source
+from kdcam.robustness.progress_file import Work
 
 
 class Halves(nn.Module):
@@ -160,10 +164,50 @@ def test_what_cannot_be_attacked_is_named(batches: TensorBatches) -> None:
         multi_label_attack_report(
             Halves(), TensorBatches(batches.images, torch.zeros(6, 3)), [FgsmConfig()], n_examples=6
         )
-    with pytest.raises(ValueError, match="0 attacks"):
+    with pytest.raises(ValueError, match=r"no attacks"):
         multi_label_attack_report(Halves(), batches, [], n_examples=6)
     broken = Halves()
     with torch.no_grad():
         broken.scale.fill_(torch.nan)
     with pytest.raises(ModelError, match="not finite"):
         multi_label_attack_report(broken, batches, [FgsmConfig()], n_examples=6)
+
+
+class Killed(BaseException):
+    pass
+
+
+class Dying(PgdConfig):
+    """Stands for a process that is killed after ``batches_left`` batches."""
+
+    batches_left: ClassVar[int] = 1
+
+    def perturb(self, model: nn.Module, images: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        if type(self).batches_left == 0:
+            raise Killed
+        type(self).batches_left -= 1
+        return super().perturb(model, images, targets, indices)
+
+
+def test_a_killed_evaluation_goes_on(
+    batches: TensorBatches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches.batch_size = 2
+    attacks = [FgsmConfig(eps=0.03), Dying(eps=0.1, steps=2)]
+    with pytest.raises(Killed):
+        multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=Work(tmp_path, key="k"))
+    monkeypatch.setattr(Dying, "batches_left", 2)  # the other two of three batches
+    again = Work(tmp_path, key="k")
+    resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=again)
+    monkeypatch.setattr(Dying, "batches_left", 3)
+    assert resumed == multi_label_attack_report(Halves(), batches, attacks, n_examples=6)
+
+
+def test_passes_budgets_and_a_source(batches: TensorBatches) -> None:
+    attacks = [FgsmConfig(eps=0.1), FgsmConfig(eps=0.03)]
+    source = Source("other", Halves())
+    report = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, source=source)
+    assert [row.attack for row in report.rows] == ["fgsm", "fgsm", "fgsm from other", "fgsm from other"]
+    assert all((row.forwards, row.backwards) == (1, 1) for row in report.rows)
+    assert [point.eps for point in report.curve] == [0.03, 0.1]
+    assert [point.worst_case_label_acc for point in report.curve] == pytest.approx([8 / 12, 7 / 12])

@@ -1,21 +1,31 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 from small_runs import SCENES, small_recipe
+from torch import Tensor
 
 import kdcam
-from kdcam.errors import CheckpointError, RecipeError
+from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.noise_file import read_noise
+from kdcam.progress import Silent
+from kdcam.robustness.config import PgdConfig
+from kdcam.robustness.evaluate import RobustnessReport
 from kdcam.robustness.multi_label import MultiLabelRobustnessReport
+from kdcam.robustness.progress_file import PROGRESS_FILE
 from kdcam.robustness.runs import ROBUSTNESS_FILE
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("robust")
-    clean = small_recipe(epochs=1)
-    noisy = small_recipe(epochs=1, data={**SCENES, "noise": {"kind": "symmetric", "rate": 0.4}})
+    digits = {"name": "digits", "image_size": 16}  # 497 test images, 130 of validation
+    clean = small_recipe(epochs=1, batch_size=32, data=digits)
+    noisy = small_recipe(
+        epochs=1, batch_size=32, data={**digits, "noise": {"kind": "symmetric", "rate": 0.4}}
+    )
     return [
         kdcam.train(recipe, output=folder / name, device="cpu").path
         for name, recipe in (("clean", clean), ("noisy", noisy))
@@ -26,12 +36,16 @@ def test_two_runs_in_order_with_a_file_in_each(runs: list[Path]) -> None:
     found = kdcam.evaluate_robustness(runs, settings={"n_examples": 12}, device="cpu")
     assert [result.run for result in found] == runs
     for result in found:
+        assert result.report is not None
         assert [row.attack for row in result.report.rows] == ["fgsm", "pgd-10"]
         assert result.report.images == 12
         kept = json.loads((result.run / ROBUSTNESS_FILE).read_text())
-        assert kept["clean_acc"] == result.report.clean_acc
+        assert kept["attacks"]["clean_acc"] == result.report.clean_acc
         assert kept["weights"] == "selected"
-        assert kept["rows"][1]["settings"]["eps"] == pytest.approx(8 / 255)
+        assert kept["attacks"]["rows"][1]["settings"]["eps"] == pytest.approx(8 / 255)
+        assert [check["name"] for check in kept["checks"]][:2] == ["zero_gradients", "falls_with_eps"]
+        assert kept["warning"] == ("this number may be gradient masking" if result.failed_checks else None)
+        assert not (result.run / PROGRESS_FILE).exists()
 
 
 def test_memorisation_only_for_runs_with_noise(runs: list[Path]) -> None:
@@ -39,10 +53,157 @@ def test_memorisation_only_for_runs_with_noise(runs: list[Path]) -> None:
         runs, settings={"attacks": ("fgsm",), "n_examples": 2}, device="cpu"
     )
     assert clean.memorisation is None
+    assert clean.label_noise is not None  # the point at rate 0 beside the noisy run
+    assert clean.label_noise.realised_rate == 0
     assert noisy.memorisation is not None
     true, wrong = read_noise(runs[1])
     assert noisy.memorisation.wrong_labels == int((true != wrong).sum()) > 0
-    assert noisy.memorisation.images == 45
+    assert noisy.memorisation.images == 1170
+    (alone,) = kdcam.evaluate_robustness(
+        runs[:1], settings={"attacks": ("fgsm",), "n_examples": 2}, device="cpu"
+    )
+    assert alone.label_noise is None
+    assert json.loads((runs[0] / ROBUSTNESS_FILE).read_text())["label_noise"] is None
+
+
+def test_every_section(runs: list[Path]) -> None:
+    settings = {
+        "eps": "0,1/255,8/255",
+        "attacks": ["fgsm"],
+        "n_examples": 8,
+        "source": runs[1],
+        "corruptions": ["jpeg", "fog"],
+        "severities": [1, 5],
+        "base": runs[1],
+        "calibration": True,
+        "ood": "digit-scenes",
+    }
+    (found,) = kdcam.evaluate_robustness(runs[:1], settings=settings, batch_size=3, device="cpu")
+    report = found.report
+    assert isinstance(report, RobustnessReport)
+    assert [row.attack for row in report.rows] == ["fgsm"] * 2 + [f"fgsm from {runs[1]}"] * 2
+    assert [point.eps for point in report.curve] == pytest.approx([1 / 255, 8 / 255])
+    assert found.settings["from_zero"]
+    assert "transfer" in [check.name for check in found.checks]
+    assert found.corruptions is not None
+    assert [row.name for row in found.corruptions.report.rows] == ["jpeg", "fog"]
+    assert found.corruptions.relative is not None
+    assert found.corruptions.base == str(runs[1])
+    assert found.calibration is not None
+    assert (found.calibration.before.images, found.calibration.fitted_on) == (497, 130)
+    assert found.out_of_distribution is not None
+    assert found.out_of_distribution.report.foreign_images == 2000
+    document = json.loads((runs[0] / ROBUSTNESS_FILE).read_text())
+    assert document["corruptions"]["report"]["severities"] == [1, 5]
+
+
+def test_a_published_set(runs: list[Path], tmp_path: Path) -> None:
+    classes = kdcam.load(runs[0]).class_names
+    for severity in (2, 4):
+        for name in classes:
+            folder = tmp_path / "blobs" / str(severity) / name
+            folder.mkdir(parents=True)
+            Image.new("L", (16, 16), 40 * severity).save(folder / "a.png")
+    settings = {"attacks": ["none"], "corrupted_set": tmp_path, "severities": "2,4", "n_examples": 4}
+    (found,) = kdcam.evaluate_robustness(runs[:1], settings=settings, device="cpu")
+    assert (found.attacks, found.checks, found.corruptions) == (None, (), None)
+    assert found.corrupted_set is not None
+    report = found.corrupted_set.report
+    assert ([row.name for row in report.rows], report.severities, report.images) == (["blobs"], (2, 4), 4)
+    assert report.clean_acc is not None
+
+
+class Reader(Silent):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.done: list[tuple[str, int, int]] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        self.done.append((task, done, total))
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"attacks": ["fgsm", "pgd-3"], "n_examples": 15, "seed": 1}
+    whole = kdcam.evaluate_robustness(runs, settings=settings, batch_size=4, device="cpu", resume="never")
+    perturb = PgdConfig.perturb
+    left = 0
+
+    def dying(self: PgdConfig, *arguments: Any) -> Tensor:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        return perturb(self, *arguments)
+
+    first_batches = -(-round(whole[0].report.clean_acc * 15) // 4)  # type: ignore[union-attr]
+    left = first_batches + 1  # those of the first run and one of the second's
+    monkeypatch.setattr(PgdConfig, "perturb", dying)
+    with pytest.raises(Killed):
+        kdcam.evaluate_robustness(runs, settings=settings, batch_size=4, device="cpu", resume="never")
+    monkeypatch.setattr(PgdConfig, "perturb", perturb)
+    assert not (runs[0] / PROGRESS_FILE).exists()
+    assert (runs[1] / PROGRESS_FILE).exists()
+    reader = Reader()
+    again = kdcam.evaluate_robustness(runs, settings=settings, batch_size=4, device="cpu", progress=reader)
+    assert again == whole
+    assert any(f"{runs[0]}: evaluated just so before" in text for text in reader.messages)
+    assert any("goes on from robustness-progress.json" in text for text in reader.messages)
+    assert not any(task == "fgsm" for task, *_ in reader.done)  # it was done
+    assert not (runs[1] / PROGRESS_FILE).exists()
+
+
+def test_what_was_found_is_taken_while_nothing_that_decides_it_changes(runs: list[Path]) -> None:
+    settings = {"attacks": ["fgsm"], "n_examples": 5}
+
+    def worked(**changes: Any) -> bool:
+        reader = Reader()
+        arguments: dict[str, Any] = {"settings": settings, "device": "cpu", **changes}
+        kdcam.evaluate_robustness(runs[:1], progress=reader, **arguments)
+        return any(task == "fgsm" for task, *_ in reader.done)
+
+    assert worked(resume="never")
+    assert not worked()
+    assert not worked(batch_size=2)
+    assert worked(settings={**settings, "n_examples": 6})
+    assert worked(weights="last")
+    assert worked()
+    document = json.loads((runs[0] / ROBUSTNESS_FILE).read_text())
+    (runs[0] / ROBUSTNESS_FILE).write_text(json.dumps({"clean_acc": document["attacks"]["clean_acc"]}))
+    assert worked()  # a file of an earlier form is written anew
+
+
+def test_pictures(runs: list[Path], tmp_path: Path) -> None:
+    settings = {
+        "attacks": ["fgsm"],
+        "eps": "0,4/255,8/255",
+        "n_examples": 6,
+        "corruptions": ["jpeg"],
+        "calibration": True,
+    }
+    kdcam.evaluate_robustness(runs, settings=settings, device="cpu", draw=True, figures=tmp_path / "joint")
+    assert {path.name for path in (runs[1] / "figures").iterdir()} == {
+        "adversarial.png",
+        "corruptions.png",
+        "label-noise.png",
+        "reliability.png",
+        "robustness-eps.png",
+    }
+    assert {path.name for path in (tmp_path / "joint").iterdir()} == {
+        "corruptions.png",
+        "label-noise.png",
+        "noise-rates.png",
+        "robustness-eps.png",
+    }
+    for path in [*(runs[1] / "figures").iterdir(), *(tmp_path / "joint").iterdir()]:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 100
 
 
 def test_several_labels_an_image(tmp_path: Path) -> None:
@@ -57,7 +218,7 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     assert isinstance(found.report, MultiLabelRobustnessReport)
     assert found.memorisation is None
     assert found.report.images == 12
-    kept = json.loads((run / ROBUSTNESS_FILE).read_text())
+    kept = json.loads((run / ROBUSTNESS_FILE).read_text())["attacks"]
     assert kept["task"] == "multi-label"
     assert kept["worst_case_label_acc"] <= kept["clean"]["label_acc"]
     assert [row["attack"] for row in kept["rows"]] == ["fgsm", "pgd-10"]
@@ -78,3 +239,25 @@ def test_what_is_wrong_is_said_before_any_work(runs: list[Path], tmp_path: Path)
         kdcam.evaluate_robustness(runs, settings={"attacks": ("pgdd",)})
     with pytest.raises(CheckpointError, match=r"recipe\.json"):
         kdcam.evaluate_robustness([tmp_path])
+    with pytest.raises(RecipeError, match=r"source: does nothing for standard"):
+        kdcam.evaluate_robustness(runs, settings={"attacks": ["standard"], "source": runs[0]})
+    with pytest.raises(RecipeError, match=r"ood: found 'digitz'"):
+        kdcam.evaluate_robustness(runs, settings={"ood": "digitz"}, device="cpu")
+    with pytest.raises(DataError, match=r"corrupted set: .*nowhere is not there"):
+        kdcam.evaluate_robustness(runs, settings={"corrupted_set": tmp_path / "nowhere"}, device="cpu")
+
+
+def test_what_several_labels_cannot_have(tmp_path: Path) -> None:
+    recipe = small_recipe(
+        epochs=1,
+        task="multi-label",
+        data={**SCENES, "multi_label": True},
+        loss=[{"name": "binary_cross_entropy"}],
+    )
+    run = kdcam.train(recipe, output=tmp_path / "labels", device="cpu").path
+    with pytest.raises(
+        RecipeError, match=r"calibration: needs one label an image.*leave calibration, ood out"
+    ):
+        kdcam.evaluate_robustness([run], settings={"calibration": True, "ood": "digits"})
+    with pytest.raises(RecipeError, match=r"attacks: .*square"):
+        kdcam.evaluate_robustness([run], settings={"attacks": ["square"]})

@@ -1,0 +1,202 @@
+"""The tables of `kdcam evaluate-robustness`: a column a run; those beside attacks and checks: `shift_tables`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from .render import Table, score_text
+from .shift_tables import calibration_table, corruption_tables, foreign_table, label_noise_table
+
+if TYPE_CHECKING:
+    from kdcam.robustness.evaluate import AttackRow, RobustnessReport
+    from kdcam.robustness.multi_label import MultiLabelAttackRow, MultiLabelRobustnessReport
+    from kdcam.robustness.run_robustness import RunRobustness
+
+    Runs = Sequence[RunRobustness]
+
+Line = tuple[str, str, Sequence[float | None]]  # name, budget, a score a run
+
+
+class Spent(NamedTuple):
+    """What an attack took, in images through the network for each image attacked."""
+
+    attack: str
+    budget: str
+    forwards: float | None
+    backwards: float | None
+
+
+def tables(found: "Runs") -> list[Table]:
+    """Return the tables of all sections that there are."""
+    makers: dict[str, Callable[[Runs], Table | list[Table]]] = {
+        "attacks": attack_tables,
+        "checks": check_table,
+        "corruptions": lambda runs: corruption_tables(runs, "corruptions"),
+        "corrupted_set": lambda runs: corruption_tables(runs, "corrupted_set"),
+        "calibration": calibration_table,
+        "out_of_distribution": foreign_table,
+        "label_noise": label_noise_table,
+    }
+    made: list[Table] = []
+    for section, make in makers.items():
+        some = [run for run in found if getattr(run, section)]
+        if some:
+            one = make(some)
+            made += [one] if isinstance(one, Table) else one
+    return made
+
+
+def warnings(found: "Runs") -> Iterator[str]:
+    """Yield a line for each failed check."""
+    from kdcam.robustness.sections import failure_text
+
+    for run in found:
+        for check in run.failed_checks:
+            yield f"WARNING: {run.run}: {failure_text(check)}"
+
+
+def attack_tables(found: "Runs") -> list[Table]:
+    """Return tables with a row an attack and a column a run: one table a score, and one of what the attacks took.
+
+    Runs with one label an image have an accuracy; those with several share none of their scores with them.
+    """
+    from kdcam.robustness.checks import MASKING
+    from kdcam.robustness.evaluate import RobustnessReport
+    from kdcam.robustness.multi_label import MultiLabelRobustnessReport
+
+    masked = {str(run.run): MASKING if run.failed_checks else "" for run in found}
+    single: list[tuple[str, RobustnessReport]] = []
+    several: list[tuple[str, MultiLabelRobustnessReport]] = []
+    for run in found:
+        if isinstance(run.attacks, RobustnessReport):
+            single.append((str(run.run), run.attacks))
+        elif isinstance(run.attacks, MultiLabelRobustnessReport):
+            several.append((str(run.run), run.attacks))
+    made: list[Table] = []
+    if single:
+        names, reports = zip(*single, strict=True)
+        spent = [[_spent(row) for row in report.rows] for report in reports]
+        accuracy = _table("accuracy", names, list(_accuracy_lines(reports)))
+        made += [_warned(accuracy, masked), passes_table(names, spent)]
+    if several:
+        names, many = zip(*several, strict=True)
+        made += [_warned(table, masked) for table in _multi_label_tables(names, many)]
+        spent = [[_spent(row) for row in report.rows] for report in many]
+        made.append(passes_table(names, spent))
+    return made
+
+
+def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[Line]:
+    yield "clean", "", [report.clean_acc for report in reports]
+    for same in zip(*(report.rows for report in reports), strict=True):
+        yield same[0].attack, _budget(same[0].norm, same[0].eps), [row.robust_acc for row in same]
+        for stages in zip(*(row.stages for row in same), strict=True):
+            # Networks of two or three classes have another second stage.
+            name = " or ".join(dict.fromkeys(stage.attack for stage in stages))
+            yield f"  after {name}", "", [stage.robust_acc for stage in stages]
+    if len(reports[0].rows) > 1:
+        curves = list(zip(*(report.curve for report in reports), strict=True))
+        for points in curves:
+            yield (
+                "worst case",
+                _every("image", len(curves), points[0].eps),
+                [point.worst_case_acc for point in points],
+            )
+
+
+def _multi_label_tables(
+    names: Sequence[str], reports: "Sequence[MultiLabelRobustnessReport]"
+) -> Iterator[Table]:
+    titles = {
+        "label_acc": ("label accuracy (decisions at probability 0.5)", "decision"),
+        "mean_ap": ("mean average precision", None),
+        "exact_acc": ("exact accuracy (images with all decisions right)", "image"),
+    }
+    for score, (title, counted) in titles.items():
+        lines: list[Line] = [("clean", "", [getattr(report.clean, score) for report in reports])]
+        rows: list[tuple[MultiLabelAttackRow, ...]] = list(
+            zip(*(report.rows for report in reports), strict=True)
+        )
+        for same in rows:
+            budget = _budget(same[0].norm, same[0].eps)
+            lines.append((same[0].attack, budget, [getattr(row.scores, score) for row in same]))
+        curves = list(zip(*(report.curve for report in reports), strict=True))
+        if counted is not None and len(rows) > 1:
+            for points in curves:
+                worst = [getattr(point, f"worst_case_{score}") for point in points]
+                lines.append(("worst case", _every(counted, len(curves), points[0].eps), worst))
+        yield _table(title, names, lines)
+
+
+def _table(title: str, names: Sequence[str], lines: Sequence[Line]) -> Table:
+    rows = [(name, budget, *(score_text("acc", score) for score in scores)) for name, budget, scores in lines]
+    return Table(("attack", "budget", *names), rows, title=title, left=2)
+
+
+def _warned(table: Table, masked: Mapping[str, str]) -> Table:
+    """Return a table with a last row of warnings, where there are any."""
+    notes = [masked[name] for name in table.columns[table.left :]]
+    return table._replace(rows=[*table.rows, ("warning", "", *notes)]) if any(notes) else table
+
+
+def passes_table(names: Sequence[str], spent: Sequence[Sequence[Spent]]) -> Table:
+    """Return a table of the passes that each attack took."""
+    rows = [
+        (same[0].attack, same[0].budget, *(_passes_text(one) for one in same))
+        for same in zip(*spent, strict=True)
+    ]
+    title = "passes an image attacked: forward + backward"
+    return Table(("attack", "budget", *names), rows, title=title, left=2)
+
+
+def _spent(row: "AttackRow | MultiLabelAttackRow") -> Spent:
+    return Spent(row.attack, _budget(row.norm, row.eps), row.forwards, row.backwards)
+
+
+def _passes_text(spent: Spent) -> str:
+    if spent.forwards is None or spent.backwards is None:
+        return "-"
+    return f"{spent.forwards:,.1f} + {spent.backwards:,.1f}"
+
+
+def check_table(found: "Runs") -> Table:
+    """Return a table of whether the attacks can be believed."""
+    rows = []
+    for name, limit in {check.name: check.limit for run in found for check in run.checks}.items():
+        cells = []
+        for run in found:
+            check = next((check for check in run.checks if check.name == name), None)
+            value = "-" if check is None or check.value is None else f"{check.value:.3g}"
+            cells.append(value if check is None or check.passed else f"{value} FAILED")
+        rows.append((name, f"{limit:.3g}", *cells))
+    return Table(
+        ("check", "limit", *(str(run.run) for run in found)),
+        rows,
+        title="can the attacks be believed?",
+        left=1,
+    )
+
+
+def _every(counted: str, curves: int, eps: float) -> str:
+    return f"each {counted}" + (f", eps {amount_text(eps)}" if curves > 1 else "")
+
+
+def _budget(norm: str, eps: float) -> str:
+    return f"{norm} eps {amount_text(eps)}"
+
+
+def amount_text(amount: float) -> str:
+    """Return an amount in pixel units as a fraction of 255 where it is a whole number of grey levels."""
+    levels = amount * 255
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{amount:g}"
+
+
+__all__ = [
+    "Line",
+    "Spent",
+    "amount_text",
+    "attack_tables",
+    "check_table",
+    "passes_table",
+    "tables",
+    "warnings",
+]

@@ -1,0 +1,118 @@
+"""The tables of `kdcam evaluate-robustness` on corruptions, calibration, other images and label noise."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .render import Table, score_text
+
+if TYPE_CHECKING:
+    from kdcam.robustness.memorisation import LabelNoiseReport
+    from kdcam.robustness.run_robustness import Corruptions, RunRobustness
+
+    Runs = Sequence[RunRobustness]
+
+
+def corruption_tables(found: "Runs", section: str) -> list[Table]:
+    """Return a table of errors by corruption; of a single run by severity, too; and relative to a base run."""
+    sections: list[Corruptions] = [getattr(run, section) for run in found]
+    first, names = sections[0].report, [str(run.run) for run in found]
+    title = f"{first.source}: error ({first.note})"
+    if len(found) == 1:
+        columns = ("corruption", *(f"severity {severity}" for severity in first.severities), "mean error")
+        rows = [
+            (
+                row.name,
+                *(score_text("acc", 1 - one) for one in row.accuracies),
+                score_text("acc", row.mean_error),
+            )
+            for row in first.rows
+        ]
+        rows.append(("mean", *("" for _ in first.severities), score_text("acc", first.mean_error)))
+        made = [Table(columns, rows, title=title)]
+    else:
+        errors = [{row.name: row.mean_error for row in one.report.rows} for one in sections]
+        # Gray pictures have no corruptions of colours.
+        every = dict.fromkeys(name for of_run in errors for name in of_run)
+        lines = [(name, *(score_text("acc", of_run.get(name)) for of_run in errors)) for name in every]
+        lines.append(("mean", *(score_text("acc", one.report.mean_error) for one in sections)))
+        made = [Table(("corruption", *names), lines, title=title)]
+    return made + _relative_table(names, sections)
+
+
+def _relative_table(names: Sequence[str], sections: "Sequence[Corruptions]") -> list[Table]:
+    relatives = [one.relative for one in sections if one.relative is not None]
+    if len(relatives) < len(sections):
+        return []
+    errors = [{row.name: row.error for row in one.rows} for one in relatives]
+    every = dict.fromkeys(name for of_run in errors for name in of_run)
+    rows = [(name, *(_ratio(of_run.get(name)) for of_run in errors)) for name in every]
+    rows.append(("mean", *(_ratio(one.mean_error) for one in relatives)))
+    rows.append(("mean, added to the clean error", *(_ratio(one.mean_added_error) for one in relatives)))
+    title = f"errors as multiples of those of {sections[0].base}"
+    return [Table(("corruption", *names), rows, title=title)]
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def calibration_table(found: "Runs") -> Table:
+    """Return a table of calibration before and after temperature scaling."""
+    rows = []
+    for score in ("nll", "brier", "ece", "mce"):
+        for when in ("before", "after"):
+            cells = []
+            for run in found:
+                state = getattr(run.calibration, when)
+                cells.append("-" if state is None else score_text(score, getattr(state, score)))
+            rows.append((score, "as trained" if when == "before" else "at its temperature", *cells))
+    temperatures = [None if run.calibration is None else run.calibration.temperature for run in found]
+    rows.append(("temperature", "fitted on validation", *map(_ratio, temperatures)))
+    return Table(
+        ("calibration", "", *(str(run.run) for run in found)), rows, title="calibration, test part", left=2
+    )
+
+
+def foreign_table(found: "Runs") -> Table:
+    """Return a table of how well runs tell their own images from others."""
+    rows = []
+    reports = [run.out_of_distribution.report for run in found if run.out_of_distribution is not None]
+    for same in zip(*(report.rows for report in reports), strict=True):
+        rows.append((same[0].score, "AUROC", *(f"{row.auroc:.4f}" for row in same)))
+        rows.append(
+            (same[0].score, "foreign at 95 % own", *(score_text("acc", row.fpr_at_95) for row in same))
+        )
+    named = found[0].out_of_distribution
+    return Table(
+        ("score", "", *(str(run.run) for run in found)),
+        rows,
+        title=f"images of {'another set' if named is None else named.data}",
+        left=2,
+    )
+
+
+def label_noise_table(found: "Runs") -> Table:
+    """Return a table of what became of wrong training labels."""
+    reports = [run.label_noise for run in found if run.label_noise is not None]
+    shares: dict[str, list[float | None]] = {
+        "wrong labels, nominal": [report.nominal_rate for report in reports],
+        "wrong labels, realised": [report.realised_rate for report in reports],
+        "clean test, selected": [report.selected_test_acc for report in reports],
+        "clean test, last": [report.last_test_acc for report in reports],
+        "wrong labels memorised": [_kept(report, "memorised") for report in reports],
+        "wrong labels recovered": [_kept(report, "recovered") for report in reports],
+        "right labels learned": [_kept(report, "clean_label_acc") for report in reports],
+    }
+    rows = [("kind", *(report.kind or "-" for report in reports))]
+    rows += [(name, *(score_text("acc", value) for value in values)) for name, values in shares.items()]
+    by_loss = [_kept(report, "wrong_label_auroc") for report in reports]
+    rows.append(("wrong labels found by their loss (AUROC)", *map(_ratio, by_loss)))
+    return Table(("label noise", *(str(run.run) for run in found)), rows, title="label noise")
+
+
+def _kept(report: "LabelNoiseReport", score: str) -> float | None:
+    value: float | None = getattr(report.memorisation, score, None)
+    return value
+
+
+__all__ = ["calibration_table", "corruption_tables", "foreign_table", "label_noise_table"]

@@ -1,0 +1,117 @@
+"""Images of another data set, as a run's classifier takes them: to see whether it knows that they are not its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from kdcam.api import LoadedRun, recipe_of
+from kdcam.data.batches import Batch, Batches
+from kdcam.data.config import DATA_NAMES, DataConfig
+from kdcam.data.datasets import batches, load_data
+from kdcam.errors import DataError, RecipeError
+from kdcam.progress import Progress
+from kdcam.recipe_errors import explain
+from kdcam.robustness.out_of_distribution import unlabelled_batches
+from kdcam.run_state import RECIPE_FILE
+from kdcam.settings import Settings
+from kdcam.wording import did_you_mean, listed
+
+# ITU-R BT.601, as Pillow's conversion to gray
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class _Foreign(Settings):
+    data: DataConfig
+
+
+class Recoloured:
+    """Batches of another number of channels, as gray or as three equal channels."""
+
+    def __init__(self, found: Batches, channels: int) -> None:
+        self._found, self._channels = found, channels
+
+    @property
+    def num_images(self) -> int:
+        """Images that one epoch yields."""
+        return self._found.num_images
+
+    def __len__(self) -> int:
+        """Return the batches in one epoch."""
+        return len(self._found)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch."""
+        for batch in self._found.epoch(epoch, start_batch):
+            yield batch._replace(images=recoloured(batch.images, self._channels))
+
+
+def recoloured(images: Tensor, channels: int) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1] with 1 or 3 channels."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+
+
+def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress: Progress) -> Batches:
+    """Return the images that ``named`` stands for, in a run's size and channels.
+
+    Args:
+        named: a run folder (its test part), a folder of pictures, or a data set's name, with its folder where it
+            needs one: ``fashion-mnist=FOLDER``.
+        loaded: the run that is to take them.
+        batch_size: images at a time.
+        progress: who watches.
+
+    Raises ``RecipeError`` where it is nothing of these, ``DataError`` where the data cannot be read or has no
+    test part.
+    """
+    classifier = loaded.classifier
+    size, channels, device = classifier.image_size, classifier.in_channels, classifier.mean.device
+    folder = Path(named).expanduser()
+    if is_picture_folder(named):
+        return unlabelled_batches(
+            folder, image_size=size, channels=channels, batch_size=batch_size, device=device
+        )
+    config = foreign_config(named, size)
+    test = load_data(config, progress=progress).test
+    if test is None:
+        raise DataError(f"ood: {named} has no test part; name a folder of pictures, or data with a test part")
+    found = batches(test, batch_size=batch_size, training=False, config=config, seed=0, device=device)
+    return Recoloured(found, channels)
+
+
+def is_picture_folder(named: str) -> bool:
+    """Return whether a folder is named that is no run."""
+    folder = Path(named).expanduser()
+    return folder.is_dir() and not (folder / RECIPE_FILE).exists()
+
+
+def foreign_config(named: str, size: int) -> DataConfig:
+    """Return the settings of the data that a run or a name stands for, its images ``size`` pixels a side.
+
+    Raises ``RecipeError`` where it is neither, or the data has no images of that size.
+    """
+    folder = Path(named).expanduser()
+    table: dict[str, Any]
+    if folder.is_dir():
+        table = recipe_of(folder).data.model_dump(exclude={"noise"})
+    else:
+        name, equals, root = named.partition("=")
+        if name not in DATA_NAMES and not name.startswith("torchvision:"):
+            raise RecipeError(
+                f"ood: found {named!r}{did_you_mean(name, DATA_NAMES)}; must be a folder of pictures, a run, or one "
+                f"of {listed(DATA_NAMES)} (with its folder as in fashion-mnist=FOLDER)"
+            )
+        table = {"name": name, **({"root": root} if equals else {})}
+    try:
+        return _Foreign.model_validate({"data": {**table, "image_size": size}}).data
+    except ValidationError as error:
+        raise RecipeError("; ".join(explain(error, _Foreign, place="ood"))) from None
+
+
+__all__ = ["Recoloured", "foreign_batches", "foreign_config", "is_picture_folder", "recoloured"]

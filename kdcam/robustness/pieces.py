@@ -1,0 +1,168 @@
+"""One attack on many images, batch by batch: what stands is marked, passes are counted, and a kill loses a batch."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.data.batches import Batch, Batches
+from kdcam.errors import Interrupted
+from kdcam.progress import Progress
+from kdcam.robustness.attacks.passes import Counted
+from kdcam.robustness.config import AnyAttack, StandardConfig
+from kdcam.robustness.progress_file import FELL, PENDING, STANDS, Work
+from kdcam.robustness.subset import batched_anew
+
+Judge = Callable[[Tensor, Batch, Tensor], Tensor]
+"""(places (N,), clean batch, adversarial images (N, C, H, W)) -> bool (N,): which images still count as right."""
+
+_TOLD_EVERY_SECONDS = 20.0
+
+
+class Source(NamedTuple):
+    """Another classifier, on which adversarial images are crafted."""
+
+    name: str
+    classifier: nn.Module
+
+
+class Piece(NamedTuple):
+    """One attack, or one of its stages."""
+
+    key: str  # in the work file
+    attack: AnyAttack
+    crafted_on: nn.Module
+
+
+class Passes(NamedTuple):
+    """What an attack took, in images that went through the network; an image that goes through twice counts twice."""
+
+    attacked: int  # images
+    forwards: int
+    backwards: int
+
+
+class Pace(Protocol):
+    """Told of every batch."""
+
+    def tell(self, piece: Piece, done: int, images: int) -> None:
+        """Take how many images of a piece are done."""
+
+
+def run_piece(
+    piece: Piece, batches: Batches, candidates: Tensor, *, judge: Judge, work: Work, pace: Pace
+) -> Tensor:
+    """Return which of all images (images,) bool still stand; those that are no candidates do not.
+
+    Args:
+        piece: what to run.
+        batches: the part, in order.
+        candidates: (images,) bool on the CPU, the images to attack.
+        judge: what counts as right.
+        work: what has been done already is not done again.
+        pace: who is told.
+    """
+    marks, counts = work.marks(piece.key, len(candidates)), work.counts(piece.key)
+    images = int(candidates.sum())
+    for places, batch in batched_anew(batches, candidates & (marks == PENDING)):
+        counted = Counted(piece.crafted_on)
+        found = piece.attack.perturb(counted, batch.images, batch.targets, batch.indices)
+        stands = judge(places, batch, found).cpu()
+        marks[places] = torch.where(stands, STANDS, FELL).to(torch.uint8)
+        for name, passes in (("forwards", counted.forwards), ("backwards", counted.backwards)):
+            counts[name] = counts.get(name, 0) + passes
+        work.save()
+        pace.tell(piece, int((candidates & (marks != PENDING)).sum()), images)
+    return candidates & (marks == STANDS)
+
+
+def passes_of(piece: Piece, work: Work) -> Passes:
+    """Return what a finished piece took."""
+    counts = work.counts(piece.key)
+    marks = work.marks(piece.key, 0)
+    return Passes(int((marks != PENDING).sum()), counts.get("forwards", 0), counts.get("backwards", 0))
+
+
+class Clock:
+    """Tells a watcher how far the attacks are and, now and then, how long they will take."""
+
+    def __init__(self, pieces: Sequence[Piece], images: int, progress: Progress) -> None:
+        self._progress = progress
+        self._left = {piece.key: images * expected_passes(piece.attack) for piece in pieces}
+        self._begun = self._told = time.monotonic()
+        self._done = 0.0  # expected passes of the images done since the start
+        self._seen: dict[str, int] = {}
+
+    def begin(self, piece: Piece, images: int, pending: int) -> None:
+        """Take how many images a piece has now, and how many of them are still to do."""
+        self._left[piece.key] = pending * expected_passes(piece.attack)
+        self._seen[piece.key] = images - pending
+
+    def tell(self, piece: Piece, done: int, images: int) -> None:
+        """Take how many images of a piece are done; raise ``Interrupted`` where the user asked to stop."""
+        one = expected_passes(piece.attack)
+        self._done += (done - self._seen[piece.key]) * one
+        self._seen[piece.key] = done
+        self._left[piece.key] = (images - done) * one
+        self._progress.advance(piece.attack.label, done, images)
+        now = time.monotonic()
+        if now - self._told > _TOLD_EVERY_SECONDS and any(self._left.values()):
+            self._told = now
+            self._progress.message(
+                f"{piece.attack.label}: {done:,} of {images:,} images; the attacks take at most about "
+                f"{minutes_text(self.seconds_left)} more"
+            )
+        if self._progress.should_stop():
+            raise Interrupted("the attacks were stopped; what is done is kept, the same command goes on")
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to the end of the attacks, if each takes the passes it may take; fallen images make it less."""
+        elapsed = time.monotonic() - self._begun
+        return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
+
+
+def stages_of(attack: AnyAttack, num_classes: int) -> Sequence[AnyAttack]:
+    """Return the stages of an attack, each for what the one before left standing; none where it is a single one."""
+    return attack.stages(num_classes) if isinstance(attack, StandardConfig) else ()
+
+
+def to_the_end(attack: AnyAttack) -> AnyAttack:
+    """Return an attack that goes on after the source is fooled: an image just over its border seldom fools
+    another network."""
+    if "stop_when_fooled" not in type(attack).model_fields:
+        return attack
+    return attack.model_copy(update={"stop_when_fooled": False})
+
+
+def expected_passes(attack: AnyAttack) -> float:
+    """Return about how many passes an attack may take an image; a backward pass counts as two forward ones."""
+    queries: int | None = getattr(attack, "n_queries", None)
+    if queries is not None:
+        return float(queries)
+    steps: int = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
+    return 3.0 * steps * int(getattr(attack, "n_target_classes", 1))
+
+
+def minutes_text(seconds: float) -> str:
+    """Return a time as minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+__all__ = [
+    "Clock",
+    "Judge",
+    "Pace",
+    "Passes",
+    "Piece",
+    "Source",
+    "expected_passes",
+    "minutes_text",
+    "passes_of",
+    "run_piece",
+    "stages_of",
+    "to_the_end",
+]

@@ -1,0 +1,73 @@
+"""What is known of one run's robustness: the contents of robustness.json."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from kdcam.robustness.calibration import CalibrationReport
+from kdcam.robustness.checks import MASKING, Check, failed
+from kdcam.robustness.corruption_report import CorruptionReport, RelativeErrors
+from kdcam.robustness.evaluate import RobustnessReport
+from kdcam.robustness.memorisation import LabelNoiseReport, Memorisation
+from kdcam.robustness.multi_label import MultiLabelRobustnessReport
+from kdcam.robustness.out_of_distribution import OutOfDistribution
+
+
+class Corruptions(BaseModel):
+    """Accuracy under corruptions, and errors as multiples of a base run's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    report: CorruptionReport
+    base: str | None = None  # the base run
+    relative: RelativeErrors | None = None
+
+
+class ForeignImages(BaseModel):
+    """How well a run tells its own test images from others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: str  # as it was named
+    report: OutOfDistribution
+
+
+class RunRobustness(BaseModel):
+    """How robust one run is: what robustness.json holds. A section that was not asked for is None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: Path
+    key: str  # digest of all that decides the numbers
+    weights: str
+    settings: dict[str, Any]
+    attacks: RobustnessReport | MultiLabelRobustnessReport | None
+    checks: tuple[Check, ...]
+    corruptions: Corruptions | None
+    corrupted_set: Corruptions | None
+    calibration: CalibrationReport | None
+    out_of_distribution: ForeignImages | None
+    label_noise: LabelNoiseReport | None
+
+    @property
+    def report(self) -> RobustnessReport | MultiLabelRobustnessReport | None:
+        """The accuracies under attack."""
+        return self.attacks
+
+    @property
+    def memorisation(self) -> Memorisation | None:
+        """What became of wrong training labels; None: it was trained without any."""
+        return None if self.label_noise is None else self.label_noise.memorisation
+
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        """The checks that are not as they should be: the accuracies under attack may mean nothing."""
+        return failed(self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in a form that JSON takes."""
+        return {**self.model_dump(mode="json"), "warning": MASKING if self.failed_checks else None}
+
+
+__all__ = ["Corruptions", "ForeignImages", "RunRobustness"]
