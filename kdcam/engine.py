@@ -51,9 +51,8 @@ class Trainable(nn.Module):
         """
         stages = "stages" in self.objective.needs
         clean = None if clean_images is None else self.read(clean_images, stages=stages)
-        outputs = clean if clean is not None and clean_images is batch.images else None
-        if outputs is None:
-            outputs = self.read(batch.images, stages=stages)
+        same = clean_images is batch.images  # nothing was attacked
+        outputs = clean if same and clean is not None else self.read(batch.images, stages=stages)
         first = taught[0] if taught else None
         step = Step(outputs, first, batch.targets, batch.indices, progress, clean)
         terms: Terms = self.objective(step, taught[1:])

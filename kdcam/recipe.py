@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import Field, ValidationError, model_validator
 
+from kdcam.adversary import AdversaryConfig, adversary_problems
 from kdcam.data.config import DataConfig, PictureConfig
 from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
@@ -55,12 +56,15 @@ class TrainRecipe(Settings):
     loss: tuple[AnyLossConfig, ...] = (CrossEntropyConfig(),)
     optimizer: OptimizerConfig = SgdConfig()
     schedule: ScheduleConfig = CosineConfig()
+    adversary: AdversaryConfig | None = Field(
+        None, description="trains on adversarial images; none: on clean"
+    )
     published: Published | None = Field(None, description="the published number, shown beside the result")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         problems = [*self._task_problems(), *self._selection_problems(), *self._loss_problems()]
-        problems += self._head_problems()
+        problems += [*self._head_problems(), *adversary_problems(self)]
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -15,6 +15,7 @@ from kdcam.data.common_config import BatchAugment
 from kdcam.data.config import CifarConfig, DataConfig, DigitScenesConfig, MnistConfig
 from kdcam.data.datasets import DataSummary, describe_data, load_data
 from kdcam.engine import train_step
+from kdcam.losses.loss import term_names
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.preflight import preflight
@@ -82,7 +83,7 @@ def test_does_a_step_with_every_term_on(name: str, tmp_path: Path) -> None:
     state.model.train()
     state.position.epoch = plan.epochs - 1  # the last epoch, in which every term counts
     terms = train_step(plan, state, next(iter(plan.train.epoch(0))))
-    assert set(terms.values) == {loss.name for loss in checked.recipe.loss}
+    assert set(terms.values) == set(term_names(checked.recipe.loss))
     assert all(weight > 0 for weight in terms.weights.values())
     assert torch.isfinite(terms.total)
     moved = zip(before, state.model.parameters(), strict=True)

@@ -28,6 +28,7 @@ from kdcam.losses.hnc import HncKdConfig, HncMseConfig
 from kdcam.losses.ical import IcalConfig
 from kdcam.losses.include_exclude import IncludeExcludeConfig
 from kdcam.losses.kd import KdConfig
+from kdcam.losses.kl_to_clean import KlToCleanConfig
 from kdcam.losses.lgm import LgmConfig
 from kdcam.losses.loss import LossConfig
 from kdcam.losses.lsoftmax import LSoftmaxConfig
@@ -72,6 +73,7 @@ LOSSES: dict[str, type[LossConfig]] = {
     "ical": IcalConfig,
     "include_exclude": IncludeExcludeConfig,
     "kd": KdConfig,
+    "kl_to_clean": KlToCleanConfig,
     "lgm": LgmConfig,
     "lsoftmax": LSoftmaxConfig,
     "max_entropy": MaxEntropyConfig,

@@ -1,14 +1,17 @@
 """What a loss reads and how losses are summed: Step, Shapes, LossConfig, Objective."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from kdcam.models.classifier import Outputs, Task, TeacherOutputs, Widths
 from kdcam.settings import Settings
+
+Images = Literal["trained", "clean"]
+"""Which images: those that the student is trained on, adversarial under an [adversary] table; or the clean ones."""
 
 
 class Step(NamedTuple):
@@ -41,9 +44,14 @@ class LossConfig(Settings):
     warmup: float = Field(
         0.0, ge=0, le=1, description="fraction of the run, from start on, over which the weight grows from 0"
     )
+    images: Images = Field(
+        "trained",
+        description="which images' outputs are read: those trained on, which an [adversary] table makes adversarial, "
+        "or the clean ones beside them",
+    )
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What must exist: "cam" (an exact CAM of the student), "teacher.logits", "teacher.label_cam" ..."""
+    """What must exist: "cam" (an exact CAM of the student), "teacher.logits", "clean" (outputs of clean images) ..."""
     takes: ClassVar[frozenset[str]] = frozenset({"labels"})
     """Which targets the loss understands, of "labels", "mixed", "multi-label"."""
     misfit_heads: ClassVar[frozenset[str]] = frozenset()
@@ -54,10 +62,23 @@ class LossConfig(Settings):
     takes_one_place: ClassVar[bool] = False
     """Whether the loss does its work on last maps of 1 x 1; False: it reads where something is."""
 
+    @model_serializer(mode="wrap")
+    def _only_unusual_images(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run from before there was the key is of the same recipe.
+        values: dict[str, Any] = handler(self)
+        if self.images == "trained":
+            values.pop("images", None)
+        return values
+
     @classmethod
     def reads_teacher(cls) -> bool:
         """Return whether the loss needs anything of a teacher."""
         return any(need.startswith("teacher.") for need in cls.needs)
+
+    def images_read(self) -> frozenset[Images]:
+        """Return which images' outputs the loss reads."""
+        beside: tuple[Images, ...] = ("clean",) if "clean" in self.needs else ()
+        return frozenset((self.images, *beside))
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the module whose ``forward(step)`` is the loss."""
@@ -94,11 +115,15 @@ class Terms(NamedTuple):
 
 
 def term_names(configs: Sequence[LossConfig]) -> list[str]:
-    """Return one name a term: the loss's own, numbered from the second of the same name on (kd, kd_2)."""
+    """Return one name a term: the loss's own, numbered from the second of the same name on (kd, kd_2).
+
+    A term that reads the clean images beside adversarial ones is told apart (kd_clean).
+    """
     names: list[str] = []
-    for index, config in enumerate(configs):
-        earlier = sum(other.name == config.name for other in configs[:index])
-        names.append(config.name if earlier == 0 else f"{config.name}_{earlier + 1}")
+    plain = [config.name + ("_clean" if config.images == "clean" else "") for config in configs]
+    for index, name in enumerate(plain):
+        earlier = plain[:index].count(name)
+        names.append(name if earlier == 0 else f"{name}_{earlier + 1}")
     return names
 
 
@@ -128,8 +153,15 @@ class Objective(nn.Module):
 
     def needs_at(self, progress: float) -> frozenset[str]:
         """What the losses that run at a fraction of the run need."""
+        return needs_of(self._running(progress))
+
+    def images_at(self, progress: float) -> frozenset[Images]:
+        """Which images' outputs the losses that run at a fraction of the run read."""
+        return frozenset[Images]().union(*(config.images_read() for config in self._running(progress)))
+
+    def _running(self, progress: float) -> list[LossConfig]:
         pairs = zip(self.configs, self.losses, strict=True)
-        return needs_of(config for config, loss in pairs if _runs(config, loss, progress))
+        return [config for config, loss in pairs if _runs(config, loss, progress)]
 
     def forward(self, step: Step, others: Sequence[TeacherOutputs] = ()) -> Terms:
         """Return the weighted sum and each active term; a teacher term is its mean over all teachers.
@@ -144,10 +176,11 @@ class Objective(nn.Module):
             if not _runs(config, loss, step.progress):
                 continue
             weight = config.weight_at(step.progress)
-            value = loss(step)
+            seen = step if config.images == "trained" else step._replace(student=clean_of(step))
+            value = loss(seen)
             if self.others and config.reads_teacher():
                 further = [
-                    losses.get_submodule(str(index))(step._replace(teacher=teacher))
+                    losses.get_submodule(str(index))(seen._replace(teacher=teacher))
                     for losses, teacher in zip(self.others, others, strict=True)
                 ]
                 value = torch.stack([value, *further]).mean()
@@ -174,6 +207,13 @@ def teacher_of(step: Step) -> TeacherOutputs:
     return step.teacher
 
 
+def clean_of(step: Step) -> Outputs:
+    """Return the student's outputs of the clean images of a step that must have them."""
+    if step.clean is None:
+        raise ValueError("this loss reads the student's outputs of the clean images, and the step has none")
+    return step.clean
+
+
 def present(value: Any, what: str) -> Tensor:
     """Return an optional tensor of the protocol that must be there.
 
@@ -186,6 +226,7 @@ def present(value: Any, what: str) -> Tensor:
 
 
 __all__ = [
+    "Images",
     "LossConfig",
     "Objective",
     "Shapes",
@@ -193,6 +234,7 @@ __all__ = [
     "Task",
     "Terms",
     "Widths",
+    "clean_of",
     "needs_of",
     "present",
     "teacher_of",

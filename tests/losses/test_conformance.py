@@ -72,7 +72,8 @@ def make_step(
         (leaf(N, 6, 2 * H, 2 * W),),
     )  # fmt: skip
     taught = [leaf for leaf in tree_leaves(teacher) if isinstance(leaf, torch.Tensor)]
-    return Step(student, teacher, targets, torch.arange(N), 0.9), [features, weight], taught
+    clean = student._replace(logits=leaf(N, K)) if "clean" in config.needs else None
+    return Step(student, teacher, targets, torch.arange(N), 0.9, clean), [features, weight], taught
 
 
 def gradients(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -200,7 +201,7 @@ def test_makes_nothing_of_size_batch_x_batch_or_classes_x_channels(config: LossC
         pytest.skip("needs more channels than classes, or fewer classes")
     module = config.build(Shapes("single-label", classes, labels, sizes, sizes))
     with LargestTensor() as largest:
-        module(Step(student, teacher, targets, torch.arange(images), 0.9)).backward()
+        module(Step(student, teacher, targets, torch.arange(images), 0.9, student)).backward()
     most = 2 * max(feature_map.numel(), stages[0].numel())
     if config.name == "rkd":  # it compares angles at each image of each pair of others
         most = images**3

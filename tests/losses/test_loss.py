@@ -6,6 +6,7 @@ from kdcam.losses.caam_cam import CaamCamConfig
 from kdcam.losses.cam import CamLossConfig
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.kd import KdConfig
+from kdcam.losses.kl_to_clean import KlToCleanConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, Widths, needs_of, term_names
 from kdcam.models.classifier import Outputs
 
@@ -70,6 +71,39 @@ def test_a_term_with_parameters_runs_before_its_start_with_weight_zero() -> None
 def test_repeated_losses_are_numbered() -> None:
     configs = [KdConfig(), CrossEntropyConfig(), KdConfig(temperature=1), KdConfig()]
     assert term_names(configs) == ["kd", "cross_entropy", "kd_2", "kd_3"]
+
+
+def test_terms_on_clean_images_have_names_of_their_own() -> None:
+    configs = [KdConfig(images="clean"), KdConfig(), KdConfig(images="clean"), KdConfig()]
+    assert term_names(configs) == ["kd_clean", "kd", "kd_clean_2", "kd_2"]
+
+
+def test_a_term_on_clean_images_reads_their_outputs() -> None:
+    step = step_at(0.5)
+    clean = step.student._replace(logits=step.student.logits.flip(1) * 2)
+    objective = Objective([CrossEntropyConfig(), CrossEntropyConfig(images="clean")], SHAPES)
+    terms = objective(step._replace(clean=clean))
+    expected = {"cross_entropy": step.student.logits, "cross_entropy_clean": clean.logits}
+    for name, logits in expected.items():
+        torch.testing.assert_close(terms.values[name], nn.functional.cross_entropy(logits, step.targets))
+
+
+def test_a_term_on_clean_images_without_them_says_so() -> None:
+    with pytest.raises(ValueError, match=r"the student's outputs of the clean images, and the step has none"):
+        Objective([CrossEntropyConfig(images="clean")], SHAPES)(step_at(0.5))
+
+
+def test_images_at_a_moment_are_those_of_the_running_terms() -> None:
+    objective = Objective([CrossEntropyConfig(images="clean"), KlToCleanConfig(start=0.5)], SHAPES)
+    assert objective.images_at(0.2) == {"clean"}
+    assert objective.images_at(0.5) == {"clean", "trained"}
+
+
+def test_usual_images_are_left_out_of_what_is_kept_so_that_older_runs_have_the_same_recipe() -> None:
+    assert "images" not in CrossEntropyConfig().model_dump()
+    kept = CrossEntropyConfig(images="clean").model_dump(mode="json")
+    assert kept["images"] == "clean"
+    assert CrossEntropyConfig.model_validate(kept).images == "clean"
 
 
 def test_needs_are_the_union() -> None:
