@@ -103,17 +103,19 @@ def jobs(network: nn.Module, images: Tensor, labels: Tensor, setting: Setting) -
         if setting.restarts > 1
         else {}
     )
-    many: Any = foolbox.attacks.LinfPGD(abs_stepsize=alpha, steps=setting.steps)
-    if setting.restarts > 1:
-        many = many.repeat(setting.restarts)
+    once: Any = foolbox.attacks.LinfPGD(abs_stepsize=alpha, steps=setting.steps)
+    repeated: Any = once.repeat(setting.restarts)
     ours = partial(pgd, network, images, labels, **settings)
     return {
         KDCAM: partial(ours, stop_when_fooled=True),
         "kdcam, all steps": ours,
         "torchattacks": partial(_each_in_turn, theirs, network, images, labels),
         **multi,
-        # A repeated attack takes a list of budgets only.
-        "foolbox": lambda: _first(many(peer, images, wrong, epsilons=[EPS])[1]),
+        # run() makes the steps alone; a call looks at the result once more, and a repeated attack can only be called,
+        # with a list of budgets.
+        "foolbox": partial(once.run, peer, images, wrong, epsilon=EPS)
+        if setting.restarts == 1
+        else lambda: _first(repeated(peer, images, wrong, epsilons=[EPS])[1]),
     }
 
 

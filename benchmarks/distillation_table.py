@@ -1,9 +1,10 @@
-"""docs/results/distillation.md: distillation methods under one teacher, by `kdcam compare`.
+"""docs/results/distillation.{md,json,png}: distillation methods under one teacher, by `kdcam compare`.
 
     python benchmarks/distillation_table.py --cifar FOLDER --jobs 2
 
 resnet20 -> resnet8 on the first 600 training and 500 test images of each class of CIFAR-10, sized for two CPU cores
-(about half an hour). ``--cifar`` holds train/ and test/ with a folder of pictures a class.
+(about half an hour). ``--cifar`` holds train/ and test/ with a folder of pictures a class. The study of map_matching.py
+stands in the report where docs/results/map-matching.json is there.
 
     python benchmarks/distillation_table.py --full --cifar FOLDER --tiny FOLDER --runs FOLDER
 
@@ -14,6 +15,8 @@ stopped and started: what is finished is not done again.
 import argparse
 import os
 from pathlib import Path
+
+from distillation_report import write_report
 
 import kdcam
 from kdcam.progress import EpochRecord, Silent
@@ -54,7 +57,7 @@ def first_of_each_class(source: Path, folder: Path, images: dict[str, int]) -> P
 
 
 def small(arguments: argparse.Namespace) -> None:
-    """Run the table for the CPU and copy it to ``--out``."""
+    """Run the table for the CPU and write its report."""
     runs: Path = arguments.runs
     data = first_of_each_class(arguments.cifar, runs / "cifar10-6000", {"train": 600, "test": 500})
     root = f'data.root="{data}"'
@@ -62,7 +65,7 @@ def small(arguments: argparse.Namespace) -> None:
     if taught is None:
         teacher = kdcam.load_recipe(SMALL, [root, 'model.name="kdcam:resnet20"', "epochs=40"])
         taught = kdcam.train(teacher, output=runs / "teacher-resnet20", progress=Lines()).path
-    comparison = kdcam.compare(
+    kdcam.compare(
         base=str(SMALL),
         methods=METHODS,
         sets=[root, 'teacher.cache="views"'],
@@ -73,7 +76,13 @@ def small(arguments: argparse.Namespace) -> None:
         progress=Lines(),
         command=("python", "benchmarks/distillation_table.py"),
     )
-    print(comparison.to_markdown())
+    root_of_recipes = str(SMALL.resolve().parent.parent)
+    write_report(
+        runs / "small",
+        arguments.out / "map-matching.json",
+        arguments.out,
+        replaced={str(runs): "runs/distillation-table", f"{root_of_recipes}/": ""},
+    )
 
 
 def full(arguments: argparse.Namespace) -> None:
@@ -108,6 +117,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="a finished run of the small table's teacher")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/distillation-table"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     if arguments.full and arguments.tiny is None:
         parser.error("--full needs --tiny, the folder of Tiny-ImageNet at 32 pixels (train/ and val/)")
