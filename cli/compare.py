@@ -1,7 +1,7 @@
 """`kdcam compare`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +74,8 @@ DryRun = Annotated[
     ),
 ]
 
+_DIFFERENCE = "difference [95 %]"
+
 
 def compare(
     recipes: Recipes = None,
@@ -97,6 +99,7 @@ def compare(
 
     Exit code 0: every run is done; 1: one or more failed (the table stands and names them), or nothing could be run.
     """
+    from kdcam.comparison.grid import parse_names
     from kdcam.comparison.plan import parse_seeds, plan_comparison
     from kdcam.comparison.running import SEEDS, default_output, run_comparison
 
@@ -105,7 +108,7 @@ def compare(
     plan = plan_comparison(
         recipes or (),
         base=base,
-        methods=[name.strip() for name in (methods or "").split(",") if name.strip()],
+        methods=() if methods is None else parse_names(methods, flag="--methods"),
         grid=grid or (),
         sets=sets or (),
         teachers=teachers or (),
@@ -171,7 +174,9 @@ def _show(comparison: "Comparison", place: Path) -> None:
 
     from . import render
 
-    render.show_table(comparison_table(comparison, title=str(place)))
+    for table in (comparison_table(comparison, title=str(place)), further_table(comparison)):
+        if len(table.columns) > 1:
+            render.show_table(table)
     single = (tested_note(comparison), choosing_note(comparison), other_data_note(comparison))
     for note in (*selection_notes(comparison), *(one for one in single if one is not None)):
         render.show_text(f"{note[:1].lower()}{note[1:]}")
@@ -182,11 +187,9 @@ def _show(comparison: "Comparison", place: Path) -> None:
 
 
 def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
-    """Return the columns of a comparison that fit a terminal; those that are empty everywhere are left out."""
+    """Return the scores of a comparison, in columns that fit a terminal; empty ones are left out."""
     from kdcam.comparison.columns import difference_text, percent_text, seeds_text
     from kdcam.selection import SCORE_NAMES
-
-    from .render import Table
 
     def shown_difference(row: "ComparedRow") -> str:
         text = difference_text(row.difference)
@@ -200,13 +203,37 @@ def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
         f"{part} %": [percent_text(getattr(row, f"{part}_selected")) for row in comparison.rows],
         "validation %": [percent_text(row.validation_selected) for row in comparison.rows],
         f"{part}, last %": [percent_text(getattr(row, f"{part}_last")) for row in comparison.rows],
-        "difference [95 %]": [shown_difference(row) for row in comparison.rows],
+        _DIFFERENCE: [shown_difference(row) for row in comparison.rows],
         "agreement %": [percent_text(row.agreement) for row in comparison.rows],
     }
+    words = f"{title}: {SCORE_NAMES[comparison.score]}, mean ± standard deviation over seeds"
+    differs = f"; difference to {comparison.base} by seed, in points" if any(columns[_DIFFERENCE]) else ""
+    return _filled(columns, title=words + differs)
+
+
+def further_table(comparison: "Comparison") -> "Table":
+    """Return what else a reader looks for, in columns that fit a terminal; empty ones are left out."""
+    from kdcam.comparison.columns import percent_text, plain_text, speed_text
+
+    rows = comparison.rows
+    columns = {
+        "row": [row.name for row in rows],
+        "validation, last %": [
+            percent_text(row.validation_last) if comparison.part == "test" else "" for row in rows
+        ],
+        "CAM similarity": [plain_text(row.cam_similarity) for row in rows],
+        "images/s": [speed_text(row.images_per_second) for row in rows],
+        "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
+        "published %": [f"{row.published['accuracy']:.2f}" if row.published else "" for row in rows],
+    }
+    return _filled(columns)
+
+
+def _filled(columns: "Mapping[str, Sequence[str]]", *, title: str = "") -> "Table":
+    from .render import Table
+
     filled = {name: texts for name, texts in columns.items() if any(texts)}
-    rows = list(zip(*filled.values(), strict=True))
-    score = f"{SCORE_NAMES[comparison.score]}, mean ± standard deviation over seeds"
-    return Table(tuple(filled), rows, title=f"{title}: {score}; difference to {comparison.base} by seed")
+    return Table(tuple(filled), list(zip(*filled.values(), strict=True)), title=title)
 
 
-__all__ = ["compare", "comparison_table"]
+__all__ = ["compare", "comparison_table", "further_table"]

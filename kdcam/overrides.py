@@ -7,12 +7,14 @@ from typing import Any
 from kdcam.errors import RecipeError
 from kdcam.wording import listed
 
+_DIGITS = 9  # of an index
+
 
 def parse_value(text: str) -> Any:
     """Return the value that TOML reads in a text, else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of more digits than Python reads
         return text
 
 
@@ -49,7 +51,7 @@ def _enter(place: Any, key: str, *, where: str, override: str) -> Any:
 
 
 def _named(tables: Sequence[dict[str, Any]], key: str, *, where: str, override: str) -> dict[str, Any]:
-    if key.isdecimal() and int(key) < len(tables):
+    if key.isdecimal() and len(key) <= _DIGITS and int(key) < len(tables):
         return tables[int(key)]
     same = [table for table in tables if table.get("name") == key]
     if len(same) == 1:

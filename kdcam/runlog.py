@@ -7,7 +7,6 @@ from typing import Any, Self
 
 from kdcam import metrics_log
 from kdcam.atomic import make_folder
-from kdcam.errors import CheckpointError
 from kdcam.folder_lock import FolderLock
 from kdcam.json_files import plain, read_json, write_json
 from kdcam.machine import describe_machine, package_versions
@@ -21,7 +20,7 @@ from kdcam.run_state import (
     find_state,
     prepare_folder,
 )
-from kdcam.teacher_weights import WEIGHTS_KEY, changed_teacher, digests_of
+from kdcam.teacher_weights import WEIGHTS_KEY, Digests, changed_teacher, check_teachers, digests_of
 
 
 class RunFolder:
@@ -32,14 +31,24 @@ class RunFolder:
         state: What stood there when it was opened: "new", "unfinished" (a run that goes on) or "finished".
     """
 
-    def __init__(self, path: Path, state: State, recipe: dict[str, Any], lock: FolderLock | None) -> None:
+    def __init__(
+        self, path: Path, state: State, recipe: dict[str, Any], digests: Digests, lock: FolderLock | None
+    ) -> None:
         self.path = path
         self.state = state
         self._recipe = recipe
+        self._digests = digests
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, resolved: Mapping[str, Any], *, resume: Resume = "auto") -> Self:
+    def open(
+        cls,
+        path: Path,
+        resolved: Mapping[str, Any],
+        *,
+        resume: Resume = "auto",
+        named: Digests | None = None,
+    ) -> Self:
         """Return the folder, made if it is not there; locked until ``close`` unless its run is finished.
 
         Args:
@@ -48,6 +57,8 @@ class RunFolder:
                 JSON with what recipe.json holds.
             resume: "auto": an unfinished run of the same recipe goes on. "never": an unfinished run, whatever
                 its recipe, is removed, and the state is "new".
+            named: Digests of the weights of teachers that the recipe names and that no file tells, where they are
+                loaded.
 
         Raises:
             CheckpointError: The folder holds a run of another recipe or of other weights of a teacher, or a finished
@@ -55,20 +66,21 @@ class RunFolder:
                 be written to.
         """
         recipe = plain(resolved)
+        digests = digests_of(recipe, named)
         if find_state(path) == "finished":
             check_finished(path, recipe, resume)
-            _check_taught_by(path, recipe)
-            return cls(path, "finished", recipe, None)
+            check_teachers(path, read_json(path / RECIPE_FILE), digests, what="a finished run")
+            return cls(path, "finished", recipe, digests, None)
         make_folder(path)
         lock = FolderLock(path)
         try:
             state = prepare_folder(path, recipe, resume)
-            if state == "unfinished" and not _has_former_teachers(path, recipe):
+            if state == "unfinished" and not _has_former_teachers(path, digests):
                 state = prepare_folder(path, recipe, "never")
         except BaseException:
             lock.release()
             raise
-        return cls(path, state, recipe, lock)
+        return cls(path, state, recipe, digests, lock)
 
     def close(self) -> None:
         """Let other processes write to the folder; a second call changes nothing."""
@@ -92,8 +104,8 @@ class RunFolder:
             "command": list(command),
             "seed": seed,
         }
-        if digests := digests_of(self._recipe):
-            record[WEIGHTS_KEY] = digests
+        if self._digests:
+            record[WEIGHTS_KEY] = self._digests
         write_json(self.path / RECIPE_FILE, record)
 
     def changed_versions(self) -> dict[str, tuple[str | None, str | None]]:
@@ -140,28 +152,15 @@ def has_kept_state(path: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _check_taught_by(path: Path, recipe: Mapping[str, Any]) -> None:
-    """Raise ``CheckpointError`` where a finished run's teacher had other weights than lie there now."""
-    changed = changed_teacher(read_json(path / RECIPE_FILE), digests_of(recipe))
-    if changed is not None:
-        raise CheckpointError(
-            f"{path}: holds a finished run under other weights of the teacher {changed} than lie there now; give the "
-            "teacher its former weights back, remove this folder to run it anew, or choose another one with --output"
-        )
-
-
-def _has_former_teachers(path: Path, recipe: Mapping[str, Any]) -> bool:
+def _has_former_teachers(path: Path, digests: Digests) -> bool:
     """Return whether an unfinished run's teachers are the former ones; one that kept no state may have others.
 
     Raises ``CheckpointError`` where its state came from other weights: its second half would not fit its first.
     """
-    changed = changed_teacher(read_json(path / RECIPE_FILE), digests_of(recipe))
-    if changed is not None and has_kept_state(path):
-        raise CheckpointError(
-            f"{path}: the unfinished run began under other weights of the teacher {changed} than lie there now; give "
-            "the teacher its former weights back, choose another folder with --output, or remove this one to start over"
-        )
-    return changed is None
+    record = read_json(path / RECIPE_FILE)
+    if has_kept_state(path):
+        check_teachers(path, record, digests, what="an unfinished run")
+    return changed_teacher(record, digests) is None
 
 
 __all__ = ["Resume", "RunFolder", "has_kept_state"]

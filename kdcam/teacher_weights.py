@@ -1,4 +1,4 @@
-"""Which weights a run's teachers had, told by the digests of their files."""
+"""Which weights a run's teachers had, told by digests: of their files, or of a named network's weights as loaded."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.checkpoint import MODEL_FILE
+from kdcam.errors import CheckpointError
+from kdcam.stored_model import CONFIG_FILE
 
 WEIGHTS_KEY = "teacher_weights"
 """The key of recipe.json under which they are kept: checkpoint -> digest."""
+
+Digests = Mapping[str, str | None]  # by checkpoint
 
 
 def file_digest(file: Path) -> str | None:
@@ -20,32 +24,74 @@ def file_digest(file: Path) -> str | None:
         return None
 
 
+def is_network_name(checkpoint: str) -> bool:
+    """Return whether a teacher's checkpoint is no file or folder, so that it can only name a network."""
+    return not Path(checkpoint).expanduser().exists()
+
+
 def checkpoint_digest(checkpoint: str) -> str | None:
-    """Return the SHA-256 of a teacher's weights; None for a network's name, and for files that are gone."""
+    """Return the SHA-256 of a teacher's weights and, behind it, of the config.json beside them where there is one.
+
+    The config.json tells statistics and head. None for a network's name, and for files that are gone.
+    """
     path = Path(checkpoint).expanduser()
-    return file_digest(path / MODEL_FILE if path.is_dir() else path)
+    folder, file = (path, path / MODEL_FILE) if path.is_dir() else (path.parent, path)
+    weights = file_digest(file)
+    if weights is None:
+        return None
+    config = file_digest(folder / CONFIG_FILE)
+    return weights if config is None else f"{weights} {config}"
 
 
-def digests_of(recipe: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the digest of each teacher of a resolved recipe by its checkpoint."""
+def digests_of(recipe: Mapping[str, Any], named: Digests | None = None) -> dict[str, str | None]:
+    """Return the digest of each teacher of a resolved recipe by its checkpoint; ``named``: those of networks' names."""
     teachers = recipe.get("teacher") or []
     tables = [teachers] if isinstance(teachers, Mapping) else teachers
-    return {str(one["checkpoint"]): checkpoint_digest(str(one["checkpoint"])) for one in tables}
+    checkpoints = [str(one["checkpoint"]) for one in tables]
+    return {one: (named or {}).get(one) or checkpoint_digest(one) for one in checkpoints}
 
 
-def changed_teacher(record: Mapping[str, Any], now: Mapping[str, str | None]) -> str | None:
+def changed_teacher(record: Mapping[str, Any], now: Digests) -> str | None:
     """Return the first checkpoint whose weights are others now than those that recipe.json tells; None: none is.
 
-    What is unknown on either side (a network's name, a file that is gone, a run of before digests were kept) counts
-    as unchanged.
+    What is unknown on either side (a network that is not loaded, a file that is gone, a run of before a digest was
+    kept) counts as unchanged.
     """
     before = record.get(WEIGHTS_KEY)
     kept = before if isinstance(before, Mapping) else {}
     for checkpoint, digest in now.items():
         then = kept.get(checkpoint)
-        if digest is not None and then is not None and digest != then:
+        if digest is not None and isinstance(then, str) and _differ(then, digest):
             return checkpoint
     return None
 
 
-__all__ = ["WEIGHTS_KEY", "changed_teacher", "checkpoint_digest", "digests_of", "file_digest"]
+def check_teachers(run: Path, record: Mapping[str, Any], now: Digests, *, what: str) -> None:
+    """Raise ``CheckpointError`` where a run's recipe.json tells of other weights of a teacher than there are now.
+
+    ``what``: "a finished run", "an unfinished run".
+    """
+    changed = changed_teacher(record, now)
+    if changed is not None:
+        raise CheckpointError(
+            f"{run}: holds {what} under other weights of the teacher {changed} (or another {CONFIG_FILE} beside them) "
+            "than there are now; give the teacher its former weights back, remove this folder to run it anew, or "
+            "choose another one with --output"
+        )
+
+
+def _differ(then: str, now: str) -> bool:
+    # A run of before config.json counted has the digest of the weights alone.
+    return any(one != other for one, other in zip(then.split(), now.split(), strict=False))
+
+
+__all__ = [
+    "WEIGHTS_KEY",
+    "Digests",
+    "changed_teacher",
+    "check_teachers",
+    "checkpoint_digest",
+    "digests_of",
+    "file_digest",
+    "is_network_name",
+]

@@ -17,11 +17,13 @@ from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
 from kdcam.run_state import find_state
-from kdcam.runlog import Resume, RunFolder
+from kdcam.runlog import Resume, RunFolder, has_kept_state
 from kdcam.scores import score
 from kdcam.selection import MAIN_SCORES, selection_words
 from kdcam.teacher_cache.caching import cache_teachers
+from kdcam.teacher_cache.fingerprints import weights_digest
 from kdcam.teacher_cache.kept import cached_views
+from kdcam.teacher_weights import is_network_name
 from kdcam.teachers import judge_teachers
 from kdcam.teaching import live_classifiers
 
@@ -84,7 +86,9 @@ def run(
     Raises ``KdcamError`` subclasses: see `preflight`, `RunFolder.open`, `load_data` and `fit`.
     """
     recipe = checked.recipe
-    with RunFolder.open(output, recipe.model_dump(mode="json"), resume=resume) as folder:
+    with RunFolder.open(
+        output, recipe.model_dump(mode="json"), resume=resume, named=_named_teachers(checked)
+    ) as folder:
         if folder.state == "finished":  # by another process, since the caller looked
             return RunResult(folder.path, folder.read_result(), was_finished=True)
         if folder.state == "unfinished":
@@ -96,7 +100,8 @@ def run(
             folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
         keep_noise(folder.path, parts.noise)
         plan, state = assemble(checked, parts)
-        if folder.state == "new":
+        if not has_kept_state(folder.path):
+            # A run that a teacher was refused for has its recipe already: it must be refused again.
             judge_teachers(recipe.teachers, live_classifiers(plan.teachers), plan.validation, progress)
         if cached_views(recipe) is not None:
             plan = cache_teachers(checked, parts, plan, progress)
@@ -108,6 +113,16 @@ def run(
         result = conclude(checked, parts, state, folder.path)
         folder.write_result(result)
         return RunResult(folder.path, result, was_finished=False)
+
+
+def _named_teachers(checked: Checked) -> dict[str, str]:
+    """Return the digests of published weights: a name may stand for other ones in another version of its package."""
+    pairs = zip(checked.recipe.teachers, checked.teachers, strict=True)
+    return {
+        config.checkpoint: weights_digest(teacher.network)
+        for config, teacher in pairs
+        if is_network_name(config.checkpoint)
+    }
 
 
 def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:

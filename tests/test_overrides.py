@@ -69,3 +69,11 @@ def test_keys_tables_lists_and_new_tables() -> None:
 def test_paths_that_lead_nowhere(override: str, match: str) -> None:
     with pytest.raises(RecipeError, match=match):
         apply_override(table(), override)
+
+
+def test_more_digits_than_a_number_has_are_text() -> None:
+    changed = table()
+    apply_override(changed, f"epochs={'1' * 5000}")
+    assert changed["epochs"] == "1" * 5000
+    with pytest.raises(RecipeError, match="names no table"):
+        apply_override(changed, f"loss.{'1' * 5000}.weight=1")

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -225,7 +226,8 @@ def test_an_unfinished_run_does_not_go_on_under_other_weights_of_its_teacher(tmp
     (tmp_path / "teacher" / "model.safetensors").write_bytes(b"second")
     before = _contents(tmp_path / "run")
     with pytest.raises(
-        CheckpointError, match=r"began under other weights of the teacher .*teacher than lie there"
+        CheckpointError,
+        match=r"holds an unfinished run under other weights of the teacher .*than there are now",
     ):
         RunFolder.open(tmp_path / "run", recipe)
     assert _contents(tmp_path / "run") == before
@@ -240,6 +242,21 @@ def test_a_finished_run_of_other_weights_of_its_teacher_is_not_taken_for_this_on
     (tmp_path / "teacher" / "model.safetensors").write_bytes(b"second")
     with pytest.raises(CheckpointError, match=r"holds a finished run under other weights of the teacher"):
         RunFolder.open(tmp_path / "run", recipe)
+
+
+def test_the_settings_beside_a_teachers_weights_count_too(tmp_path: Path) -> None:
+    recipe = _with_teacher(tmp_path / "teacher")
+    (tmp_path / "teacher" / "config.json").write_text('{"mean": [0.5]}')
+    with _start(tmp_path / "run", recipe) as folder:
+        folder.write_result({})
+    (tmp_path / "teacher" / "config.json").write_text('{"mean": [0.4]}')
+    with pytest.raises(CheckpointError, match=r"or another config\.json beside them"):
+        RunFolder.open(tmp_path / "run", recipe)
+    record = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    (checkpoint,) = record["teacher_weights"]
+    record["teacher_weights"][checkpoint] = hashlib.sha256(b"first").hexdigest()  # as before it counted
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(record))
+    RunFolder.open(tmp_path / "run", recipe).close()
 
 
 def test_a_run_that_kept_no_state_may_begin_anew_under_another_teacher(tmp_path: Path) -> None:

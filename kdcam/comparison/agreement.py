@@ -26,7 +26,7 @@ from kdcam.progress import Progress, Silent
 from kdcam.recipe import TeacherConfig
 from kdcam.run_state import RESULT_FILE
 from kdcam.scores import THRESHOLD
-from kdcam.teacher_weights import checkpoint_digest, file_digest
+from kdcam.teacher_weights import Digests, checkpoint_digest, file_digest
 from kdcam.teachers import check_class_order, load_teacher
 
 
@@ -47,17 +47,18 @@ def measure_agreement(
     check_class_order(teacher.checkpoint, network.label_names, loaded.parts.label_names)
     network = network.to(loaded.classifier.mean.device)
     scores = agreement_scores(loaded, network, progress=progress or Silent())
-    write_json(run / AGREEMENT_FILE, {**scores._asdict(), "part": "test", **_sources(run, teacher)})
+    write_json(run / AGREEMENT_FILE, {**scores._asdict(), "part": "test", **_sources(run, teacher, {})})
 
 
-def is_measured(run: Path, teacher: TeacherConfig) -> bool:
+def is_measured(run: Path, teacher: TeacherConfig, digests: Digests | None = None) -> bool:
     """Return whether a finished run's agreement with a teacher is known, or cannot be: without a test part.
 
-    A damaged agreement.json counts as none. Raises ``CheckpointError`` where result.json is damaged.
+    ``digests``: those of teachers that have been read already. A damaged agreement.json counts as none. Raises
+    ``CheckpointError`` where result.json is damaged.
     """
     if _test_images(run) == 0:
         return True
-    found, now = read_agreement(run), plain(_sources(run, teacher))
+    found, now = read_agreement(run), plain(_sources(run, teacher, digests or {}))
     if found is None:
         return False
     if now["teacher"]["sha256"] is None:
@@ -98,7 +99,7 @@ def agreement_scores(run: LoadedRun, teacher: Classifier, *, progress: Progress)
     cams = torch.cat(similarities) if maps else torch.empty(0, 2)
     return AgreementScores(
         top1=_mean(torch.cat(top1)),
-        kl=_mean(torch.cat(kl)),
+        kl=_finite(_mean(torch.cat(kl))),
         cam_similarity=_mean(cams[:, 0]) if len(cams) else None,
         caam_cam_similarity=_mean(cams[:, 1]) if len(cams) else None,
     )
@@ -155,19 +156,25 @@ def _mean(values: Tensor) -> float:
     return math.fsum(values.tolist()) / len(values)
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _summary(parts: DataParts) -> DataSummary:
     return DataSummary(parts.label_names, parts.channels, parts.image_size, len(parts.train), "")
 
 
-def _sources(run: Path, teacher: TeacherConfig) -> dict[str, Any]:
+def _sources(run: Path, teacher: TeacherConfig, digests: Digests) -> dict[str, Any]:
     """Return what the agreement of a run and a teacher depends on."""
-    return {"teacher": _identity(teacher), "student": file_digest(run / MODEL_FILE)}
+    return {"teacher": _identity(teacher, digests), "student": file_digest(run / MODEL_FILE)}
 
 
-def _identity(teacher: TeacherConfig) -> dict[str, Any]:
+def _identity(teacher: TeacherConfig, digests: Digests) -> dict[str, Any]:
     """Return what tells one teacher from another; how its outputs are kept does not."""
     facts = teacher.model_dump(mode="json", include={"checkpoint", "name", "mean", "std"})
-    return {**facts, "sha256": checkpoint_digest(teacher.checkpoint)}
+    checkpoint = teacher.checkpoint
+    known = digests[checkpoint] if checkpoint in digests else checkpoint_digest(checkpoint)
+    return {**facts, "sha256": known}
 
 
 __all__ = ["AGREEMENT_FILE", "agreement_scores", "compare_logits", "is_measured", "measure_agreement"]

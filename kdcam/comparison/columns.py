@@ -60,8 +60,11 @@ def seeds_text(row: ComparedRow, wanted: int) -> str:
     return str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"
 
 
-def numbers(row: ComparedRow) -> dict[str, object]:
-    """Return a row's values by the names of the CSV's columns; None where nothing is known."""
+def numbers(row: ComparedRow, *, part: str) -> dict[str, object]:
+    """Return a row's values by the names of the CSV's columns; None where nothing is known.
+
+    ``part``: whose selected scores the difference is of.
+    """
     values: dict[str, object] = {
         "row": row.name,
         "folder": row.folder,
@@ -76,6 +79,7 @@ def numbers(row: ComparedRow) -> dict[str, object]:
         values |= _spread(name, getattr(row, name))
     if row.difference is not None:
         values |= {
+            "difference_of": f"{part}_selected",
             "difference": row.difference.mean,
             "difference_low": row.difference.low,
             "difference_high": row.difference.high,

@@ -1,5 +1,6 @@
 """What the flags of a comparison say: seeds as ``0..4``, and settings with several values as ``key=v1,v2``."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -7,6 +8,8 @@ from itertools import product
 from kdcam.errors import RecipeError
 from kdcam.wording import listed
 
+_DIGITS = 19  # the most that a seed below 2**63 has
+_LONGEST = 60  # characters of a flag's text that an error repeats
 _OPENING, _CLOSING, _QUOTES = "[{", "]}", "\"'"
 MOST_SEEDS = 1000
 
@@ -20,12 +23,22 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for item in text.split(","):
         first, dots, last = (part.strip() for part in item.partition(".."))
         ends = (first, last) if dots else (first, first)
-        if not all(end.isascii() and end.isdecimal() for end in ends) or int(ends[0]) > int(ends[1]):
-            raise RecipeError(f"seeds: found {text!r}; must read like 0..4, 0,2,5 or 3 (0 or more, rising)")
+        if not all(map(_is_seed, ends)) or int(ends[0]) > int(ends[1]):
+            raise RecipeError(
+                f"seeds: found {_quoted(text)}; must read like 0..4, 0,2,5 or 3 (0 to 2**63 - 1, rising)"
+            )
         if int(ends[1]) - int(ends[0]) >= MOST_SEEDS or len(seeds) >= MOST_SEEDS:
-            raise RecipeError(f"seeds: found {text!r}, more than {MOST_SEEDS}; name fewer")
+            raise RecipeError(f"seeds: found {_quoted(text)}, more than {MOST_SEEDS}; name fewer")
         seeds |= dict.fromkeys(range(int(ends[0]), int(ends[1]) + 1))
     return tuple(seeds)
+
+
+def _is_seed(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def grid_settings(grid: Sequence[str], sets: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -50,6 +63,14 @@ def grid_settings(grid: Sequence[str], sets: Sequence[str] = ()) -> list[tuple[s
     return list(product(*axes))
 
 
+def parse_names(text: str, *, flag: str) -> list[str]:
+    """Return the names between the commas of a flag's text; ``RecipeError`` where there is none."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise RecipeError(f"{flag}: found {text!r}; must name at least one, or leave the flag out")
+    return names
+
+
 def key_of(text: str) -> str:
     """Return the key of an assignment ``key=value``."""
     return text.partition("=")[0].strip()
@@ -57,7 +78,10 @@ def key_of(text: str) -> str:
 
 def in_the_words_of_flags(text: str, teachers: Sequence[str]) -> str:
     """Return an error's text with --teacher in the place of the key that the flag ``--teacher`` sets."""
-    return text.replace("teacher.checkpoint", "--teacher") if teachers else text
+    if not teachers:
+        return text
+    said_already = re.sub(r"(--teacher \S+) \(teacher\.checkpoint\)", r"\1", text)
+    return said_already.replace("teacher.checkpoint", "--teacher")
 
 
 def _axis(text: str) -> list[str]:
@@ -91,4 +115,4 @@ def _split(values: str) -> Iterator[str]:
     yield values[start:]
 
 
-__all__ = ["MOST_SEEDS", "grid_settings", "in_the_words_of_flags", "key_of", "parse_seeds"]
+__all__ = ["MOST_SEEDS", "grid_settings", "in_the_words_of_flags", "key_of", "parse_names", "parse_seeds"]

@@ -41,7 +41,7 @@ def markdown_of(comparison: "Comparison") -> str:
 
 def csv_of(comparison: "Comparison") -> str:
     """Return a line a row with plain numbers; columns that are empty everywhere are left out."""
-    rows = [numbers(row) for row in comparison.rows]
+    rows = [numbers(row, part=comparison.part) for row in comparison.rows]
     # The row with the most columns gives their order; each row's own ones are in that order.
     names = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
     filled = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
@@ -64,7 +64,9 @@ def _columns(comparison: "Comparison") -> list[Column]:
         Column(f"validation, selected ({score})", lambda row: percent_text(row.validation_selected)),
         Column(f"validation, last ({score})", lambda row: percent_text(row.validation_last)),
         Column("best epoch", lambda row: epoch_text(row.best_epoch)),
-        Column(f"difference to {comparison.base} [95 %]", lambda row: difference_text(row.difference)),
+        Column(
+            f"difference to {comparison.base}, points [95 %]", lambda row: difference_text(row.difference)
+        ),
         Column("agreement with the teacher (%)", lambda row: percent_text(row.agreement)),
         Column("KL from the teacher (nats)", lambda row: plain_text(row.kl)),
         Column("CAM similarity", lambda row: plain_text(row.cam_similarity)),

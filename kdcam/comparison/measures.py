@@ -24,13 +24,16 @@ class PartScores(NamedTuple):
 
 
 class AgreementScores(NamedTuple):
-    """How much a student's answers and maps on the test part are those of a teacher."""
+    """How much a student's answers and maps on the test part are those of a teacher.
+
+    None: it is no finite number, or not both networks have a map.
+    """
 
     top1: float  # share of images of one top class; of several labels: share of (image, class) decisions
-    kl: float  # mean KL(teacher || student) in nats; of several labels the mean of each class's binary one
-    cam_similarity: (
+    kl: (
         float | None
-    )  # mean correlation of both CAMs of the label, in [-1, 1]; None: not both have one
+    )  # mean KL(teacher || student) in nats; of several labels the mean of each class's binary one
+    cam_similarity: float | None  # mean correlation of both CAMs of the label, in [-1, 1]
     caam_cam_similarity: float | None  # that of the student's CAAM and the teacher's CAM of the label
 
 
@@ -53,6 +56,7 @@ class RunMeasures:
     images_per_second: float  # in training; the median over the epochs
     seconds: float  # of training, all epochs together
     parameters: int  # of the student
+    test_images: int  # 0: there is no test part
     agreement: AgreementScores | None
     agreed_with: str | None  # the checkpoint of the teacher that ``agreement`` was measured against
     machine: Mapping[str, Any]
@@ -70,7 +74,7 @@ def read_run(folder: Path) -> RunMeasures:
     epochs = read_metrics(folder)
     try:
         return _measures(recipe, result, epochs, read_agreement(folder))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: its files lack something or have another layout ({error!r}); were they written by another "
             "version? Remove the folder and run the same command again"
@@ -83,7 +87,7 @@ def read_agreement(folder: Path) -> Agreement | None:
         found = read_json(folder / AGREEMENT_FILE)
         sources = {name: found[name] for name in ("teacher", "student")}
         return Agreement(_agreement_scores(found), str(found["teacher"]["checkpoint"]), sources)
-    except (CheckpointError, KeyError, TypeError, ValueError):
+    except (CheckpointError, KeyError, OverflowError, TypeError, ValueError):
         return None  # it can be measured again at any time
 
 
@@ -103,6 +107,7 @@ def _measures(
         images_per_second=median(float(epoch["images_per_second"]) for epoch in epochs),
         seconds=math.fsum(float(epoch["seconds"]) for epoch in epochs),
         parameters=int(result["parameters"]),
+        test_images=int(result["images"]["test"]),
         agreement=None if agreement is None else agreement.scores,
         agreed_with=None if agreement is None else agreement.checkpoint,
         machine=dict(recipe["machine"]),
@@ -117,7 +122,7 @@ def _part_scores(scores: Mapping[str, Any], score: str) -> PartScores:
 def _agreement_scores(found: Mapping[str, Any]) -> AgreementScores:
     return AgreementScores(
         top1=float(found["top1"]),
-        kl=float(found["kl"]),
+        kl=_number(found["kl"]),
         cam_similarity=_number(found["cam_similarity"]),
         caam_cam_similarity=_number(found["caam_cam_similarity"]),
     )

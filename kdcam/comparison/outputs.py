@@ -2,8 +2,10 @@
 
 import os
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from kdcam.atomic import make_folder, remove_leftovers, write_atomically
 from kdcam.comparison.curves import draw_curves
@@ -17,7 +19,7 @@ RUNS_FOLDER = "runs"
 JSON_FILE, CSV_FILE, MARKDOWN_FILE = "comparison.json", "comparison.csv", "comparison.md"
 CURVES_FILE = "curves.png"
 PREVIOUS = "comparison-previous"
-"""The name, before .json, .csv and .md, of the last table that had rows which its successor lacks."""
+"""The name, before .json, .csv and .md, of the last table that had rows or runs which its successor lacks."""
 
 _LOOK_SECONDS = 0.05
 
@@ -52,10 +54,11 @@ def prepare_output(output: Path) -> None:
         write_atomically(runs / ".gitignore", b"*\n")
 
 
-def write_comparison(output: Path, comparison: Comparison) -> tuple[str, ...]:
+def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bool = True) -> tuple[str, ...]:
     """Write the tables and the picture of a comparison, each whole or not at all.
 
-    Returns the rows of the table before that this one lacks; where there are any, it is kept under `PREVIOUS`.
+    Returns the rows and finished seeds of the table before that this one lacks; where there are any, it is kept under
+    `PREVIOUS`. Without ``keeps_previous`` the table before is not looked at.
 
     Raises ``CheckpointError`` where one cannot be written.
     """
@@ -63,7 +66,7 @@ def write_comparison(output: Path, comparison: Comparison) -> tuple[str, ...]:
     lock = _wait_for_lock(output / RUNS_FOLDER)
     try:
         remove_leftovers(output)
-        lost = _lost_rows(output / JSON_FILE, comparison)
+        lost = _lost(output / JSON_FILE, comparison) if keeps_previous else ()
         if lost:
             _keep_previous(output)
         write_json(output / JSON_FILE, comparison.to_json())
@@ -78,16 +81,24 @@ def write_comparison(output: Path, comparison: Comparison) -> tuple[str, ...]:
     return lost
 
 
-def _lost_rows(file: Path, comparison: Comparison) -> tuple[str, ...]:
+def _lost(file: Path, comparison: Comparison) -> tuple[str, ...]:
     """Return what the table that lies there has and the new one lacks; its name, where it is no such table."""
     if not file.exists():
         return ()
+    here = {row.folder: set(row.seeds) for row in comparison.rows}
     try:
-        before = {str(row["folder"]): str(row["name"]) for row in read_json(file)["rows"]}
+        return tuple(_lost_rows(read_json(file)["rows"], here))
     except (CheckpointError, KeyError, TypeError):
-        return (f"those of {file.name}",)
-    here = {row.folder for row in comparison.rows}
-    return tuple(name for folder, name in before.items() if folder not in here)
+        return (f"all of {file.name}",)
+
+
+def _lost_rows(before: Iterable[Mapping[str, Any]], here: Mapping[str, set[int]]) -> Iterator[str]:
+    for row in before:
+        name, folder, seeds = str(row["name"]), str(row["folder"]), list(row["seeds"])
+        if folder not in here:
+            yield name
+        elif gone := [seed for seed in seeds if seed not in here[folder]]:
+            yield f"{name} with seed{'' if len(gone) == 1 else 's'} {' '.join(map(str, gone))}"
 
 
 def _keep_previous(output: Path) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kdcam.comparison.grid import grid_settings, in_the_words_of_flags, key_of, parse_seeds
 from kdcam.comparison.row_facts import deciding_facts, own_number
-from kdcam.comparison.row_names import folder_of, label_of, source_labels, unique_names
+from kdcam.comparison.row_names import folder_of, label_of, source_identity, source_labels, unique_names
 from kdcam.comparison.row_tables import ALONE, RowTable, row_table
 from kdcam.errors import RecipeError
 from kdcam.methods import method_names
@@ -203,7 +203,7 @@ def _drafts(tabled: Sequence[_Tabled], sets: Sequence[str], teachers: Sequence[s
         except RecipeError as error:
             problems.append(str(error))
         else:
-            published = own_number(recipe, source, method, sets=sets, teachers=teachers)
+            published = own_number(recipe, source, method, settings=settings, sets=sets, teachers=teachers)
             drafts.append(_Draft(label, placed, recipe, read.former_teacher, published))
     _raise_together(problems)
     return drafts
@@ -222,7 +222,10 @@ def _merged(drafts: Sequence[_Draft]) -> tuple[list[_Draft], list[str]]:
     kept: dict[str, _Draft] = {}
     messages: list[str] = []
     for draft in drafts:
-        first = kept.setdefault(deciding_facts(draft.recipe), draft)
+        facts = deciding_facts(draft.recipe)
+        first = kept.setdefault(facts, draft)
+        if first.former_teacher != draft.former_teacher:
+            kept[facts] = first._replace(former_teacher=None)  # which one it should agree with is open
         if first is not draft and first.label != draft.label:
             messages.append(
                 f"{draft.label} is the same recipe as {first.label}, and is run once, as {first.label}"
@@ -243,7 +246,8 @@ def _check_tasks(drafts: Sequence[_Draft]) -> None:
 def _rows(drafts: Sequence[_Draft]) -> tuple[Row, ...]:
     only = _only_teacher(drafts)
     identities = [
-        repr((draft.asked.source, draft.asked.method, sorted(draft.asked.settings))) for draft in drafts
+        repr((source_identity(source), method, sorted(settings)))
+        for source, method, settings in (draft.asked for draft in drafts)
     ]
     names = unique_names([draft.label for draft in drafts], identities)
     folders = unique_names([folder_of(*draft.asked) for draft in drafts], identities)

@@ -8,10 +8,10 @@ from kdcam.comparison.row_tables import row_table
 from kdcam.errors import RecipeError
 from kdcam.recipe import Published, TrainRecipe, read_recipe
 
-# Where a run is made and how fast, and its teacher, which flags name anew on each machine.
-_NEUTRAL = ("compile", "data.root", "data.workers", "precision")
-# How training treats the data that it is given, which is what a comparison may be about.
-_TREATMENT = {"augment", "cutmix", "mixup", "workers"}
+# Where a run is made and how fast, and its teacher, which flags name anew on each machine; a method has its own number.
+_NEUTRAL = ("compile", "data.root", "data.workers", "method", "precision")
+# How training treats the data that it is given, which is what a comparison may be about; validation and test stay.
+_TREATMENT = {"augment", "cutmix", "mixup", "noise", "workers"}
 
 
 def deciding_facts(recipe: TrainRecipe) -> str:
@@ -21,16 +21,23 @@ def deciding_facts(recipe: TrainRecipe) -> str:
 
 
 def have_same_data(one: TrainRecipe, other: TrainRecipe) -> bool:
-    """Return whether two recipes train on the same images and labels, however they augment and mix them.
+    """Return whether the scores of two recipes are of the same images, and of training on the same ones.
 
-    Another split, size or label noise makes other data.
+    However they augment and mix them, and whatever noise the training labels have; another split or size makes other
+    data.
     """
     first, second = (recipe.data.model_dump(mode="json", exclude=_TREATMENT) for recipe in (one, other))
     return first == second
 
 
 def own_number(
-    recipe: TrainRecipe, source: str, method: str | None, *, sets: Sequence[str], teachers: Sequence[str]
+    recipe: TrainRecipe,
+    source: str,
+    method: str | None,
+    *,
+    settings: Sequence[str],
+    sets: Sequence[str],
+    teachers: Sequence[str],
 ) -> Published | None:
     """Return the number of a row's recipe where the row has the settings of the recipe's file, for which it stands.
 
@@ -38,13 +45,15 @@ def own_number(
         recipe: The row's, with all settings put in.
         source: The recipe as it was named.
         method: The row's method.
-        sets: Settings that all rows share; of these only some leave the number standing: of the teacher, and of where
-            and how fast the runs are made.
+        settings: Those of the grid; of these only ``method`` leaves a number standing: its own.
+        sets: Settings that all rows share; of these only some leave the number standing: of the method, of the teacher,
+            and of where and how fast the runs are made.
         teachers: Checkpoints in the place of the recipe's own.
     """
     if recipe.published is None:
         return None
     neutral = [one for one in sets if key_of(one) in _NEUTRAL or key_of(one).startswith("teacher.")]
+    neutral += [one for one in settings if key_of(one) == "method"]
     try:
         own = row_table(source, method=method, settings=neutral, teachers=teachers)
         said = read_recipe(own.table, source=source)

@@ -37,18 +37,32 @@ def folder_of(source: str, method: str | None, settings: Sequence[str]) -> str:
     return label_of(recipe_stem(source), method, sorted(settings), several=True)
 
 
-def unique_names(labels: Sequence[str], identities: Sequence[str]) -> list[str]:
-    """Return a name that is safe for a folder for each label; only long and equal ones get a digest of their row.
+def source_identity(source: str) -> str:
+    """Return what tells a recipe from another: a file's path however it is spelled, a shipped one's name."""
+    path = Path(source)
+    return str(path.resolve()) if path.suffix == ".toml" or path.is_file() else source
 
-    The digest does not depend on the other rows, so that a long name stays when others are added.
+
+def unique_names(labels: Sequence[str], identities: Sequence[str]) -> list[str]:
+    """Return a name that is safe for a folder for each label; only long and equal ones get a digest.
+
+    That of equal ones is of their row, that of long ones of the whole label: so it does not depend on the other rows,
+    and that of a long one not on where its recipe lies.
     """
     names = [_safe(label) for label in labels]
     counts = Counter(name.casefold() for name in names)  # some file systems do not tell A from a
-    marks = [hashlib.sha256(identity.encode()).hexdigest()[:8] for identity in identities]
     return [
-        f"{name[: _LONGEST - 9]}-{mark}" if len(name) > _LONGEST or counts[name.casefold()] > 1 else name
-        for name, mark in zip(names, marks, strict=True)
+        _marked(name, identity)
+        if counts[name.casefold()] > 1
+        else _marked(name, label)
+        if len(name) > _LONGEST
+        else name
+        for name, label, identity in zip(names, labels, identities, strict=True)
     ]
+
+
+def _marked(name: str, of: str) -> str:
+    return f"{name[: _LONGEST - 9]}-{hashlib.sha256(of.encode()).hexdigest()[:8]}"
 
 
 def _short(setting: str) -> str:
@@ -66,4 +80,4 @@ def _plain(text: str) -> str:
     return re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\s\[\]{}]", "", text))
 
 
-__all__ = ["folder_of", "label_of", "source_labels", "unique_names"]
+__all__ = ["folder_of", "label_of", "source_identity", "source_labels", "unique_names"]

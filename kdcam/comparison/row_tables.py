@@ -1,6 +1,7 @@
 """The recipe table of one row: a recipe with a method, settings and teachers put in."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -23,7 +24,9 @@ class RowTable(NamedTuple):
 
     table: dict[str, Any]
     without_place: tuple[str, ...]  # settings of a teacher, a loss or a method that the row has not
-    former_teacher: TeacherConfig | None  # the one that the method alone took away, where it was one
+    former_teacher: (
+        TeacherConfig | None
+    )  # the one that the method alone takes away, with its settings, if it is one
 
 
 def row_table(
@@ -44,7 +47,7 @@ def row_table(
     misplaced = _of_other_methods(table, settings, method)
     former, others = None, [one for one in settings if one not in misplaced]
     if method == ALONE:
-        former = _former_teacher(table, teachers)
+        former = _former_teacher(table, others, teachers)
         _leave_alone(table, others)
     else:
         others = fill_method(table, others, method)
@@ -83,8 +86,17 @@ def _leave_alone(table: dict[str, Any], settings: Sequence[str]) -> None:
         table["published"] = dict(published[ALONE])
 
 
-def _former_teacher(table: Mapping[str, Any], teachers: Sequence[str]) -> TeacherConfig | None:
-    named = _with_checkpoints(table.get("teacher"), teachers) if teachers else table.get("teacher")
+def _former_teacher(
+    table: Mapping[str, Any], settings: Sequence[str], teachers: Sequence[str]
+) -> TeacherConfig | None:
+    """Return the teacher that the recipe would have with the settings and the checkpoints put in, where it is one."""
+    own = {"teacher": deepcopy(table["teacher"])} if "teacher" in table else {}
+    for setting in settings:
+        if key_of(setting).startswith("teacher."):
+            apply_override(own, setting)
+    named = _with_checkpoints(own.get("teacher"), teachers) if teachers else own.get("teacher")
+    if "teacher" not in table and isinstance(named, dict) and "checkpoint" not in named:
+        return None  # settings for the teachers of other rows
     if isinstance(named, list):
         named = named[0] if len(named) == 1 else None
     if named is None:

@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 
 from kdcam.comparison.agreement import is_measured
-from kdcam.comparison.measures import read_run
 from kdcam.comparison.outputs import MARKDOWN_FILE, PREVIOUS, check_output, prepare_output, write_comparison
 from kdcam.comparison.plan import ComparisonPlan, plan_comparison
-from kdcam.comparison.surveying import CellState, Digests, survey, teacher_digests
+from kdcam.comparison.surveying import CellState, survey, teacher_digests
 from kdcam.comparison.table import Comparison, build_comparison
-from kdcam.comparison.workers import Crew, Task
+from kdcam.comparison.worker_process import Task
+from kdcam.comparison.workers import Crew
 from kdcam.errors import CheckpointError, Interrupted, RecipeError, TrainingError
 from kdcam.machine import describe_machine
 from kdcam.precision import pick_device
 from kdcam.progress import Progress, Silent
 from kdcam.recipe_files import recipe_stem
+from kdcam.teacher_weights import Digests
 from kdcam.wording import listed
 
 SEEDS = (0, 1, 2)
@@ -97,31 +98,24 @@ def run_comparison(
     for text in plan.messages:
         progress.message(text)
     prepare_output(output)
-    tasks = list(_tasks(plan, states, progress, command))
-    workers = devices[: max(1, len(tasks))]
-
-    def write_so_far(_: str) -> None:
-        try:
-            # A long comparison can be read before its end.
-            _write(plan, output, {}, digests, progress, command)
-        except CheckpointError as error:
-            progress.warning(f"the table so far is not written: {error}")
-
+    tasks = list(_tasks(plan, states, digests, progress, command))
     refused = sum(one.problem is not None for one in states)
+    writer = _Writer(plan, output, digests, progress, command)
     crew = Crew(
         tasks,
-        devices=workers,
-        threads=max(1, describe_machine()["cores"] // len(workers)),
+        devices=devices[: max(1, len(tasks))],
+        # However many runs are missing: torch's last bits depend on it, and the table must not on where it was cut.
+        threads=max(1, describe_machine()["cores"] // jobs),
         progress=progress,
         done=len(states) - len(tasks) - refused,
         failed=refused,
-        on_done=write_so_far,
+        on_end=writer.write_so_far,
     )
     try:
         failed = crew.work()
     except Interrupted as stop:
         raise Interrupted(f"{output}: {stop}; states are kept, the same command goes on") from stop
-    comparison, reasons = _write(plan, output, failed, digests, progress, command)
+    comparison, reasons = writer.write(failed)
     if len(reasons) == len(states):
         raise _nothing_came(output, reasons, told=output / MARKDOWN_FILE)
     return comparison
@@ -148,49 +142,69 @@ def devices_of(device: str, jobs: int) -> tuple[str, ...]:
 
 
 def _tasks(
-    plan: ComparisonPlan, states: Sequence[CellState], progress: Progress, command: Sequence[str]
+    plan: ComparisonPlan,
+    states: Sequence[CellState],
+    digests: Digests,
+    progress: Progress,
+    command: Sequence[str],
 ) -> Iterator[Task]:
     """Yield what is to be done; a run whose folder cannot take it is told now, not after hours."""
-    for cell, folder, state, problem in states:
-        teacher = cell.row.teacher
-        if problem is not None:
-            progress.warning(f"{cell.name}: failed: {problem}")
-        elif state != "finished" or not (teacher is None or is_measured(folder, teacher)):
+    for one in states:
+        cell, teacher = one.cell, one.cell.row.teacher
+        if one.problem is not None:
+            progress.warning(f"{cell.name}: failed: {one.problem}")
+        elif one.state != "finished" or not (teacher is None or is_measured(one.folder, teacher, digests)):
             yield Task(
                 name=cell.name,
                 recipe=cell.recipe.model_dump(mode="json"),
-                output=str(folder),
+                output=str(one.folder),
                 teacher=None if teacher is None else teacher.model_dump(mode="json"),
                 teacher_flags=plan.teachers,
                 command=tuple(command),
             )
 
 
-def _write(
-    plan: ComparisonPlan,
-    output: Path,
-    failed: Mapping[str, str],
-    digests: Digests,
-    progress: Progress,
-    command: Sequence[str],
-) -> tuple[Comparison, dict[str, str]]:
-    """Write the table of what the run folders hold; return it, and why the failed cells failed, by name."""
-    runs, reasons = {}, dict[str, str]()
-    for cell, folder, state, problem in survey(plan, output, digests):
-        if problem is not None:
-            reasons[cell.name] = problem
-        elif state == "finished":  # by another process perhaps, though it failed in this one
-            try:
-                runs[cell.name] = read_run(folder)
-            except CheckpointError as error:
-                reasons[cell.name] = str(error)
-        elif cell.name in failed:
-            reasons[cell.name] = failed[cell.name]
-    comparison = build_comparison(plan, runs, reasons, command=command)
-    kept = write_comparison(output, comparison)
-    if kept:
-        progress.warning(f"{output}: held a table of other rows ({listed(kept)}); it is kept as {PREVIOUS}.*")
-    return comparison, reasons
+class _Writer:
+    """Writes the table of what the run folders hold, as often as it is asked."""
+
+    def __init__(
+        self,
+        plan: ComparisonPlan,
+        output: Path,
+        digests: Digests,
+        progress: Progress,
+        command: Sequence[str],
+    ) -> None:
+        self.plan, self.output, self.digests = plan, output, digests
+        self.progress, self.command = progress, command
+        self.keeps_previous = True
+
+    def write(self, failed: Mapping[str, str]) -> tuple[Comparison, dict[str, str]]:
+        """Write the table; return it, and why the failed cells failed, by name: ``failed`` and those refused."""
+        runs, reasons = {}, dict[str, str]()
+        for one in survey(self.plan, self.output, self.digests):
+            if one.problem is not None:
+                reasons[one.name] = one.problem
+            elif one.measures is not None:  # by another process perhaps, though it failed in this one
+                runs[one.name] = one.measures
+            elif one.name in failed:
+                reasons[one.name] = failed[one.name]
+        comparison = build_comparison(self.plan, runs, reasons, command=self.command)
+        lost = write_comparison(self.output, comparison, keeps_previous=self.keeps_previous)
+        if lost:
+            # Once: what is kept is the table of before this comparison, not one of its own.
+            self.keeps_previous = False
+            self.progress.warning(
+                f"{self.output}: held a table with what this one lacks ({listed(lost)}); it is kept as {PREVIOUS}.*"
+            )
+        return comparison, reasons
+
+    def write_so_far(self, failed: Mapping[str, str]) -> None:
+        """Write the table while runs are under way: a long comparison can be read before its end."""
+        try:
+            self.write(failed)
+        except CheckpointError as error:
+            self.progress.warning(f"the table so far is not written: {error}")
 
 
 __all__ = ["SEEDS", "compare", "default_output", "devices_of", "run_comparison"]

@@ -1,10 +1,11 @@
 """How far the runs of a plan are, and which of them cannot be made, before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kdcam.comparison.grid import in_the_words_of_flags
+from kdcam.comparison.measures import RunMeasures, read_run
 from kdcam.comparison.outputs import run_folder
 from kdcam.comparison.plan import Cell, ComparisonPlan
 from kdcam.differences import first_difference, shown
@@ -13,10 +14,7 @@ from kdcam.json_files import plain, read_json
 from kdcam.preflight import preflight
 from kdcam.run_state import RECIPE_FILE, State, find_state
 from kdcam.runlog import has_kept_state
-from kdcam.teacher_weights import changed_teacher, checkpoint_digest
-from kdcam.training import finished_run
-
-Digests = Mapping[str, str | None]  # of the teachers' weights as they are now, by checkpoint
+from kdcam.teacher_weights import Digests, check_teachers, checkpoint_digest
 
 
 class CellState(NamedTuple):
@@ -26,6 +24,7 @@ class CellState(NamedTuple):
     folder: Path
     state: State
     problem: str | None  # why it cannot be made, or cannot stand in this table
+    measures: RunMeasures | None  # what it came to, where it is finished and can stand in this table
 
     @property
     def name(self) -> str:
@@ -34,8 +33,13 @@ class CellState(NamedTuple):
 
 
 def teacher_digests(plan: ComparisonPlan) -> Digests:
-    """Return the digest of the weights of every teacher in a plan, by checkpoint."""
-    names = {teacher.checkpoint for row in plan.rows for teacher in row.recipe.teachers}
+    """Return the digest of the weights of every teacher in a plan, by checkpoint; each file is read here only."""
+    names = {
+        teacher.checkpoint
+        for row in plan.rows
+        for teacher in (*row.recipe.teachers, row.teacher)
+        if teacher is not None
+    }
     return {name: checkpoint_digest(name) for name in sorted(names)}
 
 
@@ -46,14 +50,17 @@ def survey(plan: ComparisonPlan, output: Path, digests: Digests) -> list[CellSta
 
 def look(cell: Cell, output: Path, digests: Digests) -> CellState:
     """Return how far one run is, and whether its folder can take it; nothing is written."""
-    folder, problem = run_folder(output, cell.name), None
+    folder, measures = run_folder(output, cell.name), None
+    state = find_state(folder)
     try:
-        finished = finished_run(cell.recipe, output=folder, resume="auto")
-        if finished is not None or has_kept_state(folder):
-            _check_kept(cell, folder, digests, what="an unfinished" if finished is None else "a finished")
+        if state == "finished":
+            _check_kept(cell, folder, digests, what="a finished run")
+            measures = read_run(folder)
+        elif has_kept_state(folder):
+            _check_kept(cell, folder, digests, what="an unfinished run")
     except CheckpointError as error:
-        problem = str(error)
-    return CellState(cell, folder, find_state(folder), problem)
+        return CellState(cell, folder, state, str(error), None)
+    return CellState(cell, folder, state, None, measures)
 
 
 def _check_kept(cell: Cell, folder: Path, digests: Digests, *, what: str) -> None:
@@ -63,16 +70,11 @@ def _check_kept(cell: Cell, folder: Path, digests: Digests, *, what: str) -> Non
     if difference is not None:
         place, there, here = difference
         raise CheckpointError(
-            f"{folder}: holds {what} run of another recipe ({place or 'recipe'}: {shown(there)} there, {shown(here)} "
+            f"{folder}: holds {what} of another recipe ({place or 'recipe'}: {shown(there)} there, {shown(here)} "
             "here); choose another folder with --output, or remove this one"
         )
     own = {teacher.checkpoint: digests.get(teacher.checkpoint) for teacher in cell.recipe.teachers}
-    changed = changed_teacher(record, own)
-    if changed is not None:
-        raise CheckpointError(
-            f"{folder}: holds {what} run under other weights of the teacher {changed} than lie there now; give the "
-            "teacher its former weights back, remove this folder to run it anew, or choose another one with --output"
-        )
+    check_teachers(folder, record, own, what=what)
 
 
 def foresee(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> list[CellState]:
@@ -95,4 +97,4 @@ def foresee(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> l
     ]
 
 
-__all__ = ["CellState", "Digests", "foresee", "look", "survey", "teacher_digests"]
+__all__ = ["CellState", "foresee", "look", "survey", "teacher_digests"]

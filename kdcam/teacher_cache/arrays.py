@@ -55,23 +55,29 @@ def array_files(
             yield ArrayFile(folder / name, (views, images, *shape))
 
 
-def open_arrays(folder: Path, entry: EntryShapes) -> tuple[Tensor, ...]:
+def open_arrays(folder: Path, entry: EntryShapes, *, views: int, images: int) -> tuple[Tensor, ...]:
     """Return an entry's arrays as fp16 tensors (V, N, ...) that read the files where they are asked.
 
     Raises ``CheckpointError`` for a file that cannot be read or holds something else.
     """
-    return tuple(_opened(folder / name) for name in _names(entry))
+    return tuple(map(_opened, array_files(folder, [entry], views=views, images=images)))
 
 
-def _opened(path: Path) -> Tensor:
+def _opened(file: ArrayFile) -> Tensor:
     try:
         # "c", not "r": torch warns of memory that may not be written to, which nothing here does.
-        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        array = np.load(file.path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
-            f"teacher.cache_folder: {path} cannot be read ({reason}); remove it, and it is made again"
+            f"teacher.cache_folder: {file.path} cannot be read ({reason}); remove it, and it is made again"
         ) from error
+    if (array.dtype, array.shape) != (np.dtype("<f2"), file.shape):
+        raise CheckpointError(
+            f"teacher.cache_folder: {file.path} holds {array.dtype} {array.shape}, expected float16 {file.shape}; "
+            "remove it, and it is made again"
+        )
+    return torch.from_numpy(array)
 
 
 def _names(entry: EntryShapes) -> list[str]:

@@ -1,5 +1,6 @@
 """Runs the teachers of a run once over all views, or finds what an earlier run kept, and lets the plan read that."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -121,7 +122,11 @@ def _cached(job: _Job) -> CachedTeacher:
         with _locked(job):
             contents = _filled(job, read_contents(job.folder, job.key))
     shapes = {entry.name: entry for entry in contents.whole}
-    arrays = {entry.need: open_arrays(job.folder, shapes[entry.name]) for entry in job.entries}
+    views, images = job.key.views.per_image, job.key.data.images
+    arrays = {
+        entry.need: open_arrays(job.folder, shapes[entry.name], views=views, images=images)
+        for entry in job.entries
+    }
     return CachedTeacher(arrays, device=job.precision.device)
 
 
@@ -193,7 +198,7 @@ def _tell(job: _Job, entries: tuple[EntryShapes, ...], filling: Filling) -> None
         f"{views} view{'' if views == 1 else 's'} of {images:,} images will be kept in {job.folder}{going_on}"
     )
     with telling(f"{job.folder} tells no free space", "name another folder"):
-        free = shutil.disk_usage(job.folder).free
+        free = shutil.disk_usage(job.folder).free + filling.torn_bytes
     if filling.missing_bytes > free:
         raise CheckpointError(
             f"teacher.cache_folder: {job.folder} has {in_megabytes(free)} free, and the teacher's outputs take "
@@ -238,6 +243,11 @@ def _in_half(tensor: Tensor, need: str) -> Tensor:
             'set precision = "fp32"'
         )
     largest = tensor.abs().max().item()
+    if math.isinf(largest):
+        raise ModelError(
+            f"teacher.checkpoint: {need} is infinite for some training image; check the teacher's weights, or set "
+            'precision = "fp32"'
+        )
     raise ModelError(
         f'teacher.cache: found "views", but {need} reaches {largest:.4g}, and fp16 ends at {_LARGEST:g}; set '
         'teacher.cache = "none"'

@@ -101,12 +101,16 @@ def _has_index(folder: Path) -> bool:
         raise CheckpointError(f"teacher.cache_folder: {folder} is a file; name a folder")
     names = sorted(path.name for path in folder.iterdir())
     foreign = [name for name in names if not name.startswith(".")]
-    if INDEX not in names and foreign:
+    if (
+        INDEX in names or (folder / INDEX).is_file()
+    ):  # asked again: another process may have begun it meanwhile
+        return True
+    if foreign:
         raise CheckpointError(
             f"teacher.cache_folder: {folder} holds {foreign[0]} but no {INDEX}, so it is no teacher's cache; name an "
             "empty folder, or one that is not there"
         )
-    return INDEX in names
+    return False
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -52,12 +52,18 @@ class Filling:
         """Bytes that are still to be written."""
         return self.whole_bytes - sum(array.size(self.views_done) for array in self._arrays)
 
+    @property
+    def torn_bytes(self) -> int:
+        """Bytes that a process left aside when it ended, and that are given back before anything is written."""
+        with self._telling():
+            torn = sum(max(0, _held(array) - array.size(self.views_done)) for array in self._arrays)
+            return torn + sum(leftover.stat().st_size for leftover in self._leftovers())
+
     def __enter__(self) -> Self:
         self._keep()
         with self._telling():
-            for leftover in self._folder.glob(f".*{_ASIDE}"):
-                if leftover not in map(_aside, self._arrays):
-                    leftover.unlink()
+            for leftover in self._leftovers():
+                leftover.unlink()
             with ExitStack() as opened:
                 self._files = [opened.enter_context(_opened(array)) for array in self._arrays]
                 for file, array in zip(self._files, self._arrays, strict=True):
@@ -100,6 +106,11 @@ class Filling:
     def _keep(self) -> None:
         running = self._contents._replace(filling=self._entries, views_done=self.views_done)
         write_contents(self._folder, self._key, running)
+
+    def _leftovers(self) -> list[Path]:
+        """Return the files aside of other entries than these."""
+        own = set(map(_aside, self._arrays))
+        return [path for path in self._folder.glob(f".*{_ASIDE}") if path not in own]
 
     def _telling(self) -> AbstractContextManager[None]:
         way_out = 'free some space, name another folder, or set teacher.cache = "none"'

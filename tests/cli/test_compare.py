@@ -7,6 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from made_up_runs import agreed, measures, plan_of
+
+from kdcam.comparison.table import build_comparison
+from kdcam.recipe import Published
 
 RECIPE = """
 epochs = {epochs}
@@ -35,7 +39,10 @@ def test_a_table_on_stdout_and_all_columns_in_files(kdcam, scenes: str, tmp_path
     lines = found.out.splitlines()
     assert lines[0].startswith("runs/compare-scenes: top-1, mean ± standard deviation over seeds")
     assert lines[1].split() == ["row", "seeds", "test", "%", "validation", "%", "test,", "last", "%"]
-    assert max(map(len, lines[1:5])) <= 100
+    assert "difference" not in lines[0]  # since no row has one
+    further = next(index for index, line in enumerate(lines) if line.startswith(" row ") and index > 1)
+    assert lines[further].split() == ["row", "validation,", "last", "%", "images/s", "parameters"]
+    assert max(map(len, lines[1 : further + 4])) <= 100
     assert len([line for line in lines if line.startswith("failed: ")]) == 2
     assert any(
         line.startswith("selected: the epoch of the highest top-1 accuracy on the validation")
@@ -107,6 +114,9 @@ def test_dry_run_counts_what_cannot_be_run(kdcam, scenes: str, tmp_path: Path) -
         (["compare", "scenes.toml", "--dry-run", "--device", "gpu"], 1, "--device gpu"),
         (["compare", "scenes.toml", "--dry-run", "--output", "scenes.toml"], 1, "--output scenes.toml"),
         (["compare", "scenes.toml", "--methods", "kdd"], 1, "kdd"),
+        (["compare", "scenes.toml", "--methods", ""], 1, "--methods: found ''"),
+        (["compare", "scenes.toml", "--seeds", "1" * 5000], 1, "seeds"),
+        (["compare", "scenes.toml", "--grid", f"epochs=1,{'2' * 5000}"], 1, "epochs"),
         (["compare", "scenes.toml", "--set", "optimizer.lrr=1"], 1, "unknown key 'lrr'"),
     ],
 )
@@ -194,3 +204,31 @@ def test_on_a_terminal_each_run_has_a_bar(
     assert found.code == 0, found.err
     assert {"all runs", "scenes-0", "scenes-1"} <= shown
     assert left[-1] == {}
+
+
+def test_both_tables_of_whole_rows_fit_a_terminal(module) -> None:
+    runs = {
+        f"{name}-{seed}": measures(
+            score + 0.01 * seed, curve=(0.5, score), images_per_second=12345.6, **agreed(0.85, 0.4, 0.6, 0.5)
+        )
+        for name, score in (("alone", 0.5), ("caam_cam", 0.55))
+        for seed in range(3)
+    }
+    published = {"caam_cam": Published(accuracy=70.66, source="a paper")}
+    found = build_comparison(plan_of(["alone", "caam_cam"], range(3), published=published), runs, {})
+    compare = module("compare")
+    first, further = compare.comparison_table(found, title="out"), compare.further_table(found)
+    assert first.title.endswith("over seeds; difference to alone by seed, in points")
+    assert further.columns == (
+        "row",
+        "validation, last %",
+        "CAM similarity",
+        "images/s",
+        "parameters",
+        "published %",
+    )
+    assert further.rows[1] == ("caam_cam", "55.00 ± 0.00", "0.600 ± 0.000", "12,346", "12,345", "70.66")
+    for table in (first, further):
+        cells = [table.columns, *table.rows]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(table.columns))]
+        assert sum(widths) + 3 * (len(widths) - 1) + 1 <= 100  # as rich sets them

@@ -132,6 +132,19 @@ def test_it_is_measured_once(student: Path, teacher: Path, tmp_path: Path) -> No
     assert is_measured(run, TeacherConfig(checkpoint=str(teacher), cache="views"))
 
 
+def test_an_infinite_divergence_is_measured_once(
+    student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def apart(ours: torch.Tensor, theirs: torch.Tensor, *, task: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        same, divergence = compare_logits(ours, theirs, task=task)
+        return same, divergence + torch.inf
+
+    monkeypatch.setattr("kdcam.comparison.agreement.compare_logits", apart)
+    run = copied(student, tmp_path / "run")
+    assert measured(run, teacher)["kl"] is None
+    assert is_measured(run, TeacherConfig(checkpoint=str(teacher)))
+
+
 @pytest.mark.parametrize("damage", ["{", "{}", "null"])
 def test_a_damaged_file_is_measured_again(student: Path, teacher: Path, tmp_path: Path, damage: str) -> None:
     run = copied(student, tmp_path / "run")

@@ -1,6 +1,12 @@
 import pytest
 
-from kdcam.comparison.grid import MOST_SEEDS, grid_settings, in_the_words_of_flags, parse_seeds
+from kdcam.comparison.grid import (
+    MOST_SEEDS,
+    grid_settings,
+    in_the_words_of_flags,
+    parse_names,
+    parse_seeds,
+)
 from kdcam.errors import RecipeError
 
 
@@ -18,7 +24,9 @@ def test_seeds(text: str, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,,2", "4..0", "-1", "1.5", "0..", "..3", "0...4", "²"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1,,2", "4..0", "-1", "1.5", "0..", "..3", "0...4", "²", "1" * 5000]
+)
 def test_what_is_no_seed_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match=r"seeds: found .*must read like 0\.\.4, 0,2,5 or 3"):
         parse_seeds(text)
@@ -77,3 +85,11 @@ def test_errors_about_a_teacher_name_the_flag_that_named_it() -> None:
     text = "teacher.checkpoint: runs/a is not there"
     assert in_the_words_of_flags(text, ["runs/a"]) == "--teacher: runs/a is not there"
     assert in_the_words_of_flags(text, []) == text
+    named = "name one with --teacher RUN (teacher.checkpoint), or leave it out"
+    assert in_the_words_of_flags(named, ["runs/a"]) == "name one with --teacher RUN, or leave it out"
+
+
+def test_names_between_commas() -> None:
+    assert parse_names(" kd,dkd,", flag="--methods") == ["kd", "dkd"]
+    with pytest.raises(RecipeError, match=r"--methods: found ' , '; must name at least one"):
+        parse_names(" , ", flag="--methods")

@@ -9,7 +9,7 @@ PAPER = Published(accuracy=70.66, source="a paper, last epoch")
 
 WANTED = """\
 | row | seeds | test, selected (top-1, %) | test, last (top-1, %) | validation, selected (top-1, %) \
-| validation, last (top-1, %) | best epoch | difference to alone [95 %] \
+| validation, last (top-1, %) | best epoch | difference to alone, points [95 %] \
 | agreement with the teacher (%) | KL from the teacher (nats) | CAM similarity \
 | CAAM-CAM similarity | epochs to 70.00 % | images/s | seconds | parameters | published (%) |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -86,8 +86,8 @@ def test_columns_with_nothing_in_any_row_are_left_out() -> None:
     )
     heading = page.to_markdown().partition("\n")[0]
     assert heading == (
-        "| row | seeds | test, selected (top-1, %) | test, last (top-1, %) | best epoch | difference to alone [95 %] "
-        "| images/s | seconds | parameters |"
+        "| row | seeds | test, selected (top-1, %) | test, last (top-1, %) | best epoch "
+        "| difference to alone, points [95 %] | images/s | seconds | parameters |"
     )
     for word in ("Agreement", "Similarity", "Epochs to", "Published", "Failed runs", "Not run yet"):
         assert word not in page.to_markdown()

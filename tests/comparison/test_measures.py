@@ -8,6 +8,7 @@ from small_runs import small_recipe
 import kdcam
 from kdcam.comparison.measures import AgreementScores, PartScores, read_run
 from kdcam.errors import CheckpointError
+from kdcam.json_files import write_json
 
 
 def test_all_of_a_run_is_read(tmp_path: Path) -> None:
@@ -39,6 +40,13 @@ def test_agreement_is_read_with_its_teacher(tmp_path: Path) -> None:
     found = read_run(run)
     assert found.agreement == AgreementScores(0.9, 0.1, None, None)
     assert found.agreed_with == "runs/teacher"
+
+
+def test_a_divergence_that_is_no_number_is_known_to_be_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", curve=[0.6])
+    known = {"top1": 0.9, "kl": None, "cam_similarity": None, "caam_cam_similarity": None}
+    write_json(run / "agreement.json", {**known, "teacher": {"checkpoint": "runs/teacher"}, "student": "1"})
+    assert read_run(run).agreement == AgreementScores(0.9, None, None, None)
 
 
 @pytest.mark.parametrize("content", ['{"top1": 1}', '{"top1', "[]"])
@@ -74,7 +82,8 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("result.json", '{"selected": {}}'),
+        ("result.json", "{}"),
+        ("result.json", '{"selected": []}'),
         ("recipe.json", "{}"),
         ("metrics.jsonl", ""),
         ("metrics.jsonl", '{"epoch": 1}\n'),

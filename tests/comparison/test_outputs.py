@@ -3,6 +3,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from made_up_runs import measures
 
 from kdcam.comparison.outputs import check_output, prepare_output, run_folder, write_comparison
 from kdcam.comparison.plan import plan_comparison
@@ -74,6 +75,20 @@ def test_a_table_of_other_rows_is_kept(output: Path, comparison: Comparison) -> 
     assert (output / "comparison.md").read_text() == other.to_markdown()
     wider = build_comparison(plan_comparison(["digits"], grid=["epochs=1,2"], seeds=(0,)), {}, {})
     assert write_comparison(output, wider) == ()
+
+
+def test_a_table_of_finished_seeds_is_kept(output: Path) -> None:
+    def of_seeds(*seeds: int) -> Comparison:
+        runs = {f"digits-{seed}": measures(0.5) for seed in seeds}
+        return build_comparison(plan_comparison(["digits"], seeds=(0, 1, 2)), runs, {})
+
+    write_comparison(output, of_seeds(0, 1, 2))
+    before = (output / "comparison.csv").read_bytes()
+    assert write_comparison(output, of_seeds(1)) == ("digits with seeds 0 2",)
+    assert (output / "comparison-previous.csv").read_bytes() == before
+    assert write_comparison(output, of_seeds(1, 2)) == ()
+    assert write_comparison(output, of_seeds(), keeps_previous=False) == ()
+    assert (output / "comparison-previous.csv").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_a_comparisons_is_refused(tmp_path: Path) -> None:

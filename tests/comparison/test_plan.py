@@ -116,6 +116,8 @@ def test_the_teacher_that_agreement_is_measured_with() -> None:
     assert [row.teacher.checkpoint for row in beside.rows if row.teacher] == ["runs/teacher", "runs/teacher"]
     apart = plan_comparison(["plain.toml", "taught.toml"], grid=("teacher.checkpoint=a,b",))
     assert [row.teacher and row.teacher.checkpoint for row in apart.rows] == [None, "a", "b"]
+    alone = plan_comparison(["taught.toml"], methods=("alone", "kd"), grid=("teacher.checkpoint=a,b",))
+    assert [row.teacher and row.teacher.checkpoint for row in alone.rows] == [None, "a", "b"]
     both = plan_comparison(["taught.toml", "plain.toml"], teachers=("a", "b"))
     assert [row.teacher for row in both.rows] == [None, None]
 
@@ -222,5 +224,10 @@ def test_a_published_number_stands_at_the_recipes_own_setting_only() -> None:
     name = "distillation/cifar100-resnet56-resnet20"
     plan = plan_comparison([name], grid=("loss.kd.temperature=2,4",), sets=("teacher.cache=views",))
     assert [row.published is not None for row in plan.rows] == [False, True]
+    methods = plan_comparison([name], grid=("method=kd,crd,caam_cam",))
+    assert [row.published and row.published.accuracy for row in methods.rows] == [70.66, 71.16, None]
+    (crd,) = plan_comparison([name], sets=("method=crd",)).rows
+    assert crd.published is not None
+    assert crd.published.accuracy == 71.16
     (short,) = plan_comparison([name], sets=("epochs=2",)).rows
     assert short.published is None

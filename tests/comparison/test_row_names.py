@@ -1,4 +1,8 @@
-from kdcam.comparison.row_names import folder_of, label_of, source_labels, unique_names
+from pathlib import Path
+
+import pytest
+
+from kdcam.comparison.row_names import folder_of, label_of, source_identity, source_labels, unique_names
 
 
 def test_a_recipe_is_called_by_its_stem() -> None:
@@ -44,6 +48,20 @@ def test_names_that_would_meet_are_told_apart_whatever_else_there_is() -> None:
     assert len({name.casefold() for name in names}) == 3
     assert names[2] == "dkd"
     assert unique_names(["kd", "KD"], ["one", "other"]) == names[:2]
+
+
+def test_a_recipe_is_the_same_however_its_path_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spellings = (
+        "a/photos.toml",
+        "./a/photos.toml",
+        "a/b/../photos.toml",
+        str(tmp_path / "a" / "photos.toml"),
+    )
+    assert len({source_identity(one) for one in spellings}) == 1
+    assert source_identity("small/mnist") == "small/mnist"  # a shipped one
 
 
 def test_long_names_keep_apart() -> None:

@@ -99,6 +99,17 @@ def test_named_teachers_take_the_place_of_the_recipes(tmp_path: Path) -> None:
     assert table_of(tmp_path, method=ALONE, teachers=("runs/a", "runs/b")).former_teacher is None
 
 
+def test_the_teacher_that_alone_takes_away_has_the_settings_of_flags(tmp_path: Path) -> None:
+    cached = STUDENT.replace('checkpoint = "runs/teacher"', 'cache = "views"')
+    for text in (STUDENT, cached, cached.replace('[teacher]\ncache = "views"\n', "")):
+        found = table_of(tmp_path, text, method=ALONE, settings=("teacher.checkpoint=runs/set",))
+        assert found.former_teacher is not None
+        assert found.former_teacher.checkpoint == "runs/set"
+        assert "teacher" not in found.table
+    plain = '[data]\nname = "digits"\n'
+    assert table_of(tmp_path, plain, method=ALONE, settings=("teacher.cache=views",)).former_teacher is None
+
+
 def test_a_named_teacher_is_for_rows_that_read_one(tmp_path: Path) -> None:
     plain = '[data]\nname = "digits"\n'
     assert "teacher" not in table_of(tmp_path, plain, teachers=("runs/a",)).table

@@ -15,42 +15,10 @@ from kdcam.comparison.running import compare, devices_of
 from kdcam.comparison.surveying import survey
 from kdcam.errors import Interrupted, RecipeError, TrainingError
 from kdcam.run_state import find_state
+from kdcam.teacher_weights import file_digest
 
-RECIPE = """
-epochs = {epochs}
-batch_size = 16
-[data]
-name = "digit-scenes"
-image_size = 16
-train_size = 60
-test_size = 20
-validation = 0.25
-[model]
-name = "kdcam:resnet8_s2"
-"""
-NO_DATA = """
-epochs = 1
-[data]
-name = "image-folder"
-root = "{root}"
-image_size = 16
-[model]
-name = "kdcam:resnet8_s2"
-"""
 MODEL = "model.safetensors"
 SPEEDS = ("images_per_second", "seconds")
-
-
-@pytest.fixture
-def scenes(tmp_path: Path) -> str:
-    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=1))
-    return str(tmp_path / "scenes.toml")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> str:
-    (tmp_path / "photos.toml").write_text(NO_DATA.format(root=tmp_path / "photos"))
-    return str(tmp_path / "photos.toml")
 
 
 @pytest.fixture
@@ -156,15 +124,14 @@ def test_no_run_at_all_is_an_error_with_the_reason(photos: str, tmp_path: Path) 
     assert "photos-1" in (tmp_path / "out" / "comparison.md").read_text()
 
 
-def test_an_interrupted_one_goes_on_and_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
-    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=3))
-    recipe = str(tmp_path / "scenes.toml")
-    compare([recipe], seeds=(0, 1), output=tmp_path / "whole")
+def test_an_interrupted_one_goes_on_and_ends_like_an_uninterrupted_one(scenes: str, tmp_path: Path) -> None:
+    Path(scenes).write_text(Path(scenes).read_text().replace("epochs = 1", "epochs = 3"))
+    compare([scenes], seeds=(0, 1), output=tmp_path / "whole")
     with pytest.raises(Interrupted, match=r"cut: stopped with 0 of 2 runs done; .* the same command goes on"):
-        compare([recipe], seeds=(0, 1), output=tmp_path / "cut", progress=Stopping(4))
+        compare([scenes], seeds=(0, 1), output=tmp_path / "cut", progress=Stopping(4))
     assert find_state(run_folder(tmp_path / "cut", "scenes-0")) == "unfinished"
     progress = Watcher()
-    compare([recipe], seeds=(0, 1), output=tmp_path / "cut", progress=progress)
+    compare([scenes], seeds=(0, 1), output=tmp_path / "cut", progress=progress)
     assert any("going on after epoch" in text for text in progress.messages)
     assert _without_speeds(tmp_path / "cut") == _without_speeds(tmp_path / "whole")
 
@@ -190,7 +157,7 @@ def test_the_finished_run_of_another_recipe_is_told_at_once_and_kept(
 
 
 def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
-    scenes: str, tmp_path: Path, request: pytest.FixtureRequest
+    scenes: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = kdcam.train(scenes, output=tmp_path / "teacher").path
     arguments: dict[str, Any] = {
@@ -200,7 +167,15 @@ def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
         "seeds": (0,),
         "output": tmp_path / "out",
     }
+    read: list[Path] = []
+
+    def counted(file: Path) -> str | None:
+        read.append(file)
+        return file_digest(file)
+
+    monkeypatch.setattr("kdcam.teacher_weights.file_digest", counted)
     found = compare(**arguments)
+    assert read.count(teacher / MODEL) == 1  # large files are not read again for each run
     with_agreement = [row.folder for row in found.rows if row.agreement is not None]
     assert {row.folder for row in found.rows if row.method in {"kd", "alone"}} <= set(with_agreement)
     (run_folder(tmp_path / "out", f"{with_agreement[-1]}-0") / "agreement.json").unlink()
@@ -209,6 +184,14 @@ def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
     assert not any("done, " in text for text in progress.messages)  # nothing was trained
     request.getfixturevalue("no_worker")
     assert compare(**arguments) == found
+    (run_folder(tmp_path / "out", "scenes-kd-0") / "result.json").write_text("{}")
+    broken = compare(**arguments)
+    assert [(run.name, "have another layout" in run.reason) for run in broken.failed] == [
+        ("scenes-kd-0", True)
+    ]
+    assert {row.folder: row.seeds for row in broken.rows} == {
+        row.folder: () if row.method == "kd" else (0,) for row in found.rows
+    }
 
 
 def test_jobs_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,19 +202,6 @@ def test_jobs_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         devices_of("gpu", 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert devices_of("auto", 3) == ("cuda:0", "cuda:1", "cuda:0")
-
-
-def test_a_table_so_far_stands_while_others_run(scenes: str, tmp_path: Path) -> None:
-    seen: list[dict[str, Any]] = []
-
-    class Looking(Watcher):
-        def advance(self, task: str, done: int, total: int) -> None:
-            if (tmp_path / "out" / "comparison.json").exists():
-                seen.append(json.loads((tmp_path / "out" / "comparison.json").read_text()))
-
-    compare([scenes], seeds=(0, 1), output=tmp_path / "out", progress=Looking())
-    assert seen[0]["rows"][0]["seeds"] == [0]
-    assert seen[0]["missing"] == ["scenes-1"]
 
 
 def test_a_run_under_former_weights_of_its_teacher_is_not_in_the_table(scenes: str, tmp_path: Path) -> None:
@@ -261,8 +231,9 @@ def test_a_wrong_teacher_is_told_with_the_flag_that_named_it(scenes: str, tmp_pa
     assert [run.reason.partition(";")[0] for run in found.failed] == ["--teacher: runs/gone is not there"]
 
 
-def test_the_threads_are_shared_by_the_workers_that_start(
-    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_the_threads_of_a_worker_do_not_depend_on_how_many_runs_are_missing(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr("kdcam.comparison.running.describe_machine", lambda: {"cores": 8})
     shares: list[int] = []
@@ -274,8 +245,8 @@ def test_the_threads_are_shared_by_the_workers_that_start(
 
     monkeypatch.setattr("kdcam.comparison.workers.Worker", Refusing)
     with pytest.raises(Interrupted):
-        compare([scenes], seeds=(0, 1), jobs=8, device="cpu", output=tmp_path / "out")
-    assert shares == [4]
+        compare([scenes], seeds=seeds, jobs=4, device="cpu", output=tmp_path / "out")
+    assert shares == [2]
 
 
 def test_refused_runs_are_counted_as_failed(scenes: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from made_up_runs import MACHINE, VERSIONS, agreed, measures, plan_of
 
 from kdcam.comparison.results import EpochsToReach
 from kdcam.comparison.table import build_comparison, count_epochs
+from kdcam.data.common_config import NoiseConfig
 from kdcam.recipe import Published
 
 RUNS = {
@@ -82,7 +83,8 @@ def test_rows_of_other_data_have_no_difference_to_the_base() -> None:
         update={"data": plan.rows[1].recipe.data.model_copy(update={"split_seed": 1})}
     )
     augmented = plan.rows[1].recipe.data.model_copy(update={"augment": ("flip",)})
-    for data, has in ((other.data, False), (augmented, True)):
+    noisy = plan.rows[1].recipe.data.model_copy(update={"noise": NoiseConfig(rate=0.2)})
+    for data, has in ((other.data, False), (augmented, True), (noisy, True)):
         row = replace(plan.rows[1], recipe=other.model_copy(update={"data": data}))
         found = build_comparison(replace(plan, rows=(plan.rows[0], row)), RUNS, {})
         assert (found.rows[1].difference is not None) == has
@@ -137,6 +139,7 @@ def test_csv_has_a_line_a_row_and_no_empty_columns() -> None:
     assert [line["row"] for line in lines] == ["alone", "kd", "dkd"]
     assert [line["runs"] for line in lines] == ["2", "2", "0"]
     assert float(lines[1]["test_selected_mean"]) == pytest.approx(0.735)
+    assert lines[1]["difference_of"] == "test_selected"
     assert float(lines[1]["difference_low"]) == pytest.approx(0.025 - 12.7062 * 0.005, abs=1e-5)
     assert lines[0]["difference"] == ""
     assert (lines[1]["published_percent"], lines[1]["published_source"]) == ("70.66", 'a "paper", 2')

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from small_runs import Watcher, small_recipe
 
-from kdcam.comparison.workers import Crew, Event, Task, Worker
+from kdcam.comparison import workers
+from kdcam.comparison.worker_process import Event, Task, Worker
+from kdcam.comparison.workers import Crew
 from kdcam.errors import Interrupted
 from kdcam.folder_lock import FolderLock
 from kdcam.run_state import find_state
@@ -139,6 +141,47 @@ def test_a_run_that_another_process_does_is_tried_again_later(tmp_path: Path) ->
     told = [text for text in progress.messages if "another process is writing" in text]
     assert len(told) == 1
     assert told[0].startswith("held: ")
+
+
+def test_a_busy_folder_is_looked_at_ever_more_rarely_and_costs_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    busy_text = workers._busy_text
+
+    def counted(folder: Path) -> str | None:
+        looks.append(time.monotonic())
+        if len(looks) == 3:
+            lock.release()
+        return busy_text(folder)
+
+    monkeypatch.setattr(workers, "_busy_text", counted)
+    monkeypatch.setattr(workers, "_BUSY_SECONDS", (0.3, 0.9))
+    (tmp_path / "held").mkdir()
+    lock = FolderLock(tmp_path / "held")
+    begun: list[str] = []
+    assign = Worker.assign
+
+    def noted(worker: Worker, task: Task) -> None:
+        begun.append(task.name)
+        assign(worker, task)
+
+    monkeypatch.setattr(Worker, "assign", noted)
+    assert _crew([_task(tmp_path, "held")], Watching()).work() == {}
+    assert begun == ["held"]
+    assert looks[1] - looks[0] >= 0.3
+    assert looks[2] - looks[1] >= 0.9
+
+
+def test_lines_that_no_worker_wrote_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = b'a library\n[1]\n{}\n\xff\n{"kind": "message", "text": "whole"}\n{"kind": "torn"'
+    monkeypatch.setattr("kdcam.comparison.worker_process._START", f"import os; os.write(1, {lines!r})")
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    worker = Worker(events, device="cpu", threads=1)
+    worker.close()
+    found = [events.get(timeout=10).document for _ in range(2)]
+    assert found == [{"kind": "message", "text": "whole"}, None]
+    assert events.empty()
 
 
 def test_a_bug_is_told_as_one_and_the_process_is_replaced(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_stages_have_a_file_each(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     values = write_array(tmp_path)
-    [array] = open_arrays(tmp_path, LOGITS)
+    [array] = open_arrays(tmp_path, LOGITS, views=2, images=3)
     assert torch.equal(array, values)
 
 
@@ -51,4 +51,14 @@ def test_a_file_that_cannot_be_read_is_named_with_the_way_out(tmp_path: Path, ha
     with pytest.raises(
         CheckpointError, match=r"logits.npy cannot be read \(.*\); remove it, and it is made again"
     ):
-        open_arrays(tmp_path, LOGITS)
+        open_arrays(tmp_path, LOGITS, views=2, images=3)
+
+
+@pytest.mark.parametrize("values", [np.zeros((3, 2, 5), np.float16), np.zeros((2, 3, 5), np.int16)])
+def test_a_file_of_another_shape_or_type_is_refused(tmp_path: Path, values: np.ndarray) -> None:
+    np.save(tmp_path / "logits.npy", values)
+    with pytest.raises(
+        CheckpointError,
+        match=r"logits.npy holds (int|float)16 \(\d, \d, 5\), expected float16 \(2, 3, 5\); remove it",
+    ):
+        open_arrays(tmp_path, LOGITS, views=2, images=3)

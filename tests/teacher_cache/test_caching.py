@@ -158,3 +158,15 @@ def test_a_disk_without_room_is_refused_before_anything_is_run(
         CheckpointError, match=r"has 0.000100 MB free, and the teacher's outputs take 0.00360 MB more"
     ):
         cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
+
+
+def test_what_a_killed_process_left_aside_counts_as_free(
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").mkdir()
+    for name in (".logits.npy.partial", ".embedding.npy.partial"):  # one is cut, one removed
+        (tmp_path / "kept" / name).write_bytes(b"\0" * 2000)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
+    assert {file.name for file in (tmp_path / "kept").iterdir()} == {".lock", "cache.json", "logits.npy"}

@@ -56,6 +56,14 @@ def test_a_folder_that_is_not_there_or_empty_holds_nothing(tmp_path: Path) -> No
     assert read_contents(tmp_path, KEY) == read_contents(tmp_path / "nowhere", KEY) == nothing_yet()
 
 
+def test_an_index_that_appears_while_the_folder_is_listed_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_array(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / "logits.npy"]))
+    assert read_contents(tmp_path, KEY) == WHOLE
+
+
 def test_other_versions_are_told(tmp_path: Path) -> None:
     write_array(tmp_path)
     assert set(versions_now()) == {"kdcam", "torch"}

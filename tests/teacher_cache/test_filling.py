@@ -42,11 +42,15 @@ def fill(folder: Path) -> list[int]:
     return written
 
 
+def opened(folder: Path, entry: EntryShapes) -> tuple[torch.Tensor, ...]:
+    return open_arrays(folder, entry, views=3, images=4)
+
+
 def assert_whole(folder: Path) -> None:
     contents = read_contents(folder, KEY)
     assert sorted(contents.whole) == list(ENTRIES)
     assert contents.filling == ()
-    arrays = [array for entry in ENTRIES for array in open_arrays(folder, entry)]
+    arrays = [array for entry in ENTRIES for array in opened(folder, entry)]
     assert all(torch.equal(array, value) for array, value in zip(arrays, VALUES, strict=True))
     assert not list(folder.glob(".*.partial"))
 
@@ -90,7 +94,7 @@ def test_cut_off_at_each_write_the_same_call_ends_whole(tmp_path: Path, act: Cal
         except (Killed, CheckpointError):
             # Whatever counts as whole is whole, in the middle as well.
             for entry in read_contents(folder, KEY).whole:
-                assert len(open_arrays(folder, entry)) == len(entry.shapes)
+                assert len(opened(folder, entry)) == len(entry.shapes)
         else:
             break
         kinds.add(len(fill(folder)))

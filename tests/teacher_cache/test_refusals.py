@@ -90,18 +90,21 @@ def test_outputs_beyond_fp16_are_refused(
     assert not list((tmp_path / "kept").glob("*.npy"))
 
 
+@pytest.mark.parametrize(
+    ("value", "words"), [(torch.nan, r"is no number \(NaN\)"), (torch.inf, r"is infinite for some")]
+)
 def test_outputs_that_are_no_number_are_refused(
-    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, words: str
 ) -> None:
     def broken(*arguments: Any) -> TeacherOutputs:
         outputs = teacher_outputs(*arguments)
         assert outputs.logits is not None
-        return outputs._replace(logits=outputs.logits * torch.nan)
+        return outputs._replace(logits=torch.full_like(outputs.logits, value))
 
     monkeypatch.setattr(caching, "teacher_outputs", broken)
     with pytest.raises(
         ModelError,
-        match=r"^teacher.checkpoint: teacher.logits is no number \(NaN\).*set precision = \"fp32\"$",
+        match=rf"^teacher.checkpoint: teacher.logits {words}.*set precision = \"fp32\"$",
     ):
         cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
 
