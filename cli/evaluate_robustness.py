@@ -55,7 +55,10 @@ Seed = Annotated[
 Examples = Annotated[
     int | None,
     typer.Option(
-        "--n-examples", metavar="N", help="The first so many images of the test part.  [default: 1000]"
+        "--n-examples",
+        metavar="N",
+        help="The first so many images of the test part, or as many drawn from all classes where the first do not "
+        "show them.  [default: 1000]",
     ),
 ]
 Source = Annotated[
@@ -152,7 +155,8 @@ def evaluate_robustness(
     """Attack, corrupt and question runs, and compare what is left.
 
     Without options: fgsm and pgd-10 with checks whether they can be believed. Shows a row an attack and a column a
-    run, and writes robustness.json and figures/ into each run. Stopped at any time, the same command goes on.
+    run, and writes robustness.json and figures/ into each run; there what other commands found of the same weights
+    stays. Stopped at any time, the same command goes on.
     """
     import kdcam
 

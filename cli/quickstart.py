@@ -28,7 +28,7 @@ def quickstart(
         found = run_quickstart(output, device=device, command=("kdcam", *sys.argv[1:]), progress=progress)
     rows = []
     for row in found.rows:
-        report = row.robustness.report
+        report = row.robustness.attacks
         assert isinstance(report, RobustnessReport)  # its scenes have one label each
         rows.append(
             {

@@ -24,6 +24,7 @@ _SHARES = (
     "f1",
     "label_acc",
     "macro_f1",
+    "mce",
     "mean_ap",
     "micro_f1",
     "mean_class_acc",

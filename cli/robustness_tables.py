@@ -7,6 +7,7 @@ from .render import Table, score_text
 from .shift_tables import calibration_table, corruption_tables, foreign_table, label_noise_table
 
 if TYPE_CHECKING:
+    from kdcam.robustness.checks import Check
     from kdcam.robustness.evaluate import AttackRow, RobustnessReport
     from kdcam.robustness.multi_label import MultiLabelAttackRow, MultiLabelRobustnessReport
     from kdcam.robustness.run_robustness import RunRobustness
@@ -98,7 +99,7 @@ def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[Line]:
         for points in curves:
             yield (
                 "worst case",
-                _every("image", len(curves), points[0].eps),
+                _every("image", len(curves), reports[0].rows[0].norm, points[0].eps),
                 [point.worst_case_acc for point in points],
             )
 
@@ -123,7 +124,8 @@ def _multi_label_tables(
         if counted is not None and len(rows) > 1:
             for points in curves:
                 worst = [getattr(point, f"worst_case_{score}") for point in points]
-                lines.append(("worst case", _every(counted, len(curves), points[0].eps), worst))
+                every = _every(counted, len(curves), rows[0][0].norm, points[0].eps)
+                lines.append(("worst case", every, worst))
         yield _table(title, names, lines)
 
 
@@ -161,33 +163,33 @@ def _passes_text(spent: Spent) -> str:
 def check_table(found: "Runs") -> Table:
     """Return a table of whether the attacks can be believed."""
     rows = []
-    for name, limit in {check.name: check.limit for run in found for check in run.checks}.items():
-        cells = []
-        for run in found:
-            check = next((check for check in run.checks if check.name == name), None)
-            value = "-" if check is None or check.value is None else f"{check.value:.3g}"
-            cells.append(value if check is None or check.passed else f"{value} FAILED")
-        rows.append((name, f"{limit:.3g}", *cells))
-    return Table(
-        ("check", "limit", *(str(run.run) for run in found)),
-        rows,
-        title="can the attacks be believed?",
-        left=1,
-    )
+    for name in dict.fromkeys(check.name for run in found for check in run.checks):
+        of_runs = [{check.name: check for check in run.checks}.get(name) for run in found]
+        rows.append((name, *map(_check_text, of_runs)))
+    names = (str(run.run) for run in found)
+    return Table(("check", *names), rows, title="can the attacks be believed?")
 
 
-def _every(counted: str, curves: int, eps: float) -> str:
-    return f"each {counted}" + (f", eps {amount_text(eps)}" if curves > 1 else "")
+def _check_text(check: "Check | None") -> str:
+    if check is None:
+        return "-"
+    value = "-" if check.value is None else f"{check.value:.3g}"
+    return f"{value} (limit {check.limit:.3g})" + ("" if check.passed else " FAILED")
+
+
+def _every(counted: str, curves: int, norm: str, eps: float) -> str:
+    return f"each {counted}" + (f", eps {amount_text(eps, norm)}" if curves > 1 else "")
 
 
 def _budget(norm: str, eps: float) -> str:
-    return f"{norm} eps {amount_text(eps)}"
+    return f"{norm} eps {amount_text(eps, norm)}"
 
 
-def amount_text(amount: float) -> str:
-    """Return an amount in pixel units as a fraction of 255 where it is a whole number of grey levels."""
+def amount_text(amount: float, norm: str) -> str:
+    """Return an amount in pixel units; of a pixel (linf) in grey levels, as 8/255, where the decimal is longer."""
     levels = amount * 255
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{amount:g}"
+    whole = norm == "linf" and abs(levels - round(levels)) < 1e-6
+    return f"{round(levels)}/255" if whole and float(f"{amount:.3g}") != amount else f"{amount:g}"
 
 
 __all__ = [

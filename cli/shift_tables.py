@@ -1,13 +1,17 @@
 """The tables of `kdcam evaluate-robustness` on corruptions, calibration, other images and label noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from kdcam.wording import listed
 
 from .render import Table, score_text
 
 if TYPE_CHECKING:
+    from kdcam.robustness.calibration import Calibration, CalibrationReport
+    from kdcam.robustness.corruption_report import CorruptionReport
     from kdcam.robustness.memorisation import LabelNoiseReport
-    from kdcam.robustness.run_robustness import Corruptions, RunRobustness
+    from kdcam.robustness.run_robustness import Corruptions, ForeignImages, RunRobustness
 
     Runs = Sequence[RunRobustness]
 
@@ -16,7 +20,7 @@ def corruption_tables(found: "Runs", section: str) -> list[Table]:
     """Return a table of errors by corruption; of a single run by severity, too; and relative to a base run."""
     sections: list[Corruptions] = [getattr(run, section) for run in found]
     first, names = sections[0].report, [str(run.run) for run in found]
-    title = f"{first.source}: error ({first.note})"
+    title = _corruption_title([one.report for one in sections])
     if len(found) == 1:
         columns = ("corruption", *(f"severity {severity}" for severity in first.severities), "mean error")
         rows = [
@@ -31,12 +35,26 @@ def corruption_tables(found: "Runs", section: str) -> list[Table]:
         made = [Table(columns, rows, title=title)]
     else:
         errors = [{row.name: row.mean_error for row in one.report.rows} for one in sections]
-        # Gray pictures have no corruptions of colours.
         every = dict.fromkeys(name for of_run in errors for name in of_run)
         lines = [(name, *(score_text("acc", of_run.get(name)) for of_run in errors)) for name in every]
-        lines.append(("mean", *(score_text("acc", one.report.mean_error) for one in sections)))
+        means = [score_text("acc", one.report.mean_error) for one in sections]
+        lines.append(("mean", *_marked(means, errors)))
         made = [Table(("corruption", *names), lines, title=title)]
     return made + _relative_table(names, sections)
+
+
+def _corruption_title(reports: "Sequence[CorruptionReport]") -> str:
+    notes = listed(dict.fromkeys(report.note for report in reports))
+    subsets = " or ".join(dict.fromkeys(report.subset for report in reports))
+    severities = listed(reports[0].severities)
+    return f"{reports[0].source}: error, severities {severities}, {subsets} ({notes})"
+
+
+def _marked(means: Sequence[str], errors: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """Return means, each with how many corruptions it is of where runs differ: gray ones have none of colours."""
+    if all(of_run.keys() == errors[0].keys() for of_run in errors):
+        return list(means)
+    return [f"{mean} (of {len(of_run)})" for mean, of_run in zip(means, errors, strict=True)]
 
 
 def _relative_table(names: Sequence[str], sections: "Sequence[Corruptions]") -> list[Table]:
@@ -46,8 +64,9 @@ def _relative_table(names: Sequence[str], sections: "Sequence[Corruptions]") -> 
     errors = [{row.name: row.error for row in one.rows} for one in relatives]
     every = dict.fromkeys(name for of_run in errors for name in of_run)
     rows = [(name, *(_ratio(of_run.get(name)) for of_run in errors)) for name in every]
-    rows.append(("mean", *(_ratio(one.mean_error) for one in relatives)))
-    rows.append(("mean, added to the clean error", *(_ratio(one.mean_added_error) for one in relatives)))
+    rows.append(("mean", *_marked([_ratio(one.mean_error) for one in relatives], errors)))
+    added = [_ratio(one.mean_added_error) for one in relatives]
+    rows.append(("mean, added to the clean error", *_marked(added, errors)))
     title = f"errors as multiples of those of {sections[0].base}"
     return [Table(("corruption", *names), rows, title=title)]
 
@@ -58,16 +77,17 @@ def _ratio(value: float | None) -> str:
 
 def calibration_table(found: "Runs") -> Table:
     """Return a table of calibration before and after temperature scaling."""
-    rows = []
-    for score in ("nll", "brier", "ece", "mce"):
-        for when in ("before", "after"):
-            cells = []
-            for run in found:
-                state = getattr(run.calibration, when)
-                cells.append("-" if state is None else score_text(score, getattr(state, score)))
-            rows.append((score, "as trained" if when == "before" else "at its temperature", *cells))
-    temperatures = [None if run.calibration is None else run.calibration.temperature for run in found]
-    rows.append(("temperature", "fitted on validation", *map(_ratio, temperatures)))
+    reports: list[CalibrationReport] = [run.calibration for run in found if run.calibration]
+    states: dict[str, Sequence[Calibration | None]] = {
+        "as trained": [report.before for report in reports],
+        "at its temperature": [report.after for report in reports],
+    }
+    rows = [
+        (score, when, *(score_text(score, getattr(state, score, None)) for state in of_runs))
+        for score in ("nll", "brier", "ece", "mce")
+        for when, of_runs in states.items()
+    ]
+    rows.append(("temperature", "fitted on validation", *(_ratio(report.temperature) for report in reports)))
     return Table(
         ("calibration", "", *(str(run.run) for run in found)), rows, title="calibration, test part", left=2
     )
@@ -76,24 +96,23 @@ def calibration_table(found: "Runs") -> Table:
 def foreign_table(found: "Runs") -> Table:
     """Return a table of how well runs tell their own images from others."""
     rows = []
-    reports = [run.out_of_distribution.report for run in found if run.out_of_distribution is not None]
-    for same in zip(*(report.rows for report in reports), strict=True):
+    sections: list[ForeignImages] = [run.out_of_distribution for run in found if run.out_of_distribution]
+    for same in zip(*(section.report.rows for section in sections), strict=True):
         rows.append((same[0].score, "AUROC", *(f"{row.auroc:.4f}" for row in same)))
         rows.append(
             (same[0].score, "foreign at 95 % own", *(score_text("acc", row.fpr_at_95) for row in same))
         )
-    named = found[0].out_of_distribution
     return Table(
         ("score", "", *(str(run.run) for run in found)),
         rows,
-        title=f"images of {'another set' if named is None else named.data}",
+        title=f"images of {sections[0].data}",
         left=2,
     )
 
 
 def label_noise_table(found: "Runs") -> Table:
     """Return a table of what became of wrong training labels."""
-    reports = [run.label_noise for run in found if run.label_noise is not None]
+    reports = [run.label_noise for run in found if run.label_noise]
     shares: dict[str, list[float | None]] = {
         "wrong labels, nominal": [report.nominal_rate for report in reports],
         "wrong labels, realised": [report.realised_rate for report in reports],

@@ -6,10 +6,12 @@ from typing import Literal, NamedTuple
 
 from kdcam.checkpoint import load_classifier
 from kdcam.data.batches import Batches
+from kdcam.data.config import DataConfig
 from kdcam.data.datasets import DataParts, Part, batches, load_data
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
+from kdcam.noise_file import with_kept_noise
 from kdcam.precision import pick_device
 from kdcam.predicting import Prediction, predict
 from kdcam.preflight import preflight
@@ -160,10 +162,19 @@ def load_run(
     recipe = recipe_of(folder)
     classifier = load(folder, weights=weights, device=device)
     watcher = progress or Silent()
-    parts = load_data(recipe.data, progress=watcher)
+    parts = _read_anew(folder, recipe.data, watcher)
     _check_label_names(folder, classifier, parts)
     _warn_of_changed_parts(folder, parts, watcher)
     return LoadedRun(folder, classifier, recipe, parts)
+
+
+def _read_anew(folder: Path, config: DataConfig, progress: Progress) -> DataParts:
+    """Return a run's data; its noisy labels as the run keeps them, since files of noise move and change."""
+    if config.noise is None:
+        return load_data(config, progress=progress)
+    clean = load_data(config.model_copy(update={"noise": None}), progress=progress)
+    kept = with_kept_noise(folder, clean, config.noise.kind)
+    return load_data(config, progress=progress) if kept is None else kept
 
 
 def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -> None:

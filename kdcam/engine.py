@@ -12,7 +12,7 @@ from kdcam.data.batches import Batch, Batches
 from kdcam.errors import Interrupted
 from kdcam.losses.loss import Objective, Step, Terms
 from kdcam.mixing import Mixing
-from kdcam.models.classifier import Classifier, TeacherOutputs
+from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
 from kdcam.pace import Pace
 from kdcam.precision import Precision
 from kdcam.progress import EpochRecord, Progress
@@ -33,6 +33,12 @@ class Trainable(nn.Module):
         self.objective = objective
         # The method, not the module, is compiled: names in state dicts stay without a prefix.
         self.read = torch.compile(student.outputs) if compiled else student.outputs
+        # Graphs of training and of attacks (modes, gradients, last batches) would together meet the compiler's limit of
+        # 8 for one function, past which it compiles no more.
+        self.read_attacked = torch.compile(self._read_attacked) if compiled else self._read_attacked
+
+    def _read_attacked(self, images: Tensor) -> Outputs:
+        return self.student.outputs(images)
 
     def forward(
         self,
@@ -212,7 +218,9 @@ def _attack(
     clean_images = batch.images if "clean" in read else None
     if "trained" not in read:  # the terms on adversarial images start later
         return batch, clean_images
-    images = adversary.craft(model.student, model.read, batch, taught, epoch=place.epoch, step=place.step)
+    images = adversary.craft(
+        model.student, model.read_attacked, batch, taught, epoch=place.epoch, step=place.step
+    )
     return batch._replace(images=images), clean_images
 
 

@@ -1,12 +1,15 @@
 """noise.safetensors: which training labels of a run are wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from kdcam.atomic import write_atomically
+from kdcam.data.common_config import NoiseKind
 from kdcam.data.label_noise import NoisyLabels
+from kdcam.data.parts import DataParts
 from kdcam.errors import CheckpointError
 from kdcam.weights import read_tensors, tensor_bytes
 from kdcam.wording import listed
@@ -48,4 +51,20 @@ def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
     return tensors["clean"], tensors["noisy"]
 
 
-__all__ = ["NOISE_FILE", "keep_noise", "read_noise"]
+def with_kept_noise(folder: Path, parts: DataParts, kind: NoiseKind) -> DataParts | None:
+    """Return parts read without label noise, with the noisy labels that a run keeps.
+
+    None where it keeps none, or those of other training images than these.
+
+    Raises ``CheckpointError`` when the file cannot be read.
+    """
+    if not (folder / NOISE_FILE).exists():
+        return None
+    clean, noisy = read_noise(folder)
+    if not torch.equal(clean, parts.train.targets):
+        return None
+    noise = NoisyLabels(clean, noisy, noisy != clean, kind, None)
+    return replace(parts, train=replace(parts.train, targets=noisy), noise=noise)
+
+
+__all__ = ["NOISE_FILE", "keep_noise", "read_noise", "with_kept_noise"]

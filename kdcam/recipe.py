@@ -197,7 +197,8 @@ class DistillRecipe(TrainRecipe):
 
     @model_validator(mode="after")
     def _teacher_teaches(self) -> Self:
-        if not any(loss.reads_teacher() for loss in self.loss):
+        attack_reads = self.adversary is not None and bool(self.adversary.needs)
+        if not attack_reads and not any(loss.reads_teacher() for loss in self.loss):
             raise ValueError(
                 "loss: no term reads the teacher; add one (kd, caam_cam), or remove the [teacher] table"
             )

@@ -25,10 +25,9 @@ _WRITTEN = (
     "model.safetensors",
     "config.json",
     "noise.safetensors",
-    "robustness-progress.json",
-    "robustness-progress.safetensors",
     RECIPE_FILE,
 )
+_WORK_FILES = "robustness-progress-*"  # of evaluations under way
 
 State = Literal["new", "unfinished", "finished"]
 Resume = Literal["auto", "never"]
@@ -99,6 +98,7 @@ def _difference(path: Path, recipe: dict[str, Any]) -> str | None:
 
 def _check_nothing_foreign(path: Path) -> None:
     foreign = [name for name in (*_WRITTEN, RESUME_FOLDER) if (path / name).exists()]
+    foreign += [file.name for file in path.glob(_WORK_FILES)]
     if foreign:
         raise CheckpointError(
             f"{path}: holds {foreign[0]} but no {RECIPE_FILE}, so it is not a run folder and nothing in it "
@@ -110,8 +110,8 @@ def _remove_run(path: Path) -> None:
     try:
         if (path / RESUME_FOLDER).exists():
             shutil.rmtree(path / RESUME_FOLDER)
-        for name in _WRITTEN:
-            (path / name).unlink(missing_ok=True)
+        for file in (*path.glob(_WORK_FILES), *(path / name for name in _WRITTEN)):
+            file.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
             f"{path}: the unfinished run cannot be removed ({error.strerror or error}); "

@@ -174,9 +174,9 @@ def multi_label_report(logits: Tensor, targets: Tensor, *, threshold: float = TH
     )
     return MultiLabelReport(
         images=len(logits),
-        mean_ap=_mean_of_known(per_class_ap),
+        mean_ap=mean_of_known(per_class_ap),
         micro_f1=f1(said, present),
-        macro_f1=_mean_of_known(per_class_f1),
+        macro_f1=mean_of_known(per_class_f1),
         label_acc=float((said == present).double().mean()),
         nll=float(binary_cross_entropy_with_logits(logits, present.double())),
         threshold=threshold,
@@ -186,7 +186,8 @@ def multi_label_report(logits: Tensor, targets: Tensor, *, threshold: float = TH
     )
 
 
-def _mean_of_known(scores: Sequence[float | None]) -> float | None:
+def mean_of_known(scores: Sequence[float | None]) -> float | None:
+    """Return the mean of the numbers that are known; None where none is."""
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known else None
 
@@ -241,6 +242,7 @@ __all__ = [
     "ScoreSums",
     "average_precision",
     "f1",
+    "mean_of_known",
     "multi_label_report",
     "score",
 ]

@@ -24,6 +24,7 @@ def measures(test: float | None, *, curve: Sequence[float | None] = (), **change
         "images_per_second": 1000.0,
         "seconds": 60.0,
         "parameters": 12345,
+        "test_images": 0 if test is None else 100,
         "agreement": None,
         "agreed_with": None,
         "machine": MACHINE,

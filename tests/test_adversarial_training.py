@@ -1,10 +1,13 @@
 """Runs with an [adversary] table: Madry, TRADES, ARD and RSLAD steps, resumed runs, and robustness gained."""
 
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
@@ -17,10 +20,11 @@ from kdcam.data.batches import Batch, Batches
 from kdcam.data.datasets import describe_data, load_data
 from kdcam.engine import Plan, TrainState, train_step
 from kdcam.errors import Interrupted
+from kdcam.losses import LOSSES
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier, TeacherOutputs
 from kdcam.preflight import preflight
-from kdcam.recipe import read_recipe
+from kdcam.recipe import HEAD_NEEDS, read_recipe
 from kdcam.robustness.attacks import pgd
 from kdcam.teaching import LiveTeacher
 from kdcam.training import assemble, evaluation_batches, run
@@ -69,7 +73,7 @@ def watch_reads(state: TrainState) -> list[tuple[Tensor, bool]]:
         seen.append((images.detach().clone(), student.training))
         return student.outputs(images, stages=stages)
 
-    state.model.read = read
+    state.model.read = state.model.read_attacked = read
     return seen
 
 
@@ -198,6 +202,16 @@ def test_the_attack_asks_the_teacher_for_logits_that_no_loss_reads(teacher: str)
     assert {"teacher.logits", "teacher.label_cam"} <= recorder.needs[0]
 
 
+def test_a_teacher_that_the_attack_alone_reads(teacher: str) -> None:
+    plan, state = assembled(adversary=RSLAD["adversary"], loss=[CE], teacher={"checkpoint": teacher})
+    batch = first_batch(plan)
+    (live,) = plan.teachers
+    attacked = crafted(plan, state, batch, live.outputs(batch, frozenset({"teacher.logits"})))
+    seen = watch_reads(state)
+    train_step(plan, state, batch)
+    assert torch.equal(seen[-1][0], attacked)
+
+
 def test_nothing_is_crafted_before_a_term_on_adversarial_images_starts() -> None:
     late = {**TRADES, "loss": [CLEAN_CE, {"name": "kl_to_clean", "start": 0.5}]}
     plan, state = assembled(**late)
@@ -229,6 +243,61 @@ def test_mixed_labels_several_labels_accumulation_and_averages_go_with_it() -> N
         for batch in plan.train.epoch(0):
             assert torch.isfinite(train_step(plan, state, batch).total)
             state.position.step += 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler")
+def test_compiled_trades_gives_about_the_same_numbers_and_is_never_given_up() -> None:
+    totals = []
+    for compiled in (False, True):
+        plan, state = assembled(**TRADES, compile=compiled)
+        limit = torch._dynamo.config.patch(
+            fail_on_recompile_limit_hit=True, recompile_limit=6
+        )  # torch's is 8
+        with warnings.catch_warnings(), limit:
+            warnings.simplefilter("ignore")  # torch's compiler warns of its own deprecated calls
+            for epoch in range(2):
+                batches = list(plan.train.epoch(epoch))
+                assert [len(batch.indices) for batch in batches] == [16, 16, 13]
+                for step, batch in enumerate(batches):
+                    state.position.epoch, state.position.step = epoch, step
+                    totals.append(float(train_step(plan, state, batch).total))
+    assert totals[6:] == pytest.approx(totals[:6], rel=0.02)
+
+
+def test_bf16_trains_as_float32_does() -> None:
+    totals = []
+    for precision in ("fp32", "bf16"):
+        plan, state = assembled(**TRADES, precision=precision)
+        assert plan.precision.autocast().fast_dtype is torch.bfloat16 or precision == "fp32"
+        totals.append([float(train_step(plan, state, batch).total) for batch in plan.train.epoch(0)])
+        assert all(parameter.dtype is torch.float32 for parameter in state.model.parameters())
+    assert totals[1] == pytest.approx(totals[0], rel=0.05)
+
+
+ALONE = [name for name, kind in LOSSES.items() if "labels" in kind.takes and not kind.reads_teacher()]
+OF_TEN_CLASSES: dict[str, Any] = {"gradient_boosting_cross_entropy": {"negatives": 3}}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_every_loss_without_a_teacher_takes_adversarial_images(name: str) -> None:
+    kind = LOSSES[name]
+    heads = [head for need, head in HEAD_NEEDS.items() if need in kind.needs]
+    model = {
+        "name": "kdcam:resnet8_s2",
+        "head": heads[0] if heads else "linear",
+        "channel_attention": "channel_attention" in kind.needs,
+    }
+    loss = {"name": name, **OF_TEN_CLASSES.get(name, {})}
+    losses = [loss] if kind.trains_classifier else [CE, loss]
+    plan, state = assembled(adversary=QUICK, loss=losses, model=model)
+    state.position.epoch = plan.epochs - 1  # all terms have started
+    before = [parameter.detach().clone() for parameter in state.model.student.parameters()]
+    terms = train_step(plan, state, first_batch(plan))
+    assert name in terms.values
+    assert torch.isfinite(terms.total)
+    after = list(state.model.student.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in after)
 
 
 def do_run(path: Path, *, stop_after: int | None = None, **changes: Any) -> Watcher:

@@ -106,6 +106,7 @@ def test_schema_has_the_table_and_the_key_of_losses() -> None:
             },
             r'"kl_to_teacher" with teacher.cache = "views".*none reads the teacher\'s logits; add such a loss',
         ),
+        ({"adversary": {}, "teacher": TEACHER, "loss": [CE]}, r"loss: no term reads the teacher; add one"),
         (
             {
                 "data": {"name": "digit-scenes", "multi_label": True},
@@ -131,6 +132,7 @@ def test_what_does_not_fit_is_refused_with_the_way_out(tables: dict[str, Any], m
             "teacher": {**TEACHER, "cache": "views"},
             "loss": [{"name": "kd"}, {"name": "kd", "images": "clean"}],
         },
+        {"adversary": {"maximise": "kl_to_teacher"}, "teacher": TEACHER, "loss": [CE]},
         {"adversary": {}, "data": {"name": "digits", "mixup": 0.2}},
         {
             "data": {"name": "digit-scenes", "multi_label": True},

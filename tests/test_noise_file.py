@@ -5,8 +5,9 @@ import torch
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 
 import kdcam
+from kdcam.api import load_run
 from kdcam.data.label_noise import NoisyLabels
-from kdcam.errors import CheckpointError, Interrupted
+from kdcam.errors import CheckpointError, DataError, Interrupted
 from kdcam.noise_file import NOISE_FILE, keep_noise, read_noise
 
 
@@ -44,6 +45,25 @@ def matrix_file(folder: Path, keep: float) -> Path:
     rows = [[keep if i == j else (1 - keep) / 9 for j in range(10)] for i in range(10)]
     file.write_text("\n".join(",".join(map(str, row)) for row in rows))
     return file
+
+
+def test_a_finished_run_is_evaluated_on_the_labels_it_keeps(tmp_path: Path) -> None:
+    file = matrix_file(tmp_path, 0.6)
+    recipe = small_recipe(data={**SCENES, "noise": {"kind": "matrix", "file": file}}, epochs=1)
+    path = kdcam.train(recipe, output=tmp_path / "run", device="cpu").path
+    clean, noisy = read_noise(path)
+    file.unlink()
+    parts = load_run(path, device="cpu").parts
+    assert torch.equal(parts.train.targets, noisy)
+    assert parts.noise is not None
+    assert torch.equal(parts.noise.clean, clean)
+    assert (parts.noise.kind, parts.noise.realised_rate) == (
+        "matrix",
+        float((clean != noisy).double().mean()),
+    )
+    (path / NOISE_FILE).unlink()
+    with pytest.raises(DataError, match=r"matrix\.csv cannot be read"):
+        load_run(path, device="cpu")
 
 
 def test_a_resumed_run_sees_the_labels_it_began_with(tmp_path: Path) -> None:

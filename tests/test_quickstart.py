@@ -25,7 +25,7 @@ def test_quickstart_ends_with_scores_and_pictures(tmp_path: Path, monkeypatch: p
     found = quickstart.run_quickstart(tmp_path, device="cpu", progress=watcher)
     assert [row.name for row in found.rows] == ["teacher", "student"]
     for row in found.rows:
-        assert [attack.attack for attack in row.robustness.report.rows] == ["fgsm", "pgd-10"]
+        assert [attack.attack for attack in row.robustness.attacks.rows] == ["fgsm", "pgd-10"]
         assert 0 <= row.pointing.label_cam <= 1
     with Image.open(found.picture) as picture:
         columns, rows = 5, quickstart.PICTURED_IMAGES

@@ -10,6 +10,7 @@ from kdcam.data.common_config import NoiseConfig, NoiseKind
 from kdcam.data.look_alikes import look_alikes
 from kdcam.data.noise_tables import TrainingImages, check_labels_file, read_labels, read_matrix
 from kdcam.data.seeding import seeded_generator
+from kdcam.errors import DataError
 
 _DRAWN_AT_ONCE = 16_384  # labels; a row of K probabilities is held for each
 
@@ -159,6 +160,11 @@ def check_noise(config: NoiseConfig, *, num_classes: int, label_names: Sequence[
 
     ``label_names`` is None where the names of the classes are not known yet.
     """
+    if num_classes < 2:
+        raise DataError(
+            f"data.noise: found {num_classes} class in the data, where no label can be wrong; add a second class, or "
+            "remove data.noise"
+        )
     if config.kind == "file":
         assert config.file is not None
         assert config.column is not None

@@ -1,4 +1,4 @@
-"""Which classes of CIFAR-10 and CIFAR-100 are taken for which, by name: the pairs of asymmetric label noise."""
+"""The classes of CIFAR-10 and CIFAR-100, and which are taken for which: the pairs of asymmetric label noise."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -37,7 +37,10 @@ CIFAR100_SUPERCLASSES = (
     ("bicycle", "bus", "motorcycle", "pickup_truck", "train"),
     ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
 )
-_CIFAR10_NAMES = frozenset(chain(*CIFAR10_PAIRS.items(), ("frog", "ship")))
+CIFAR10_NAMES = tuple(sorted({*chain(*CIFAR10_PAIRS.items()), "frog", "ship"}))
+"""In the order of the published labels, which is that of the alphabet."""
+CIFAR100_NAMES = tuple(sorted(chain(*CIFAR100_SUPERCLASSES)))
+"""In the order of the published (fine) labels, which is that of the alphabet."""
 
 
 def look_alikes(label_names: Sequence[str]) -> dict[int, int]:
@@ -46,9 +49,9 @@ def look_alikes(label_names: Sequence[str]) -> dict[int, int]:
     Raises ``DataError`` unless ``label_names`` are those of CIFAR-10 or CIFAR-100, in any order.
     """
     names = set(label_names)
-    if names == _CIFAR10_NAMES:
+    if names == set(CIFAR10_NAMES):
         pairs = CIFAR10_PAIRS
-    elif names == set(chain(*CIFAR100_SUPERCLASSES)):
+    elif names == set(CIFAR100_NAMES):
         pairs = {
             name: following
             for group in CIFAR100_SUPERCLASSES
@@ -64,4 +67,4 @@ def look_alikes(label_names: Sequence[str]) -> dict[int, int]:
     return {place[name]: place[other] for name, other in pairs.items()}
 
 
-__all__ = ["CIFAR10_PAIRS", "CIFAR100_SUPERCLASSES", "look_alikes"]
+__all__ = ["CIFAR10_NAMES", "CIFAR10_PAIRS", "CIFAR100_NAMES", "CIFAR100_SUPERCLASSES", "look_alikes"]

@@ -17,6 +17,7 @@ from kdcam.data.config import (
 )
 from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS
 from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
+from kdcam.data.look_alikes import CIFAR10_NAMES
 from kdcam.data.parts import DataSummary, class_names
 from kdcam.data.splits import check_labelled, check_split, checked_split, held_out_counts
 
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
 
 _MNIST_TRAIN = 60_000
 _CIFAR_TRAIN = 50_000
-_CIFAR10_NAMES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 
 
 def summarise(config: DataConfig) -> DataSummary:
@@ -62,7 +51,7 @@ def summarise(config: DataConfig) -> DataSummary:
                 names, 1, config.image_size, _kept(_MNIST_TRAIN, names, config), f"{config.name}: {note}"
             )
         case CifarConfig():
-            names = _CIFAR10_NAMES if config.name == "cifar10" else class_names(range(100))
+            names = CIFAR10_NAMES if config.name == "cifar10" else class_names(range(100))
             return DataSummary(
                 names, 3, config.image_size, _kept(_CIFAR_TRAIN, names, config), _by_torchvision(config)
             )

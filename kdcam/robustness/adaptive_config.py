@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kdcam.robustness.attack_rules import LossName
-from kdcam.robustness.attack_settings import SEVERAL_LABELS, AttackSettings
+from kdcam.robustness.attack_settings import SEVERAL_LABELS, STEP_PASSES, AttackSettings
 from kdcam.robustness.budget import Count, Seed
 from kdcam.robustness.stepped_config import CwMarginConfig
 
@@ -27,6 +27,12 @@ class ApgdConfig(AttackSettings):
     steps: Count = 100
     restarts: Count = 1
     seed: Seed = 0
+    stop_when_fooled: bool = True  # a fooled image drops out of its batch; False: the point of highest loss
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes."""
+        return STEP_PASSES * self.steps * self.restarts
 
     @property
     def raises(self) -> LossName:
@@ -58,6 +64,12 @@ class ApgdTargetedConfig(AttackSettings):
     steps: Count = 100
     restarts: Count = 1
     seed: Seed = 0
+    stop_when_fooled: bool = True  # a fooled image drops out of its batch; False: the point of highest loss
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes, with that many classes to aim at."""
+        return STEP_PASSES * self.steps * self.restarts * self.n_target_classes
 
     @property
     def raises(self) -> str:
@@ -72,14 +84,23 @@ class ApgdTargetedConfig(AttackSettings):
 
 
 class SquareConfig(AttackSettings):
-    """Random search with squares of colour: no gradient."""
+    """Random search with squares of colour: no gradient.
+
+    The schedule of the squares' sizes is stretched to ``n_queries``; AutoAttack's own keeps that of 10,000 queries.
+    """
 
     number: ClassVar[str | None] = "n_queries"
     takes_rows: ClassVar[bool] = False
+    transfers: ClassVar[bool] = False
 
     name: Literal["square"] = "square"
     n_queries: Count = 5000
     seed: Seed = 0
+
+    @property
+    def expected_passes(self) -> int:
+        """How many passes an image that stands takes: forward ones."""
+        return self.n_queries
 
     @property
     def raises(self) -> str:
@@ -100,15 +121,22 @@ Stage = ApgdConfig | ApgdTargetedConfig | CwMarginConfig | SquareConfig
 class StandardConfig(AttackSettings):
     """apgd-ce, apgd-t and square with AutoAttack's settings, each on the images that still stand.
 
-    It leaves out AutoAttack's FAB attack, so it may find a little less than `AutoAttackConfig`.
+    It leaves out AutoAttack's FAB attack, so it may find a little less than `AutoAttackConfig`, and stretches the
+    schedule of square to its queries, where AutoAttack keeps that of 10,000.
     """
 
     takes_rows: ClassVar[bool] = False
+    transfers: ClassVar[bool] = False
 
     name: Literal["standard"] = "standard"
     apgd_steps: Count = 100
     n_queries: Count = 5000  # of square
     seed: Seed = 0
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes, with 10 classes or more."""
+        return sum(stage.expected_passes for stage in self.stages(10))
 
     @property
     def raises(self) -> str:
@@ -155,9 +183,16 @@ class AutoAttackConfig(AttackSettings):
     """
 
     takes_rows: ClassVar[bool] = False
+    transfers: ClassVar[bool] = False
 
     name: Literal["autoattack"] = "autoattack"
     seed: Seed = 0
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes: 300 of apgd-ce, 2,700 each of apgd-t and
+        fab-t, 5,000 of square."""
+        return 10_000
 
     @property
     def raises(self) -> str:

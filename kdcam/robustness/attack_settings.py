@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 SEVERAL_LABELS = "needs one label an image, found several; take fgsm, bim, mim, pgd or apgd-ce"
 """What is said of an attack that cannot work on them."""
 
+STEP_PASSES = 3
+"""Passes of a step: a forward and a backward one, which takes about two forward ones."""
+
 
 class AttackSettings(Settings):
     """A budget, a name, and what an attack can be run on."""
 
     number: ClassVar[str | None] = None  # the setting that a number after the name gives, as in pgd-20
     takes_rows: ClassVar[bool] = True  # whether it works with several labels an image
+    # Whether it is worth crafting on one network to fool another: False: it stops just over the first one's border.
+    transfers: ClassVar[bool] = True
 
     name: str
     norm: Norm = "linf"
@@ -29,6 +34,11 @@ class AttackSettings(Settings):
     def raises(self) -> str:
         """The loss that it raises, a name of `kdcam.robustness.attack_rules.MIN_CLASSES`."""
         return "cross_entropy"
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes; for the time left, not for reports."""
+        return STEP_PASSES
 
     @property
     def label(self) -> str:
@@ -51,4 +61,4 @@ class AttackSettings(Settings):
         return None if problem is None else f"{self.name}: {problem}"
 
 
-__all__ = ["SEVERAL_LABELS", "AttackSettings"]
+__all__ = ["SEVERAL_LABELS", "STEP_PASSES", "AttackSettings"]

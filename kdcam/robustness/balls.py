@@ -1,5 +1,6 @@
 """The set of perturbations that an attack may use: steps in it, the way back into it, random points of it."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from kdcam.robustness.budget import Norm
 
-_TINY = 1e-12  # norms are kept above it, so that a zero gradient gives a zero step
+_TINY = 1e-12  # lengths of changes are kept above it
 
 
 class Ball(NamedTuple):
@@ -22,14 +23,17 @@ class Ball(NamedTuple):
         """Return the steepest direction (N, C, H, W) of unit norm; zero where the gradient is."""
         if self.norm == "linf":
             return gradient.sign()
-        return gradient * (1 / _norms(gradient))
+        # By the largest entry first: squares of what is below 1e-23 or above 1e19 are no float32 numbers.
+        largest = torch.linalg.vector_norm(gradient, ord=math.inf, dim=(1, 2, 3), keepdim=True)
+        scaled: Tensor = gradient / largest.masked_fill(largest == 0, 1.0)
+        return scaled.div_(_lengths(scaled).clamp(min=1))  # 1 or more already, but for zero
 
     def project(self, images: Tensor, clean: Tensor) -> Tensor:
         """Return the nearest images of the ball around ``clean`` (with respect to its own norm)."""
         change = images - clean  # worked on in place: new memory costs more than the arithmetic
         if self.norm == "linf":
             return change.clamp_(-self.eps, self.eps).add_(clean)
-        return change.mul_((self.eps / _norms(change)).clamp(max=1)).add_(clean)
+        return change.mul_((self.eps / _lengths(change).clamp(min=_TINY)).clamp(max=1)).add_(clean)
 
     def random_changes(self, clean: Tensor, *, seeds: Sequence[tuple[int, ...]]) -> Tensor:
         """Return one change (N, C, H, W) an image, uniform in the ball; each follows from its own seed alone.
@@ -54,9 +58,9 @@ def _l2_point(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(point * (radius / np.linalg.norm(point)))
 
 
-def _norms(images: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
-    return norms.clamp(min=_TINY)
+def _lengths(images: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
+    return lengths
 
 
 __all__ = ["Ball"]

@@ -1,6 +1,6 @@
 """What attacks may change: the types and usual values of their settings; read without torch."""
 
-from fractions import Fraction
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -16,14 +16,18 @@ _USUAL_EPS = {"linf": 8 / 255, "l2": 0.5}
 def parse_fraction(text: str | float) -> float:
     """Return the number that a text such as ``8/255`` or ``0.03`` stands for; numbers pass.
 
-    Raises ``ValueError`` for anything else.
+    Raises ``ValueError`` for anything else, such as a number too large for a float.
     """
     if not isinstance(text, str):
         return text
+    above, slash, below = text.replace(" ", "").partition("/")
     try:
-        return float(Fraction(text.replace(" ", "")))
+        value = float(above) / (float(below) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"found {text!r}; must be a number or a fraction such as 8/255") from None
+    if not math.isfinite(value):
+        raise ValueError(f"found {text!r}, which is not finite; must be a number or a fraction such as 8/255")
+    return value
 
 
 def usual_eps(data: dict[str, Any]) -> float:

@@ -97,12 +97,12 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """
     _check(logits, targets)
     values, labels = logits.detach().cpu().double(), targets.cpu()
-    of_label = values.gather(1, labels[:, None])[:, 0].mean()
+    above = values - values.gather(1, labels[:, None])  # (N, K), the logits less the label's
 
     def is_too_sharp(log_temperature: float) -> bool:
-        # d NLL / d(1/T): the mean logit that the softmax expects, less the label's
-        shares = (values / math.exp(log_temperature)).softmax(1)
-        return bool((shares * values).sum(1).mean() > of_label)
+        # d NLL / d(1/T). The label's logit is taken off before the sum: of two large sums the difference is lost.
+        shares = (above / math.exp(log_temperature)).softmax(1)
+        return bool((shares * above).sum(1).mean() > 0)
 
     low, high = math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)
     for _ in range(_HALVINGS):

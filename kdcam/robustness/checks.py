@@ -6,6 +6,7 @@ The signs are those of Carlini et al. 2019, arXiv 1902.06705, section 3, and of 
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -14,12 +15,15 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batches
 from kdcam.progress import Progress, Silent
 from kdcam.robustness.attacks import input_gradient, square
+from kdcam.robustness.pieces import stop_if_asked
 from kdcam.robustness.probe import Budget, Probe
+from kdcam.robustness.progress_file import Work
 from kdcam.robustness.subset import batched_anew, logits_of
 
 MASKING = "this number may be gradient masking"
 CHECKED_IMAGES = 100  # kdcam's choice: enough for steps of a point, and few enough to be cheap
 QUERIES = 300  # of the black box
+LEAST_IMAGES = 10  # kdcam's choice: one image of fewer says nothing of a share
 
 _MOST_ZERO_GRADIENTS = 0.01
 _LEAST_ROUNDED = 0.95
@@ -29,6 +33,7 @@ _LARGE_LINF = 0.5  # every image can become the same gray
 _STEPS = (1, 10, 40)
 _USUAL_STEPS = 10
 _LARGE_STEPS = 40
+_SHADE = 1 / 255
 _SAME = 1e-4  # of the largest logit: what a GPU's order of additions may change
 
 
@@ -39,9 +44,19 @@ class Check(BaseModel):
 
     name: str
     passed: bool
-    value: float | None  # None: there was nothing to measure it on
+    value: float | None  # None: there was too little to measure it on, so that it counts as passed
     limit: float
     text: str  # what was measured, and what a failure means
+
+
+class Known(NamedTuple):
+    """What the attacks themselves told already; None: they did not."""
+
+    images: int  # evaluated ones, of which the shares are
+    zero_gradients: float | None = None  # share of the attacked images whose gradient is zero everywhere
+    black_box_gain: float | None = None  # as in `kdcam.robustness.evaluate.RobustnessReport`
+    transfer_gain: float | None = None  # likewise
+    transfer_places: tuple[int, ...] = ()
 
 
 def run_checks(
@@ -50,48 +65,68 @@ def run_checks(
     wanted: Tensor,
     budget: Budget,
     *,
-    zero_gradients: float | None = None,
-    transfer_gain: float | None = None,
+    known: Known | None = None,
+    work: Work | None = None,
     progress: Progress | None = None,
 ) -> tuple[Check, ...]:
     """Return whether attacks on a classifier can be believed; modes and random state stay as they were.
 
     Of several labels an image the accuracy is that of decisions, and the checks that need one label are left out.
+    Shares of fewer than `LEAST_IMAGES` images are not judged.
 
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches in order.
         wanted: (images,) bool on the CPU, those that are right at the start; the first `CHECKED_IMAGES` are taken.
         budget: of the attacks to check.
-        zero_gradients: share of the attacked images whose gradient is zero everywhere; None: of the checked ones.
-        transfer_gain: share of images that stand every attack on the classifier itself and fall to images crafted
-            on another one; None: none were.
+        known: what the attacks told; of zero gradients otherwise those of the checked images, and no check of what is
+            not known of the black box and of transfer.
+        work: holds each check that is done, so that it is not done again; by default in memory alone.
         progress: who watches.
+
+    Raises ``Interrupted`` when asked to stop.
     """
     chosen = wanted & (wanted.cumsum(0) <= CHECKED_IMAGES)
     probe = Probe(classifier, [placed.batch for placed in batched_anew(batches, chosen)], budget)
     if not probe.batches:
         return ()
-    watcher, found = progress or Silent(), list[Check]()
-    makers: list[Callable[[], Check]] = [
-        lambda: _zero_gradients(probe, zero_gradients),
-        lambda: _falls_with_eps(probe),
-        lambda: _falls_with_steps(probe),
-        lambda: _same_twice(probe),
-    ]
-    if probe.batches[0].targets.ndim == 1:
-        makers += [
-            lambda: _large_eps(probe),
-            lambda: _black_box(probe),
-            lambda: _rounding(probe),
-            lambda: _probabilities(probe),
-        ]
-    for make in makers:
-        found.append(make())
+    told, done, watcher = known or Known(probe.images), work or Work(), progress or Silent()
+    makers = _makers(probe, told)
+    if told.transfer_gain is not None:
+        places = torch.zeros_like(wanted)
+        places[list(told.transfer_places)] = True
+        gained = Probe(classifier, [placed.batch for placed in batched_anew(batches, places)], budget)
+        makers["transfer"] = lambda: _transfer(told, gained)
+    found = list[Check]()
+    for name, make in makers.items():
+        found.append(done.section(f"check {name}", Check, make))
         watcher.advance("checks", len(found), len(makers))
-    if transfer_gain is not None:
-        found.append(_transfer(transfer_gain, probe))
+        stop_if_asked(watcher)
     return tuple(found)
+
+
+def _makers(probe: Probe, told: Known) -> dict[str, Callable[[], Check]]:
+    makers: dict[str, Callable[[], Check]] = {
+        "zero_gradients": lambda: _zero_gradients(probe, told.zero_gradients),
+        "falls_with_eps": lambda: _falls_with_eps(probe),
+        "falls_with_steps": lambda: _falls_with_steps(probe),
+        "same_twice": lambda: _same_twice(probe),
+        "large_eps": lambda: _large_eps(probe),
+        "rounding": lambda: _rounding(probe),
+    }
+    if probe.batches[0].targets.ndim == 1:
+        makers["black_box"] = lambda: _black_box(probe)
+        makers["probabilities"] = lambda: _probabilities(probe)
+    if told.black_box_gain is not None:
+        makers["black_box_attack"] = lambda: _black_box_attack(told)
+    return makers
+
+
+def _share_check(name: str, share: float, limit: float, text: str, images: int) -> Check:
+    """Return a check of a share that should not be above a limit; of too few images it says nothing."""
+    judged = images >= LEAST_IMAGES
+    passed, value = share <= limit or not judged, share if judged else None
+    return Check(name=name, passed=passed, value=value, limit=limit, text=text)
 
 
 def failed(checks: Sequence[Check]) -> tuple[Check, ...]:
@@ -105,12 +140,12 @@ def _zero_gradients(probe: Probe, known: float | None) -> Check:
         gradients = [input_gradient(probe.classifier, batch.images, batch.targets) for batch in probe.batches]
         flat = torch.cat([(gradient == 0).flatten(1).all(1) for gradient in gradients])
         share = float(flat.double().mean())
-    return Check(
-        name="zero_gradients",
-        passed=share <= _MOST_ZERO_GRADIENTS,
-        value=share,
-        limit=_MOST_ZERO_GRADIENTS,
-        text="share of images whose gradient is zero everywhere, so that gradient attacks cannot move them",
+    return _share_check(
+        "zero_gradients",
+        share,
+        _MOST_ZERO_GRADIENTS,
+        "share of images whose gradient is zero everywhere, so that gradient attacks cannot move them",
+        probe.images,
     )
 
 
@@ -139,21 +174,21 @@ def _falls_with_steps(probe: Probe) -> Check:
 
 def _rise_check(probe: Probe, name: str, accuracies: Sequence[float], text: str) -> Check:
     rise = max(after - before for before, after in pairwise(accuracies))
-    limit = max(_NOISE, 1 / probe.images)
-    return Check(name=name, passed=rise <= limit, value=rise, limit=limit, text=text)
+    return _share_check(name, rise, max(_NOISE, 1 / probe.images), text, probe.images)
 
 
 def _large_eps(probe: Probe) -> Check:
     pixels = probe.batches[0].images[0].numel()
     eps = _LARGE_LINF if probe.budget.norm == "linf" else _LARGE_LINF * pixels**0.5
-    left = probe.accuracy(eps, _LARGE_STEPS)
-    limit = max(0.01, 1 / probe.images)
-    return Check(
-        name="large_eps",
-        passed=left <= limit,
-        value=left,
-        limit=limit,
-        text=f"accuracy under pgd-{_LARGE_STEPS} at eps {eps:.3g}, at which every image can become gray",
+    # Of several labels not all decisions need fall: labels may go together, whatever the image.
+    right = probe.right(probe.attacked(eps, _LARGE_STEPS)).view(probe.images, -1).all(1)
+    return _share_check(
+        "large_eps",
+        float(right.double().mean()),
+        max(0.01, 1 / probe.images),
+        f"accuracy (of several labels an image: with all of them right) under pgd-{_LARGE_STEPS} at eps {eps:.3g}, "
+        "at which every image can become gray",
+        probe.images,
     )
 
 
@@ -176,25 +211,37 @@ def _black_box(probe: Probe) -> Check:
             indices=batch.indices[stands.to(batch.indices.device)],
         )
         fell += int((logits_of(probe.classifier, tried).argmax(1) != targets).sum())
-    limit = max(_BLACK_BOX, 1 / probe.images)
-    return Check(
-        name="black_box",
-        passed=fell / probe.images <= limit,
-        value=fell / probe.images,
-        limit=limit,
-        text=f"share of images that stand pgd-{_STEPS[-1]} and fall to {QUERIES} queries of square, which sees no "
-        "gradient",
+    return _share_check(
+        "black_box",
+        fell / probe.images,
+        max(_BLACK_BOX, 1 / probe.images),
+        f"share of images that stand pgd-{_STEPS[-1]} and fall to {QUERIES} queries of square, which sees no gradient",
+        probe.images,
     )
 
 
-def _transfer(gain: float, probe: Probe) -> Check:
-    limit = max(_BLACK_BOX, 1 / probe.images)
-    return Check(
-        name="transfer",
-        passed=gain <= limit,
-        value=gain,
-        limit=limit,
-        text="share of images that stand every attack on the network itself and fall to images crafted on another",
+def _black_box_attack(told: Known) -> Check:
+    assert told.black_box_gain is not None
+    return _share_check(
+        "black_box_attack",
+        told.black_box_gain,
+        max(_BLACK_BOX, 1 / told.images),
+        "share of images that stand every attack by gradients and fall to the attack square, at the worst budget",
+        told.images,
+    )
+
+
+def _transfer(told: Known, gained: Probe) -> Check:
+    """Check what only the source's images fool, less what a longer attack on the network itself would have found."""
+    assert told.transfer_gain is not None
+    share = told.transfer_gain * gained.accuracy(gained.budget.eps, _STEPS[-1]) if gained.batches else 0.0
+    return _share_check(
+        "transfer",
+        share,
+        max(_BLACK_BOX, 1 / told.images),
+        f"share of images that stand every attack on the network itself, pgd-{_STEPS[-1]} too, and fall to images "
+        "crafted on another",
+        told.images,
     )
 
 
@@ -215,17 +262,22 @@ def _same_twice(probe: Probe) -> Check:
 
 
 def _rounding(probe: Probe) -> Check:
-    # To the end: an image that stopped at the border is brought back by half a shade whatever the network.
-    found = probe.attacked(probe.budget.eps, _USUAL_STEPS, to_the_end=True)
-    fooled = ~probe.right(found)
-    kept = fooled & ~probe.right([(images * 255).round() / 255 for images in found])
-    lost, images = int((fooled & ~kept).sum()), int(fooled.sum())
+    norm, eps, _ = probe.budget
+    spread = eps if norm == "linf" else eps / probe.batches[0].images[0].numel() ** 0.5
+    judged, lost, turned = spread >= _SHADE, 0, 0
+    if judged:  # else rounding takes the change back whatever the network
+        # To the end: an image that stopped at the border is brought back by half a shade whatever the network.
+        found = probe.attacked(eps, _USUAL_STEPS, to_the_end=True)
+        fell = probe.right([batch.images for batch in probe.batches]) & ~probe.right(found)
+        stands = probe.right([(images * 255).round() / 255 for images in found])
+        lost, turned = int((fell & stands).sum()), int(fell.sum())
     return Check(
         name="rounding",
-        passed=lost <= max(1, (1 - _LEAST_ROUNDED) * images),
-        value=1 - lost / images if images else None,
+        passed=turned < LEAST_IMAGES or lost <= max(1, (1 - _LEAST_ROUNDED) * turned),
+        value=1 - lost / turned if turned >= LEAST_IMAGES else None,
         limit=_LEAST_ROUNDED,
-        text="share of adversarial images that still fool as files of 8 bits a colour (or all but one do)",
+        text="share of adversarial images that still fool as files of 8 bits a colour (or all but one do); not judged "
+        "where a change is below a shade",
     )
 
 
@@ -244,4 +296,4 @@ def _probabilities(probe: Probe) -> Check:
     )
 
 
-__all__ = ["CHECKED_IMAGES", "MASKING", "QUERIES", "Check", "failed", "run_checks"]
+__all__ = ["CHECKED_IMAGES", "LEAST_IMAGES", "MASKING", "QUERIES", "Check", "Known", "failed", "run_checks"]

@@ -71,18 +71,31 @@ class RobustnessSettings(Settings):
     def _each_name_and_setting_counts(self) -> Self:
         if self.norm == "linf" and self.eps > 1:
             raise ValueError(f"eps: found {self.eps:g}; lengths are in [0, 1] pixel units, as in 8/255")
-        configs = self.configs()
-        labels = [config.label for config in configs]
+        labels = [config.label for config in self.configs()]
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"attacks: found {listed(labels)}; name at least one attack, and each once")
         for key in ("alpha", "steps", "restarts", "seed"):
-            takers = [name for name, kind in ATTACKS.items() if key in kind.model_fields]
-            if key in self.model_fields_set and not any(config.name in takers for config in configs):
-                raise ValueError(
-                    f"{key}: does nothing for {listed(self.attacks)}; add one of {listed(takers)} or leave "
-                    f"{key} out"
-                )
+            if key in self.model_fields_set:
+                self._check_taken(key)
         return self
+
+    def _check_taken(self, key: str) -> None:
+        """Raise ``ValueError`` where no attack takes a setting that was given."""
+        attacks = {text: _name_and_number(text) for text in self.attacks}
+        kinds = {text: ATTACKS[name] for text, (name, _) in attacks.items()}
+        takers = [text for text, kind in kinds.items() if key in kind.model_fields]
+        named = [text for text in takers if kinds[text].number == key and attacks[text][1] is not None]
+        if len(takers) > len(named):
+            return
+        if named:
+            raise ValueError(
+                f"{key}: found {getattr(self, key)}, but {listed(named)} has its number in the name; leave {key} "
+                "out, or write the name without a number"
+            )
+        others = [name for name, kind in ATTACKS.items() if key in kind.model_fields]
+        raise ValueError(
+            f"{key}: does nothing for {listed(self.attacks)}; add one of {listed(others)} or leave {key} out"
+        )
 
     def configs(self) -> tuple[AnyAttack, ...]:
         """Return the settings of each attack, in the order given."""
@@ -108,10 +121,14 @@ def _name_and_number(text: str) -> tuple[str, int | None]:
         raise ValueError(f"attacks: found {text!r}{did_you_mean(text, ATTACKS)}; {known}")
     if name not in ATTACKS:
         raise ValueError(f"attacks: found {text!r}{did_you_mean(name, ATTACKS)}; {known}")
-    if ATTACKS[name].number is None or int(number) < 1:
+    if ATTACKS[name].number is None:
         raise ValueError(
             f"attacks: found {text!r}; {known} ({listed(key for key in ATTACKS if ATTACKS[key].number is None)} "
             "have none)"
+        )
+    if int(number) < 1:
+        raise ValueError(
+            f"attacks: found {text!r}; the number after {name} must be at least 1, as in {name}-10"
         )
     return name, int(number)
 

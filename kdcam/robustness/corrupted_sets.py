@@ -7,13 +7,14 @@ The layouts are those of Hendrycks and Dietterich 2019, arXiv 1903.12261, and of
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdcam.data.batches import Batches
+from kdcam.data.look_alikes import CIFAR10_NAMES, CIFAR100_NAMES
 from kdcam.data.picture_files import files_below, folders_in
 from kdcam.data.resident import ResidentBatches, ResidentImages
 from kdcam.data.splits import across_classes
@@ -24,6 +25,8 @@ from kdcam.wording import did_you_mean, listed
 
 _LABELS = "labels"
 _NAMED = 10  # class names in an error; the others are counted
+_PUBLISHED = {"CIFAR-10": CIFAR10_NAMES, "CIFAR-100": CIFAR100_NAMES}
+ORDER_NOTE = "its labels are taken to be in the order of the classifier's classes"
 
 
 class CorruptedSet(Protocol):
@@ -37,16 +40,16 @@ class CorruptedSet(Protocol):
     def names(self) -> tuple[str, ...]:
         """Its corruptions, in the order of their names as text."""
 
-    def batches(
-        self,
-        name: str,
-        severity: int,
-        *,
-        batch_size: int,
-        device: torch.device,
-        n_examples: int | None = None,
-    ) -> Batches:
-        """Return the copy of one corruption and severity, in order; ``n_examples``: its first images alone."""
+    @property
+    def ordered_labels(self) -> Tensor | None:
+        """The labels (n,) of the images that every copy is of, in order; None: known only once they are read."""
+
+    @property
+    def note(self) -> str:
+        """What is taken for granted in reading it; empty: nothing."""
+
+    def batches(self, name: str, severity: int, *, batch_size: int, device: torch.device) -> Batches:
+        """Return the copy of one corruption and severity, in order."""
 
 
 class Wanted(NamedTuple):
@@ -66,15 +69,18 @@ class ArraySet:
     labels: Tensor  # (n,) int64
     wanted: Wanted
 
-    def batches(
-        self,
-        name: str,
-        severity: int,
-        *,
-        batch_size: int,
-        device: torch.device,
-        n_examples: int | None = None,
-    ) -> Batches:
+    @property
+    def ordered_labels(self) -> Tensor:
+        """See `CorruptedSet`."""
+        return self.labels
+
+    @property
+    def note(self) -> str:
+        """See `CorruptedSet`: the order of 10 or 100 classes is checked, that of others cannot be."""
+        known = {len(names) for names in _PUBLISHED.values()}
+        return "" if len(self.wanted.label_names) in known else ORDER_NOTE
+
+    def batches(self, name: str, severity: int, *, batch_size: int, device: torch.device) -> Batches:
         """See `CorruptedSet`; ``DataError`` for an array of another shape."""
         check_copy(self.folder, name, severity, self.names)
         path, count = self.folder / f"{name}.npy", len(self.labels)
@@ -84,12 +90,10 @@ class ArraySet:
                 f"{path}: holds {rows.dtype} of shape {rows.shape}; wanted uint8 ({5 * count}, height, width, 3), "
                 "as many rows as labels.npy"
             )
-        start = (severity - 1) * count
-        kept = count if n_examples is None else min(count, n_examples)
-        pixels = torch.from_numpy(np.array(rows[start : start + kept])).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.array(rows[(severity - 1) * count : severity * count]))
         return ResidentBatches(
-            ResidentImages(pixels, image_size=self.wanted.image_size),
-            self.labels[:kept],
+            ResidentImages(pixels.permute(0, 3, 1, 2), image_size=self.wanted.image_size),
+            self.labels,
             batch_size=batch_size,
             training=False,
             augment=(),
@@ -105,20 +109,14 @@ class FolderSet:
     folder: Path
     names: tuple[str, ...]
     wanted: Wanted
+    ordered_labels: ClassVar[None] = None  # files have an order of their own, not the test part's
+    note: ClassVar[str] = ""  # folders bear the classes' names
 
-    def batches(
-        self,
-        name: str,
-        severity: int,
-        *,
-        batch_size: int,
-        device: torch.device,
-        n_examples: int | None = None,
-    ) -> Batches:
+    def batches(self, name: str, severity: int, *, batch_size: int, device: torch.device) -> Batches:
         """See `CorruptedSet`; ``DataError`` for a class folder that the classifier does not know or no picture."""
         check_copy(self.folder, name, severity, self.names)
         paths, labels = self._listed(name, severity)
-        order = across_classes(labels)[:n_examples]
+        order = across_classes(labels)
         images = StreamImages(
             FilePictures(paths), image_size=self.wanted.image_size, channels=self.wanted.channels
         )
@@ -160,7 +158,9 @@ def open_corrupted_set(
 
     Args:
         folder: CIFAR-10-C/, CIFAR-100-C/ or ImageNet-C's folder of corruptions.
-        label_names: the classifier's classes; class folders are found by these names.
+        label_names: the classifier's classes; class folders are found by these names. Of arrays with 10 or 100
+            classes they must be CIFAR-10's or CIFAR-100's in the published order; any other order of other classes
+            is taken to be that of the labels.
         image_size: the side that the classifier was trained at, in pixels.
         channels: of the pictures it takes; arrays hold 3.
 
@@ -219,11 +219,25 @@ def _labels(folder: Path, wanted: Wanted) -> Tensor:
             f"{path}: labels {least} to {classes - 1} where the classifier has {len(wanted.label_names)} classes; "
             "take the set that was made of its own test part"
         )
+    _check_published_order(path, wanted.label_names)
     if wanted.channels != 3:
         raise DataError(
             f"{folder}: its pictures have 3 channels where the classifier takes {wanted.channels}"
         )
     return torch.from_numpy(blocks[0].copy())
+
+
+def _check_published_order(path: Path, label_names: Sequence[str]) -> None:
+    for data, published in _PUBLISHED.items():
+        if len(published) != len(label_names):
+            continue
+        for label, (here, there) in enumerate(zip(label_names, published, strict=True)):
+            if here != there:
+                raise DataError(
+                    f"{path}: label {label} is {there!r} in {data}'s order, and the classifier's class {label} is "
+                    f"{here!r}; evaluate a run on {data} with its classes in their order, or lay the set out as "
+                    "NAME/SEVERITY/CLASS folders, which are read by name"
+                )
 
 
 def _array(path: Path) -> np.ndarray:
@@ -245,4 +259,12 @@ def _check_class_folders(place: Path, found: Sequence[str], label_names: Sequenc
         )
 
 
-__all__ = ["ArraySet", "CorruptedSet", "FolderSet", "Wanted", "check_copy", "open_corrupted_set"]
+__all__ = [
+    "ORDER_NOTE",
+    "ArraySet",
+    "CorruptedSet",
+    "FolderSet",
+    "Wanted",
+    "check_copy",
+    "open_corrupted_set",
+]

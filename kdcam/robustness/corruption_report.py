@@ -1,4 +1,4 @@
-"""Accuracy under corruptions, kdcam's own or a published set's, and errors relative to another run's."""
+"""Accuracy under corruptions, kdcam's own or a published set's."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,18 +7,19 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from kdcam.data.batches import Batch, Batches
+from kdcam.data.batches import Batches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
 from kdcam.robustness.corrupted_sets import CorruptedSet
-from kdcam.robustness.corruption_table import SEVERITIES
+from kdcam.robustness.corruption_table import CORRUPTIONS, SEVERITIES
 from kdcam.robustness.corruptions import check_names, corrupt, corruptions_for
-from kdcam.robustness.subset import logits_of, subset_text
+from kdcam.robustness.subset import first_batches, logits_of, subset_text
 from kdcam.wording import listed
 
 OWN = "kdcam's corruptions"
 OWN_NOTE = "strengths are kdcam's choice: not comparable with published mean corruption errors"
 PUBLISHED_NOTE = "plain mean error, not divided by another network's"
+NO_CLEAN_NOTE = "no clean accuracy, since its images are not known to be those of the test part, in its order"
 _TASK = "corruptions"
 
 
@@ -42,10 +43,10 @@ class CorruptionReport(BaseModel):
     subset: str  # which images, in words
     seed: int | None  # of what the corruptions draw; None: the images were read
     severities: tuple[int, ...]
-    clean_acc: float | None  # on the same images; None: the set has no clean copy
+    clean_acc: float | None  # on the same images; None: they are not known to be those of the test part
     rows: tuple[CorruptionRow, ...]
     mean_error: float  # over the corruptions
-    note: str  # what the numbers do not compare with
+    note: str  # what the numbers do not compare with, and what is to be known of them
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain lists and numbers."""
@@ -64,26 +65,6 @@ class _Facts(NamedTuple):
     note: str
 
 
-class RelativeRow(BaseModel):
-    """A corruption's errors as multiples of the base run's; 1: as the base."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    error: float | None  # sum of errors over severities / the base's; None: the base makes none
-    added_error: float | None  # sum of (error - clean error) / the base's; None: the base loses nothing
-
-
-class RelativeErrors(BaseModel):
-    """Errors under corruptions as multiples of a base run's."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rows: tuple[RelativeRow, ...]
-    mean_error: float | None  # mean over the corruptions that have the number; None: none has
-    mean_added_error: float | None
-
-
 def corruption_report(
     classifier: nn.Module,
     batches: Batches,
@@ -99,7 +80,8 @@ def corruption_report(
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches in order, on the classifier's device.
-        names: of `CORRUPTIONS`; None: all that change pictures of this many channels.
+        names: of `CORRUPTIONS`; None: all that change these pictures; those of colours change no gray ones, whatever
+            their channels.
         severities: some of 1 to 5, without repeats.
         n_examples: the first so many images are taken, or all where there are fewer.
         seed: of what the corruptions draw, together with each image's index.
@@ -110,25 +92,26 @@ def corruption_report(
     """
     watcher = progress or Silent()
     images = _images(batches, severities, n_examples)
-    clean, done = 0, 0
+    clean, coloured = 0, False
     chosen = None if names is None else _once(names)
     hits: dict[str, list[int]] = {}
-    for batch in batches.epoch(0):
-        part = Batch(*(tensor[: images - done] for tensor in batch[:3]))
+    for places, part in first_batches(batches, images):
         chosen = corruptions_for(part.images.shape[1]) if chosen is None else chosen
         check_names(chosen, channels=part.images.shape[1])
+        coloured = coloured or bool((part.images != part.images[:, :1]).any())
         clean += _right(classifier, part.images, part.targets)
         for name in chosen:
             row = hits.setdefault(name, [0] * len(severities))
             for place, severity in enumerate(severities):
                 worse = corrupt(name, part.images, severity=severity, indices=part.indices, seed=seed)
                 row[place] += _right(classifier, worse, part.targets)
-        done += len(part.images)
-        watcher.advance(_TASK, done, images)
-        if done == images:
-            break
+        watcher.advance(_TASK, int(places[-1]) + 1, images)
+    idle = [name for name in hits if CORRUPTIONS[name].needs_colour and not coloured]
+    if names is None:
+        hits = {name: row for name, row in hits.items() if name not in idle}
     subset = subset_text(images, whole=images == batches.num_images)
-    facts = _Facts(OWN, images, subset, seed, tuple(severities), clean / images, OWN_NOTE)
+    note = _joined(OWN_NOTE, f"{listed(idle)} does nothing, the pictures are gray" if idle and names else "")
+    facts = _Facts(OWN, images, subset, seed, tuple(severities), clean / images, note)
     return _report(facts, hits)
 
 
@@ -141,7 +124,7 @@ def corrupted_set_report(
     n_examples: int | None = None,
     batch_size: int = 100,
     device: torch.device | None = None,
-    clean_acc: float | None = None,
+    clean: Batches | None = None,
     progress: Progress | None = None,
 ) -> CorruptionReport:
     """Return the accuracy on a published corrupted test set; modes and random state stay as they were.
@@ -154,7 +137,8 @@ def corrupted_set_report(
         n_examples: the first so many images of each copy; None: all.
         batch_size: images computed at once; the result does not depend on it.
         device: the classifier's; None: the CPU.
-        clean_acc: on the clean test part, for errors relative to a base run; the set itself has no clean copy.
+        clean: the test part in order. The set has no clean copy of its own; the clean accuracy is that of the same
+            images of this part, where the set's labels and their order are the part's.
         progress: who watches.
 
     Raises ``DataError`` for a corruption that the set does not have and for copies of different sizes, and where
@@ -169,50 +153,18 @@ def corrupted_set_report(
     hits: dict[str, list[int]] = {}
     for name in chosen:
         for severity in severities:
-            copy = found.batches(name, severity, batch_size=batch_size, device=place, n_examples=n_examples)
-            sizes[f"{name}/{severity}"] = _images(copy, severities, copy.num_images)
-            right = sum(_right(classifier, batch.images, batch.targets) for batch in copy.epoch(0))
-            hits.setdefault(name, []).append(right)
+            copy = found.batches(name, severity, batch_size=batch_size, device=place)
+            wanted = copy.num_images if n_examples is None else n_examples
+            images = _images(copy, severities, wanted)
+            sizes[f"{name}/{severity}"] = copy.num_images
+            right = [_right(classifier, *part.batch[:2]) for part in first_batches(copy, images)]
+            hits.setdefault(name, []).append(sum(right))
             watcher.advance(_TASK, len(sizes), len(chosen) * len(severities))
-    images = _same_size(found, sizes)
-    subset = subset_text(images, whole=n_examples is None or images < n_examples)
-    facts = _Facts(str(found.folder), images, subset, None, tuple(severities), clean_acc, PUBLISHED_NOTE)
-    return _report(facts, hits)
-
-
-def relative_to(report: CorruptionReport, base: CorruptionReport) -> RelativeErrors:
-    """Return errors as multiples of a base run's on the same corrupted images.
-
-    For each corruption the sum of errors over severities, divided by the base's, and the same of what each adds to
-    its own clean error; then the means over corruptions. Source: Hendrycks and Dietterich 2019, arXiv 1903.12261,
-    section 4 (CE and relative CE, there with AlexNet as the base).
-
-    Raises ``DataError`` where the two are not of the same images, corruptions and severities.
-    """
-    for key in ("source", "images", "subset", "seed", "severities"):
-        mine, other = getattr(report, key), getattr(base, key)
-        if mine != other:
-            raise DataError(
-                f"corruptions: {key} is {mine!r} here and {other!r} in the base run; evaluate both alike"
-            )
-    names, others = ([row.name for row in one.rows] for one in (report, base))
-    if names != others:
-        raise DataError(
-            f"corruptions: {listed(names)} here and {listed(others)} in the base run; evaluate both alike"
-        )
-    rows = tuple(
-        RelativeRow(
-            name=row.name,
-            error=_ratio(row.mean_error, other.mean_error),
-            added_error=_ratio(_added(row, report), _added(other, base)),
-        )
-        for row, other in zip(report.rows, base.rows, strict=True)
-    )
-    return RelativeErrors(
-        rows=rows,
-        mean_error=_mean_of_known([row.error for row in rows]),
-        mean_added_error=_mean_of_known([row.added_error for row in rows]),
-    )
+    there = _same_size(found, sizes)
+    clean_acc = None if clean is None else _clean_accuracy(classifier, clean, found, images)
+    note = _joined(PUBLISHED_NOTE, found.note, NO_CLEAN_NOTE if clean_acc is None else "")
+    subset = subset_text(images, whole=images == there)
+    return _report(_Facts(str(found.folder), images, subset, None, tuple(severities), clean_acc, note), hits)
 
 
 def _images(batches: Batches, severities: Sequence[int], n_examples: int) -> int:
@@ -237,6 +189,23 @@ def _right(classifier: nn.Module, images: Tensor, targets: Tensor) -> int:
             f"corruptions: targets have shape {tuple(targets.shape)}; this report needs one label an image"
         )
     return int((logits_of(classifier, images).argmax(1) == targets).sum())
+
+
+def _clean_accuracy(classifier: nn.Module, clean: Batches, found: CorruptedSet, images: int) -> float | None:
+    """Return the accuracy on the first images of the test part; None where the set's are not known to be the same."""
+    labels = found.ordered_labels
+    if labels is None or len(labels) != clean.num_images:
+        return None
+    right = 0
+    for places, part in first_batches(clean, images):
+        if not torch.equal(part.targets.cpu(), labels[places]):
+            return None
+        right += _right(classifier, part.images, part.targets)
+    return right / images
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def _report(facts: _Facts, hits: dict[str, list[int]]) -> CorruptionReport:
@@ -264,28 +233,13 @@ def _same_size(found: CorruptedSet, sizes: dict[str, int]) -> int:
     return images
 
 
-def _added(row: CorruptionRow, report: CorruptionReport) -> float | None:
-    return None if report.clean_acc is None else row.mean_error - (1 - report.clean_acc)
-
-
-def _ratio(error: float | None, base: float | None) -> float | None:
-    return None if error is None or base is None or base <= 0 else error / base
-
-
-def _mean_of_known(numbers: Sequence[float | None]) -> float | None:
-    known = [number for number in numbers if number is not None]
-    return sum(known) / len(known) if known else None
-
-
 __all__ = [
+    "NO_CLEAN_NOTE",
     "OWN",
     "OWN_NOTE",
     "PUBLISHED_NOTE",
     "CorruptionReport",
     "CorruptionRow",
-    "RelativeErrors",
-    "RelativeRow",
     "corrupted_set_report",
     "corruption_report",
-    "relative_to",
 ]

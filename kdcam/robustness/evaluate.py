@@ -1,7 +1,7 @@
 """Accuracy under a list of attacks, with one label an image; several: `kdcam.robustness.multi_label`."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -10,11 +10,20 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batch, Batches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
+from kdcam.robustness.attack_rows import Row, black_box_gain, only_by_source, rows_by_budget, rows_of
 from kdcam.robustness.config import AnyAttack
-from kdcam.robustness.pieces import Clock, Passes, Piece, Source, passes_of, run_piece, stages_of, to_the_end
+from kdcam.robustness.pieces import (
+    Clock,
+    Passes,
+    Piece,
+    Source,
+    passes_of,
+    run_piece,
+    stop_if_asked,
+)
 from kdcam.robustness.progress_file import FELL, PENDING, STANDS, Work
 from kdcam.robustness.subset import (
-    first_batches,
+    batched_anew,
     images_to_attack,
     logits_of,
     subset_text,
@@ -23,6 +32,7 @@ from kdcam.robustness.subset import (
 )
 
 _CLEAN = "clean"
+_SAMPLE = 100  # images that only the source's fool: kept for a check
 
 
 class StageRow(BaseModel):
@@ -55,7 +65,7 @@ class AttackRow(BaseModel):
 
 
 class CurvePoint(BaseModel):
-    """What is left under every attack of one budget."""
+    """What is left under every attack of one budget and of the smaller ones of its norm."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,48 +86,16 @@ class RobustnessReport(BaseModel):
     worst_case_acc: float  # share right before and after every attack of the largest budget and those below
     curve: tuple[CurvePoint, ...]  # by budget, from small to large; eps 0 is the clean images
     zero_gradients: int  # images right before whose gradient is zero everywhere: attacks cannot move them
+    # share that stands every iterative attack by gradients of a budget and falls to square there, at the worst budget
+    black_box_gain: float | None  # None: not both were run at one budget
     transfer_gain: (
         float | None
     )  # share that only the source's images fool, and no attack on the network itself
+    transfer_places: tuple[int, ...]  # the first of these images, by their places among the evaluated ones
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain lists and numbers."""
         return self.model_dump(mode="json")
-
-
-class Row(NamedTuple):
-    """The pieces of work that one row of the report is made of."""
-
-    attack: AnyAttack
-    source: Source | None
-    pieces: tuple[Piece, ...]
-
-    @property
-    def label(self) -> str:
-        """Its name in tables."""
-        return self.attack.label + (f" from {self.source.name}" if self.source else "")
-
-
-def rows_of(
-    classifier: nn.Module, attacks: Sequence[AnyAttack], source: Source | None, num_classes: int
-) -> list[Row]:
-    """Return the rows of a report: each attack on the classifier itself, then those crafted on the source.
-
-    An attack in stages is not crafted on the source: a stage attacks what the one before left standing on the
-    classifier, which the source cannot know.
-    """
-    rows = []
-    for number, attack in enumerate(attacks):
-        stages = stages_of(attack, num_classes) or (attack,)
-        pieces = [Piece(f"{number}/{stage.label}", stage, classifier) for stage in stages]
-        rows.append(Row(attack, None, tuple(pieces)))
-    if source is not None:
-        for number, attack in enumerate(attacks):
-            if not stages_of(attack, num_classes):
-                whole = to_the_end(attack)
-                piece = Piece(f"{number}/{attack.label}/source", whole, source.classifier)
-                rows.append(Row(whole, source, (piece,)))
-    return rows
 
 
 def attack_report(
@@ -132,15 +110,15 @@ def attack_report(
 ) -> RobustnessReport:
     """Return the accuracy under each attack and under all of them; modes and random state stay as they were.
 
-    Each attack runs on every image that is right at the start; one that is wrong at the start counts as
-    wrong. Of an attack in stages (`standard`) each stage runs on what the one before left standing.
+    Each attack runs on every image that is right at the start; one that is wrong then counts as wrong. Of an attack in
+    stages (`standard`) each stage runs on what the one before left standing.
 
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches in order, on the classifier's device.
         attacks: what to run, as `RobustnessSettings.configs` gives; of several budgets, if wanted.
         n_examples: the first so many images are taken, or all where there are fewer.
-        source: each attack is crafted on this classifier, too, and its images tried on the one evaluated.
+        source: attacks are crafted on this classifier, too, and the images tried on the one evaluated.
         work: what has been found so far, kept after each batch; by default in memory alone.
         progress: who watches.
 
@@ -152,11 +130,13 @@ def attack_report(
         raise ValueError("no attacks; wanted at least one")
     images = images_to_attack(batches, n_examples)
     clean = right_images(classifier, batches, images, work=work, progress=progress)
+    stop_if_asked(progress)
     rows = rows_of(classifier, attacks, source, work.counts(_CLEAN)["classes"])
     clock = Clock([piece for row in rows for piece in row.pieces], int(clean.sum()), progress)
     kept = [_run_row(row, classifier, batches, clean, work=work, clock=clock) for row in rows]
-    warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], images, progress)
+    warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
     last = [stages[-1] for stages in kept]
+    gained = only_by_source(rows, last)
     return RobustnessReport(
         images=images,
         subset=subset_text(images, whole=images == batches.num_images),
@@ -166,7 +146,9 @@ def attack_report(
         worst_case_acc=_share(torch.stack(last).all(0)),
         curve=_curve(rows, last),
         zero_gradients=zeros,
-        transfer_gain=_transfer_gain(rows, last),
+        black_box_gain=black_box_gain(rows, kept),
+        transfer_gain=None if gained is None else _share(gained),
+        transfer_places=() if gained is None else tuple(gained.nonzero()[:_SAMPLE, 0].tolist()),
     )
 
 
@@ -175,19 +157,19 @@ def right_images(
 ) -> Tensor:
     """Return which of the first images (images,) bool a classifier is right on, on the CPU; counts zero gradients."""
     marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
-    if bool((marks != PENDING).all()):
-        return marks == STANDS
-    marks.fill_(PENDING)
-    counts["zero_gradients"] = 0
-    for places, batch in first_batches(batches, images):
+    if not {"classes", "zero_gradients"} <= counts.keys():
+        marks.fill_(PENDING)
+        counts["zero_gradients"] = 0
+    for places, batch in batched_anew(batches, marks == PENDING):
         _check_labels(batch)
         logits = logits_of(classifier, batch.images)
         right = logits.argmax(1) == batch.targets
         counts["classes"] = logits.shape[1]
-        counts["zero_gradients"] += zero_gradients(classifier, batch.images[right], batch.targets[right])
+        if bool(right.any()):
+            counts["zero_gradients"] += zero_gradients(classifier, batch.images[right], batch.targets[right])
         marks[places] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
-        progress.advance(_CLEAN, int(places[-1]) + 1, images)
-    work.save()
+        work.save()
+        progress.advance(_CLEAN, int((marks != PENDING).sum()), images)
     return marks == STANDS
 
 
@@ -245,19 +227,10 @@ def _stage(piece: Piece, stands: Tensor, passes: Passes) -> StageRow:
 
 
 def _curve(rows: Sequence[Row], kept: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
-    points = []
-    for eps in sorted({row.attack.eps for row in rows}):
-        same = [stands for row, stands in zip(rows, kept, strict=True) if row.attack.eps == eps]
-        points.append(CurvePoint(eps=eps, worst_case_acc=_share(torch.stack(same).all(0))))
-    return tuple(points)
-
-
-def _transfer_gain(rows: Sequence[Row], kept: Sequence[Tensor]) -> float | None:
-    own = [stands for row, stands in zip(rows, kept, strict=True) if row.source is None]
-    crafted = [stands for row, stands in zip(rows, kept, strict=True) if row.source is not None]
-    if not crafted:
-        return None
-    return _share(torch.stack(own).all(0) & ~torch.stack(crafted).all(0))
+    return tuple(
+        CurvePoint(eps=eps, worst_case_acc=_share(torch.stack([kept[place] for place in places]).all(0)))
+        for eps, places in rows_by_budget(rows).items()
+    )
 
 
 def _share(hits: Tensor) -> float:
@@ -268,9 +241,7 @@ __all__ = [
     "AttackRow",
     "CurvePoint",
     "RobustnessReport",
-    "Row",
     "StageRow",
     "attack_report",
     "right_images",
-    "rows_of",
 ]

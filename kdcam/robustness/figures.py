@@ -44,7 +44,7 @@ def draw_curves(curves: Sequence[Curve], *, horizontal: str, vertical: str) -> b
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, max(4.0, 0.4 + 0.18 * len(curves))), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7, 4 + 0.18 * len(curves)), dpi=120, layout="constrained")
     axes = figure.subplots()
     for index, curve in enumerate(curves):
         across, up = zip(*curve.points, strict=True)
@@ -59,7 +59,8 @@ def draw_curves(curves: Sequence[Curve], *, horizontal: str, vertical: str) -> b
         )
     _label(axes, horizontal, f"{vertical} (%)")
     axes.set_ylim(0, 100)
-    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
+    # Below: beside them long names of runs would leave the axes no width.
+    figure.legend(loc="outside lower left", fontsize="small", frameon=False)
     return _png(figure)
 
 
@@ -136,7 +137,9 @@ def _example(
     change = (after - before) / (2 * float((after - before).abs().max().clamp(min=1e-12))) + 0.5
     maps = [_label_map(classifier, image, label) for image in (before, after)]
     row = []
-    for image, title, map_ in zip((before, after), ("clean", attack.label), maps, strict=True):
+    for image, title, map_ in zip(
+        (before, after), ("clean", f"attacked by {attack.label}"), maps, strict=True
+    ):
         shown = _large(image)
         row.append(captioned(shown, (title, _said(classifier, image))))
         if map_ is not None:

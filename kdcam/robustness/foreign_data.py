@@ -14,13 +14,14 @@ from kdcam.data.datasets import batches, load_data
 from kdcam.errors import DataError, RecipeError
 from kdcam.progress import Progress
 from kdcam.recipe_errors import explain
+from kdcam.robustness.corruptions.colour import gray_of
 from kdcam.robustness.out_of_distribution import unlabelled_batches
 from kdcam.run_state import RECIPE_FILE
 from kdcam.settings import Settings
 from kdcam.wording import did_you_mean, listed
 
-# ITU-R BT.601, as Pillow's conversion to gray
-_LUMA = (0.299, 0.587, 0.114)
+# What was done to another run's training images and labels; its test part has none of it.
+_OF_TRAINING = {"augment", "cutmix", "mixup", "noise"}
 
 
 class _Foreign(Settings):
@@ -54,7 +55,7 @@ def recoloured(images: Tensor, channels: int) -> Tensor:
         return images
     if channels == 3:
         return images.expand(-1, 3, -1, -1)
-    return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    return gray_of(images)
 
 
 def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress: Progress) -> Batches:
@@ -99,7 +100,7 @@ def foreign_config(named: str, size: int) -> DataConfig:
     folder = Path(named).expanduser()
     table: dict[str, Any]
     if folder.is_dir():
-        table = recipe_of(folder).data.model_dump(exclude={"noise"})
+        table = recipe_of(folder).data.model_dump(exclude=_OF_TRAINING)
     else:
         name, equals, root = named.partition("=")
         if name not in DATA_NAMES and not name.startswith("torchvision:"):

@@ -1,9 +1,8 @@
 """What wrong labels in the training part did to a run: how much of them it memorised, and what it scores."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -12,8 +11,8 @@ from kdcam.data.batches import Batches
 from kdcam.errors import CheckpointError, DataError
 from kdcam.json_files import read_json
 from kdcam.metrics_log import METRICS_FILE, read_metrics
-from kdcam.modes import evaluating
-from kdcam.progress import Progress, Silent
+from kdcam.progress import Progress
+from kdcam.robustness.outputs import collect_logits
 from kdcam.robustness.ranking import auroc
 from kdcam.run_state import RESULT_FILE
 
@@ -62,11 +61,6 @@ class LabelNoiseReport(BaseModel):
     memorisation: Memorisation | None  # None: not asked for, or trained without label noise
 
 
-class _Predictions(NamedTuple):
-    classes: Tensor  # (N,) int64
-    losses: Tensor  # (N,) float32, cross-entropy to the label trained on
-
-
 def memorisation(
     classifier: nn.Module,
     batches: Batches,
@@ -79,12 +73,12 @@ def memorisation(
 
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
-        batches: the training part in evaluation order, not augmented.
+        batches: the training part in order, not augmented.
         clean_targets: (N,) int64, the true labels by position in the training part.
         noisy_targets: (N,) int64, the labels that it was trained on.
         progress: who watches.
 
-    Raises ``DataError`` when the labels do not belong to these images.
+    Raises ``DataError`` when the labels do not belong to these images, ``ModelError`` when logits are not finite.
     """
     clean, noisy = clean_targets.cpu(), noisy_targets.cpu()
     if not clean.shape == noisy.shape == (batches.num_images,):
@@ -92,7 +86,8 @@ def memorisation(
             f"found {batches.num_images} training images, {tuple(clean.shape)} true and {tuple(noisy.shape)} "
             "noisy labels; the labels stored with a run belong to its own data and split"
         )
-    predicted, losses = _predictions(classifier, batches, noisy, progress or Silent())
+    logits, _ = collect_logits(classifier, batches, task="memorisation", progress=progress)
+    predicted, losses = logits.argmax(1), cross_entropy(logits, noisy, reduction="none")
     wrong = clean != noisy
     return Memorisation(
         images=len(clean),
@@ -103,20 +98,6 @@ def memorisation(
         overall_noisy_acc=float((predicted == noisy).double().mean()),
         wrong_label_auroc=auroc(losses[wrong], losses[~wrong]),
     )
-
-
-def _predictions(classifier: nn.Module, batches: Batches, noisy: Tensor, progress: Progress) -> _Predictions:
-    predicted, losses = torch.full_like(noisy, -1), torch.zeros(len(noisy))
-    done = 0
-    with evaluating(classifier), torch.no_grad():
-        for batch in batches.epoch(0):
-            places = batch.indices.cpu()
-            logits = classifier(batch.images).float().cpu()
-            predicted[places] = logits.argmax(1)
-            losses[places] = cross_entropy(logits, noisy[places], reduction="none")
-            done += len(places)
-            progress.advance("memorisation", done, batches.num_images)
-    return _Predictions(predicted, losses)
 
 
 def _share(hits: Tensor) -> float | None:

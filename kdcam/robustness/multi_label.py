@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batch, Batches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
-from kdcam.robustness.config import AnyAttack
-from kdcam.robustness.evaluate import Row, rows_of
+from kdcam.robustness.attack_rows import Row, rows_by_budget, rows_of
+from kdcam.robustness.config import AnyAttack, check_attacks
 from kdcam.robustness.objective import right_decisions
-from kdcam.robustness.pieces import Clock, Source, passes_of, run_piece
-from kdcam.robustness.progress_file import PENDING, Work
+from kdcam.robustness.pieces import Clock, Source, passes_of, run_piece, stop_if_asked
+from kdcam.robustness.progress_file import PENDING, STANDS, Work
 from kdcam.robustness.subset import (
     first_batches,
     images_to_attack,
@@ -24,6 +24,8 @@ from kdcam.robustness.subset import (
     zero_gradients,
 )
 from kdcam.scores import multi_label_report
+
+_CLEAN = "clean"
 
 
 class MultiLabelScores(BaseModel):
@@ -51,7 +53,7 @@ class MultiLabelAttackRow(BaseModel):
 
 
 class MultiLabelCurvePoint(BaseModel):
-    """What is left under every attack of one budget."""
+    """What is left under every attack of one budget and of the smaller ones of its norm."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -100,12 +102,14 @@ def multi_label_attack_report(
     progress, work = progress or Silent(), work or Work()
     if not attacks:
         raise ValueError("no attacks; wanted at least one")
+    check_attacks(attacks, num_classes=1, multi_label=True)  # each class is a decision of its own
     images = images_to_attack(batches, n_examples)
     targets, clean = _clean(classifier, batches, images, work=work, progress=progress)
+    stop_if_asked(progress)
     rows = rows_of(classifier, attacks, source, targets.shape[1])
     clock = Clock([piece for row in rows for piece in row.pieces], images, progress)
     attacked = [_run_row(row, classifier, batches, targets, work=work, clock=clock) for row in rows]
-    zeros = work.counts("clean")["zero_gradients"]
+    zeros = work.counts(_CLEAN)["zero_gradients"]
     warn_of_zero_gradients(zeros, images, progress)
     right = torch.stack([right_decisions(logits, targets) for logits in (clean, *attacked)])
     kept = right.all(0)
@@ -126,23 +130,32 @@ def _clean(
     classifier: nn.Module, batches: Batches, images: int, *, work: Work, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Return targets and clean logits (images, K) on the CPU; counts zero gradients."""
-    rows: list[tuple[Tensor, Tensor]] = []
-    zeros = 0
+    marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
+    if "zero_gradients" not in counts:
+        marks.fill_(PENDING)
+        counts["zero_gradients"] = 0
+    targets = []
     for places, batch in first_batches(batches, images):
-        logits = logits_of(classifier, batch.images)
-        _check_rows(batch, logits)
-        zeros += zero_gradients(classifier, batch.images, batch.targets)
-        rows.append((batch.targets.cpu(), logits.cpu()))
-        progress.advance("clean", int(places[-1]) + 1, images)
-    work.counts("clean")["zero_gradients"] = zeros
-    targets, clean = (torch.cat(tensors) for tensors in zip(*rows, strict=True))
-    return targets, clean
+        targets.append(batch.targets.cpu())
+        pending = marks[places] == PENDING  # all or none, but after a resume with another batch size
+        if not bool(pending.any()):
+            continue
+        some = pending.to(batch.images.device)
+        logits = logits_of(classifier, batch.images[some])
+        _check_rows(batch.targets[some], logits)
+        counts["zero_gradients"] += zero_gradients(classifier, batch.images[some], batch.targets[some])
+        work.rows(_CLEAN, (images, logits.shape[1]))[places[pending]] = logits.float().cpu()
+        marks[places[pending]] = STANDS
+        work.save()
+        progress.advance(_CLEAN, int(places[-1]) + 1, images)
+    rows = torch.cat(targets)
+    return rows, work.rows(_CLEAN, tuple(rows.shape))
 
 
-def _check_rows(batch: Batch, logits: Tensor) -> None:
-    if batch.targets.shape != logits.shape:
+def _check_rows(targets: Tensor, logits: Tensor) -> None:
+    if targets.shape != logits.shape:
         raise DataError(
-            f"targets have shape {tuple(batch.targets.shape)} where the classifier gives {tuple(logits.shape)}; "
+            f"targets have shape {tuple(targets.shape)} where the classifier gives {tuple(logits.shape)}; "
             "this report needs a row of 0 and 1 an image, of the classes that it was trained for"
         )
 
@@ -179,9 +192,8 @@ def _row(row: Row, logits: Tensor, targets: Tensor, work: Work) -> MultiLabelAtt
 
 def _curve(rows: Sequence[Row], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
     points = []
-    for eps in sorted({row.attack.eps for row in rows}):
-        same = [place for place, row in enumerate(rows, start=1) if row.attack.eps == eps]
-        kept = right[[0, *same]].all(0)
+    for eps, places in rows_by_budget(rows).items():
+        kept = right[[0, *(place + 1 for place in places)]].all(0)
         points.append(
             MultiLabelCurvePoint(
                 eps=eps, worst_case_label_acc=_share(kept), worst_case_exact_acc=_share(kept.all(1))

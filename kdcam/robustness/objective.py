@@ -15,6 +15,9 @@ from kdcam.errors import ModelError
 from kdcam.robustness.attack_rules import LossName, too_few_classes
 
 _TINY = 1e-12  # the DLR's scale is kept above it: equal logits give 0 instead of NaN
+# Of the largest logit: an image that another class tops by less may be right again in a batch of another size,
+# where sums round otherwise. kdcam's choice.
+_CLEAR = 1e-4
 
 
 def attack_loss(logits: Tensor, targets: Tensor, *, reduction: Literal["none", "sum"]) -> Tensor:
@@ -41,9 +44,11 @@ def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def dlr_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return (N,) in [-1, 1]: the margin loss over the distance of the largest to the third largest logit.
+    """Return (N,): the margin loss over the distance of the largest to the third largest logit.
 
-    Neither a shift of the logits nor their scale changes it. Raises ``ModelError`` below 3 classes.
+    From -1 to 0 where the label is on top and from 0 on elsewhere: up to 1 where it comes second, without an upper end
+    where it comes third or later. Neither a shift of the logits nor their scale changes it. Raises ``ModelError``
+    below 3 classes.
 
     Source: difference of logits ratio, Croce & Hein 2020, arXiv 2003.01690, equation 6.
     """
@@ -66,7 +71,7 @@ def targeted_dlr_loss(logits: Tensor, labels: Tensor, aims: Tensor) -> Tensor:
     return (_logit_of(logits, aims) - _logit_of(logits, labels)) / scale.clamp(min=_TINY)
 
 
-LOSSES: Mapping[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+ATTACK_LOSSES: Mapping[LossName, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": lambda logits, targets: attack_loss(logits, targets, reduction="none"),
     "margin": margin_loss,
     "dlr": dlr_loss,
@@ -80,16 +85,27 @@ class Goal(NamedTuple):
     loss: LossName
     targets: Tensor  # (N,) labels to get away from; rows (N, K) with the cross-entropy only
     aims: Tensor | None = None  # (N,) classes to get to: the targeted DLR loss instead
+    last_label: int = -1  # the largest of the labels where they have been looked through
 
     def losses(self, logits: Tensor) -> Tensor:
-        """Return the loss (N,) of each image."""
+        """Return the loss (N,) of each image; ``ValueError`` where a label is none of the logits' classes."""
+        self.check(logits)
         if self.aims is None:
-            return LOSSES[self.loss](logits, self.targets)
+            return ATTACK_LOSSES[self.loss](logits, self.targets)
         return targeted_dlr_loss(logits, self.targets, self.aims)
 
     def fooled(self, logits: Tensor) -> Tensor:
-        """Return for each image (N,) whether nothing is left to attack: any wrong class will do."""
-        return is_fooled(logits, self.targets)
+        """Return for each image (N,) whether nothing is left to attack, beyond rounding: any wrong class will do."""
+        return is_clearly_fooled(logits, self.targets)
+
+    def check(self, logits: Tensor) -> None:
+        """Raise ``ValueError`` where a label is none of the logits' classes."""
+        # A plain number, looked up once: asking the labels in each step would make the host wait for a GPU.
+        if self.last_label >= logits.shape[1]:
+            raise ValueError(
+                f"targets hold the label {self.last_label}, but the network gives logits of {logits.shape[1]} "
+                f"classes; wanted labels from 0 to {logits.shape[1] - 1}"
+            )
 
     def of(self, chosen: Tensor) -> Self:
         """Return the goal of the chosen images (positions or a mask)."""
@@ -115,6 +131,18 @@ def is_fooled(logits: Tensor, targets: Tensor) -> Tensor:
     return ~right_decisions(logits, targets).any(1)
 
 
+def is_clearly_fooled(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return for each image (N,) whether it is fooled by more than rounding can take back.
+
+    As `is_fooled`, but every logit that decides must be off by more than 1e-4 of the image's largest logit. An attack
+    may leave such an image alone: a look at it in another batch will find it fooled, too.
+    """
+    slack = _CLEAR * logits.abs().amax(1)
+    if targets.ndim == 1:
+        return margin_loss(logits, targets) > slack
+    return (torch.where(targets > 0.5, -logits, logits) > slack[:, None]).all(1)
+
+
 def right_decisions(logits: Tensor, targets: Tensor) -> Tensor:
     """Return which decisions (N, K) at probability 0.5 agree with rows (N, K) of 0 and 1."""
     return (logits > 0) == (targets > 0.5)
@@ -130,11 +158,12 @@ def _largest_other(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 __all__ = [
-    "LOSSES",
+    "ATTACK_LOSSES",
     "Goal",
     "attack_loss",
     "check_classes",
     "dlr_loss",
+    "is_clearly_fooled",
     "is_fooled",
     "margin_loss",
     "right_decisions",

@@ -68,23 +68,20 @@ def max_softmax(logits: Tensor) -> Tensor:
     return logits.double().softmax(1).amax(1)
 
 
-def energy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Return T logsumexp(logits / T), (N,) in float64: the negative of the energy, high for images like the own.
+def energy(logits: Tensor) -> Tensor:
+    """Return logsumexp(logits), (N,) in float64: the negative of the energy, high for images like the own.
 
-    Source: Liu et al. 2020, arXiv 2010.03759, eq. 4; T = 1 as there.
+    Source: Liu et al. 2020, arXiv 2010.03759, eq. 4 with T = 1.
     """
-    scaled = torch.logsumexp(logits.double() / temperature, dim=1)
-    return temperature * scaled
+    return torch.logsumexp(logits.double(), dim=1)
 
 
-def fpr_at_tpr(
-    positive_scores: Tensor, negative_scores: Tensor, *, rate: float = _TRUE_POSITIVE_RATE
-) -> float:
-    """Return the share of negatives (M,) that score at least as high as the threshold that ``rate`` of the
-    positives (N,) reach: the highest such threshold."""
+def fpr_at_95(positive_scores: Tensor, negative_scores: Tensor) -> float:
+    """Return the share of negatives (M,) that score at least as high as the threshold that 95 % of the positives
+    (N,) reach: the highest such threshold."""
     ordered = positive_scores.sort(descending=True).values
     # the grain of 0.95 * 20 must not make 20 of 19
-    needed = max(1, math.ceil(rate * len(ordered) - 1e-9))
+    needed = max(1, math.ceil(_TRUE_POSITIVE_RATE * len(ordered) - 1e-9))
     return float((negative_scores >= ordered[needed - 1]).double().mean())
 
 
@@ -124,7 +121,7 @@ def unlabelled_batches(
 def _row(score: ScoreName, own: Tensor, foreign: Tensor) -> DetectionRow:
     area = auroc(own, foreign)
     assert area is not None  # both have images
-    return DetectionRow(score=score, auroc=area, fpr_at_95=fpr_at_tpr(own, foreign))
+    return DetectionRow(score=score, auroc=area, fpr_at_95=fpr_at_95(own, foreign))
 
 
 __all__ = [
@@ -132,7 +129,7 @@ __all__ = [
     "OutOfDistribution",
     "ScoreName",
     "energy",
-    "fpr_at_tpr",
+    "fpr_at_95",
     "max_softmax",
     "out_of_distribution",
     "unlabelled_batches",

@@ -71,8 +71,9 @@ def run_piece(
         found = piece.attack.perturb(counted, batch.images, batch.targets, batch.indices)
         stands = judge(places, batch, found).cpu()
         marks[places] = torch.where(stands, STANDS, FELL).to(torch.uint8)
-        for name, passes in (("forwards", counted.forwards), ("backwards", counted.backwards)):
-            counts[name] = counts.get(name, 0) + passes
+        took = Passes(len(places), counted.forwards, counted.backwards)
+        for name, number in took._asdict().items():
+            counts[name] = counts.get(name, 0) + number
         work.save()
         pace.tell(piece, int((candidates & (marks != PENDING)).sum()), images)
     return candidates & (marks == STANDS)
@@ -81,8 +82,7 @@ def run_piece(
 def passes_of(piece: Piece, work: Work) -> Passes:
     """Return what a finished piece took."""
     counts = work.counts(piece.key)
-    marks = work.marks(piece.key, 0)
-    return Passes(int((marks != PENDING).sum()), counts.get("forwards", 0), counts.get("backwards", 0))
+    return Passes(*(counts.get(name, 0) for name in Passes._fields))
 
 
 class Clock:
@@ -90,19 +90,19 @@ class Clock:
 
     def __init__(self, pieces: Sequence[Piece], images: int, progress: Progress) -> None:
         self._progress = progress
-        self._left = {piece.key: images * expected_passes(piece.attack) for piece in pieces}
+        self._left = {piece.key: images * piece.attack.expected_passes for piece in pieces}
         self._begun = self._told = time.monotonic()
         self._done = 0.0  # expected passes of the images done since the start
         self._seen: dict[str, int] = {}
 
     def begin(self, piece: Piece, images: int, pending: int) -> None:
         """Take how many images a piece has now, and how many of them are still to do."""
-        self._left[piece.key] = pending * expected_passes(piece.attack)
+        self._left[piece.key] = pending * piece.attack.expected_passes
         self._seen[piece.key] = images - pending
 
     def tell(self, piece: Piece, done: int, images: int) -> None:
         """Take how many images of a piece are done; raise ``Interrupted`` where the user asked to stop."""
-        one = expected_passes(piece.attack)
+        one = piece.attack.expected_passes
         self._done += (done - self._seen[piece.key]) * one
         self._seen[piece.key] = done
         self._left[piece.key] = (images - done) * one
@@ -114,14 +114,19 @@ class Clock:
                 f"{piece.attack.label}: {done:,} of {images:,} images; the attacks take at most about "
                 f"{minutes_text(self.seconds_left)} more"
             )
-        if self._progress.should_stop():
-            raise Interrupted("the attacks were stopped; what is done is kept, the same command goes on")
+        stop_if_asked(self._progress)
 
     @property
     def seconds_left(self) -> float:
         """Seconds to the end of the attacks, if each takes the passes it may take; fallen images make it less."""
         elapsed = time.monotonic() - self._begun
         return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
+
+
+def stop_if_asked(progress: Progress) -> None:
+    """Raise ``Interrupted`` where the user asked to stop; to be called once what is done is kept."""
+    if progress.should_stop():
+        raise Interrupted("the evaluation was stopped; what is done is kept, the same command goes on")
 
 
 def stages_of(attack: AnyAttack, num_classes: int) -> Sequence[AnyAttack]:
@@ -137,15 +142,6 @@ def to_the_end(attack: AnyAttack) -> AnyAttack:
     return attack.model_copy(update={"stop_when_fooled": False})
 
 
-def expected_passes(attack: AnyAttack) -> float:
-    """Return about how many passes an attack may take an image; a backward pass counts as two forward ones."""
-    queries: int | None = getattr(attack, "n_queries", None)
-    if queries is not None:
-        return float(queries)
-    steps: int = getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
-    return 3.0 * steps * int(getattr(attack, "n_target_classes", 1))
-
-
 def minutes_text(seconds: float) -> str:
     """Return a time as minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
@@ -159,10 +155,10 @@ __all__ = [
     "Passes",
     "Piece",
     "Source",
-    "expected_passes",
     "minutes_text",
     "passes_of",
     "run_piece",
     "stages_of",
+    "stop_if_asked",
     "to_the_end",
 ]

@@ -1,26 +1,36 @@
 """Which pictures are drawn of evaluated runs, and where they lie."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from kdcam.api import LoadedRun, recipe_of
+from kdcam.api import LoadedRun
 from kdcam.atomic import make_folder, write_atomically
 from kdcam.cam.picture import save_png
 from kdcam.data.batches import Batch
+from kdcam.errors import KdcamError
+from kdcam.progress import Progress, Silent
+from kdcam.robustness.calibration import CalibrationReport
+from kdcam.robustness.config import PgdConfig
 from kdcam.robustness.corruption_report import CorruptionReport
 from kdcam.robustness.evaluate import RobustnessReport
 from kdcam.robustness.figures import Curve, adversarial_examples, draw_curves, draw_reliability
-from kdcam.robustness.memorisation import LabelNoiseReport
-from kdcam.robustness.pieces import stages_of, to_the_end
+from kdcam.robustness.rate_curves import rate_curves
+from kdcam.robustness.results_file import ROBUSTNESS_FILE
 from kdcam.robustness.run_robustness import Corruptions, RunRobustness
-from kdcam.robustness.settings import EvaluationSettings
 from kdcam.robustness.subset import logits_of
+from kdcam.wording import listed
 
 FIGURES = "figures"
+_ADVERSARIAL, _RELIABILITY = "adversarial.png", "reliability.png"
+_EPS, _CORRUPTIONS, _CORRUPTED_SET = "robustness-eps.png", "corruptions.png", "corrupted-set.png"
+_VALIDATION, _RATES = "label-noise.png", "noise-rates.png"
 _SHOWN, _TRIED = 6, 24  # adversarial examples
+_CORRUPTION_AXES = ("severity (0: clean)", "accuracy, mean over corruptions")
+_STEPS = 20  # of the attack that draws them: kdcam's choice, enough to see where the evidence goes
 
 
 class _Drawing(NamedTuple):
@@ -32,75 +42,132 @@ class _Drawing(NamedTuple):
     vertical: str
 
 
-def draw_run(loaded: LoadedRun, found: RunRobustness, settings: EvaluationSettings) -> list[Path]:
-    """Draw one run's pictures into its figures/ and return their files.
+def draw_run(
+    loaded: LoadedRun,
+    found: RunRobustness,
+    *,
+    batch_size: int = 100,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Draw the pictures of all that is known of a run into its figures/ and return their files.
 
     adversarial.png (with one label an image), robustness-eps.png (several budgets), corruptions.png,
-    corrupted-set.png, reliability.png and label-noise.png, each where there is something to show.
-
-    Raises ``CheckpointError`` where a file cannot be written.
+    corrupted-set.png, reliability.png and label-noise.png, each where there is something to show; others of these files
+    are of numbers that are gone and are removed. A picture that fails is a warning. adversarial.png is drawn with a few
+    steps of pgd at the largest budget, whatever attacks were evaluated, and stays as it is where it is younger than
+    robustness.json.
     """
-    folder = loaded.path / FIGURES
-    written = _write([found], folder)
+    folder, watcher = loaded.path / FIGURES, progress or Silent()
+    makers: dict[str, Callable[[], None]] = {
+        drawing.file: partial(_draw_curves, drawing, folder) for drawing in _drawings([found])
+    }
     if isinstance(found.attacks, RobustnessReport):
-        attack = settings.budgets[-1].configs()[-1]
-        attack = to_the_end((*stages_of(attack, loaded.classifier.num_classes), attack)[0])
-        drawn = adversarial_examples(loaded.classifier, _first_right(loaded), attack, most=_SHOWN)
-        save_png(drawn, folder / "adversarial.png")
-        written.append(folder / "adversarial.png")
+        makers[_ADVERSARIAL] = partial(_draw_adversarial, loaded, found.attacks, batch_size)
     if found.calibration is not None:
-        make_folder(folder)
-        diagram = draw_reliability(found.calibration, name=str(loaded.path))
-        write_atomically(folder / "reliability.png", diagram)
-        written.append(folder / "reliability.png")
+        makers[_RELIABILITY] = partial(_draw_reliability, found.calibration, loaded.path)
+    written = [folder / name for name, make in makers.items() if _made(folder / name, make, watcher)]
+    _remove_others(folder, written, watcher)
+    _tell(written, folder, watcher)
     return written
 
 
-def draw_together(found: Sequence[RunRobustness], folder: Path) -> list[Path]:
-    """Draw the pictures that show several runs and return their files.
+def draw_together(
+    found: Sequence[RunRobustness], folder: Path, *, progress: Progress | None = None
+) -> list[Path]:
+    """Draw the pictures that show several runs and return their files; one that fails is a warning.
 
     robustness-eps.png, corruptions.png, corrupted-set.png, label-noise.png (validation by epoch) and
     noise-rates.png (against the rate, where runs have several), each where there is something to show.
-
-    Raises ``CheckpointError`` where a file cannot be written.
     """
-    return _write(found, folder)
-
-
-def _write(found: Sequence[RunRobustness], folder: Path) -> list[Path]:
-    written = []
-    for drawing in _drawings(found):
-        if drawing.curves:
-            make_folder(folder)
-            picture = draw_curves(drawing.curves, horizontal=drawing.horizontal, vertical=drawing.vertical)
-            write_atomically(folder / drawing.file, picture)
-            written.append(folder / drawing.file)
+    watcher = progress or Silent()
+    written = [
+        folder / drawing.file
+        for drawing in _drawings(found)
+        if _made(folder / drawing.file, partial(_draw_curves, drawing, folder), watcher)
+    ]
+    _tell(written, folder, watcher)
     return written
 
 
-def _drawings(found: Sequence[RunRobustness]) -> Iterator[_Drawing]:
-    yield _Drawing(
-        "robustness-eps.png", _eps_curves(found), "eps, [0, 1] pixel units", "accuracy under all attacks"
+def _made(file: Path, make: Callable[[], None], progress: Progress) -> bool:
+    """Return whether a picture was drawn: hours of attacks are not given up for one that cannot be."""
+    try:
+        make()
+    except (KdcamError, OSError, RuntimeError) as error:  # RuntimeError: a GPU's memory is full
+        progress.warning(f"{file}: not drawn: {error}")
+        return False
+    return True
+
+
+def _tell(written: Sequence[Path], folder: Path, progress: Progress) -> None:
+    names = listed(file.name for file in written)
+    progress.message(f"{folder}: {names}" if written else f"{folder}: there was nothing to draw")
+
+
+def _remove_others(folder: Path, written: Sequence[Path], progress: Progress) -> None:
+    for name in (_ADVERSARIAL, _RELIABILITY, _EPS, _CORRUPTIONS, _CORRUPTED_SET, _VALIDATION, _RATES):
+        if folder / name in written:
+            continue
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            progress.warning(f"{folder / name}: is of numbers that are gone and cannot be removed: {error}")
+
+
+def _draw_curves(drawing: _Drawing, folder: Path) -> None:
+    make_folder(folder)
+    picture = draw_curves(drawing.curves, horizontal=drawing.horizontal, vertical=drawing.vertical)
+    write_atomically(folder / drawing.file, picture)
+
+
+def _draw_reliability(report: CalibrationReport, path: Path) -> None:
+    make_folder(path / FIGURES)
+    write_atomically(path / FIGURES / _RELIABILITY, draw_reliability(report, name=str(path)))
+
+
+def _draw_adversarial(loaded: LoadedRun, report: RobustnessReport, batch_size: int) -> None:
+    file, numbers = loaded.path / FIGURES / _ADVERSARIAL, loaded.path / ROBUSTNESS_FILE
+    if file.exists() and numbers.exists() and file.stat().st_mtime_ns >= numbers.stat().st_mtime_ns:
+        return
+    attack = PgdConfig.model_validate(
+        {
+            "norm": report.rows[0].norm,
+            "eps": report.curve[-1].eps,
+            "steps": _STEPS,
+            "stop_when_fooled": False,
+        }
     )
-    for file, key in (("corruptions.png", "corruptions"), ("corrupted-set.png", "corrupted_set")):
-        sections: list[tuple[str, Corruptions]] = [
-            (str(run.run), getattr(run, key)) for run in found if getattr(run, key) is not None
-        ]
-        curves = [Curve(name, _by_severity(section.report)) for name, section in sections]
-        yield _Drawing(file, curves, "severity (0: clean)", "accuracy, mean over corruptions")
-    yield _Drawing("label-noise.png", _validation_curves(found), "epoch", "validation accuracy")
-    yield _Drawing("noise-rates.png", _rate_curves(found), "wrong training labels (%)", "accuracy")
+    batch = _first_right(loaded, batch_size)
+    save_png(adversarial_examples(loaded.classifier, batch, attack, most=_SHOWN), file)
+
+
+def _drawings(found: Sequence[RunRobustness]) -> Iterator[_Drawing]:
+    """Yield the pictures of curves that have any."""
+    drawings = (
+        _Drawing(_EPS, _eps_curves(found), "eps, [0, 1] pixel units", "accuracy under all attacks"),
+        _Drawing(_CORRUPTIONS, _corruption_curves(found, "corruptions"), *_CORRUPTION_AXES),
+        _Drawing(_CORRUPTED_SET, _corruption_curves(found, "corrupted_set"), *_CORRUPTION_AXES),
+        _Drawing(_VALIDATION, _validation_curves(found), "epoch", "validation accuracy"),
+        _Drawing(_RATES, rate_curves(found), "wrong training labels, nominal (%)", "accuracy"),
+    )
+    yield from (drawing for drawing in drawings if drawing.curves)
 
 
 def _eps_curves(found: Sequence[RunRobustness]) -> list[Curve]:
     curves = []
     for run in found:
-        if isinstance(run.attacks, RobustnessReport) and len(run.attacks.curve) > 1:
+        if isinstance(run.attacks, RobustnessReport):
             points = [(point.eps, point.worst_case_acc) for point in run.attacks.curve]
             if run.settings["from_zero"]:
                 points = [(0.0, run.attacks.clean_acc), *points]
-            curves.append(Curve(str(run.run), points))
+            if len(points) > 1:
+                curves.append(Curve(str(run.run), points))
     return curves
+
+
+def _corruption_curves(found: Sequence[RunRobustness], section: str) -> list[Curve]:
+    sections: list[tuple[str, Corruptions | None]] = [(str(run.run), getattr(run, section)) for run in found]
+    return [Curve(name, _by_severity(one.report)) for name, one in sections if one is not None]
 
 
 def _by_severity(report: CorruptionReport) -> list[tuple[float, float]]:
@@ -120,38 +187,9 @@ def _validation_curves(found: Sequence[RunRobustness]) -> list[Curve]:
     return curves
 
 
-def _rate_curves(found: Sequence[RunRobustness]) -> list[Curve]:
-    """Return scores against the realised rate, for each method that has several; the mean over runs of one rate."""
-    by_rate: dict[str, dict[float, list[float]]] = {}
-    for run in found:
-        if run.label_noise is not None:
-            rate = round(100 * run.label_noise.realised_rate, 1)
-            for name, value in _noise_scores(run.label_noise).items():
-                by_rate.setdefault(f"{_method(run.run)}: {name}", {}).setdefault(rate, []).append(value)
-    return [
-        Curve(name, [(rate, sum(values) / len(values)) for rate, values in sorted(points.items())])
-        for name, points in by_rate.items()
-        if len(points) > 1
-    ]
-
-
-def _noise_scores(report: LabelNoiseReport) -> dict[str, float]:
-    kept = report.memorisation
-    scores = {
-        "clean test, selected epoch": report.selected_test_acc,
-        "clean test, last epoch": report.last_test_acc,
-        "wrong labels memorised": None if kept is None else kept.memorised,
-    }
-    return {name: score for name, score in scores.items() if score is not None}
-
-
-def _method(run: Path) -> str:
-    return " + ".join(loss.name for loss in recipe_of(run).loss)
-
-
-def _first_right(loaded: LoadedRun) -> Batch:
+def _first_right(loaded: LoadedRun, batch_size: int) -> Batch:
     """Return the first few test images that the run is right on; any where it is right on none of the first batch."""
-    batch = next(iter(loaded.batches(loaded.part("test")).epoch(0)))
+    batch = next(iter(loaded.batches(loaded.part("test"), batch_size=batch_size).epoch(0)))
     right = (logits_of(loaded.classifier, batch.images).argmax(1) == batch.targets).nonzero()[:, 0][:_TRIED]
     rows = right if len(right) else torch.arange(min(_TRIED, len(batch.targets)), device=batch.targets.device)
     return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])

@@ -7,11 +7,12 @@ from pydantic import BaseModel, ConfigDict
 
 from kdcam.robustness.calibration import CalibrationReport
 from kdcam.robustness.checks import MASKING, Check, failed
-from kdcam.robustness.corruption_report import CorruptionReport, RelativeErrors
+from kdcam.robustness.corruption_report import CorruptionReport
 from kdcam.robustness.evaluate import RobustnessReport
 from kdcam.robustness.memorisation import LabelNoiseReport, Memorisation
 from kdcam.robustness.multi_label import MultiLabelRobustnessReport
 from kdcam.robustness.out_of_distribution import OutOfDistribution
+from kdcam.robustness.relative_errors import RelativeErrors
 
 
 class Corruptions(BaseModel):
@@ -34,14 +35,15 @@ class ForeignImages(BaseModel):
 
 
 class RunRobustness(BaseModel):
-    """How robust one run is: what robustness.json holds. A section that was not asked for is None."""
+    """How robust one run is: what robustness.json holds, or what one command asked for. Other sections are None."""
 
     model_config = ConfigDict(frozen=True)
 
     run: Path
-    key: str  # digest of all that decides the numbers
+    network: str  # digest of the weights and data that all sections are of
+    keys: dict[str, str]  # of each section, the digest of all that decides its numbers
     weights: str
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # of the command; for sections that an earlier one left in the file, of that one
     attacks: RobustnessReport | MultiLabelRobustnessReport | None
     checks: tuple[Check, ...]
     corruptions: Corruptions | None
@@ -49,11 +51,6 @@ class RunRobustness(BaseModel):
     calibration: CalibrationReport | None
     out_of_distribution: ForeignImages | None
     label_noise: LabelNoiseReport | None
-
-    @property
-    def report(self) -> RobustnessReport | MultiLabelRobustnessReport | None:
-        """The accuracies under attack."""
-        return self.attacks
 
     @property
     def memorisation(self) -> Memorisation | None:

@@ -1,35 +1,37 @@
 """evaluate_robustness: attacks, corruptions, calibration and label noise of runs, in one resumable piece of work."""
 
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import nn
-
 from kdcam.api import LoadedRun, Weights, load_run, recipe_of
-from kdcam.errors import RecipeError
-from kdcam.json_files import read_json, write_json
-from kdcam.models.classifier import Classifier
-from kdcam.noise_file import NOISE_FILE, read_noise
+from kdcam.atomic import remove_leftovers
+from kdcam.data.parts import DataParts
+from kdcam.errors import CheckpointError, RecipeError
+from kdcam.folder_lock import FolderLock
+from kdcam.noise_file import NOISE_FILE
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe
 from kdcam.robustness.config import check_attacks
+from kdcam.robustness.evaluation import Evaluation
+from kdcam.robustness.keys import Others, asked_sections, network_key, section_keys
 from kdcam.robustness.memorisation import label_noise_report
-from kdcam.robustness.pieces import Source
-from kdcam.robustness.progress_file import PROGRESS_FILE, Work, combined_digest
+from kdcam.robustness.pieces import Source, stop_if_asked
+from kdcam.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
 from kdcam.robustness.run_robustness import RunRobustness
-from kdcam.robustness.sections import Evaluation, check_inputs, run_sections
+from kdcam.robustness.sections import check_inputs, run_sections
 from kdcam.robustness.settings import EvaluationSettings, evaluation_settings
-from kdcam.robustness.transfer import check_source, check_transferable, open_source
+from kdcam.robustness.transfer import (
+    Role,
+    check_source,
+    check_transferable,
+    open_source,
+    warn_of_other_data,
+)
 from kdcam.run_state import RESULT_FILE, Resume
 from kdcam.stored_model import read_config
-from kdcam.teacher_cache.fingerprints import images_digest, targets_digest, weights_digest
 from kdcam.wording import listed
-
-ROBUSTNESS_FILE = "robustness.json"
-PROTOCOL = 2  # of the numbers; another number is another way to come by them, and nothing kept is taken over
 
 
 class _Plan(NamedTuple):
@@ -39,14 +41,8 @@ class _Plan(NamedTuple):
     weights: Weights
     batch_size: int
     resume: Resume
+    draw: bool
     progress: Progress
-
-
-class _Others(NamedTuple):
-    """The runs that the evaluated ones are held against."""
-
-    source: Source | None
-    base: Source | None
 
 
 def evaluate_robustness(
@@ -64,15 +60,16 @@ def evaluate_robustness(
     """Return how robust runs are, in the order given, and write robustness.json into each run's folder.
 
     A run with several labels an image gets a `MultiLabelRobustnessReport`. What has been found is kept in the
-    run's folder after each batch of attacks, so that the same call goes on after a kill; a run that has been
-    evaluated just so, on the same weights and images, is not evaluated again.
+    run's folder after each batch of attacks, so that the same call goes on after a kill. A section (attacks, checks,
+    corruptions ...) that was found just so, with the same weights, images and settings, is not found again; in the
+    file it stands beside those of other calls on the same weights, the returned value has what this call asks for.
 
     Args:
         runs: Run folders.
         settings: Keys as `evaluation_settings` takes them: attacks, norm, eps (one or several), alpha, steps,
             restarts, seed, n_examples; checks, source, corruptions, severities, corrupted_set, calibration, ood,
             base. Without any: fgsm and pgd-10, L-inf, eps 8/255, alpha 2/255, on the first 1,000 images of the test
-            part, with the checks.
+            part, with the checks. Where the first images do not show all classes, some are drawn from each.
         weights: Which epoch's weights of each run.
         batch_size: Images attacked at once; the result does not depend on it.
         device: auto, cpu, cuda, cuda:INDEX or mps.
@@ -83,28 +80,58 @@ def evaluate_robustness(
 
     Raises:
         RecipeError: A setting is wrong, or does not go with a run.
-        CheckpointError: A folder holds no run, or robustness.json cannot be written.
+        CheckpointError: A folder holds no run or is written to by another process, or robustness.json cannot be
+            read or written.
         DataError: A run's data cannot be read any more or has no test part.
         Interrupted: The watcher asked to stop; what was found is kept.
     """
     watcher = progress or Silent()
     checked = _checked(runs, settings)
-    others = _Others(*(_opened(path, weights, device) for path in (checked.source, checked.base)))
-    plan = _Plan(checked, weights, batch_size, resume, watcher)
+    others = Others(
+        _opened(checked.source, "source", weights, device), _opened(checked.base, "base", weights, device)
+    )
+    plan = _Plan(checked, weights, batch_size, resume, draw, watcher)
+    opened = _all_opened(runs, plan, others, device)
     found = []
-    for path in runs:
-        loaded = load_run(path, weights=weights, device=device, progress=watcher)
-        found.append(_evaluated(loaded, plan, others))
-        if draw:
-            from kdcam.robustness.run_figures import draw_run
-
-            draw_run(loaded, found[-1], checked)
-    found = _with_point_at_zero(found)
+    for loaded in opened:
+        stop_if_asked(watcher)
+        with _locked(loaded.path):
+            found.append(_evaluated(loaded, plan, others))
+    found = _with_point_at_zero(found, watcher)
     if figures is not None:
         from kdcam.robustness.run_figures import draw_together
 
-        draw_together(found, Path(figures))
+        draw_together(found, Path(figures), progress=watcher)
     return found
+
+
+def _all_opened(runs: Sequence[str | Path], plan: _Plan, others: Others, device: str) -> list[LoadedRun]:
+    """Return all runs, held against what is asked for: a wrong last one is refused before the first is attacked."""
+    opened, parts = list[LoadedRun](), dict[str, DataParts]()
+    for path in runs:
+        loaded = load_run(path, weights=plan.weights, device=device, progress=plan.progress)
+        # Runs on one data set share what was read of it.
+        table = loaded.recipe.data.model_dump_json()
+        loaded = loaded._replace(parts=parts.setdefault(table, loaded.parts))
+        roles: tuple[tuple[Role, Source | None], ...] = (("source", others.source), ("base", others.base))
+        for role, other in roles:
+            if other is not None:
+                check_source(other, loaded, role=role)
+                warn_of_other_data(other, loaded, role=role, progress=plan.progress)
+        check_inputs(loaded, plan.settings)
+        opened.append(loaded)
+    return opened
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder alone; what killed processes left aside in it is removed."""
+    lock = FolderLock(folder)
+    try:
+        remove_leftovers(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def _checked(
@@ -116,17 +143,27 @@ def _checked(
         check_transferable([config for budget in checked.budgets for config in budget.configs()])
     for path in runs:
         _check_fits(Path(path), recipe_of(Path(path)), checked)
+    if not checked.sections and not any((Path(path) / NOISE_FILE).exists() for path in runs):
+        raise RecipeError(
+            f"attacks: none leaves nothing to do, since {listed(runs)} saw no label noise; add --corruptions, "
+            "--corrupted-set, --calibration or --ood, or name some attacks"
+        )
     return checked
 
 
-def _with_point_at_zero(found: list[RunRobustness]) -> list[RunRobustness]:
+def _with_point_at_zero(found: list[RunRobustness], progress: Progress) -> list[RunRobustness]:
     """Return runs of which some saw label noise with what the others, finished and of single labels, scored without."""
     if all(run.label_noise is None for run in found):
         return found
-    return [
-        run.model_copy(update={"label_noise": label_noise_report(run.run)}) if _is_point_at_zero(run) else run
-        for run in found
-    ]
+    return [_with_scores(run, progress) if _is_point_at_zero(run) else run for run in found]
+
+
+def _with_scores(run: RunRobustness, progress: Progress) -> RunRobustness:
+    try:
+        return run.model_copy(update={"label_noise": label_noise_report(run.run)})
+    except CheckpointError as error:  # no reason to lose what was found
+        progress.warning(f"{run.run}: is left out beside the runs with label noise: {error}")
+        return run
 
 
 def _is_point_at_zero(run: RunRobustness) -> bool:
@@ -154,96 +191,32 @@ def _check_fits(path: Path, recipe: TrainRecipe, settings: EvaluationSettings) -
         )
 
 
-def _opened(path: Path | None, weights: Weights, device: str) -> Source | None:
-    return None if path is None else open_source(path, weights=weights, device=device)
+def _opened(path: Path | None, role: Role, weights: Weights, device: str) -> Source | None:
+    return None if path is None else open_source(path, role=role, weights=weights, device=device)
 
 
-def _evaluated(loaded: LoadedRun, plan: _Plan, others: _Others) -> RunRobustness:
-    """Return a run's robustness: what robustness.json holds, if it was found just so, else found anew or to the end."""
-    for other in others:
-        if other is not None:
-            check_source(other, loaded)
-    key = _key(loaded, plan, others)
-    work = Work(loaded.path, key=key, fresh=plan.resume == "never")
-    # Work under way is newer than a result of the same key: someone started over.
-    kept = _kept(loaded.path, key) if plan.resume == "auto" and not work.resumed else None
-    if kept is not None:
-        plan.progress.message(f"{loaded.path}: evaluated just so before, {ROBUSTNESS_FILE} is taken as it is")
-        return kept
-    plan.progress.message(
-        f"{loaded.path}: {_summary(plan.settings)}"
-        + (f"; goes on from {PROGRESS_FILE}" if work.resumed else "")
-    )
-    one = Evaluation(
+def _evaluated(loaded: LoadedRun, plan: _Plan, others: Others) -> RunRobustness:
+    """Return a run's sections: those that robustness.json holds if found just so, others found now or to the end."""
+    network = network_key(loaded, plan.weights)
+    keys = section_keys(
         loaded,
         plan.settings,
-        plan.batch_size,
-        work,
-        plan.progress,
-        source=others.source,
-        base=others.base,
+        others,
+        network=network,
+        batch_size=plan.batch_size,
+        progress=plan.progress,
     )
-    check_inputs(one)
-    result = run_sections(one, key=key, weights=plan.weights)
-    write_json(loaded.path / ROBUSTNESS_FILE, result.to_json())
-    work.finish()
-    return result
-
-
-def _key(loaded: LoadedRun, plan: _Plan, others: _Others) -> str:
-    """Return the digest of all that decides a run's numbers."""
-    test = loaded.part("test")
-    first = torch.arange(min(plan.settings.n_examples, len(test)))
-    noise = loaded.path / NOISE_FILE
-    return combined_digest(
-        {
-            "protocol": PROTOCOL,
-            "version": version("kdcam"),
-            "which": plan.weights,
-            "weights": _identity(loaded.classifier),
-            "others": [None if other is None else _identity(other.classifier) for other in others],
-            "settings": plan.settings.model_dump(mode="json"),
-            "data": loaded.recipe.data.model_dump(mode="json"),
-            "images": len(test),
-            "first": images_digest(test.images.subset(first), progress=plan.progress).sha256,
-            "targets": targets_digest(test.targets),
-            "noise": targets_digest(torch.stack(read_noise(loaded.path))) if noise.exists() else None,
-            "finished": (loaded.path / RESULT_FILE).exists(),
-        }
+    kept = ResultsFile(
+        loaded.path, network=network, weights=plan.weights, settings=plan.settings, progress=plan.progress
     )
+    fresh = plan.resume == "never"
+    one = Evaluation(loaded, plan.settings, plan.batch_size, plan.progress, others, fresh)
+    run_sections(one, kept, keys)
+    if plan.draw:
+        from kdcam.robustness.run_figures import draw_run
+
+        draw_run(loaded, kept.whole, batch_size=plan.batch_size, progress=plan.progress)
+    return kept.of(asked_sections(loaded.path, plan.settings))
 
 
-def _identity(classifier: nn.Module) -> str:
-    # In evaluation every other thing about a network (its normalisation, its head) follows from its settings.
-    assert isinstance(classifier, Classifier)
-    return f"{classifier.config.model_dump_json()} {classifier.preprocessing} {weights_digest(classifier.network)}"
-
-
-def _kept(folder: Path, key: str) -> RunRobustness | None:
-    """Return what robustness.json holds, where it was found under the same key."""
-    path = folder / ROBUSTNESS_FILE
-    if not path.exists():
-        return None
-    document = read_json(path)
-    if document.pop("key", None) != key:
-        return None
-    document.pop("warning", None)
-    # The folder may have been moved since.
-    return RunRobustness.model_validate({**document, "key": key, "run": folder})
-
-
-def _summary(settings: EvaluationSettings) -> str:
-    parts = []
-    if settings.attack:
-        labels = listed(config.label for config in settings.budgets[0].configs())
-        budgets = listed(f"{budget.eps:.3g}" for budget in settings.budgets)
-        parts.append(f"{labels} at {settings.budgets[0].norm} eps {budgets}")
-    if settings.corruptions:
-        parts.append(f"corruptions {listed(settings.corruptions)}")
-    parts += [
-        key.replace("_", " ") for key in ("corrupted_set", "calibration", "ood") if getattr(settings, key)
-    ]
-    return "; ".join(parts) or "label noise"
-
-
-__all__ = ["PROTOCOL", "ROBUSTNESS_FILE", "RunRobustness", "evaluate_robustness"]
+__all__ = ["ROBUSTNESS_FILE", "RunRobustness", "evaluate_robustness"]

@@ -1,160 +1,168 @@
 """The sections of one run's robustness: attacks, checks, corruptions, calibration, foreign images, label noise."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import BaseModel
 
 from kdcam.api import LoadedRun
-from kdcam.data.batches import Batches
 from kdcam.noise_file import NOISE_FILE, read_noise
-from kdcam.progress import Progress
 from kdcam.robustness.calibration import CalibrationReport, calibration_report
-from kdcam.robustness.checks import MASKING, Check, failed, run_checks
+from kdcam.robustness.checks import MASKING, Check, Known, failed, run_checks
 from kdcam.robustness.corrupted_sets import ArraySet, FolderSet, open_corrupted_set
-from kdcam.robustness.corruption_report import (
-    CorruptionReport,
-    corrupted_set_report,
-    corruption_report,
-    relative_to,
-)
+from kdcam.robustness.corruption_report import CorruptionReport, corrupted_set_report, corruption_report
 from kdcam.robustness.corruptions import check_names
 from kdcam.robustness.evaluate import RobustnessReport, attack_report, right_images
+from kdcam.robustness.evaluation import Evaluation
 from kdcam.robustness.foreign_data import foreign_batches, foreign_config, is_picture_folder
-from kdcam.robustness.memorisation import LabelNoiseReport, Memorisation, label_noise_report, memorisation
+from kdcam.robustness.keys import asked_sections
+from kdcam.robustness.memorisation import LabelNoiseReport, label_noise_report, memorisation
 from kdcam.robustness.multi_label import MultiLabelRobustnessReport, multi_label_attack_report
 from kdcam.robustness.out_of_distribution import out_of_distribution
-from kdcam.robustness.outputs import LabelledLogits, collect_logits
-from kdcam.robustness.pieces import Source
+from kdcam.robustness.outputs import collect_logits
+from kdcam.robustness.pieces import stop_if_asked
 from kdcam.robustness.probe import Budget
 from kdcam.robustness.progress_file import Work
-from kdcam.robustness.run_robustness import Corruptions, ForeignImages, RunRobustness
+from kdcam.robustness.relative_errors import relative_to
+from kdcam.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
+from kdcam.robustness.run_robustness import Corruptions, ForeignImages
 from kdcam.robustness.settings import EvaluationSettings
 from kdcam.run_state import RESULT_FILE
+from kdcam.wording import listed
 
 
-class _Checks(BaseModel):
-    rows: tuple[Check, ...]
+def run_sections(one: Evaluation, kept: ResultsFile, keys: Mapping[str, str]) -> None:
+    """Put all sections that are asked for into the file of results, each as soon as it is whole.
 
+    What the file holds under the same key stays, and work that is under way goes on.
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One run with what is done to it."""
+    Args:
+        one: the run.
+        kept: its file.
+        keys: of each section, as `section_keys` gives them.
 
-    loaded: LoadedRun
-    settings: EvaluationSettings
-    batch_size: int
-    work: Work
-    progress: Progress
-    source: Source | None = None
-    base: Source | None = None
-    _logits: dict[str, LabelledLogits] = field(default_factory=dict)
-
-    @property
-    def test(self) -> Batches:
-        """The test part."""
-        return self.loaded.batches(self.loaded.part("test"), batch_size=self.batch_size)
-
-    def logits(self, part: str) -> LabelledLogits:
-        """Return the logits of a whole part, computed once."""
-        if part not in self._logits:
-            found = self.loaded.batches(self.loaded.part(part), batch_size=self.batch_size)
-            self._logits[part] = collect_logits(
-                self.loaded.classifier, found, task=f"{part} part", progress=self.progress
-            )
-        return self._logits[part]
-
-
-def run_sections(one: Evaluation, *, key: str, weights: str) -> RunRobustness:
-    """Return all sections that the settings ask for; what `Evaluation.work` holds already is not done again.
-
-    Raises ``KdcamError`` subclasses as the sections do.
+    Raises ``KdcamError`` subclasses as the sections do, ``Interrupted`` when asked to stop.
     """
-    settings, work = one.settings, one.work
-    attacks = attack_section(one) if settings.attack else None
-    checks: tuple[Check, ...] = ()
-    if attacks is not None and settings.checks:
-        report = attacks
-        checks = work.section("checks", _Checks, lambda: _Checks(rows=check_section(one, report))).rows
-    corruptions = corrupted_set = calibrated = foreign = None
-    if settings.corruptions:
-        corruptions = work.section("corruptions", Corruptions, lambda: corruption_section(one))
-    if settings.corrupted_set is not None:
-        place = settings.corrupted_set
-        corrupted_set = work.section("corrupted_set", Corruptions, lambda: published_section(one, place))
-    if settings.calibration:
-        calibrated = work.section("calibration", CalibrationReport, lambda: calibration_section(one))
-    if settings.ood is not None:
-        named = settings.ood
-        foreign = work.section("out_of_distribution", ForeignImages, lambda: foreign_section(one, named))
-    return RunRobustness(
-        run=one.loaded.path,
-        key=key,
-        weights=weights,
-        settings=settings.model_dump(mode="json"),
-        attacks=attacks,
-        checks=checks,
-        corruptions=corruptions,
-        corrupted_set=corrupted_set,
-        calibration=calibrated,
-        out_of_distribution=foreign,
-        label_noise=label_noise_section(one),
+    folder, asked = one.loaded.path, asked_sections(one.loaded.path, one.settings)
+    works = {section: Work(folder, key=keys[section], fresh=one.fresh) for section in asked}
+    # Work under way is newer than a result of the same key: someone started over.
+    taken = [
+        section
+        for section, work in works.items()
+        if not one.fresh and not work.resumed and kept.has(section, keys[section])
+    ]
+    _tell(one, works, taken)
+    if one.settings.attack and not kept.has("checks", keys["checks"]):
+        kept.drop("checks")  # they were of other attacks
+    for section, work in works.items():
+        if section not in taken:
+            stop_if_asked(one.progress)
+            # The clean pass that the attacks began with is of use to the checks.
+            before = works["attacks"] if section == "checks" and "attacks" not in taken else work
+            kept.put(section, keys[section], _made(one, section, work, kept, before))
+            work.finish()
+
+
+def _tell(one: Evaluation, works: Mapping[str, Work], taken: Sequence[str]) -> None:
+    folder = one.loaded.path
+    for work in works.values():
+        if work.note is not None:
+            one.progress.warning(f"{folder / work.name}: {work.note}; that section starts over")
+    if len(taken) == len(works):
+        one.progress.message(f"{folder}: evaluated just so before, {ROBUSTNESS_FILE} is taken as it is")
+        return
+    resumed = [work.name for work in works.values() if work.resumed]
+    one.progress.message(
+        f"{folder}: {one.settings.summary}"
+        + (f"; goes on from {listed(resumed)}" if resumed else "")
+        + (f"; {listed(taken)} found just so before, taken from {ROBUSTNESS_FILE}" if taken else "")
     )
 
 
-def check_inputs(one: Evaluation) -> None:
+def _made(one: Evaluation, section: str, work: Work, kept: ResultsFile, before: Work) -> Any:
+    """Return a section, found now; None: the run has none."""
+    match section:
+        case "attacks":
+            return attack_section(one, work)
+        case "checks":
+            report = kept.whole.attacks
+            assert report is not None  # put before
+            return check_section(one, report, work, before)
+        case "corruptions":
+            return corruption_section(one, work)
+        case "corrupted_set":
+            return published_section(one, work)
+        case "calibration":
+            return calibration_section(one)
+        case "out_of_distribution":
+            return foreign_section(one)
+        case _:
+            return label_noise_section(one)
+
+
+def check_inputs(loaded: LoadedRun, settings: EvaluationSettings) -> None:
     """Raise what would stop a later section, so that it is known before hours of attacks."""
-    classifier, settings = one.loaded.classifier, one.settings
-    one.loaded.part("test")
+    classifier = loaded.classifier
+    loaded.part("test")
     if settings.corruptions and "all" not in settings.corruptions:
         check_names(settings.corruptions, channels=classifier.in_channels)
     if settings.corrupted_set is not None:
-        _open_set(one, settings.corrupted_set)
+        _open_set(loaded, settings.corrupted_set)
     if settings.ood is not None and not is_picture_folder(settings.ood):
         foreign_config(settings.ood, classifier.image_size)
 
 
-def attack_section(one: Evaluation) -> RobustnessReport | MultiLabelRobustnessReport:
+def attack_section(one: Evaluation, work: Work) -> RobustnessReport | MultiLabelRobustnessReport:
     """Return the accuracies under every attack of every budget."""
     several = one.loaded.recipe.task == "multi-label"
     report_of: Callable[..., RobustnessReport | MultiLabelRobustnessReport]
     report_of = multi_label_attack_report if several else attack_report
-    return report_of(
+    report = report_of(
         one.loaded.classifier,
         one.test,
         [config for budget in one.settings.budgets for config in budget.configs()],
         n_examples=one.settings.n_examples,
-        source=one.source,
-        work=one.work,
+        source=one.others.source,
+        work=work,
         progress=one.progress,
     )
+    return one.told(report)
 
 
 def check_section(
-    one: Evaluation, report: RobustnessReport | MultiLabelRobustnessReport
+    one: Evaluation, report: RobustnessReport | MultiLabelRobustnessReport, work: Work, before: Work
 ) -> tuple[Check, ...]:
-    """Return whether the attacks can be believed, at the largest budget; warns of what failed."""
+    """Return whether the attacks can be believed, at the largest budget; warns of what failed.
+
+    Args:
+        one: the run.
+        report: of its attacks.
+        work: holds the checks that are done.
+        before: holds which images are right at the start, where the attacks found that just now.
+    """
     largest = one.settings.budgets[-1]
-    right, share, gain = (
-        torch.ones(report.images, dtype=torch.bool),
-        report.zero_gradients / report.images,
-        None,
-    )
     if isinstance(report, RobustnessReport):
         right = right_images(
-            one.loaded.classifier, one.test, report.images, work=one.work, progress=one.progress
+            one.loaded.classifier, one.test, report.images, work=before, progress=one.progress
         )
-        share = report.zero_gradients / max(int(right.sum()), 1)
-        gain = report.transfer_gain
+        known = Known(
+            report.images,
+            report.zero_gradients / max(int(right.sum()), 1),
+            report.black_box_gain,
+            report.transfer_gain,
+            report.transfer_places,
+        )
+    else:
+        right = torch.ones(report.images, dtype=torch.bool)
+        known = Known(report.images, report.zero_gradients / report.images)
     found = run_checks(
         one.loaded.classifier,
         one.test,
         right,
         Budget(largest.norm, largest.eps, largest.seed),
-        zero_gradients=share,
-        transfer_gain=gain,
+        known=known,
+        work=work,
         progress=one.progress,
     )
     for check in failed(found):
@@ -167,12 +175,12 @@ def failure_text(check: Check) -> str:
     return f"check {check.name} failed ({check.text}: {check.value:.3g}, limit {check.limit:.3g}): {MASKING}"
 
 
-def corruption_section(one: Evaluation) -> Corruptions:
+def corruption_section(one: Evaluation, work: Work) -> Corruptions:
     """Return the accuracies under kdcam's corruptions."""
     names = None if "all" in one.settings.corruptions else one.settings.corruptions
 
     def of(classifier: torch.nn.Module) -> CorruptionReport:
-        return corruption_report(
+        report = corruption_report(
             classifier,
             one.test,
             names=names,
@@ -181,13 +189,15 @@ def corruption_section(one: Evaluation) -> Corruptions:
             seed=one.settings.seed,
             progress=one.progress,
         )
+        return one.told(report)
 
-    return _with_base(one, of)
+    return _with_base(one, work, of)
 
 
-def published_section(one: Evaluation, folder: Path) -> Corruptions:
+def published_section(one: Evaluation, work: Work) -> Corruptions:
     """Return the accuracies on a published corrupted test set."""
-    found = _open_set(one, folder)
+    assert one.settings.corrupted_set is not None
+    found = _open_set(one.loaded, one.settings.corrupted_set)
 
     def of(judged: torch.nn.Module) -> CorruptionReport:
         return corrupted_set_report(
@@ -197,31 +207,28 @@ def published_section(one: Evaluation, folder: Path) -> Corruptions:
             n_examples=one.settings.n_examples,
             batch_size=one.batch_size,
             device=one.loaded.classifier.mean.device,
-            clean_acc=_accuracy(judged, one),
+            clean=one.loaded.batches(one.loaded.part("test"), batch_size=one.batch_size),
             progress=one.progress,
         )
 
-    return _with_base(one, of)
+    return _with_base(one, work, of)
 
 
-def _open_set(one: Evaluation, folder: Path) -> ArraySet | FolderSet:
-    classifier = one.loaded.classifier
+def _open_set(loaded: LoadedRun, folder: Path) -> ArraySet | FolderSet:
+    classifier = loaded.classifier
     return open_corrupted_set(
         folder, classifier.class_names, image_size=classifier.image_size, channels=classifier.in_channels
     )
 
 
-def _with_base(one: Evaluation, of: Callable[[torch.nn.Module], CorruptionReport]) -> Corruptions:
-    report = of(one.loaded.classifier)
-    if one.base is None:
+def _with_base(one: Evaluation, work: Work, of: Callable[[torch.nn.Module], CorruptionReport]) -> Corruptions:
+    report = work.section("run", CorruptionReport, lambda: of(one.loaded.classifier))
+    base = one.others.base
+    if base is None:
         return Corruptions(report=report)
-    relative = relative_to(report, of(one.base.classifier))
-    return Corruptions(report=report, base=one.base.name, relative=relative)
-
-
-def _accuracy(classifier: torch.nn.Module, one: Evaluation) -> float:
-    logits, targets = collect_logits(classifier, one.test, task="clean", progress=one.progress)
-    return float((logits.argmax(1) == targets).double().mean())
+    stop_if_asked(one.progress)
+    relative = relative_to(report, work.section("base", CorruptionReport, lambda: of(base.classifier)))
+    return Corruptions(report=report, base=base.name, relative=relative)
 
 
 def calibration_section(one: Evaluation) -> CalibrationReport:
@@ -231,8 +238,10 @@ def calibration_section(one: Evaluation) -> CalibrationReport:
     return calibration_report(logits, targets, validation=held)
 
 
-def foreign_section(one: Evaluation, named: str) -> ForeignImages:
+def foreign_section(one: Evaluation) -> ForeignImages:
     """Return how well the whole test part is told from foreign images."""
+    named = one.settings.ood
+    assert named is not None
     others = foreign_batches(named, one.loaded, batch_size=one.batch_size, progress=one.progress)
     found = collect_logits(one.loaded.classifier, others, task="foreign images", progress=one.progress)
     return ForeignImages(data=named, report=out_of_distribution(one.logits("test").logits, found.logits))
@@ -247,18 +256,17 @@ def label_noise_section(one: Evaluation) -> LabelNoiseReport | None:
         one.progress.message(f"{folder}: is not finished, so its label noise is left out")
         return None
     clean, wrong = read_noise(folder)
-    found = one.work.section(
-        "memorisation",
-        Memorisation,
-        lambda: memorisation(
-            loaded.classifier, loaded.batches(loaded.parts.train), clean, wrong, progress=one.progress
-        ),
+    found = memorisation(
+        loaded.classifier,
+        loaded.batches(loaded.parts.train, batch_size=one.batch_size),
+        clean,
+        wrong,
+        progress=one.progress,
     )
     return label_noise_report(folder, found)
 
 
 __all__ = [
-    "Evaluation",
     "attack_section",
     "calibration_section",
     "check_inputs",

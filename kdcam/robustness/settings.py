@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from kdcam.errors import RecipeError
 from kdcam.recipe_errors import explain
+from kdcam.robustness.budget import Seed
 from kdcam.robustness.config import RobustnessSettings, parse_fraction, robustness_settings
 from kdcam.robustness.corruption_table import CORRUPTIONS, SEVERITIES
 from kdcam.settings import Settings
@@ -47,6 +48,7 @@ class EvaluationSettings(Settings):
     source: Path | None = None  # a run: the attacks are crafted on it, too
     corruptions: tuple[str, ...] = ()  # names of CORRUPTIONS, or "all"
     severities: Severities = SEVERITIES
+    corruption_seed: Seed | None = None  # where the attacks draw nothing; None: theirs
     corrupted_set: Path | None = None  # a folder laid out as CIFAR-10-C or ImageNet-C
     calibration: bool = False
     ood: str | None = None  # a folder of pictures, a run (its test part) or a data set's name
@@ -68,19 +70,47 @@ class EvaluationSettings(Settings):
         for key in ("severities", "base"):
             if key in self.model_fields_set and not corrupted:
                 raise ValueError(f"{key}: does nothing without corruptions or corrupted_set; add one of them")
-        if self.source is not None and not self.attack:
-            raise ValueError("source: does nothing without attacks; leave it out or name some attacks")
+        for key in ("source", "checks"):
+            if key in self.model_fields_set and not self.attack:
+                raise ValueError(f"{key}: does nothing without attacks; leave it out or name some attacks")
         return self
 
     @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections of robustness.json that are asked for; label noise is told of whenever a run was given some."""
+        wanted = {
+            "attacks": self.attack,
+            "checks": self.attack and self.checks,
+            "corruptions": bool(self.corruptions),
+            "corrupted_set": self.corrupted_set is not None,
+            "calibration": self.calibration,
+            "out_of_distribution": self.ood is not None,
+        }
+        return tuple(section for section, asked in wanted.items() if asked)
+
+    @property
+    def summary(self) -> str:
+        """What is done, in words."""
+        parts = []
+        if self.attack:
+            labels = listed(config.label for config in self.budgets[0].configs())
+            budgets = listed(f"{budget.eps:.3g}" for budget in self.budgets)
+            parts.append(f"{labels} at {self.budgets[0].norm} eps {budgets}")
+        if self.corruptions:
+            parts.append(f"corruptions {listed(self.corruptions)}")
+        others = ("corrupted_set", "calibration", "out_of_distribution")
+        parts += [section.replace("_", " ") for section in others if section in self.sections]
+        return "; ".join(parts) or "label noise"
+
+    @property
     def n_examples(self) -> int:
-        """Images of the test part that are attacked and corrupted, the first ones."""
+        """Images of the test part that are attacked and corrupted: the first ones, or some drawn from all classes."""
         return self.budgets[0].n_examples
 
     @property
     def seed(self) -> int:
         """Of all that is drawn."""
-        return self.budgets[0].seed
+        return self.budgets[0].seed if self.corruption_seed is None else self.corruption_seed
 
 
 def evaluation_settings(values: Mapping[str, Any]) -> EvaluationSettings:
@@ -97,6 +127,9 @@ def evaluation_settings(values: Mapping[str, Any]) -> EvaluationSettings:
     if tuple(shared.get("attacks", ())) == ("none",):
         own["attack"] = False
         del shared["attacks"]
+        _check_used(shared, own)
+    if "seed" in shared and own.get("corruptions") and not _draws(shared):
+        own["corruption_seed"] = shared.pop("seed")
     budgets: list[dict[str, Any]] = [shared]
     if "eps" in shared:
         amounts = _amounts(shared["eps"])
@@ -109,7 +142,28 @@ def evaluation_settings(values: Mapping[str, Any]) -> EvaluationSettings:
         raise RecipeError("; ".join(explain(error, EvaluationSettings))) from None
 
 
-_OWN_KEYS = frozenset(EvaluationSettings.model_fields) - {"budgets", "attack", "from_zero"}
+def _check_used(shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise ``RecipeError`` for keys that nothing reads where there are no attacks."""
+    readers = {"seed": ("corruptions",), "n_examples": ("corruptions", "corrupted_set")}
+    idle = [
+        key
+        for key in RobustnessSettings.model_fields
+        if key in shared and not any(own.get(section) for section in readers.get(key, ()))
+    ]
+    if idle:
+        instead = listed(("some attacks", *readers.get(idle[0], ())))
+        raise RecipeError(
+            f"{idle[0]}: does nothing with attacks none; leave {listed(idle)} out, or name {instead}"
+        )
+
+
+def _draws(shared: Mapping[str, Any]) -> bool:
+    """Return whether one of the attacks takes a seed."""
+    names = {key: value for key, value in shared.items() if key == "attacks"}
+    return any("seed" in type(config).model_fields for config in robustness_settings(names).configs())
+
+
+_OWN_KEYS = frozenset(EvaluationSettings.model_fields) - {"budgets", "attack", "corruption_seed", "from_zero"}
 
 
 def _amounts(given: object) -> list[Any]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from kdcam.robustness.attack_settings import AttackSettings
+from kdcam.robustness.attack_settings import STEP_PASSES, AttackSettings
 from kdcam.robustness.budget import Amount, Count, Seed, usual_alpha
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ class _SteppedConfig(AttackSettings):
     alpha: Amount = Field(default_factory=usual_alpha)
     steps: Count = 10
     stop_when_fooled: bool = True  # a fooled image drops out of its batch; False: the papers' last step
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes."""
+        restarts: int = getattr(self, "restarts", 1)
+        return STEP_PASSES * self.steps * restarts
 
 
 class BimConfig(_SteppedConfig):

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches
+from kdcam.data.seeding import seeded_generator
+from kdcam.data.splits import across_classes
 from kdcam.errors import DataError, ModelError
 from kdcam.modes import evaluating
 from kdcam.progress import Progress
@@ -18,6 +20,48 @@ class Placed(NamedTuple):
 
     places: Tensor  # (N,) int64, on the CPU
     batch: Batch
+
+
+class Drawn:
+    """Batches of some images of a part, which keep their positions in it as indices."""
+
+    def __init__(self, found: Batches, positions: Tensor) -> None:
+        """Take the batches of those images alone, and their positions (N,) in the part, in the same order."""
+        self._found, self._positions = found, positions
+
+    @property
+    def num_images(self) -> int:
+        """Images that one epoch yields."""
+        return self._found.num_images
+
+    def __len__(self) -> int:
+        """Return the batches in one epoch."""
+        return len(self._found)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch."""
+        for batch in self._found.epoch(epoch, start_batch):
+            positions = self._positions[batch.indices.cpu()].to(batch.indices.device)
+            yield batch._replace(indices=positions)
+
+
+def drawn_positions(targets: Tensor, n_examples: int) -> Tensor | None:
+    """Return which images (n,) of a part to take where its first ones do not show all of its classes; None: they do.
+
+    As many of each class as can be, the classes in turn, always the same ones. Of several labels an image the first
+    ones are taken whatever they show.
+
+    Args:
+        targets: (N,) int64 labels of the part, or rows (N, K).
+        n_examples: how many are wanted, at most.
+    """
+    classes = targets.unique() if targets.ndim == 1 else targets.new_empty(0)
+    if len(targets[:n_examples].unique()) >= len(classes):
+        return None
+    generator = seeded_generator(0)  # not the attacks' seed: another one of theirs meets the same images
+    shuffled = torch.randperm(len(targets), generator=generator)
+    turn = torch.randperm(int(classes[-1]) + 1, generator=generator)
+    return shuffled[across_classes(turn[targets[shuffled]])[:n_examples]]
 
 
 def images_to_attack(batches: Batches, n_examples: int) -> int:
@@ -112,11 +156,11 @@ def zero_gradients(classifier: nn.Module, images: Tensor, targets: Tensor) -> in
     return int((gradient == 0).flatten(1).all(1).sum())
 
 
-def warn_of_zero_gradients(count: int, images: int, progress: Progress) -> None:
-    """Warn where there are images that attacks cannot move."""
+def warn_of_zero_gradients(count: int, attacked: int, progress: Progress) -> None:
+    """Warn where there are images, of those attacked, that attacks cannot move."""
     if count > 0:
         progress.warning(
-            f"{count} of {images} images have a zero gradient, so attacks that follow it "
+            f"{count} of {attacked} attacked images have a zero gradient, so attacks that follow it "
             "cannot move them: these numbers do not show their robustness"
         )
 
@@ -130,9 +174,17 @@ def subset_text(images: int, *, whole: bool) -> str:
     )
 
 
+def drawn_text(images: int, classes: int) -> str:
+    """Return in words which images were attacked where they are those of `drawn_positions`."""
+    return f"{images} images of the part, drawn evenly from its {classes} classes"
+
+
 __all__ = [
+    "Drawn",
     "Placed",
     "batched_anew",
+    "drawn_positions",
+    "drawn_text",
     "first_batches",
     "images_to_attack",
     "logits_of",

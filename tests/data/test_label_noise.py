@@ -190,6 +190,10 @@ def test_a_check_before_anything_is_read(tmp_path):
         check_noise(
             NoiseConfig(kind="matrix", file=matrix_file(tmp_path)), num_classes=10, label_names=CIFAR10
         )
+    with pytest.raises(
+        DataError, match=r"data\.noise: found 1 class in the data, where no label can be wrong"
+    ):
+        check_noise(NoiseConfig(rate=0.2), num_classes=1, label_names=("cat",))
     with pytest.raises(DataError, match=r"human\.csv cannot be read"):
         check_noise(
             NoiseConfig(kind="file", file=tmp_path / "human.csv", column="worse"),

@@ -33,6 +33,17 @@ def test_directions_have_length_one_and_zero_stays_zero(norm: Norm, clean: torch
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("scale", [1e-35, 1e-20, 1e-13, 1e30])
+def test_directions_do_not_hang_on_the_size_of_gradients(
+    scale: float, norm: Norm, clean: torch.Tensor
+) -> None:
+    ball, gradient = Ball(norm, 0.3), clean - 0.5
+    gradient[3] = 0
+    sizes = torch.tensor([scale, 1.0]).repeat(32).view(64, 1, 1, 1)  # of two neighbours each has its own
+    torch.testing.assert_close(ball.direction(gradient * sizes), ball.direction(gradient))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_changes_fill_the_ball_and_follow_from_their_own_seed(norm: Norm, clean: torch.Tensor) -> None:
     ball = Ball(norm, 0.3)
     changes = ball.random_changes(clean, seeds=[(5, index) for index in range(64)])

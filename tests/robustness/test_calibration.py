@@ -97,6 +97,12 @@ def test_temperature_does_not_mind_a_shift_and_follows_a_scale() -> None:
     assert fit_temperature(3 * logits, targets) == pytest.approx(3 * found, rel=1e-9)
 
 
+def test_temperature_is_the_same_far_from_zero() -> None:
+    logits, targets = sampled(200, 4, sharpness=2.0)
+    coarse = (logits * 2**20).round() / 2**20  # so that the shift is exact
+    assert fit_temperature(coarse + 2.0**30, targets) == fit_temperature(coarse, targets)
+
+
 def test_temperature_stays_within_bounds() -> None:
     logits = torch.eye(3)
     assert fit_temperature(logits, torch.arange(3)) == pytest.approx(LOWEST_TEMPERATURE)

@@ -80,6 +80,19 @@ def test_standard_takes_what_so_many_classes_allow(classes: int, second: str) ->
     check_attacks([standard], num_classes=classes, multi_label=False)
 
 
+def test_which_attacks_go_on_behind_the_border_and_which_do_not_transfer() -> None:
+    for name, kind in ATTACKS.items():
+        assert kind.transfers is (name not in ("square", "standard", "autoattack"))
+        # A single step has no border to stop at.
+        assert ("stop_when_fooled" in kind.model_fields) is (kind.transfers and name != "fgsm")
+
+
+def test_expected_passes_of_attacks_in_several_parts() -> None:
+    standard = StandardConfig(apgd_steps=10, n_queries=50)
+    assert standard.expected_passes == 30 + 9 * 30 + 50
+    assert ATTACKS["autoattack"]().expected_passes == 10_000
+
+
 def test_other_attacks_have_no_stages_and_a_weaker_standard_says_so() -> None:
     assert StandardConfig(apgd_steps=20).label == "standard-20-5000"
     assert FgsmConfig().stages(10) == ApgdConfig().stages(10) == ()
@@ -115,14 +128,36 @@ def test_attacks_that_need_one_label_an_image_are_named_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("0.03", 0.03), ("1e-2", 0.01), (0.5, 0.5), (1, 1)],
+    [
+        ("8/255", 8 / 255),
+        (" 8 / 255 ", 8 / 255),
+        ("0.03", 0.03),
+        ("1e-2", 0.01),
+        ("0.5/255", 0.5 / 255),
+        (0.5, 0.5),
+        (1, 1),
+    ],
 )
 def test_fractions(text: str | float, value: float) -> None:
     assert parse_fraction(text) == value
     assert robustness_settings({"eps": text}).eps == value
 
 
-@pytest.mark.parametrize("text", ["", "8/0", "eight", "8/255/2", "__import__('os')"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "8/0",
+        "eight",
+        "8/255/2",
+        "__import__('os')",
+        "1e400",
+        "nan",
+        "inf/2",
+        "1e999999999",
+        "1/1e999999999x",
+    ],
+)
 def test_texts_that_are_no_number_are_named(text: str) -> None:
     with pytest.raises(RecipeError, match=r"eps: found .*must be a number or a fraction such as 8/255"):
         robustness_settings({"eps": text})
@@ -139,7 +174,18 @@ def test_texts_that_are_no_number_are_named(text: str) -> None:
             {"attacks": ["standard-3"]},
             r"attacks: found 'standard-3'.*\(autoattack, fgsm, standard have none\)",
         ),
-        ({"attacks": ["pgd-0"]}, "attacks: found 'pgd-0'"),
+        (
+            {"attacks": ["pgd-0"]},
+            "attacks: found 'pgd-0'; the number after pgd must be at least 1, as in pgd-10",
+        ),
+        ({"attacks": ["square-00"]}, "found 'square-00'; the number after square must be at least 1"),
+        ({"attacks": ["fgsm-0"]}, r"found 'fgsm-0'.*fgsm, standard have none"),
+        (
+            {"attacks": ["fgsm", "pgd-20"], "steps": 50},
+            "steps: found 50, but pgd-20 has its number in the name",
+        ),
+        ({"attacks": ["pgd-5", "apgd-ce-9"], "steps": 5}, "but pgd-5, apgd-ce-9 has its number in the name"),
+        ({"attacks": ["square-5"], "steps": 5}, "steps: does nothing for square-5; add one of"),
         ({"attacks": ["fgsm-3"]}, r"attacks: found 'fgsm-3'.*fgsm, standard have none"),
         ({"attacks": []}, "name at least one attack"),
         ({"attacks": ["pgd", "pgd-10"]}, "each once"),
@@ -148,6 +194,7 @@ def test_texts_that_are_no_number_are_named(text: str) -> None:
         ({"attacks": ["fgsm"], "steps": 2}, "steps: does nothing for fgsm; add one of .*bim, .*mim, pgd"),
         ({"norm": "l1"}, "norm: found 'l1'; allowed: 'linf' or 'l2'"),
         ({"eps": "nan"}, "eps: found"),
+        ({"eps": float("inf")}, "eps: found"),
         ({"eps": 0}, "eps: found 0; must be greater than 0"),
         ({"eps": 8}, "eps: found 8.*8/255"),
         ({"steps": 0}, "steps: found 0"),

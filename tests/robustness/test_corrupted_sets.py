@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from kdcam.data.look_alikes import CIFAR10_NAMES, CIFAR100_NAMES
 from kdcam.errors import DataError
-from kdcam.robustness.corrupted_sets import ArraySet, FolderSet, open_corrupted_set
+from kdcam.robustness.corrupted_sets import ORDER_NOTE, ArraySet, FolderSet, open_corrupted_set
 
 CPU = torch.device("cpu")
 CLASSES = ("cat", "dog", "frog")
@@ -60,10 +61,27 @@ def test_arrays_are_cut_into_severities(arrays: Path) -> None:
     assert torch.cat([part.targets for part in parts]).tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_first_images_alone_and_another_size(arrays: Path) -> None:
-    (part,) = opened(arrays, size=16).batches("fog", 1, batch_size=10, device=CPU, n_examples=2).epoch(0)
-    assert part.images.shape == (2, 3, 16, 16)
-    assert part.targets.tolist() == [0, 1]
+def test_another_size(arrays: Path) -> None:
+    (part,) = opened(arrays, size=16).batches("fog", 1, batch_size=10, device=CPU).epoch(0)
+    assert part.images.shape == (7, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("data", "names"), [("CIFAR-10", CIFAR10_NAMES), ("CIFAR-100", CIFAR100_NAMES)])
+def test_classes_of_a_published_set_stand_in_its_order(
+    tmp_path: Path, data: str, names: tuple[str, ...]
+) -> None:
+    np.save(tmp_path / "labels.npy", np.tile(np.arange(len(names)), 5))
+    assert opened(tmp_path, names).note == ""
+    swapped = (*names[:3], names[4], names[3], *names[5:])
+    with pytest.raises(
+        DataError,
+        match=rf"labels.npy: label 3 is '{names[3]}' in {data}'s order, and .* class 3 is '{names[4]}'; evaluate",
+    ):
+        opened(tmp_path, swapped)
+
+
+def test_the_order_of_other_classes_is_taken_for_granted_and_said(arrays: Path) -> None:
+    assert opened(arrays).note == ORDER_NOTE
 
 
 def test_folders_are_read_by_label_name(folders: Path) -> None:
@@ -79,8 +97,8 @@ def test_folders_are_read_by_label_name(folders: Path) -> None:
         [200, 0, 1],
         [200, 100, 1],
     ]
-    (gray,) = opened(folders, channels=1).batches("snow", 1, batch_size=10, device=CPU, n_examples=3).epoch(0)
-    assert gray.images.shape == (3, 1, 8, 8)
+    (gray,) = opened(folders, channels=1).batches("snow", 1, batch_size=10, device=CPU).epoch(0)
+    assert gray.images.shape == (4, 1, 8, 8)
 
 
 def test_missing_or_wrong_labels(arrays: Path) -> None:

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from kdcam.errors import DataError, RecipeError
 from kdcam.progress import Silent
-from kdcam.robustness.corrupted_sets import open_corrupted_set
+from kdcam.robustness.corrupted_sets import ORDER_NOTE, open_corrupted_set
 from kdcam.robustness.corruption_report import (
-    OWN,
+    NO_CLEAN_NOTE,
+    PUBLISHED_NOTE,
     CorruptionReport,
-    CorruptionRow,
     corrupted_set_report,
     corruption_report,
-    relative_to,
 )
 from kdcam.robustness.corruptions import corrupt
 
@@ -52,24 +51,6 @@ def batches() -> TensorBatches:
     return TensorBatches(greys[:, None, None, None].expand(10, 1, 4, 4), targets, batch_size=4)
 
 
-def report(**changes: object) -> CorruptionReport:
-    fields: dict[str, object] = {
-        "source": OWN,
-        "images": 100,
-        "subset": "all",
-        "seed": 0,
-        "severities": (1, 5),
-        "clean_acc": 0.9,
-        "rows": (
-            CorruptionRow(name="fog", accuracies=(0.8, 0.6), mean_error=0.3),
-            CorruptionRow(name="jpeg", accuracies=(0.9, 0.8), mean_error=0.15),
-        ),
-        "mean_error": 0.225,
-        "note": "",
-    }
-    return CorruptionReport.model_validate(fields | changes)
-
-
 def test_accuracies_by_severity(batches: TensorBatches) -> None:
     found = corruption_report(Bright(), batches, names=["brightness"], n_examples=100)
     assert found.clean_acc == 0.9
@@ -97,8 +78,15 @@ def test_first_images_some_severities_and_a_mean_over_corruptions(batches: Tenso
 
 def test_all_names_that_fit_the_channels(batches: TensorBatches) -> None:
     assert len(corruption_report(Bright(), batches, severities=(1,), n_examples=2).rows) == 12
-    colours = TensorBatches(batches.images.expand(-1, 3, -1, -1), batches.targets)
-    assert len(corruption_report(Bright(), colours, severities=(1,), n_examples=2).rows) == 13
+    gray = TensorBatches(batches.images.expand(-1, 3, -1, -1), batches.targets)
+    images = gray.images.clone()
+    images[-1, 0] += 0.1
+    coloured = TensorBatches(images, batches.targets, batch_size=3)
+    assert len(corruption_report(Bright(), gray, severities=(1,), n_examples=10).rows) == 12
+    assert len(corruption_report(Bright(), coloured, severities=(1,), n_examples=10).rows) == 13
+    asked = corruption_report(Bright(), gray, names=["saturation", "fog"], severities=(1,), n_examples=2)
+    assert [row.name for row in asked.rows] == ["saturation", "fog"]
+    assert asked.note.endswith("; saturation does nothing, the pictures are gray")
 
 
 def test_batch_size_does_not_matter(batches: TensorBatches) -> None:
@@ -164,18 +152,38 @@ def published(tmp_path: Path) -> Path:
 def test_published_set(published: Path) -> None:
     found = open_corrupted_set(published, ("dark", "light"), image_size=6, channels=3)
     watcher = Watcher()
-    made = corrupted_set_report(Bright(), found, clean_acc=0.95, batch_size=3, progress=watcher)
+    made = corrupted_set_report(Bright(), found, batch_size=3, progress=watcher)
     assert {row.name: row.accuracies for row in made.rows} == {
         "fog": (1.0, 1.0, 1.0, 1.0, 0.75),
         "snow": (1.0, 0.75, 0.5, 0.25, 0.0),
     }
-    assert (made.images, made.seed, made.clean_acc, made.source) == (4, None, 0.95, str(published))
+    assert (made.images, made.seed, made.clean_acc, made.source) == (4, None, None, str(published))
+    assert made.note == f"{PUBLISHED_NOTE}; {ORDER_NOTE}; {NO_CLEAN_NOTE}"
     assert made.mean_error == pytest.approx((0.05 + 0.5) / 2)
     assert made.subset == "all 4 images of the part"
     assert watcher.done[-1] == ("corruptions", 10, 10)
     first = corrupted_set_report(Bright(), found, names=["snow"], severities=(2,), n_examples=2)
     assert first.rows[0].accuracies == (0.5,)
     assert first.subset == "the first 2 images of the part, in its order"
+    every = corrupted_set_report(Bright(), found, names=["snow"], n_examples=4)
+    assert every.subset == "all 4 images of the part"
+
+
+def test_the_clean_accuracy_is_of_the_same_images(published: Path) -> None:
+    found = open_corrupted_set(published, ("dark", "light"), image_size=6, channels=3)
+    greys = torch.tensor([0.1, 0.9, 0.1, 0.9])  # the second and third are wrong
+    images = greys[:, None, None, None].expand(4, 1, 6, 6)
+
+    def clean_acc(*targets: int, count: int = 4, n_examples: int = 4) -> float | None:
+        clean = TensorBatches(images[:count], torch.tensor(targets), batch_size=3)
+        made = corrupted_set_report(Bright(), found, names=["fog"], clean=clean, n_examples=n_examples)
+        assert (NO_CLEAN_NOTE in made.note) == (made.clean_acc is None)
+        return made.clean_acc
+
+    assert clean_acc(0, 0, 1, 1) == 0.5
+    assert clean_acc(0, 0, 1, 1, n_examples=3) == pytest.approx(1 / 3)
+    assert clean_acc(0, 1, 0, 1) is None  # another order
+    assert clean_acc(0, 0, 1, count=3, n_examples=3) is None  # another part
 
 
 def test_published_set_without_corruptions(published: Path) -> None:
@@ -184,41 +192,3 @@ def test_published_set_without_corruptions(published: Path) -> None:
     found = open_corrupted_set(published, ("dark", "light"), image_size=6, channels=3)
     with pytest.raises(DataError, match=r"holds no NAME.npy beside labels.npy"):
         corrupted_set_report(Bright(), found)
-
-
-def test_relative_errors_by_hand() -> None:
-    base = report(
-        clean_acc=0.95,
-        rows=(
-            CorruptionRow(name="fog", accuracies=(0.7, 0.1), mean_error=0.6),
-            CorruptionRow(name="jpeg", accuracies=(0.85, 0.75), mean_error=0.2),
-        ),
-    )
-    found = relative_to(report(), base)
-    assert [row.error for row in found.rows] == pytest.approx([0.5, 0.75])
-    assert found.mean_error == pytest.approx(0.625)
-    assert [row.added_error for row in found.rows] == pytest.approx([0.2 / 0.55, 0.05 / 0.15])
-    assert found.mean_added_error == pytest.approx((0.2 / 0.55 + 0.05 / 0.15) / 2)
-
-
-def test_relative_to_itself_is_one_and_to_no_error_is_nothing() -> None:
-    found = relative_to(report(), report())
-    assert (found.mean_error, found.mean_added_error) == (1.0, 1.0)
-    flawless = report(
-        clean_acc=1.0,
-        rows=tuple(row.model_copy(update={"mean_error": 0.0}) for row in report().rows),
-    )
-    found = relative_to(report(), flawless)
-    assert {row.error for row in found.rows} == {row.added_error for row in found.rows} == {None}
-    assert found.mean_error is None
-    unknown = relative_to(report(clean_acc=None), report())
-    assert (unknown.mean_error, unknown.mean_added_error) == (1.0, None)
-
-
-def test_relative_to_other_images_is_refused() -> None:
-    with pytest.raises(DataError, match=r"images is 100 here and 50 in the base run; evaluate both alike"):
-        relative_to(report(), report(images=50))
-    with pytest.raises(DataError, match=r"severities is \(1, 5\) here and \(5, 1\) in the base run"):
-        relative_to(report(), report(severities=(5, 1)))
-    with pytest.raises(DataError, match=r"fog, jpeg here and fog in the base run"):
-        relative_to(report(), report(rows=report().rows[:1]))

@@ -13,8 +13,15 @@ from torch import Tensor, nn
 from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.progress import Silent
 from kdcam.robustness import pieces
-from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig, SquareConfig, StandardConfig
-from kdcam.robustness.evaluate import attack_report, rows_of
+from kdcam.robustness.attack_rows import rows_of
+from kdcam.robustness.config import (
+    BimConfig,
+    FgsmConfig,
+    PgdConfig,
+    SquareConfig,
+    StandardConfig,
+)
+from kdcam.robustness.evaluate import attack_report
 from kdcam.robustness.pieces import Source
 from kdcam.robustness.progress_file import PENDING, Work
 
@@ -124,7 +131,7 @@ def test_zero_gradients_are_counted_and_warned_of(batches: TensorBatches) -> Non
     assert report.zero_gradients == 8
     assert report.rows[0].robust_acc == 0.8
     assert watcher.warnings == [
-        "8 of 10 images have a zero gradient, so attacks that follow it cannot move them: "
+        "8 of 8 attacked images have a zero gradient, so attacks that follow it cannot move them: "
         "these numbers do not show their robustness"
     ]
 
@@ -199,6 +206,30 @@ def test_a_curve_has_a_point_for_each_budget(batches: TensorBatches) -> None:
     assert [row.eps for row in report.rows] == [0.1, 0.03, 0.03]
 
 
+def test_a_curve_never_rises() -> None:
+    class Wrapped(nn.Module):
+        """Right but for grey levels in a narrow band: a long step jumps over it."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            grey = images.mean((1, 2, 3))
+            score = 100 * ((grey - 0.45).abs() - 0.02)
+            return torch.stack([-score, score], dim=1)
+
+    data = TensorBatches(torch.full((2, 1, 1, 1), 0.5), torch.ones(2, dtype=torch.int64))
+    attacks = [FgsmConfig(eps=eps) for eps in (0.05, 0.2)]
+    report = attack_report(Wrapped(), data, attacks, n_examples=2)
+    assert [row.robust_acc for row in report.rows] == [0, 1]
+    assert [point.worst_case_acc for point in report.curve] == [0, 0]
+    assert report.worst_case_acc == 0
+
+
+def test_what_square_alone_fools_is_told(batches: TensorBatches) -> None:
+    attacks = [PgdConfig(eps=0.03), SquareConfig(eps=0.03, n_queries=300), FgsmConfig(eps=0.001)]
+    assert attack_report(Blind(), batches, attacks, n_examples=10).black_box_gain == 0.2
+    assert attack_report(Threshold(), batches, attacks, n_examples=10).black_box_gain == 0
+    assert attack_report(Blind(), batches, attacks[1:], n_examples=10).black_box_gain is None
+
+
 class Blind(Threshold):
     """Threshold without a gradient: follows no attack, and falls to what was crafted elsewhere."""
 
@@ -216,6 +247,7 @@ def test_attacks_crafted_on_another_network(batches: TensorBatches) -> None:
     assert (own.robust_acc, crafted.robust_acc) == (0.8, 0.6)
     assert report.worst_case_acc == 0.6
     assert report.transfer_gain == pytest.approx(0.2)
+    assert report.transfer_places == (3, 7)  # 0.52 and 0.48
     both = attack_report(Threshold(), batches, attacks, n_examples=10, source=source)
     assert [row.attack for row in both.rows] == ["fgsm", "standard-2-2", "fgsm from runs/other"]
     assert both.transfer_gain == 0
@@ -271,8 +303,11 @@ def test_a_killed_evaluation_goes_on_and_loses_a_batch_at_most(
 
 def test_a_stop_keeps_what_is_done(batches: TensorBatches, tmp_path: Path) -> None:
     class Stopping(Watcher):
+        asked = 0
+
         def should_stop(self) -> bool:
-            return True
+            self.asked += 1
+            return self.asked == 2  # after the clean pass, after the first batch
 
     attacks = [PgdConfig(eps=0.05, steps=2)]
     work = Work(tmp_path, key="k")

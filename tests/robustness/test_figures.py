@@ -34,6 +34,11 @@ def test_many_runs_make_a_higher_picture() -> None:
     assert size(draw_curves(many, **words))[1] > size(draw_curves(many[:2], **words))[1]
 
 
+def test_a_long_name_leaves_the_curves_their_place() -> None:
+    long = Curve("runs/" + 200 * "x", [(0, 0.9), (1, 0.2)])
+    assert size(draw_curves([long], horizontal="eps", vertical="accuracy"))[0] > 300
+
+
 def test_reliability_before_and_after() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, targets = torch.randn(60, 4, generator=generator), torch.randint(0, 4, (60,), generator=generator)

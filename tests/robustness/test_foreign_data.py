@@ -31,6 +31,30 @@ def test_the_test_part_of_a_run(loaded: LoadedRun) -> None:
     assert torch.equal(next(iter(found.epoch(0))).images, own.images)
 
 
+def test_a_run_whose_training_does_not_go_with_the_size(loaded: LoadedRun, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in "ab":
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (20, 20), (20 * number, 0, 0)).save(
+                tmp_path / "pictures" / name / f"{number}.png"
+            )
+    table = {
+        "name": "image-folder",
+        "root": str(tmp_path / "pictures"),
+        "image_size": 80,
+        "augment": ["resized-crop"],  # of large pictures alone
+        "mixup": 0.2,
+        "workers": 0,
+    }
+    other = kdcam.train(small_recipe(epochs=1, data=table), output=tmp_path / "run", device="cpu")
+    config = foreign_config(str(other.path), 16)
+    assert (config.augment, config.mixup) == ((), 0)
+    found = foreign_batches(str(other.path), loaded, batch_size=50, progress=Silent())
+    assert next(iter(found.epoch(0))).images.shape[1:] == (loaded.classifier.in_channels, 16, 16)
+
+
 def test_a_folder_of_pictures(loaded: LoadedRun, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -11,7 +11,7 @@ from tensor_batches import TensorBatches
 from torch import nn
 
 import kdcam
-from kdcam.errors import CheckpointError, DataError
+from kdcam.errors import CheckpointError, DataError, ModelError
 from kdcam.metrics_log import read_metrics
 from kdcam.robustness.memorisation import Memorisation, label_noise_report, memorisation
 
@@ -62,6 +62,11 @@ def test_without_a_wrong_or_a_right_label() -> None:
 def test_labels_of_other_images() -> None:
     with pytest.raises(DataError, match=r"found 5 training images, \(4,\) true and \(5,\) noisy labels"):
         judged(LOGITS, CLEAN[:4], NOISY)
+
+
+def test_broken_weights() -> None:
+    with pytest.raises(ModelError, match=r"logits that are not finite"):
+        judged(LOGITS * torch.nan, CLEAN, NOISY)
 
 
 @pytest.fixture(scope="module")

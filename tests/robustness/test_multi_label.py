@@ -10,9 +10,9 @@ from sklearn.metrics import average_precision_score
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.errors import DataError, ModelError
+from kdcam.errors import DataError, ModelError, RecipeError
 from kdcam.progress import Silent
-from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig
+from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig, SquareConfig
 from kdcam.robustness.multi_label import multi_label_attack_report
 from kdcam.robustness.pieces import Source
 from kdcam.robustness.progress_file import Work
@@ -149,7 +149,7 @@ def test_zero_gradients_are_counted_and_warned_of(batches: TensorBatches) -> Non
     watcher = Watcher()
     report = multi_label_attack_report(model, data, [FgsmConfig()], n_examples=6, progress=watcher)
     assert report.zero_gradients == 6
-    assert watcher.warnings[0].startswith("6 of 6 images have a zero gradient")
+    assert watcher.warnings[0].startswith("6 of 6 attacked images have a zero gradient")
 
 
 def test_what_cannot_be_attacked_is_named(batches: TensorBatches) -> None:
@@ -171,6 +171,11 @@ def test_what_cannot_be_attacked_is_named(batches: TensorBatches) -> None:
         broken.scale.fill_(torch.nan)
     with pytest.raises(ModelError, match="not finite"):
         multi_label_attack_report(broken, batches, [FgsmConfig()], n_examples=6)
+
+
+def test_attacks_that_need_one_label_are_refused(batches: TensorBatches) -> None:
+    with pytest.raises(RecipeError, match=r"attacks: square: needs one label an image"):
+        multi_label_attack_report(Halves(), batches, [FgsmConfig(), SquareConfig()], n_examples=6)
 
 
 class Killed(BaseException):
@@ -200,6 +205,27 @@ def test_a_killed_evaluation_goes_on(
     again = Work(tmp_path, key="k")
     resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=again)
     monkeypatch.setattr(Dying, "batches_left", 3)
+    assert resumed == multi_label_attack_report(Halves(), batches, attacks, n_examples=6)
+
+
+def test_a_clean_pass_goes_on_with_another_batch_size(batches: TensorBatches, tmp_path: Path) -> None:
+    class Dying(Halves):
+        left = 4  # passes: two of logits and two of gradients
+
+        def forward(self, images: Tensor) -> Tensor:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            return super().forward(images)
+
+    batches.batch_size = 2
+    attacks = [FgsmConfig(eps=0.03)]
+    with pytest.raises(Killed):
+        multi_label_attack_report(Dying(), batches, attacks, n_examples=6, work=Work(tmp_path, key="k"))
+    work = Work(tmp_path, key="k")
+    assert bytes(work.marks("clean", 6).tolist()) == b"1111.."
+    batches.batch_size = 3
+    resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=work)
     assert resumed == multi_label_attack_report(Halves(), batches, attacks, n_examples=6)
 
 

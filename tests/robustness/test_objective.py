@@ -6,10 +6,11 @@ from torch.nn.functional import cross_entropy
 
 from kdcam.errors import ModelError
 from kdcam.robustness.objective import (
-    LOSSES,
+    ATTACK_LOSSES,
     Goal,
     attack_loss,
     dlr_loss,
+    is_clearly_fooled,
     is_fooled,
     margin_loss,
     right_decisions,
@@ -73,19 +74,19 @@ def test_ratios_know_neither_shift_nor_scale_and_margins_no_shift() -> None:
     torch.testing.assert_close(margin_loss(logits + 7, labels), margin_loss(logits, labels))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ATTACK_LOSSES)
 def test_gradients_are_right_and_finite_where_logits_are_equal(loss: str) -> None:
     logits, labels = torch.randn(4, 5).double().requires_grad_(), torch.tensor([0, 1, 2, 3])
-    assert torch.autograd.gradcheck(lambda values: LOSSES[loss](values, labels), logits)
+    assert torch.autograd.gradcheck(lambda values: ATTACK_LOSSES[loss](values, labels), logits)
     equal = torch.zeros(4, 5, requires_grad=True)
-    LOSSES[loss](equal, labels).sum().backward()
+    ATTACK_LOSSES[loss](equal, labels).sum().backward()
     assert equal.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("loss", ["margin", "dlr"])
 def test_losses_are_above_zero_where_another_class_is_on_top(loss: str) -> None:
     logits, labels = torch.randn(50, 5), torch.arange(50) % 5
-    assert torch.equal(LOSSES[loss](logits, labels) > 0, is_fooled(logits, labels))
+    assert torch.equal(ATTACK_LOSSES[loss](logits, labels) > 0, is_fooled(logits, labels))
 
 
 def test_too_few_classes_are_named() -> None:
@@ -95,3 +96,35 @@ def test_too_few_classes_are_named() -> None:
         ModelError, match="the targeted DLR loss needs at least 4 classes, found 3; take apgd-dlr"
     ):
         targeted_dlr_loss(LOGITS[:, :3], LABELS, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("logits", "low", "high"),
+    [
+        ([3.0, 2.0, 1.0, 0.0], -1, 0),  # the label on top
+        ([2.0, 3.0, 1.0, 0.0], 0, 1),  # second
+        ([1.0, 3.0, 2.0, 0.0], 1, 1),  # third
+        ([-70.0, 3.0, 2.0, 1.0], 36, 37),  # below: 73 over 2
+    ],
+)
+def test_the_ratio_has_no_upper_end(logits: list[float], low: float, high: float) -> None:
+    assert low <= dlr_loss(torch.tensor([logits]), torch.tensor([0])).item() <= high
+
+
+def test_what_rounding_can_take_back_is_not_clearly_fooled() -> None:
+    offsets = torch.tensor([-1.0, 0.0, 5e-5, 2e-4, 1.0])
+    logits = torch.stack([torch.ones(5), 1 + offsets], dim=1)
+    labels = torch.zeros(5, dtype=torch.int64)
+    assert is_fooled(logits, labels).tolist() == [False, False, True, True, True]
+    for scale in (1e-20, 1.0, 1e6):
+        assert is_clearly_fooled(scale * logits, labels).tolist() == [False, False, False, True, True]
+    rows = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+    decisions = torch.tensor([[-1.0, 1.0], [-1.0, 5e-5], [-5e-5, 1.0], [1.0, 1.0]])
+    assert is_fooled(decisions, rows).tolist() == [True, True, True, False]
+    assert is_clearly_fooled(decisions, rows).tolist() == [True, False, False, False]
+
+
+def test_labels_beyond_the_logits_are_named() -> None:
+    goal = Goal("margin", torch.tensor([0, 7]), last_label=7)
+    with pytest.raises(ValueError, match="hold the label 7, but the network gives logits of 4 classes"):
+        goal.losses(LOGITS)

@@ -39,8 +39,17 @@ def test_severities(given: Any, meant: tuple[int, ...]) -> None:
 
 
 def test_no_attacks() -> None:
-    found = evaluation_settings({"attacks": ["none"], "calibration": True, "n_examples": 5})
-    assert (found.attack, found.calibration, found.n_examples) == (False, True, 5)
+    found = evaluation_settings({"attacks": ["none"], "corruptions": ["all"], "n_examples": 5, "seed": 3})
+    assert (found.attack, found.n_examples, found.seed) == (False, 5, 3)
+    assert found.sections == ("corruptions",)
+
+
+def test_a_seed_is_of_use_to_corruptions_where_no_attack_draws() -> None:
+    found = evaluation_settings({"attacks": ["fgsm"], "corruptions": ["all"], "seed": 3})
+    assert found.seed == 3
+    assert found.sections == ("attacks", "checks", "corruptions")
+    drawing = evaluation_settings({"attacks": ["pgd"], "corruptions": ["all"], "seed": 3})
+    assert [config.seed for config in drawing.budgets[0].configs()] == [3]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +67,18 @@ def test_no_attacks() -> None:
         ({"severities": "1,2"}, r"severities: does nothing without corruptions"),
         ({"base": "runs/x"}, r"base: does nothing without corruptions"),
         ({"attacks": ["none"], "source": "runs/x"}, r"source: does nothing without attacks"),
+        ({"attacks": ["none"], "checks": False}, r"checks: does nothing without attacks"),
+        (
+            {"attacks": ["none"], "steps": 20, "eps": 0.1},
+            r"eps: does nothing with attacks none; leave eps, steps",
+        ),
+        (
+            {"attacks": ["none"], "calibration": True, "n_examples": 5},
+            r"n_examples: does nothing.*or name some attacks, corruptions, corrupted_set",
+        ),
+        ({"attacks": ["none"], "corrupted_set": "x", "seed": 1}, r"seed: does nothing"),
+        ({"attacks": ["fgsm"], "seed": 1}, r"seed: does nothing for fgsm"),
+        ({"corruptions": ["all"], "seed": -1}, r"seed"),
         ({"colour": 1}, r"unknown key 'colour'"),
         ({"attacks": ["pgdd"]}, r"pgdd"),
     ],

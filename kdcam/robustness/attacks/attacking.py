@@ -9,19 +9,20 @@ from torch import Tensor, nn
 
 from kdcam.modes import evaluating
 from kdcam.robustness.attack_rules import LossName
-from kdcam.robustness.objective import LOSSES
+from kdcam.robustness.objective import ATTACK_LOSSES, Goal
 
 
 @contextmanager
 def attacking(
     model: nn.Module, images: Tensor, targets: Tensor, *, loss: LossName = "cross_entropy"
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and targets that gradients can be taken of; put everything back afterwards.
+) -> Iterator[tuple[Tensor, Goal]]:
+    """Yield images that gradients can be taken of, and what is raised for them; put everything back afterwards.
 
     Raises ``ValueError`` where they are no batch of images in [0, 1] with their labels, or the loss does not
-    go with them.
+    go with them. How many classes there are shows at the first logits: the goal refuses labels beyond the last.
     """
     _check_batch(images, targets)
+    last_label = _last_label(targets)
     _check_loss(loss, targets)
     device = images.device
     with ExitStack() as stack:
@@ -32,7 +33,7 @@ def attacking(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         wide = torch.promote_types(images.dtype, torch.float32)
-        yield images.detach().clone().to(wide), targets.clone()
+        yield images.detach().clone().to(wide), Goal(loss, targets.clone(), last_label=last_label)
 
 
 def positions(indices: Tensor | None, images: Tensor) -> list[int]:
@@ -61,12 +62,22 @@ def check_counts(**counts: int) -> None:
 
 
 def _check_loss(loss: str, targets: Tensor) -> None:
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; wanted one of {', '.join(LOSSES)}")
+    if loss not in ATTACK_LOSSES:
+        raise ValueError(f"loss is {loss!r}; wanted one of {', '.join(ATTACK_LOSSES)}")
     if targets.ndim != 1 and loss != "cross_entropy":
         raise ValueError(
             f"loss is {loss!r} where targets are rows (N, K); it needs one label an image: take 'cross_entropy'"
         )
+
+
+def _last_label(targets: Tensor) -> int:
+    """Return the largest label, -1 for rows and for none; ``ValueError`` for a label below 0."""
+    if targets.ndim != 1 or len(targets) == 0:
+        return -1
+    first, last = (int(end) for end in torch.aminmax(targets))
+    if first < 0:
+        raise ValueError(f"targets hold the label {first}; wanted labels from 0 on")
+    return last
 
 
 def _check_batch(images: Tensor, targets: Tensor) -> None:

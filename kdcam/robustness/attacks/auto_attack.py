@@ -36,12 +36,13 @@ def auto_attack(
         from pyautoattack import AutoAttack
     except ModuleNotFoundError as error:
         raise RecipeError(MISSING_AUTOATTACK) from error
-    with attacking(model, images, targets, loss="margin") as (clean, labels):
+    with attacking(model, images, targets, loss="margin") as (clean, goal):
         if len(clean) == 0:
             return clean
         with torch.no_grad():
             logits = model(clean[:1])
         check_classes("targeted_dlr", logits)
+        goal.check(logits)
         attack = AutoAttack(
             model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=seed, device=clean.device
         )
@@ -50,7 +51,7 @@ def auto_attack(
         attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = rivals
         # It warns of masking by a logger of its own; kdcam's checks do, and the library prints nothing.
         attack.logger = attack.apgd.logger = attack.apgd_targeted.logger = _silent()
-        found: Tensor = attack.run_standard_evaluation(clean, labels, batch_size=len(clean))[0]
+        found: Tensor = attack.run_standard_evaluation(clean, goal.targets, batch_size=len(clean))[0]
         return found
 
 

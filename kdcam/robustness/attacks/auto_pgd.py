@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdcam.robustness.attack_rules import LossName
 from kdcam.robustness.attacks.attacking import attacking, check_budget, check_counts, positions
 from kdcam.robustness.attacks.looking import Look, look
-from kdcam.robustness.attacks.restarts import Attempt, best_of
+from kdcam.robustness.attacks.restarts import Attempt, best_of, judged
 from kdcam.robustness.balls import Ball
 from kdcam.robustness.budget import Norm
 from kdcam.robustness.objective import Goal, check_classes
@@ -35,11 +35,12 @@ def apgd(
     restarts: int = 1,
     seed: int = 0,
     indices: Tensor | None = None,
+    stop_when_fooled: bool = True,
 ) -> Tensor:
     """Return adversarial images of Auto-PGD: no step length to choose.
 
     Steps start at twice eps and are halved, at checkpoints, for an image whose loss no longer rises; it then
-    goes on from its best point. An image drops out of the batch as soon as it is fooled.
+    goes on from its best point.
 
     Args:
         model: gives logits (N, K) for images in [0, 1].
@@ -54,6 +55,9 @@ def apgd(
         seed: of the random starts.
         indices: (N,) int64, each image's position in its data set, which its random start follows from; by
             default its position in the batch.
+        stop_when_fooled: True: an image drops out of the batch as soon as it is fooled by more than rounding, just over
+            the network's border. False: every step is done and the point with the highest loss counts, well behind the
+            border; for images that are to fool other networks, too.
 
     Raises ``ValueError`` for images outside [0, 1] or settings that cannot be, ``ModelError`` when the
     network lets no gradient through or has too few classes.
@@ -64,12 +68,12 @@ def apgd(
     check_budget(eps, norm)
     check_counts(steps=steps, restarts=restarts)
     numbers, ball = positions(indices, images), Ball(norm, eps)
-    with attacking(model, images, targets, loss=loss) as (clean, labels):
-        goal = Goal(loss, labels)
+    plan = _Plan(ball, steps, stop_when_fooled)
+    with attacking(model, images, targets, loss=loss) as (clean, goal):
 
         def attempt(part: Tensor, chosen: Tensor, restart: int) -> Attempt:
             seeds = [(seed, restart, numbers[place], _UNTARGETED) for place in chosen.tolist()]
-            return _search(model, part, goal.of(chosen), ball, steps=steps, seeds=seeds)
+            return _search(model, part, goal.of(chosen), plan, seeds=seeds)
 
         return best_of(clean, restarts, attempt)
 
@@ -86,11 +90,12 @@ def apgd_targeted(
     restarts: int = 1,
     seed: int = 0,
     indices: Tensor | None = None,
+    stop_when_fooled: bool = True,
 ) -> Tensor:
     """Return adversarial images of Auto-PGD on the targeted DLR loss, aimed at one likely class after the other.
 
-    The classes are the label's rivals in the order of the clean image's logits. An image is done with as soon
-    as any wrong class is on top. Other arguments and errors as those of `apgd`; the targets are labels.
+    The classes are the label's rivals in the order of the clean image's logits. An image that ends with any wrong class
+    on top is aimed at no further ones. Other arguments and errors as those of `apgd`; the targets are labels.
 
     Args:
         n_target_classes: so many classes are aimed at, or all others where there are fewer; it needs 4 classes.
@@ -104,27 +109,37 @@ def apgd_targeted(
     if targets.ndim != 1:
         raise ValueError("targets are rows (N, K); the targeted DLR loss needs one label an image")
     numbers, ball = positions(indices, images), Ball(norm, eps)
-    with attacking(model, images, targets) as (clean, labels):
+    plan = _Plan(ball, steps, stop_when_fooled)
+    with attacking(model, images, targets, loss="dlr") as (clean, goal):
         if len(clean) == 0:
             return clean
-        rivals = _rivals(model, clean, labels)
+        rivals = _rivals(model, clean, goal)
 
         def attempt(part: Tensor, chosen: Tensor, number: int) -> Attempt:
-            goal = Goal("dlr", labels[chosen], rivals[chosen, number // restarts])
+            aimed = goal.of(chosen)._replace(aims=rivals[chosen, number // restarts])
             seeds = [(seed, number, numbers[place], _TARGETED) for place in chosen.tolist()]
-            return _search(model, part, goal, ball, steps=steps, seeds=seeds)
+            return _search(model, part, aimed, plan, seeds=seeds)
 
         return best_of(clean, min(n_target_classes, rivals.shape[1]) * restarts, attempt)
 
 
-def _rivals(model: nn.Module, clean: Tensor, labels: Tensor) -> Tensor:
+def _rivals(model: nn.Module, clean: Tensor, goal: Goal) -> Tensor:
     """Return the other classes (N, K - 1) of each image, the likeliest first."""
     with torch.no_grad():
         logits = model(clean)
     check_classes("targeted_dlr", logits)
-    others = logits.scatter(1, labels[:, None], -torch.inf)
+    goal.check(logits)
+    others = logits.scatter(1, goal.targets[:, None], -torch.inf)
     order: Tensor = others.argsort(dim=1, descending=True, stable=True)
     return order[:, :-1]
+
+
+class _Plan(NamedTuple):
+    """What a search goes by."""
+
+    ball: Ball
+    steps: int
+    stop_when_fooled: bool
 
 
 class _State(NamedTuple):
@@ -136,9 +151,11 @@ class _State(NamedTuple):
     previous: Tensor  # the images before the last step
     gradient: Tensor  # at images
     loss: Tensor  # at images
+    fooled: Tensor  # (n,) bool, at images
     best: Tensor  # the images with the highest loss so far
     best_gradient: Tensor
     best_loss: Tensor
+    best_fooled: Tensor
     checked_loss: Tensor  # best_loss at the last checkpoint
     step: Tensor  # (n, 1, 1, 1), length of a step
     halved: Tensor  # (n,) bool, at the last checkpoint
@@ -149,36 +166,34 @@ class _State(NamedTuple):
 
 
 def _search(
-    model: nn.Module,
-    clean: Tensor,
-    goal: Goal,
-    ball: Ball,
-    *,
-    steps: int,
-    seeds: list[tuple[int, int, int, int]],
+    model: nn.Module, clean: Tensor, goal: Goal, plan: _Plan, *, seeds: list[tuple[int, int, int, int]]
 ) -> Attempt:
-    """Return each image where it is fooled for the first time, else where its loss is highest."""
+    """Return each image where its loss is highest or, where it may stop so, where it is fooled for the first time."""
+    ball, steps = plan.ball, plan.steps
     start = (clean + ball.random_changes(clean, seeds=seeds)).clamp(0, 1)
     waits = _checkpoints(steps)
-    found, fooled = start.clone(), torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
-    seen = look(model, start, goal)
-    losses = seen.losses.clone()
-    state = _begin(clean, start, seen, step=2 * ball.eps)
-    for number in range(steps + 1):
+    state = _begin(clean, start, look(model, start, goal), goal, step=2 * ball.eps)
+    found, losses, fooled = start.clone(), state.loss.clone(), state.fooled.clone()
+    for number in range(steps):
         if number > 0:
             images = _moved(state, ball, share=_ALPHA if number > 1 else 1.0)
-            seen = look(model, images, goal)
-            state = _updated(state, images, seen)
-        done = goal.fooled(seen.logits)
-        if bool(done.any()):
+            state = _updated(state, images, look(model, images, goal), goal)
+        if plan.stop_when_fooled and bool((done := state.fooled).any()):
             out = state.place[done]
             found[out], losses[out], fooled[out] = state.images[done], state.loss[done], True
             state, goal = state.of(~done), goal.of(~done)
             if len(state.place) == 0:
-                break
+                return Attempt(found, losses, fooled)
         if number in waits:
             state = _checked(state, wait=waits[number])
-    found[state.place], losses[state.place] = state.best, state.best_loss
+    # No step follows the last one: nobody would read its gradient.
+    last = judged(model, _moved(state, ball, share=_ALPHA if steps > 1 else 1.0), goal)
+    better = last.losses > state.best_loss
+    if plan.stop_when_fooled:
+        better |= last.fooled
+    found[state.place] = torch.where(better[:, None, None, None], last.images, state.best)
+    losses[state.place] = torch.where(better, last.losses, state.best_loss)
+    fooled[state.place] = torch.where(better, last.fooled, state.best_fooled)
     return Attempt(found, losses, fooled)
 
 
@@ -194,8 +209,9 @@ def _checkpoints(steps: int) -> Mapping[int, int]:
     return waits
 
 
-def _begin(clean: Tensor, start: Tensor, seen: Look, *, step: float) -> _State:
+def _begin(clean: Tensor, start: Tensor, seen: Look, goal: Goal, *, step: float) -> _State:
     none = torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
+    fooled = goal.fooled(seen.logits)
     return _State(
         place=torch.arange(len(clean), device=clean.device),
         clean=clean,
@@ -203,9 +219,11 @@ def _begin(clean: Tensor, start: Tensor, seen: Look, *, step: float) -> _State:
         previous=start,
         gradient=seen.gradient,
         loss=seen.losses,
+        fooled=fooled,
         best=start,
         best_gradient=seen.gradient,
         best_loss=seen.losses,
+        best_fooled=fooled,
         checked_loss=seen.losses,
         step=torch.full((len(clean), 1, 1, 1), step, dtype=clean.dtype, device=clean.device),
         halved=none,
@@ -224,7 +242,8 @@ def _moved(state: _State, ball: Ball, *, share: float) -> Tensor:
     return inside(images + share * (ahead - images) + (1 - share) * (images - state.previous))
 
 
-def _updated(state: _State, images: Tensor, seen: Look) -> _State:
+def _updated(state: _State, images: Tensor, seen: Look, goal: Goal) -> _State:
+    fooled = goal.fooled(seen.logits)
     better = seen.losses > state.best_loss
     wide = better[:, None, None, None]
     return state._replace(
@@ -232,9 +251,11 @@ def _updated(state: _State, images: Tensor, seen: Look) -> _State:
         previous=state.images,
         gradient=seen.gradient,
         loss=seen.losses,
+        fooled=fooled,
         best=torch.where(wide, images, state.best),
         best_gradient=torch.where(wide, seen.gradient, state.best_gradient),
         best_loss=torch.where(better, seen.losses, state.best_loss),
+        best_fooled=torch.where(better, fooled, state.best_fooled),
         rises=state.rises + (seen.losses > state.loss),
     )
 
@@ -248,6 +269,7 @@ def _checked(state: _State, *, wait: int) -> _State:
         images=torch.where(wide, state.best, state.images),
         gradient=torch.where(wide, state.best_gradient, state.gradient),
         loss=torch.where(halved, state.best_loss, state.loss),
+        fooled=torch.where(halved, state.best_fooled, state.fooled),
         checked_loss=state.best_loss,
         step=torch.where(wide, state.step / 2, state.step),
         halved=halved,

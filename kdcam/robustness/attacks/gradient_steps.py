@@ -91,9 +91,9 @@ def pgd(
         indices: (N,) int64, each image's position in its data set, which its random start follows from; by
             default its position in the batch.
         loss: what is raised; rows take the cross-entropy only. "dlr" needs 3 classes (``ModelError``).
-        stop_when_fooled: True: an image that a step finds fooled is kept as it is there and drops out of the batch.
-            The same network, start and steps then fool the same images or more, with fewer passes. False: the
-            paper's result, the image after the last step.
+        stop_when_fooled: True: an image that a step finds fooled, by more than rounding, is kept as it is there and
+            drops out of the batch. The same network, start and steps then fool the same images or more, with fewer
+            passes. False: the paper's result, the image after the last step.
 
     Source: Madry et al. 2018, arXiv 1706.06083.
     """
@@ -115,8 +115,7 @@ def pgd(
             model, clean, start, goal, ball=ball, alpha=alpha, steps=steps, stop_when_fooled=stop_when_fooled
         )
 
-    with attacking(model, images, targets, loss=loss) as (clean, labels):
-        goal = Goal(loss, labels)
+    with attacking(model, images, targets, loss=loss) as (clean, goal):
         if restarts == 1:
             return moved(clean, goal, torch.arange(len(clean)), 0)
 
@@ -194,12 +193,12 @@ def mim(
     _check_steps(eps, alpha=alpha, steps=steps)
     if not (math.isfinite(decay) and decay >= 0):
         raise ValueError(f"decay is {decay}; wanted 0 or more")
-    with attacking(model, images, targets) as (clean, labels):
+    with attacking(model, images, targets) as (clean, goal):
         return _ascend(
             model,
             clean,
             clean,
-            Goal("cross_entropy", labels),
+            goal,
             ball=Ball(norm, eps),
             alpha=alpha,
             steps=steps,
@@ -223,7 +222,7 @@ def _ascend(
     """Return images after ``steps`` steps from ``start``; decay None: each step follows its own gradient."""
     images, found = start, start.clone() if stop_when_fooled else start
     standing = torch.arange(len(clean), device=clean.device)
-    velocity = torch.zeros_like(clean)
+    velocity: Tensor | None = None
     for _ in range(steps):
         if len(standing) == 0:
             break
@@ -232,10 +231,12 @@ def _ascend(
             found[standing[fooled]] = images[fooled]
             left = ~fooled
             standing, images, clean = standing[left], images[left], clean[left]
-            velocity, gradient, goal = velocity[left], gradient[left], goal.of(left)
+            velocity = None if velocity is None else velocity[left]
+            gradient, goal = gradient[left], goal.of(left)
         if decay is not None:
             size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
-            gradient = velocity = decay * velocity + gradient / size.masked_fill(size == 0, 1.0)
+            gradient = gradient / size.masked_fill(size == 0, 1.0)
+            gradient = velocity = gradient if velocity is None else decay * velocity + gradient
         images = ball.project(images.add(ball.direction(gradient), alpha=alpha), clean).clamp_(0, 1)
     if len(standing) == len(found):
         return images

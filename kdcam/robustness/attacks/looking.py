@@ -25,12 +25,14 @@ def look(model: nn.Module, images: Tensor, goal: Goal) -> Look:
     losses = goal.losses(logits)
     # Summed, not averaged: an image's gradient does not depend on how many others there are.
     loss = losses.sum()
-    if not loss.requires_grad:
+    found = torch.autograd.grad(loss, images, allow_unused=True) if loss.requires_grad else (None,)
+    gradient: Tensor | None = found[0]
+    if gradient is None:
         raise ModelError(
-            "the network's output carries no gradient to its input, so gradient attacks cannot work; attack "
-            "the network itself, not a version that runs under no_grad or outside torch, or take square"
+            "the network's output carries no gradient to its input, so gradient attacks cannot work; attack the "
+            "network itself, not a version that runs under no_grad, outside torch or on pixels turned into whole "
+            "numbers, or take square, which needs no gradient"
         )
-    (gradient,) = torch.autograd.grad(loss, images)
     return Look(logits.detach(), losses.detach(), gradient)
 
 
@@ -39,8 +41,8 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
     Arguments and errors as those of `kdcam.robustness.attacks.fgsm`.
     """
-    with attacking(model, images, targets) as (clean, labels):
-        return look(model, clean, Goal("cross_entropy", labels)).gradient
+    with attacking(model, images, targets) as (clean, goal):
+        return look(model, clean, goal).gradient
 
 
 __all__ = ["Look", "input_gradient", "look"]

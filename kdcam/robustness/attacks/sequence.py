@@ -1,21 +1,13 @@
 """Attacks in turn, each on the images that the ones before did not fool."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from kdcam.robustness.adaptive_config import Stage
 from kdcam.robustness.attacks.attacking import attacking
 from kdcam.robustness.objective import is_fooled
-
-
-class Stage(Protocol):
-    """The settings of an attack."""
-
-    def perturb(self, model: nn.Module, images: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
-        """Return adversarial images."""
-        ...
 
 
 def one_after_another(
@@ -34,9 +26,10 @@ def one_after_another(
         indices: (N,) int64, each image's position in its data set.
         stages: of so many classes K.
     """
-    with attacking(model, images, targets, loss="margin") as (clean, labels), torch.no_grad():
+    with attacking(model, images, targets, loss="margin") as (clean, goal), torch.no_grad():
         if len(clean) == 0:
             return clean
+        labels = goal.targets
         found = clean.clone()
         standing = torch.arange(len(clean), device=clean.device)
         for stage in stages(model(clean[:1]).shape[1]):
@@ -49,4 +42,4 @@ def one_after_another(
     return found
 
 
-__all__ = ["Stage", "one_after_another"]
+__all__ = ["one_after_another"]

@@ -1,6 +1,7 @@
 """The Square attack: random search with squares of colour, by forward passes alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.robustness.attacks.attacking import attacking, check_budget, check_counts, positions
-from kdcam.robustness.attacks.square_windows import stripes, tiles, two_windows, window
+from kdcam.robustness.attacks.square_windows import bump, random_signs, tiles, two_windows, window
 from kdcam.robustness.balls import Ball
 from kdcam.robustness.budget import Norm
 from kdcam.robustness.objective import Goal
@@ -50,21 +51,22 @@ def square(
 
     Raises ``ValueError`` for images outside [0, 1] or settings that cannot be.
 
-    Source: Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 to 3; the schedule is stretched to ``n_queries``
-    as there (AutoAttack's standard version leaves it as it is for 10,000). Differences: in L2 the change has
-    norm eps after every step, as in the authors' code (max-andr/square-attack), and squares are no larger than
-    the shorter side.
+    Source: Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 to 3; the schedule of the squares' sizes is
+    stretched to ``n_queries``, as in the authors' code (max-andr/square-attack), so that they come to their smallest;
+    AutoAttack's standard version leaves it as it is for 10,000 queries and ends, at 5,000, with larger squares.
+    Differences: in L2 the change has norm eps after every step, as in the authors' code, and squares are no larger
+    than the shorter side.
     """
     check_budget(eps, norm)
     check_counts(n_queries=n_queries)
     if not 0 < p_init <= 1:
         raise ValueError(f"p_init is {p_init}; wanted a share of the pixels in (0, 1]")
     numbers, ball = positions(indices, images), Ball(norm, eps)
-    with attacking(model, images, targets, loss="margin") as (clean, labels), torch.no_grad():
+    with attacking(model, images, targets, loss="margin") as (clean, goal), torch.no_grad():
         if len(clean) == 0:
             return clean
         seeds = [(seed, number) for number in numbers]
-        return _search(model, clean, labels, ball, n_queries=n_queries, p_init=p_init, seeds=seeds)
+        return _search(model, clean, goal, ball, n_queries=n_queries, p_init=p_init, seeds=seeds)
 
 
 class _State(NamedTuple):
@@ -74,7 +76,6 @@ class _State(NamedTuple):
     clean: Tensor
     best: Tensor
     best_loss: Tensor
-    labels: Tensor
 
     def of(self, chosen: Tensor) -> "_State":
         return _State(*(tensor[chosen] for tensor in self))
@@ -83,7 +84,7 @@ class _State(NamedTuple):
 def _search(
     model: nn.Module,
     clean: Tensor,
-    labels: Tensor,
+    goal: Goal,
     ball: Ball,
     *,
     n_queries: int,
@@ -96,10 +97,9 @@ def _search(
         clean,
         clean,
         torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device),
-        labels,
     )
     sizes = squares(n_queries, p_init, height=clean.shape[2], width=clean.shape[3])
-    propose = _linf_proposal if ball.norm == "linf" else _l2_proposal
+    propose = _proposals(clean, ball, sizes)
     for query in range(n_queries):
         # Query 0 is the first point: its random numbers are as many as it has pixels, those of later ones are few.
         if query == 0:
@@ -108,9 +108,8 @@ def _search(
             if (query - 1) % _BLOCK == 0:
                 here = [seeds[place] for place in state.place.tolist()]
                 draws = _draws(here, 1 + (query - 1) // _BLOCK, 5 + clean.shape[1]).to(clean)
-            images = propose(state, ball, sizes[query - 1], draws[:, (query - 1) % _BLOCK])
+            images = propose(state, sizes[query - 1], draws[:, (query - 1) % _BLOCK])
         logits = model(images)
-        goal = Goal("margin", state.labels)
         losses, fooled = goal.losses(logits), goal.fooled(logits)
         better = fooled | (losses > state.best_loss)
         state = state._replace(
@@ -119,7 +118,7 @@ def _search(
         )
         if bool(fooled.any()):
             found[state.place[fooled]] = state.best[fooled]
-            state = state.of(~fooled)
+            state, goal = state.of(~fooled), goal.of(~fooled)
             if len(state.place) == 0:
                 break
             if query > 0:
@@ -154,35 +153,46 @@ def _first_point(clean: Tensor, ball: Ball, seeds: Sequence[tuple[int, int]]) ->
     for row, seed in zip(drawn, seeds, strict=True):
         np.random.default_rng((*seed, 0, _TAG)).random(dtype=np.float32, out=row)
     uniform = torch.from_numpy(drawn).to(clean)
-    change = stripes(uniform) if linf else tiles(uniform)
+    change = random_signs(uniform) if linf else tiles(uniform)
     return (clean + ball.eps * change).clamp(0, 1)
 
 
-def _linf_proposal(state: _State, ball: Ball, side: int, draws: Tensor) -> Tensor:
+_Proposal = Callable[[_State, int, Tensor], Tensor]
+"""Takes the state, the side of the square and uniform numbers (n, 5 + C); gives the next images to try."""
+
+
+def _proposals(clean: Tensor, ball: Ball, sides: Sequence[int]) -> _Proposal:
+    if ball.norm == "linf":
+        return partial(_linf_proposal, ball)
+    shorter = min(clean.shape[2:])
+    # Odd and at least 3, as in the authors' code. A handful of sides for thousands of queries: each is drawn once.
+    patterns = {side: bump(min(max(side, 3) | 1, shorter)).to(clean) for side in set(sides)}
+    return partial(_l2_proposal, ball, patterns)
+
+
+def _linf_proposal(ball: Ball, state: _State, side: int, draws: Tensor) -> Tensor:
     """Algorithm 2: one square of a colour at the edge of the budget."""
     channels = state.clean.shape[1]
     inside = window(draws[:, 0], draws[:, 1], side, state.clean)
-    signs = _signs(draws[:, -channels:])
+    signs = random_signs(draws[:, -channels:])
     edge = (state.clean + ball.eps * signs[:, :, None, None]).clamp(0, 1)
     return torch.where(inside, edge, state.best)
 
 
-def _l2_proposal(state: _State, ball: Ball, side: int, draws: Tensor) -> Tensor:
+def _l2_proposal(
+    ball: Ball, patterns: Mapping[int, Tensor], state: _State, side: int, draws: Tensor
+) -> Tensor:
     """Algorithm 3: one square takes the budget of another and what is unused."""
     channels = state.clean.shape[1]
     change = two_windows(
         state.best - state.clean,
         eps=ball.eps,
-        side=min(max(side, 3) | 1, *state.clean.shape[2:]),  # odd and at least 3, as in the authors' code
+        pattern=patterns[side],
         corners=draws[:, :4],
         turned=draws[:, 4] < 0.5,
-        signs=_signs(draws[:, -channels:]),
+        signs=random_signs(draws[:, -channels:]),
     )
     return (state.clean + ball.eps * ball.direction(change)).clamp(0, 1)
-
-
-def _signs(uniform: Tensor) -> Tensor:
-    return torch.where(uniform < 0.5, -1.0, 1.0).to(uniform)
 
 
 __all__ = ["square", "squares"]

@@ -1,4 +1,4 @@
-"""The shapes of the Square attack: stripes, tiles and squares at random places of each image."""
+"""The shapes of the Square attack: signs, tiles and squares at random places of each image."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ _TINY = 1e-12  # norms are kept above it
 _TILES = 5  # tiles along a side of the first L2 point (Andriushchenko et al. 2020, section 4.3)
 
 
-def stripes(uniform: Tensor) -> Tensor:
-    """Return vertical stripes (N, C, 1, W) of -1 and 1 from uniform numbers of that shape."""
+def random_signs(uniform: Tensor) -> Tensor:
+    """Return -1 and 1 from uniform numbers in [0, 1) of any shape; (N, C, 1, W) are the vertical stripes of L-inf."""
     return torch.where(uniform < 0.5, -1.0, 1.0).to(uniform)
 
 
@@ -24,7 +24,7 @@ def tiles(uniform: Tensor) -> Tensor:
     rows, columns = height // side, width // side
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     corners = uniform[:, :, top::side, left::side][:, :, :rows, :columns]
-    signs = torch.where(corners < 0.5, -1.0, 1.0).to(uniform)
+    signs = random_signs(corners)
     # Another digit of the first channel's number: which way the bump points, for all channels alike.
     turned = ((corners[:, :1] * 1024) % 1) < 0.5
     upright = torch.kron(torch.ones(rows, columns).to(uniform), pattern)
@@ -59,14 +59,14 @@ def window(row: Tensor, column: Tensor, side: int, like: Tensor) -> Tensor:
 
 
 def two_windows(
-    change: Tensor, *, eps: float, side: int, corners: Tensor, turned: Tensor, signs: Tensor
+    change: Tensor, *, eps: float, pattern: Tensor, corners: Tensor, turned: Tensor, signs: Tensor
 ) -> Tensor:
     """Return a change (N, C, H, W) whose one square has taken over the other's budget and what was unused.
 
     Args:
         change: (N, C, H, W), of norm eps by image or less.
         eps: the budget.
-        side: of both squares, in pixels.
+        pattern: (side, side), the `bump` added to the first; both squares are of its size.
         corners: (N, 4) in [0, 1): top and left of the first square, then of the second, which is emptied.
         turned: (N,) bool, whether the bump added to the first lies on its side.
         signs: (N, C) of the bump, -1 or 1.
@@ -74,11 +74,11 @@ def two_windows(
     Source: Andriushchenko et al. 2020, arXiv 1912.00049, algorithm 3.
     """
     _, channels, height, width = change.shape
+    side = len(pattern)
     first = window(corners[:, 0], corners[:, 1], side, change)
     second = window(corners[:, 2], corners[:, 3], side, change)
     unused = (eps**2 - change.square().sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
     budget = (torch.where(first | second, change, 0).square().sum((2, 3), keepdim=True) + unused).sqrt()
-    pattern = bump(side).to(change)
     bumps = torch.where(turned[:, None, None], pattern.T, pattern)[:, None] * signs[:, :, None, None]
     rows = _place(corners[:, 0], height - side)[:, None] + torch.arange(side, device=change.device)
     columns = _place(corners[:, 1], width - side)[:, None] + torch.arange(side, device=change.device)
@@ -123,4 +123,4 @@ def _norms(windows: Tensor) -> Tensor:
     return norms.clamp(min=_TINY)
 
 
-__all__ = ["bump", "stripes", "tiles", "two_windows", "window"]
+__all__ = ["bump", "random_signs", "tiles", "two_windows", "window"]

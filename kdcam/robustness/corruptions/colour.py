@@ -27,10 +27,16 @@ def contrast(images: Tensor, strength: float) -> Tensor:
     return mean + strength * (images - mean)
 
 
-def saturation(images: Tensor, strength: float) -> Tensor:
-    """Return images (N, 3, H, W) drawn to gray; 1: as they were, 0: no colour is left."""
+def gray_of(images: Tensor) -> Tensor:
+    """Return the gray (N, 1, H, W) of colour images (N, 3, H, W), as Pillow weighs it."""
     red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     gray: Tensor = _RED * red + _GREEN * green + _BLUE * blue
+    return gray
+
+
+def saturation(images: Tensor, strength: float) -> Tensor:
+    """Return images (N, 3, H, W) drawn to gray; 1: as they were, 0: no colour is left."""
+    gray = gray_of(images)
     return gray + strength * (images - gray)
 
 
@@ -54,4 +60,4 @@ def _clouds(images: Tensor, generators: Sequence[np.random.Generator]) -> Tensor
     return total
 
 
-__all__ = ["brightness", "contrast", "fog", "saturation"]
+__all__ = ["brightness", "contrast", "fog", "gray_of", "saturation"]

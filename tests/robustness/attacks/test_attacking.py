@@ -1,11 +1,14 @@
 """Tests of kdcam.robustness.attacks.attacking."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from small_attacks import EPS
 from torch import Tensor, nn
 
-from kdcam.robustness.attacks import fgsm, pgd
+from kdcam.robustness.attacks import apgd, apgd_targeted, cw_margin, fgsm, input_gradient, mim, pgd, square
 
 
 def test_modes_come_back_after_an_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
@@ -57,6 +60,32 @@ def test_images_outside_zero_to_one_are_refused(model: nn.Module, batch: tuple[T
             fgsm(model, images, torch.zeros(shape), eps=EPS)
     with pytest.raises(ValueError, match="other numbers than 0 and 1"):
         fgsm(model, images, torch.full((24, 4), 0.5), eps=EPS)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        input_gradient,
+        partial(fgsm, eps=EPS),
+        partial(pgd, eps=EPS, alpha=EPS, steps=1, restarts=2),
+        partial(mim, eps=EPS, alpha=EPS, steps=1, stop_when_fooled=True),
+        partial(cw_margin, eps=EPS, alpha=EPS, steps=1),
+        partial(apgd, eps=EPS, steps=1, loss="dlr"),
+        partial(apgd_targeted, eps=EPS, steps=1),
+        partial(square, eps=EPS, n_queries=2),
+    ],
+)
+def test_labels_that_are_none_of_the_classes_are_refused(
+    attack: Any, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = batch[0], batch[1].clone()
+    labels[5] = 4
+    message = "targets hold the label 4, but the network gives logits of 4 classes; wanted labels from 0 to 3"
+    with pytest.raises(ValueError, match=message):
+        attack(model, images, labels)
+    labels[5] = -1
+    with pytest.raises(ValueError, match="targets hold the label -1; wanted labels from 0 on"):
+        attack(model, images, labels)
 
 
 def test_losses_that_are_not_known_and_indices_that_do_not_fit_are_refused(

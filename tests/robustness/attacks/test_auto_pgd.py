@@ -1,13 +1,16 @@
 """Tests of kdcam.robustness.attacks.auto_pgd; beside other implementations: test_peers.py."""
 
+from copy import deepcopy
+
 import pytest
 import torch
-from small_attacks import Linear, fooled
+from small_attacks import Linear, fooled, loss
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
 from kdcam.robustness.attacks import Counted, apgd, apgd_targeted, pgd
 from kdcam.robustness.attacks.auto_pgd import _checkpoints
+from kdcam.robustness.objective import margin_loss
 
 
 class Peak(nn.Module):
@@ -47,7 +50,40 @@ def test_an_image_drops_out_as_soon_as_it_is_fooled(
     assert 0 < standing < 300
     # Those that stand took all steps; most others fell within a few.
     assert standing * 21 < counted.forwards < standing * 21 + (300 - standing) * 6
-    assert counted.backwards == counted.forwards
+    assert counted.backwards == counted.forwards - standing  # no gradient after the last step
+
+
+def test_to_the_end_an_image_goes_far_behind_the_border_and_fools_another_network(
+    trained: nn.Module, attacked: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = attacked
+    other = deepcopy(trained)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.3 * parameter.std() * torch.randn(parameter.shape, generator=generator)
+    counted = Counted(trained)
+    at_the_border = apgd(trained, images, labels, eps=0.15, steps=20)
+    behind = apgd(counted, images, labels, eps=0.15, steps=20, stop_when_fooled=False)
+    assert (counted.forwards, counted.backwards) == (300 * 21, 300 * 20)
+    assert (loss(trained, behind, labels) >= loss(trained, at_the_border, labels) - 1e-5).all()
+    own = [fooled(trained, found, labels).sum() for found in (at_the_border, behind)]
+    assert own[1] >= own[0] - 3  # the highest loss is nearly always a wrong answer
+    transferred = [fooled(other, found, labels).sum() for found in (at_the_border, behind)]
+    assert transferred[1] > transferred[0] + 5
+
+
+def test_to_the_end_each_class_is_aimed_at_until_one_fools(
+    trained: nn.Module, attacked: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = attacked
+    settings = {"eps": 0.15, "steps": 10, "n_target_classes": 2}
+    counted = Counted(trained)
+    behind = apgd_targeted(counted, images, labels, stop_when_fooled=False, **settings)
+    assert 300 + 300 * 11 < counted.forwards < 300 + 2 * 300 * 11
+    assert (counted.forwards - 300) % 11 == 0  # whole searches only
+    at_the_border = apgd_targeted(trained, images, labels, **settings)
+    assert margin_loss(trained(behind), labels).mean() > margin_loss(trained(at_the_border), labels).mean()
 
 
 def test_restarts_go_on_with_what_stands(trained: nn.Module, attacked: tuple[Tensor, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """What every attack keeps to: the ball, the pixel range, the network's state, an image's independence."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,11 +39,13 @@ ATTACKS: dict[str, Attack] = {
     "mim-stop": _steps(mim, steps=5, indexed=False, stop_when_fooled=True),
     "cw-margin": _steps(cw_margin, steps=5),
     "apgd-ce": _adaptive(apgd, steps=10, restarts=2),
+    "apgd-ce-end": _adaptive(apgd, steps=10, restarts=2, stop_when_fooled=False),
     "apgd-dlr": _adaptive(apgd, steps=10, loss="dlr"),
     "apgd-t": _adaptive(apgd_targeted, steps=5, n_target_classes=2, restarts=2),
+    "apgd-t-end": _adaptive(apgd_targeted, steps=5, n_target_classes=2, stop_when_fooled=False),
     "square": _adaptive(square, n_queries=40),
 }
-ROWS = ("fgsm", "bim", "pgd", "pgd-restarts", "pgd-stop", "mim", "mim-stop", "apgd-ce")
+ROWS = ("fgsm", "bim", "pgd", "pgd-restarts", "pgd-stop", "mim", "mim-stop", "apgd-ce", "apgd-ce-end")
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 
 
@@ -131,6 +134,30 @@ def test_zero_gradients_give_no_nan(attack: Callable[..., Tensor], batch: tuple[
         found = attack(Flat(), batch[0], batch[1], norm=norm)
         assert found.isfinite().all()
         assert (found - batch[0]).flatten(1).norm(dim=1).max() <= EPS * (14 if norm == "linf" else 1.001)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        partial(pgd, alpha=0.002, steps=10, stop_when_fooled=True),
+        partial(mim, alpha=0.0005, steps=20, stop_when_fooled=True),
+        partial(square, n_queries=200),
+    ],
+)
+def test_images_drop_out_only_when_they_are_fooled_beyond_rounding(attack: Attack) -> None:
+    class Offset(nn.Module):
+        """Logits of 1,000, where a difference of 0.1 is a ten-thousandth of them."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            score = 1000 * images.mean((1, 2, 3)) + 503
+            return torch.stack([torch.full_like(score, 1000.0), score], dim=1)
+
+    # They lead by 3 to 3.6; the budget takes 4.
+    images = 0.5 + torch.linspace(0, 0.0006, 256).view(256, 1, 1, 1).expand(256, 1, 4, 4)
+    found = attack(Offset(), images, torch.ones(256, dtype=torch.int64), eps=0.004)
+    margins = 497 - 1000 * found.mean((1, 2, 3))
+    assert (margins > 0).float().mean() > 0.9
+    assert ((margins > 0.1) | (margins <= 0)).all()
 
 
 @pytest.mark.parametrize("attack", [ATTACKS[name] for name in ROWS], ids=ROWS)

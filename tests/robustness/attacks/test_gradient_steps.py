@@ -8,6 +8,7 @@ from small_attacks import ALPHA, EPS, Linear, fooled, loss
 from torch import Tensor, nn
 
 from kdcam.robustness.attacks import Counted, bim, cw_margin, fgsm, input_gradient, mim, pgd
+from kdcam.robustness.balls import Ball
 
 
 def test_fgsm_by_hand() -> None:
@@ -44,6 +45,28 @@ def test_mim_sums_gradients() -> None:
 def test_mim_without_memory_is_bim(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     plain = bim(model, *batch, eps=EPS, alpha=ALPHA, steps=4)
     assert torch.equal(mim(model, *batch, eps=EPS, alpha=ALPHA, steps=4, decay=0.0), plain)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("scale", [1.0, 1e-13, 1e-20])
+def test_tiny_gradients_are_followed_as_large_ones(
+    norm: Any, scale: float, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = batch
+    budget = {"eps": 0.3, "alpha": 0.1, "steps": 1, "norm": norm}
+
+    class Scaled(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return scale * model(images)
+
+    network = Scaled()
+    expected = images + 0.1 * Ball(norm, 0.3).direction(input_gradient(network, images, labels) / scale)
+    found = bim(network, images, labels, **budget)
+    torch.testing.assert_close(found, expected.clamp(0, 1))
+    assert (found - images).flatten(1).norm(dim=1).min() > 0.09
+    budget["steps"] = 4
+    plain = bim(network, images, labels, **budget)
+    torch.testing.assert_close(mim(network, images, labels, decay=0.0, **budget), plain)
 
 
 def test_random_starts_follow_from_seed_and_index(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

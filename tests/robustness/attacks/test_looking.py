@@ -1,5 +1,7 @@
 """Tests of kdcam.robustness.attacks.looking."""
 
+from functools import partial
+
 import pytest
 import torch
 from small_attacks import EPS
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdcam.errors import ModelError
-from kdcam.robustness.attacks import fgsm, input_gradient
+from kdcam.robustness.attacks import apgd, fgsm, input_gradient, square
 
 
 def test_a_network_without_gradient_is_named(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
@@ -18,6 +20,22 @@ def test_a_network_without_gradient_is_named(model: nn.Module, batch: tuple[Tens
 
     with pytest.raises(ModelError, match="carries no gradient"):
         fgsm(Frozen(), *batch, eps=EPS)
+
+
+def test_a_network_that_cuts_the_graph_is_named_and_can_be_searched(batch: tuple[Tensor, Tensor]) -> None:
+    class Quantised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(192, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head((images * 255).byte().float().flatten(1))
+
+    network, labels = Quantised(), batch[1] % 4
+    for attack in (input_gradient, partial(fgsm, eps=EPS), partial(apgd, eps=EPS, steps=2)):
+        with pytest.raises(ModelError, match=r"carries no gradient.*whole numbers, or take square"):
+            attack(network, batch[0], labels)
+    assert square(network, batch[0], labels, eps=EPS, n_queries=3).shape == batch[0].shape
 
 
 def test_input_gradient_is_each_images_own(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

@@ -6,6 +6,7 @@ from small_attacks import ALPHA, EPS
 from torch import Tensor, nn
 
 from kdcam.robustness.attacks import Counted, bim, fgsm, pgd
+from kdcam.robustness.config import ATTACKS
 
 
 def test_passes_of_attacks_by_hand(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
@@ -17,6 +18,20 @@ def test_passes_of_attacks_by_hand(model: nn.Module, batch: tuple[Tensor, Tensor
     tiny = 1e-6  # fools nobody: each of 2 restarts has 3 steps and a look at the end
     pgd(counted, *batch, eps=tiny, alpha=tiny, steps=3, restarts=2)
     assert (counted.forwards, counted.backwards) == (96 + 192, 96 + 144)
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - {"standard", "autoattack"}))
+def test_attacks_that_fool_nobody_take_about_the_passes_that_are_expected(
+    name: str, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    numbers = {"steps": 12, "restarts": 2, "n_queries": 30, "n_target_classes": 3}
+    kind = ATTACKS[name]
+    config = kind(
+        name=name, eps=1e-7, **{key: numbers[key] for key in numbers.keys() & kind.model_fields.keys()}
+    )
+    counted = Counted(model)
+    config.perturb(counted, *batch, torch.arange(24))
+    assert config.expected_passes == pytest.approx((counted.forwards + 2 * counted.backwards) / 24, rel=0.05)
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])

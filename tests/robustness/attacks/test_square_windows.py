@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from kdcam.robustness.attacks.square_windows import bump, stripes, tiles, two_windows, window
+from kdcam.robustness.attacks.square_windows import bump, random_signs, tiles, two_windows, window
 
 
-def test_stripes_are_signs() -> None:
-    assert stripes(torch.tensor([0.0, 0.49, 0.5, 0.99])).tolist() == [-1, -1, 1, 1]
+def test_signs_by_hand() -> None:
+    assert random_signs(torch.tensor([0.0, 0.49, 0.5, 0.99])).tolist() == [-1, -1, 1, 1]
 
 
 def test_a_bump_by_hand() -> None:
@@ -52,7 +52,7 @@ def test_two_windows_keep_the_budget_and_empty_the_second() -> None:
     corners[0] = torch.tensor([0.0, 0.0, 0.99, 0.99])
     signs = torch.ones(6, 3, dtype=torch.float64)
     turned = torch.tensor([True, False] * 3)
-    found = two_windows(change, eps=1.0, side=3, corners=corners, turned=turned, signs=signs)
+    found = two_windows(change, eps=1.0, pattern=bump(3), corners=corners, turned=turned, signs=signs)
     torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.ones(6, dtype=torch.float64))
     first = window(corners[:, 0], corners[:, 1], 3, change)
     second = window(corners[:, 2], corners[:, 3], 3, change)

@@ -1,0 +1,33 @@
+"""What the tables of `kdcam evaluate-robustness` write into their cells."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+from kdcam.robustness.checks import Check
+
+
+def test_amounts_are_told_in_grey_levels_where_that_is_shorter(module: Callable[[str], ModuleType]) -> None:
+    amount_text = module("robustness_tables").amount_text
+    assert amount_text(8 / 255, "linf") == "8/255"
+    assert amount_text(0.5, "linf") == "0.5"
+    assert amount_text(51 / 255, "linf") == "0.2"
+    assert (
+        amount_text(8 / 255, "l2") == "0.0313725"
+    )  # a length over the whole image is no number of grey levels
+
+
+def test_each_run_has_its_own_limit(module: Callable[[str], ModuleType]) -> None:
+    def run(*checks: Check) -> SimpleNamespace:
+        return SimpleNamespace(run=Path("a"), checks=checks)
+
+    few = Check(name="black_box", passed=True, value=0.0, limit=0.05, text="")
+    many = Check(name="black_box", passed=False, value=0.02, limit=0.01, text="")
+    unknown = many.model_copy(update={"value": None, "passed": True})
+    table = module("robustness_tables").check_table([run(few), run(many), run(unknown), run()])
+    assert table.columns == ("check", "a", "a", "a", "a")
+    assert table.rows == [("black_box", "0 (limit 0.05)", "0.02 (limit 0.01) FAILED", "- (limit 0.01)", "-")]
+
+
+def test_the_largest_calibration_error_is_a_share(module: Callable[[str], ModuleType]) -> None:
+    assert module("render").score_text("mce", 0.25) == "25.00%"
