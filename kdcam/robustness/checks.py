@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batches
 from kdcam.progress import Progress, Silent
 from kdcam.robustness.attacks import input_gradient, square
-from kdcam.robustness.pieces import stop_if_asked
 from kdcam.robustness.probe import Budget, Probe
 from kdcam.robustness.progress_file import Work
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import batched_anew, logits_of
 
 MASKING = "this number may be gradient masking"

@@ -13,6 +13,7 @@ from kdcam.progress import Progress, Silent
 from kdcam.robustness.corrupted_sets import CorruptedSet
 from kdcam.robustness.corruption_table import CORRUPTIONS, SEVERITIES
 from kdcam.robustness.corruptions import check_names, corrupt, corruptions_for
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import first_batches, logits_of, subset_text
 from kdcam.wording import listed
 
@@ -96,6 +97,7 @@ def corruption_report(
     chosen = None if names is None else _once(names)
     hits: dict[str, list[int]] = {}
     for places, part in first_batches(batches, images):
+        stop_if_asked(watcher)
         chosen = corruptions_for(part.images.shape[1]) if chosen is None else chosen
         check_names(chosen, channels=part.images.shape[1])
         coloured = coloured or bool((part.images != part.images[:, :1]).any())
@@ -153,6 +155,7 @@ def corrupted_set_report(
     hits: dict[str, list[int]] = {}
     for name in chosen:
         for severity in severities:
+            stop_if_asked(watcher)
             copy = found.batches(name, severity, batch_size=batch_size, device=place)
             wanted = copy.num_images if n_examples is None else n_examples
             images = _images(copy, severities, wanted)

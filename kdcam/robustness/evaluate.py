@@ -19,9 +19,9 @@ from kdcam.robustness.pieces import (
     Source,
     passes_of,
     run_piece,
-    stop_if_asked,
 )
 from kdcam.robustness.progress_file import FELL, PENDING, STANDS, Work
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import (
     batched_anew,
     images_to_attack,

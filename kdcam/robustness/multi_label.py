@@ -13,8 +13,9 @@ from kdcam.progress import Progress, Silent
 from kdcam.robustness.attack_rows import Row, rows_by_budget, rows_of
 from kdcam.robustness.config import AnyAttack, check_attacks
 from kdcam.robustness.objective import right_decisions
-from kdcam.robustness.pieces import Clock, Source, passes_of, run_piece, stop_if_asked
+from kdcam.robustness.pieces import Clock, Source, passes_of, run_piece
 from kdcam.robustness.progress_file import PENDING, STANDS, Work
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import (
     first_batches,
     images_to_attack,

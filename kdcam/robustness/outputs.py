@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdcam.data.batches import Batches
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import logits_of
 
 
@@ -35,7 +36,8 @@ def collect_logits(
         n_examples: the first so many images, or all where there are fewer or it is None.
         progress: who watches.
 
-    Raises ``DataError`` where there is no image, ``ModelError`` where logits are not finite.
+    Raises ``DataError`` where there is no image, ``ModelError`` where logits are not finite, ``Interrupted`` where
+    the watcher asks to stop.
     """
     watcher = progress or Silent()
     wanted = batches.num_images if n_examples is None else min(n_examples, batches.num_images)
@@ -44,6 +46,7 @@ def collect_logits(
     rows: list[tuple[Tensor, Tensor]] = []
     done = 0
     for batch in batches.epoch(0):
+        stop_if_asked(watcher)
         images, targets = batch.images[: wanted - done], batch.targets[: wanted - done]
         rows.append((logits_of(classifier, images).cpu(), targets.cpu()))
         done += len(images)

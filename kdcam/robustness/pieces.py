@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches
-from kdcam.errors import Interrupted
 from kdcam.progress import Progress
 from kdcam.robustness.attacks.passes import Counted
 from kdcam.robustness.config import AnyAttack, StandardConfig
 from kdcam.robustness.progress_file import FELL, PENDING, STANDS, Work
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import batched_anew
 
 Judge = Callable[[Tensor, Batch, Tensor], Tensor]
@@ -123,12 +123,6 @@ class Clock:
         return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
 
 
-def stop_if_asked(progress: Progress) -> None:
-    """Raise ``Interrupted`` where the user asked to stop; to be called once what is done is kept."""
-    if progress.should_stop():
-        raise Interrupted("the evaluation was stopped; what is done is kept, the same command goes on")
-
-
 def stages_of(attack: AnyAttack, num_classes: int) -> Sequence[AnyAttack]:
     """Return the stages of an attack, each for what the one before left standing; none where it is a single one."""
     return attack.stages(num_classes) if isinstance(attack, StandardConfig) else ()
@@ -159,6 +153,5 @@ __all__ = [
     "passes_of",
     "run_piece",
     "stages_of",
-    "stop_if_asked",
     "to_the_end",
 ]

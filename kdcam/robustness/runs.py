@@ -17,11 +17,12 @@ from kdcam.robustness.config import check_attacks
 from kdcam.robustness.evaluation import Evaluation
 from kdcam.robustness.keys import Others, asked_sections, network_key, section_keys
 from kdcam.robustness.memorisation import label_noise_report
-from kdcam.robustness.pieces import Source, stop_if_asked
+from kdcam.robustness.pieces import Source
 from kdcam.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
 from kdcam.robustness.run_robustness import RunRobustness
 from kdcam.robustness.sections import check_inputs, run_sections
 from kdcam.robustness.settings import EvaluationSettings, evaluation_settings
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.transfer import (
     Role,
     check_source,

@@ -21,13 +21,13 @@ from kdcam.robustness.memorisation import LabelNoiseReport, label_noise_report, 
 from kdcam.robustness.multi_label import MultiLabelRobustnessReport, multi_label_attack_report
 from kdcam.robustness.out_of_distribution import out_of_distribution
 from kdcam.robustness.outputs import collect_logits
-from kdcam.robustness.pieces import stop_if_asked
 from kdcam.robustness.probe import Budget
 from kdcam.robustness.progress_file import Work
 from kdcam.robustness.relative_errors import relative_to
 from kdcam.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
 from kdcam.robustness.run_robustness import Corruptions, ForeignImages
 from kdcam.robustness.settings import EvaluationSettings
+from kdcam.robustness.stopping import stop_if_asked
 from kdcam.run_state import RESULT_FILE
 from kdcam.wording import listed
 
