@@ -68,7 +68,7 @@ def small(arguments: argparse.Namespace) -> None:
     kdcam.compare(
         base=str(SMALL),
         methods=METHODS,
-        sets=[root, 'teacher.cache="views"'],
+        sets=[root, 'teacher.cache="views"', "teacher.views=4"],
         teachers=[str(taught)],
         seeds=SEEDS,
         jobs=arguments.jobs,

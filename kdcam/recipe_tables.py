@@ -11,8 +11,6 @@ from kdcam.models.config import Mean, Std
 from kdcam.settings import Settings
 from kdcam.teacher_cache.folders import cache_folder
 
-USUAL_VIEWS = 4
-
 
 class Published(Settings):
     """The number that a paper gives for what a recipe does, shown beside the run's own."""
@@ -42,10 +40,11 @@ class TeacherConfig(Settings):
         description="views: the teacher is run once over some augmented views of each training image, and training "
         "draws among these; none: it is run at every step",
     )
-    views: int = Field(
-        USUAL_VIEWS,
+    views: int | None = Field(
+        None,
         ge=1,
-        description="augmented views of each training image in the cache; one where nothing is augmented",
+        description="augmented views of each training image in the cache; none: one for every four epochs, 4 to 16; "
+        "a single one where nothing is augmented",
     )
     views_seed: int = Field(
         0,
@@ -100,4 +99,4 @@ def cache_problems(teachers: Sequence[TeacherConfig], data: DataConfig) -> Itera
         )
 
 
-__all__ = ["USUAL_VIEWS", "Published", "TeacherConfig", "cache_problems"]
+__all__ = ["Published", "TeacherConfig", "cache_problems"]

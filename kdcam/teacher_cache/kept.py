@@ -16,6 +16,7 @@ from kdcam.teacher_cache.arrays import Shape
 from kdcam.teacher_cache.fingerprints import targets_digest
 
 LABEL_CAM = "teacher.label_cam"
+FEWEST_VIEWS, MOST_VIEWS, EPOCHS_A_VIEW = 4, 16, 4
 
 
 class Entry(NamedTuple):
@@ -28,12 +29,20 @@ class Entry(NamedTuple):
 def cached_views(recipe: TrainRecipe) -> Views | None:
     """Return the views that the recipe's teachers see and its training draws from; None without a cache.
 
-    Where nothing is augmented all views of an image are equal, whatever the seed: there is one, of seed 0.
+    Where nothing is augmented all views of an image are equal, whatever the seed: there is one, of seed 0. The usual
+    number of views is kdcam's choice, from docs/results/cache-views.md: few views that are seen often cost accuracy.
     """
     if not recipe.teachers or recipe.teachers[0].cache == "none":
         return None
     first = recipe.teachers[0]  # the others have the same
-    return Views(first.views, first.views_seed) if recipe.data.augment else Views(1, 0)
+    if not recipe.data.augment:
+        return Views(1, 0)
+    return Views(first.views or usual_views(recipe.epochs), first.views_seed)
+
+
+def usual_views(epochs: int) -> int:
+    """Return how many views a run of so many epochs draws from unless its recipe says: 4 to 16."""
+    return min(MOST_VIEWS, max(FEWEST_VIEWS, -(-epochs // EPOCHS_A_VIEW)))
 
 
 def teacher_needs(recipe: TrainRecipe) -> frozenset[str]:
@@ -85,7 +94,10 @@ def in_megabytes(size: int) -> str:
 
 
 __all__ = [
+    "EPOCHS_A_VIEW",
+    "FEWEST_VIEWS",
     "LABEL_CAM",
+    "MOST_VIEWS",
     "Entry",
     "cached_views",
     "entries_of",
@@ -94,4 +106,5 @@ __all__ = [
     "kept_tensors",
     "output_name",
     "teacher_needs",
+    "usual_views",
 ]

@@ -11,6 +11,7 @@ from kdcam.teacher_cache.kept import (
     in_megabytes,
     kept_shapes,
     output_name,
+    usual_views,
 )
 
 KD = [{"name": "cross_entropy"}, {"name": "kd"}]
@@ -36,6 +37,11 @@ def test_only_the_map_of_the_label_is_named_after_the_targets() -> None:
     assert logits.name == "logits"
     assert label_cam.name.startswith("label_cam-")
     assert entries_of(needs, torch.arange(4).flip(0)) != (label_cam, logits)
+
+
+@pytest.mark.parametrize(("epochs", "views"), [(1, 4), (10, 4), (17, 5), (60, 15), (240, 16)])
+def test_long_runs_draw_from_more_views(epochs: int, views: int) -> None:
+    assert usual_views(epochs) == views
 
 
 def test_views_of_a_recipe() -> None:
