@@ -16,8 +16,8 @@ from kdcam.errors import CheckpointError
 from kdcam.json_files import write_json
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
-from kdcam.run_state import RESUME_FOLDER
-from kdcam.stored_model import CONFIG_FILE, StoredModel, config_json, read_config
+from kdcam.run_state import CONFIG_FILE, MODEL_FILE, RESUME_FOLDER
+from kdcam.stored_model import StoredModel, config_json, read_config
 from kdcam.timm_config import check_arguments
 from kdcam.weights import (
     load_exactly,
@@ -28,7 +28,6 @@ from kdcam.weights import (
     tensor_bytes,
 )
 
-MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 STUDENT_PREFIX = "student.network."  # in a resume state: the student's bare network
 AVERAGE_PREFIX = "ema.network."  # the moving average of it, where there is one

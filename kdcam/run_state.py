@@ -15,6 +15,8 @@ from kdcam.metrics_log import METRICS_FILE
 
 RECIPE_FILE = "recipe.json"
 RESULT_FILE = "result.json"
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
 RESUME_FOLDER = "resume"
 # recipe.json last: while it is there the folder still counts as an unfinished run
 _WRITTEN = (
@@ -22,8 +24,8 @@ _WRITTEN = (
     "robustness.json",
     "agreement.json",
     METRICS_FILE,
-    "model.safetensors",
-    "config.json",
+    MODEL_FILE,
+    CONFIG_FILE,
     "noise.safetensors",
     RECIPE_FILE,
 )
@@ -120,6 +122,8 @@ def _remove_run(path: Path) -> None:
 
 
 __all__ = [
+    "CONFIG_FILE",
+    "MODEL_FILE",
     "RECIPE_FILE",
     "RESULT_FILE",
     "RESUME_FOLDER",

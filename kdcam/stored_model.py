@@ -16,10 +16,10 @@ from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier, Task
+from kdcam.run_state import CONFIG_FILE
 from kdcam.settings import Settings
 from kdcam.timm_config import fields_from_timm
 
-CONFIG_FILE = "config.json"
 _COPIED = (
     "classifier",
     "first_conv",
@@ -159,4 +159,4 @@ def _upstream(classifier: Classifier) -> dict[str, Any]:
     return dict(getattr(classifier.network, "pretrained_cfg", None) or {})
 
 
-__all__ = ["CONFIG_FILE", "StoredModel", "config_json", "describe", "read_config", "timm_architecture"]
+__all__ = ["StoredModel", "config_json", "describe", "read_config", "timm_architecture"]

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdcam.checkpoint import MODEL_FILE
 from kdcam.errors import CheckpointError
-from kdcam.stored_model import CONFIG_FILE
+from kdcam.run_state import CONFIG_FILE, MODEL_FILE
 
 WEIGHTS_KEY = "teacher_weights"
 """The key of recipe.json under which they are kept: checkpoint -> digest."""

@@ -20,8 +20,8 @@ from kdcam.models.published import published_classes
 from kdcam.models.starting_weights import stored_statistics
 from kdcam.progress import Progress
 from kdcam.recipe import TeacherConfig
+from kdcam.run_state import CONFIG_FILE
 from kdcam.scores import score
-from kdcam.stored_model import CONFIG_FILE
 from kdcam.wording import listed
 
 _FOREIGN = (".pth", ".pt", ".ckpt", ".bin", ".tar")

@@ -17,7 +17,7 @@ def faults():
 plain = faults()
 kept = keep_freed_memory()
 faults()
-print(plain, faults(), kept)
+print(plain, min(faults() for _ in range(5)), kept)
 """
 
 

@@ -11,7 +11,6 @@ from torch.nn.functional import logsigmoid
 from kdcam.api import LoadedRun, load_run
 from kdcam.cam.agreement import map_similarity
 from kdcam.cam.maps import caam, target_cam
-from kdcam.checkpoint import MODEL_FILE
 from kdcam.comparison.measures import AGREEMENT_FILE, AgreementScores, read_agreement
 from kdcam.data.batches import Batch
 from kdcam.data.parts import DataParts, DataSummary
@@ -24,7 +23,7 @@ from kdcam.models.reading import readable
 from kdcam.modes import evaluating
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TeacherConfig
-from kdcam.run_state import RESULT_FILE
+from kdcam.run_state import MODEL_FILE, RESULT_FILE
 from kdcam.scores import THRESHOLD
 from kdcam.teacher_weights import Digests, checkpoint_digest, file_digest
 from kdcam.teachers import check_class_order, load_teacher
