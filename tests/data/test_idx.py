@@ -31,7 +31,7 @@ def write_set(folder, *, compressed=(), labels=None):
             array = (numpy.arange(count) % 10).astype(numpy.uint8) if labels is None else labels
         data = encode(array)
         if name in compressed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data, mtime=0))
         else:
             (folder / name).write_bytes(data)
     return folder
@@ -84,7 +84,7 @@ WHOLE = encode(numpy.zeros((3, 2, 2), numpy.uint8))
         ("a", WHOLE[:-1], "holds 11 bytes, but its header says 3 x 2 x 2"),
         ("a", WHOLE + b"x", "holds 13 bytes"),
         ("a.gz", b"nonsense", "cannot read the file"),
-        ("a.gz", gzip.compress(WHOLE)[:-9], "cannot read the file"),
+        ("a.gz", gzip.compress(WHOLE, mtime=0)[:-9], "cannot read the file"),
         ("a.gz", b"", "no idx file"),
     ],
 )

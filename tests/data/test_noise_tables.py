@@ -60,7 +60,7 @@ def test_labels_by_path_with_pictures_of_other_parts(tmp_path, pictures):
 def test_a_clean_column_that_agrees_and_a_compressed_file(tmp_path, pictures):
     file = tmp_path / "labels.csv.gz"
     file.write_bytes(
-        gzip.compress(b"index,path,clean,worse\n9,cat/a.png,0,1\n9,dog/b.png,1,1\n9,owl/c.png,2,0\n")
+        gzip.compress(b"index,path,clean,worse\n9,cat/a.png,0,1\n9,dog/b.png,1,1\n9,owl/c.png,2,0\n", mtime=0)
     )
     assert labels(file, pictures) == [1, 1, 0]
     assert labels(file, pictures, column="clean") == [0, 1, 2]
@@ -129,7 +129,7 @@ def test_what_is_wrong_with_paths(tmp_path, pictures, text, reason):
         (b"index,worse\n0,c\xe4t\n", "labels.csv", r"is not written in UTF-8"),
         (b"index,worse\n0,cat\n", "labels.csv.gz", r"cannot be read \(Not a gzipped file"),
         (
-            gzip.compress(b"index,worse\n" * 99)[:-9],
+            gzip.compress(b"index,worse\n" * 99, mtime=0)[:-9],
             "labels.csv.gz",
             r"cannot be read \(Compressed file ended",
         ),
