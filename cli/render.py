@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdcam.json_files import plain
 from kdcam.progress import EpochRecord, Progress, Silent, StepRecord
+from kdcam.wording import duration_text
 
 from .stopping import Stopper
 
@@ -85,13 +86,6 @@ def score_text(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.2%}" if name in _SHARES else f"{value:.4f}"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a time as minutes and seconds, with hours where there are any."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 @contextmanager
@@ -240,7 +234,6 @@ __all__ = [
     "LineProgress",
     "QuietProgress",
     "Table",
-    "duration_text",
     "epoch_line",
     "score_text",
     "show_error",

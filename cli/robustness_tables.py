@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from kdcam.wording import amount_text, budget_text
+
 from .render import Table, score_text
 from .shift_tables import calibration_table, corruption_tables, foreign_table, label_noise_table
 
 if TYPE_CHECKING:
-    from kdcam.robustness.checks import Check
     from kdcam.robustness.evaluate import AttackRow, RobustnessReport
     from kdcam.robustness.multi_label import MultiLabelAttackRow, MultiLabelRobustnessReport
     from kdcam.robustness.run_robustness import RunRobustness
+    from kdcam.robustness.verdicts import Check
 
     Runs = Sequence[RunRobustness]
 
@@ -48,7 +50,7 @@ def tables(found: "Runs") -> list[Table]:
 
 def warnings(found: "Runs") -> Iterator[str]:
     """Yield a line for each failed check."""
-    from kdcam.robustness.sections import failure_text
+    from kdcam.robustness.believing import failure_text
 
     for run in found:
         for check in run.failed_checks:
@@ -60,9 +62,9 @@ def attack_tables(found: "Runs") -> list[Table]:
 
     Runs with one label an image have an accuracy; those with several share none of their scores with them.
     """
-    from kdcam.robustness.checks import MASKING
     from kdcam.robustness.evaluate import RobustnessReport
     from kdcam.robustness.multi_label import MultiLabelRobustnessReport
+    from kdcam.robustness.verdicts import MASKING
 
     masked = {str(run.run): MASKING if run.failed_checks else "" for run in found}
     single: list[tuple[str, RobustnessReport]] = []
@@ -89,7 +91,7 @@ def attack_tables(found: "Runs") -> list[Table]:
 def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[Line]:
     yield "clean", "", [report.clean_acc for report in reports]
     for same in zip(*(report.rows for report in reports), strict=True):
-        yield same[0].attack, _budget(same[0].norm, same[0].eps), [row.robust_acc for row in same]
+        yield same[0].attack, budget_text(same[0].norm, same[0].eps), [row.robust_acc for row in same]
         for stages in zip(*(row.stages for row in same), strict=True):
             # Networks of two or three classes have another second stage.
             name = " or ".join(dict.fromkeys(stage.attack for stage in stages))
@@ -118,7 +120,7 @@ def _multi_label_tables(
             zip(*(report.rows for report in reports), strict=True)
         )
         for same in rows:
-            budget = _budget(same[0].norm, same[0].eps)
+            budget = budget_text(same[0].norm, same[0].eps)
             lines.append((same[0].attack, budget, [getattr(row.scores, score) for row in same]))
         curves = list(zip(*(report.curve for report in reports), strict=True))
         if counted is not None and len(rows) > 1:
@@ -151,7 +153,7 @@ def passes_table(names: Sequence[str], spent: Sequence[Sequence[Spent]]) -> Tabl
 
 
 def _spent(row: "AttackRow | MultiLabelAttackRow") -> Spent:
-    return Spent(row.attack, _budget(row.norm, row.eps), row.forwards, row.backwards)
+    return Spent(row.attack, budget_text(row.norm, row.eps), row.forwards, row.backwards)
 
 
 def _passes_text(spent: Spent) -> str:
@@ -174,28 +176,17 @@ def _check_text(check: "Check | None") -> str:
     if check is None:
         return "-"
     value = "-" if check.value is None else f"{check.value:.3g}"
-    return f"{value} (limit {check.limit:.3g})" + ("" if check.passed else " FAILED")
+    at = "" if check.eps is None else f", eps {check.eps:.3g}"
+    return f"{value} (limit {check.limit:.3g}{at})" + ("" if check.passed else " FAILED")
 
 
 def _every(counted: str, curves: int, norm: str, eps: float) -> str:
     return f"each {counted}" + (f", eps {amount_text(eps, norm)}" if curves > 1 else "")
 
 
-def _budget(norm: str, eps: float) -> str:
-    return f"{norm} eps {amount_text(eps, norm)}"
-
-
-def amount_text(amount: float, norm: str) -> str:
-    """Return an amount in pixel units; of a pixel (linf) in grey levels, as 8/255, where the decimal is longer."""
-    levels = amount * 255
-    whole = norm == "linf" and abs(levels - round(levels)) < 1e-6
-    return f"{round(levels)}/255" if whole and float(f"{amount:.3g}") != amount else f"{amount:g}"
-
-
 __all__ = [
     "Line",
     "Spent",
-    "amount_text",
     "attack_tables",
     "check_table",
     "passes_table",

@@ -114,22 +114,10 @@ def _problems_with(recipe: "TrainRecipe", adversary: AdversaryConfig) -> Iterato
             f'adversary.maximise: found "{adversary.maximise}" with task = "multi-label", but it compares softmax '
             'predictions of one label an image; set maximise = "cross_entropy"'
         )
-    if adversary.maximise == "kl_to_teacher":
-        yield from _teacher_problems(recipe)
-
-
-def _teacher_problems(recipe: "TrainRecipe") -> Iterator[str]:
-    place = 'adversary.maximise: found "kl_to_teacher"'
-    if not recipe.has_teacher:
+    if adversary.maximise == "kl_to_teacher" and not recipe.has_teacher:
         yield (
-            f"{place} without a teacher; name one (kdcam distill RECIPE --teacher RUN, or a [teacher] table), or set "
-            'maximise = "cross_entropy"'
-        )
-    cached = any(teacher.cache != "none" for teacher in recipe.teachers)
-    if cached and not any("teacher.logits" in loss.needs for loss in recipe.loss):
-        yield (
-            f'{place} with teacher.cache = "views", which keeps what the losses read, and none reads the teacher\'s '
-            'logits; add such a loss (kd), or set teacher.cache = "none"'
+            'adversary.maximise: found "kl_to_teacher" without a teacher; name one (kdcam distill RECIPE --teacher '
+            'RUN, or a [teacher] table), or set maximise = "cross_entropy"'
         )
 
 

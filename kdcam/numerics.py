@@ -1,4 +1,4 @@
-"""The precision that losses and maps are worked out in, and the small arithmetic that they share."""
+"""The precision that losses and maps are worked out in, and small arithmetic that several modules share."""
 
 import torch
 from torch import Tensor
@@ -28,4 +28,9 @@ def mean_where(values: Tensor, counted: Tensor) -> Tensor:
     return (values * counted).sum() / counted.sum().clamp(min=1)
 
 
-__all__ = ["mean_where", "unit_rows", "wide", "wide_dtype"]
+def share_of(hits: Tensor) -> float:
+    """Return which share of a bool tensor of any shape, not an empty one, holds: exact, in [0, 1]."""
+    return int(hits.sum()) / hits.numel()
+
+
+__all__ = ["mean_where", "share_of", "unit_rows", "wide", "wide_dtype"]

@@ -1,4 +1,4 @@
-"""Words that several error messages share."""
+"""Words that several messages share."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -15,4 +15,28 @@ def listed(words: Iterable[object]) -> str:
     return ", ".join(str(word) for word in words) or "none"
 
 
-__all__ = ["did_you_mean", "listed"]
+def duration_text(seconds: float) -> str:
+    """Return a time as minutes and seconds, with hours where there are any: 1:15, 2:02:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def amount_text(amount: float, norm: str) -> str:
+    """Return an amount in pixel units; of a pixel (linf) in grey levels, as 8/255, where the decimal is longer."""
+    levels = amount * 255
+    whole = norm == "linf" and abs(levels - round(levels)) < 1e-6
+    return f"{round(levels)}/255" if whole and float(f"{amount:.3g}") != amount else f"{amount:g}"
+
+
+def budget_text(norm: str, eps: float) -> str:
+    """Return how far an attack may go, in pixel units: ``linf eps 8/255``."""
+    return f"{norm} eps {amount_text(eps, norm)}"
+
+
+def failed_check_text(name: str, text: str, value: float, limit: float, *, warning: str) -> str:
+    """Return in words what a failed check of attacks found, and what that means."""
+    return f"check {name} failed ({text}: {value:.3g}, limit {limit:.3g}): {warning}"
+
+
+__all__ = ["amount_text", "budget_text", "did_you_mean", "duration_text", "failed_check_text", "listed"]

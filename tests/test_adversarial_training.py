@@ -24,7 +24,8 @@ from kdcam.losses import LOSSES
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier, TeacherOutputs
 from kdcam.preflight import preflight
-from kdcam.recipe import HEAD_NEEDS, read_recipe
+from kdcam.recipe import read_recipe
+from kdcam.recipe_checks import HEAD_NEEDS
 from kdcam.robustness.attacks import pgd
 from kdcam.teaching import LiveTeacher
 from kdcam.training import assemble, evaluation_batches, run

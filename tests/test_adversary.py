@@ -98,14 +98,6 @@ def test_schema_has_the_table_and_the_key_of_losses() -> None:
             {"adversary": {"maximise": "kl_to_teacher"}},
             r'adversary.maximise: found "kl_to_teacher" without a teacher; name one \(kdcam distill',
         ),
-        (
-            {
-                "adversary": {"maximise": "kl_to_teacher"},
-                "teacher": {**TEACHER, "cache": "views"},
-                "loss": [CE, {"name": "caam_cam"}],
-            },
-            r'"kl_to_teacher" with teacher.cache = "views".*none reads the teacher\'s logits; add such a loss',
-        ),
         ({"adversary": {}, "teacher": TEACHER, "loss": [CE]}, r"loss: no term reads the teacher; add one"),
         (
             {
@@ -131,6 +123,11 @@ def test_what_does_not_fit_is_refused_with_the_way_out(tables: dict[str, Any], m
             "adversary": {"maximise": "kl_to_teacher"},
             "teacher": {**TEACHER, "cache": "views"},
             "loss": [{"name": "kd"}, {"name": "kd", "images": "clean"}],
+        },
+        {
+            "adversary": {"maximise": "kl_to_teacher"},
+            "teacher": {**TEACHER, "cache": "views"},
+            "loss": [CE, {"name": "caam_cam"}],
         },
         {"adversary": {"maximise": "kl_to_teacher"}, "teacher": TEACHER, "loss": [CE]},
         {"adversary": {}, "data": {"name": "digits", "mixup": 0.2}},

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kdcam.numerics import wide
+from kdcam.numerics import share_of, wide
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,8 @@ from kdcam.numerics import wide
 )
 def test_float32_at_least(given: torch.dtype, expected: torch.dtype) -> None:
     assert wide(torch.ones(2, dtype=given)).dtype == expected
+
+
+def test_a_share_of_several_axes_is_exact() -> None:
+    assert share_of(torch.tensor([[True, False, False], [True, True, False]])) == 0.5
+    assert share_of(torch.arange(10_000_019) % 3 == 0) == 3_333_340 / 10_000_019

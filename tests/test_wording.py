@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.wording import did_you_mean, listed
+from kdcam.wording import budget_text, did_you_mean, duration_text, failed_check_text, listed
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,28 @@ def test_nothing_known_nothing_proposed() -> None:
 def test_lists_take_anything_and_an_empty_one_says_so() -> None:
     assert listed(["a", 1, None]) == "a, 1, None"
     assert listed(iter(())) == "none"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (7325, "2:02:05")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "text"),
+    [
+        ("linf", 8 / 255, "linf eps 8/255"),
+        ("linf", 0.5, "linf eps 0.5"),
+        ("linf", 51 / 255, "linf eps 0.2"),
+        ("l2", 8 / 255, "l2 eps 0.0313725"),  # a length over the whole image is no number of grey levels
+    ],
+)
+def test_budgets_are_in_grey_levels_where_that_is_shorter(norm: str, eps: float, text: str) -> None:
+    assert budget_text(norm, eps) == text
+
+
+def test_a_failed_check_says_what_was_measured() -> None:
+    told = failed_check_text("rounding", "share that fools", 0.5, 0.95, warning="beware")
+    assert told == "check rounding failed (share that fools: 0.5, limit 0.95): beware"

@@ -1,6 +1,6 @@
 """The batch and the one interface through which images reach training, evaluation and attacks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -38,4 +38,24 @@ class Batches(Protocol):
         arguments."""
 
 
-__all__ = ["Batch", "Batches"]
+class ChangedBatches:
+    """Batches of which each is changed on its way; as many images in as many batches."""
+
+    def __init__(self, found: Batches, change: Callable[[Batch], Batch]) -> None:
+        self._found, self._change = found, change
+
+    @property
+    def num_images(self) -> int:
+        """Images that one epoch yields."""
+        return self._found.num_images
+
+    def __len__(self) -> int:
+        """Return the batches in one epoch."""
+        return len(self._found)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch from ``start_batch`` on, each changed."""
+        return map(self._change, self._found.epoch(epoch, start_batch))
+
+
+__all__ = ["Batch", "Batches", "ChangedBatches"]

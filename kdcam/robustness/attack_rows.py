@@ -6,10 +6,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kdcam.numerics import share_of
+from kdcam.robustness.attack_rules import LOSS_WORDS
+from kdcam.robustness.budget import Norm
 from kdcam.robustness.config import AnyAttack
-from kdcam.robustness.pieces import Piece, Source, stages_of, to_the_end
+from kdcam.robustness.missed import Gain
+from kdcam.robustness.pieces import Piece, Source, to_the_end
+from kdcam.wording import listed
 
 _ITERATIVE = 10  # gradient steps from which on an attack should leave nothing to a search without gradients
+_SAMPLE = 100  # images of a gain: kept for a check
+_OWN_LOSSES = "losses of its own"
 
 
 class Row(NamedTuple):
@@ -35,7 +42,7 @@ def rows_of(
     """
     rows = []
     for number, attack in enumerate(attacks):
-        stages = stages_of(attack, num_classes) or (attack,)
+        stages = attack.stages(num_classes) or (attack,)
         pieces = [Piece(f"{number}/{stage.label}", stage, classifier) for stage in stages]
         rows.append(Row(attack, None, tuple(pieces)))
     if source is not None:
@@ -59,17 +66,26 @@ def rows_by_budget(rows: Sequence[Row]) -> dict[float, list[int]]:
     return found
 
 
-def only_by_source(rows: Sequence[Row], kept: Sequence[Tensor]) -> Tensor | None:
-    """Return which images (images,) only the source's fool; None: there is no source."""
-    own = [stands for row, stands in zip(rows, kept, strict=True) if row.source is None]
-    crafted = [stands for row, stands in zip(rows, kept, strict=True) if row.source is not None]
-    return torch.stack(own).all(0) & ~torch.stack(crafted).all(0) if crafted else None
+def transfer_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> Gain | None:
+    """Return what stands every attack on the network itself of a budget and falls to the source's images of it.
+
+    At the budget where that is most; None: there is no source. Arguments as those of `black_box_gain`.
+    """
+    gains = []
+    for norm, eps in _budgets(rows):
+        own, crafted = list[Tensor](), list[Tensor]()
+        for row, stages in zip(rows, kept, strict=True):
+            if (row.attack.norm, row.attack.eps) == (norm, eps):
+                (own if row.source is None else crafted).append(stages[-1])
+        if crafted:
+            gains.append(_gain(norm, eps, own, crafted))
+    return _largest(gains)
 
 
-def black_box_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> float | None:
-    """Return the share of images that stands the attacks by gradients of a budget and falls to square there.
+def black_box_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> Gain | None:
+    """Return what stands the attacks by gradients of a budget and falls to square there.
 
-    At the budget where it is largest. Attacks by gradients: all rows and stages but square and autoattack, which is of
+    At the budget where that is most. Attacks by gradients: all rows and stages but square and autoattack, which is of
     both kinds; None where no budget has an iterative one of them and square.
 
     Args:
@@ -77,10 +93,10 @@ def black_box_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> flo
         kept: what stands (images,) bool after each piece of each row.
     """
     gains = []
-    for eps, norm in {(row.attack.eps, row.attack.norm) for row in rows}:
+    for norm, eps in _budgets(rows):
         white, black, iterative = [], [], False
         for row, stages in zip(rows, kept, strict=True):
-            if row.source is not None or (row.attack.eps, row.attack.norm) != (eps, norm):
+            if row.source is not None or (row.attack.norm, row.attack.eps) != (norm, eps):
                 continue
             for piece, stands in zip(row.pieces, stages, strict=True):
                 if piece.attack.name == "square":
@@ -89,9 +105,36 @@ def black_box_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> flo
                     white.append(stands)
                     iterative |= getattr(piece.attack, "steps", 1) >= _ITERATIVE
         if black and iterative:
-            gained = torch.stack(white).all(0) & ~torch.stack(black).all(0)
-            gains.append(int(gained.sum()) / len(gained))
-    return max(gains, default=None)
+            gains.append(_gain(norm, eps, white, black))
+    return _largest(gains)
 
 
-__all__ = ["Row", "black_box_gain", "only_by_source", "rows_by_budget", "rows_of"]
+def losses_text(rows: Sequence[Row]) -> str:
+    """Return in words what the attacks of rows raise, with their names where it is not the same for all."""
+    raised: dict[str, dict[str, None]] = {}  # the names once each, in their order
+    for row in rows:
+        for piece in row.pieces if row.source is None else ():
+            attack = piece.attack
+            words = _OWN_LOSSES if attack.name == "autoattack" else LOSS_WORDS[attack.raises]
+            raised.setdefault(words, {})[attack.label] = None
+    if len(raised) == 1:
+        return next(iter(raised))
+    return listed(f"{words} ({listed(labels)})" for words, labels in raised.items())
+
+
+def _budgets(rows: Sequence[Row]) -> list[tuple[Norm, float]]:
+    return sorted({(row.attack.norm, row.attack.eps) for row in rows})
+
+
+def _gain(norm: Norm, eps: float, stand: Sequence[Tensor], fall: Sequence[Tensor]) -> Gain:
+    gained = torch.stack(list(stand)).all(0) & ~torch.stack(list(fall)).all(0)
+    return Gain(
+        share=share_of(gained), norm=norm, eps=eps, places=tuple(gained.nonzero()[:_SAMPLE, 0].tolist())
+    )
+
+
+def _largest(gains: Sequence[Gain]) -> Gain | None:
+    return max(gains, key=lambda gain: gain.share, default=None)
+
+
+__all__ = ["Row", "black_box_gain", "losses_text", "rows_by_budget", "rows_of", "transfer_gain"]

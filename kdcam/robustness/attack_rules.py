@@ -10,12 +10,14 @@ MIN_CLASSES: Mapping[str, int] = {"cross_entropy": 2, "margin": 2, "dlr": 3, "ta
 """The fewest classes of each loss: the DLR's scale reaches to the third largest logit, the targeted one's to the fourth
 (Croce & Hein 2020, equations 6 and 7)."""
 
-_WORDS = {
+LOSS_WORDS: Mapping[str, str] = {
     "cross_entropy": "cross-entropy",
     "margin": "margin loss",
     "dlr": "DLR loss",
     "targeted_dlr": "targeted DLR loss",
 }
+"""The same losses in words."""
+
 _INSTEAD = {
     "dlr": "; take cw-margin, or standard, which picks by itself",
     "targeted_dlr": "; take apgd-dlr (3 classes) or cw-margin (2), or standard, which picks by itself",
@@ -28,7 +30,7 @@ def too_few_classes(loss: str, classes: int) -> str | None:
     if classes >= needed:
         return None
     instead = _INSTEAD.get(loss, "") if classes > 1 else ""
-    return f"the {_WORDS[loss]} needs at least {needed} classes, found {classes}{instead}"
+    return f"the {LOSS_WORDS[loss]} needs at least {needed} classes, found {classes}{instead}"
 
 
-__all__ = ["MIN_CLASSES", "LossName", "too_few_classes"]
+__all__ = ["LOSS_WORDS", "MIN_CLASSES", "LossName", "too_few_classes"]

@@ -9,26 +9,23 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batches
 from kdcam.progress import Progress, Silent
-from kdcam.robustness.attacks import input_gradient, square
+from kdcam.robustness.attacks import input_gradient
+from kdcam.robustness.missed import Gain, black_box, black_box_attack, transfer
 from kdcam.robustness.probe import Budget, Probe
 from kdcam.robustness.progress_file import Work
 from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import batched_anew, logits_of
+from kdcam.robustness.verdicts import LEAST_IMAGES, Check, at, share_check
 
-MASKING = "this number may be gradient masking"
 CHECKED_IMAGES = 100  # kdcam's choice: enough for steps of a point, and few enough to be cheap
-QUERIES = 300  # of the black box
-LEAST_IMAGES = 10  # kdcam's choice: one image of fewer says nothing of a share
 
 _MOST_ZERO_GRADIENTS = 0.01
 _LEAST_ROUNDED = 0.95
 _NOISE = 0.02  # two images of a hundred
-_BLACK_BOX = 0.002  # AutoAttack's 0.2 points
 _LARGE_LINF = 0.5  # every image can become the same gray
 _STEPS = (1, 10, 40)
 _USUAL_STEPS = 10
@@ -37,26 +34,13 @@ _SHADE = 1 / 255
 _SAME = 1e-4  # of the largest logit: what a GPU's order of additions may change
 
 
-class Check(BaseModel):
-    """One sign: whether it is as it should be."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    passed: bool
-    value: float | None  # None: there was too little to measure it on, so that it counts as passed
-    limit: float
-    text: str  # what was measured, and what a failure means
-
-
 class Known(NamedTuple):
     """What the attacks themselves told already; None: they did not."""
 
     images: int  # evaluated ones, of which the shares are
     zero_gradients: float | None = None  # share of the attacked images whose gradient is zero everywhere
-    black_box_gain: float | None = None  # as in `kdcam.robustness.evaluate.RobustnessReport`
-    transfer_gain: float | None = None  # likewise
-    transfer_places: tuple[int, ...] = ()
+    black_box: Gain | None = None  # as in `kdcam.robustness.evaluate.RobustnessReport`
+    transfer: Gain | None = None  # likewise
 
 
 def run_checks(
@@ -91,12 +75,14 @@ def run_checks(
     if not probe.batches:
         return ()
     told, done, watcher = known or Known(probe.images), work or Work(), progress or Silent()
-    makers = _makers(probe, told)
-    if told.transfer_gain is not None:
+
+    def of(gain: Gain) -> Probe:
         places = torch.zeros_like(wanted)
-        places[list(told.transfer_places)] = True
-        gained = Probe(classifier, [placed.batch for placed in batched_anew(batches, places)], budget)
-        makers["transfer"] = lambda: _transfer(told, gained)
+        places[list(gain.places)] = True
+        batched = [placed.batch for placed in batched_anew(batches, places)]
+        return Probe(classifier, batched, Budget(gain.norm, gain.eps, budget.seed))
+
+    makers = _makers(probe, told) | _gain_makers(told, of)
     found = list[Check]()
     for name, make in makers.items():
         found.append(done.section(f"check {name}", Check, make))
@@ -115,23 +101,18 @@ def _makers(probe: Probe, told: Known) -> dict[str, Callable[[], Check]]:
         "rounding": lambda: _rounding(probe),
     }
     if probe.batches[0].targets.ndim == 1:
-        makers["black_box"] = lambda: _black_box(probe)
+        makers["black_box"] = lambda: black_box(probe)
         makers["probabilities"] = lambda: _probabilities(probe)
-    if told.black_box_gain is not None:
-        makers["black_box_attack"] = lambda: _black_box_attack(told)
     return makers
 
 
-def _share_check(name: str, share: float, limit: float, text: str, images: int) -> Check:
-    """Return a check of a share that should not be above a limit; of too few images it says nothing."""
-    judged = images >= LEAST_IMAGES
-    passed, value = share <= limit or not judged, share if judged else None
-    return Check(name=name, passed=passed, value=value, limit=limit, text=text)
-
-
-def failed(checks: Sequence[Check]) -> tuple[Check, ...]:
-    """Return the checks that are not as they should be."""
-    return tuple(check for check in checks if not check.passed)
+def _gain_makers(told: Known, of: Callable[[Gain], Probe]) -> dict[str, Callable[[], Check]]:
+    makers = dict[str, Callable[[], Check]]()
+    if (by_square := told.black_box) is not None:
+        makers["black_box_attack"] = lambda: black_box_attack(by_square, of(by_square), told.images)
+    if (by_source := told.transfer) is not None:
+        makers["transfer"] = lambda: transfer(by_source, of(by_source), told.images)
+    return makers
 
 
 def _zero_gradients(probe: Probe, known: float | None) -> Check:
@@ -140,7 +121,7 @@ def _zero_gradients(probe: Probe, known: float | None) -> Check:
         gradients = [input_gradient(probe.classifier, batch.images, batch.targets) for batch in probe.batches]
         flat = torch.cat([(gradient == 0).flatten(1).all(1) for gradient in gradients])
         share = float(flat.double().mean())
-    return _share_check(
+    return share_check(
         "zero_gradients",
         share,
         _MOST_ZERO_GRADIENTS,
@@ -152,29 +133,31 @@ def _zero_gradients(probe: Probe, known: float | None) -> Check:
 def _falls_with_eps(probe: Probe) -> Check:
     most = 1.0 if probe.budget.norm == "linf" else float("inf")
     amounts = [min(probe.budget.eps * factor, most) for factor in (0.25, 0.5, 1, 2)]
-    accuracies = [probe.clean_accuracy, *(probe.accuracy(eps, _USUAL_STEPS) for eps in amounts)]
+    found = (probe.attacked(eps, _USUAL_STEPS) for eps in amounts)
     return _rise_check(
         probe,
         "falls_with_eps",
-        accuracies,
-        f"largest rise of accuracy under pgd-{_USUAL_STEPS} from none over a quarter, half and all of eps to twice",
+        [probe.clean_accuracy, *map(probe.accuracy, found)],
+        f"largest rise of accuracy under pgd-{_USUAL_STEPS} from none over a quarter, half and all of eps to twice, "
+        f"{at(probe.budget)}",
     )
 
 
 def _falls_with_steps(probe: Probe) -> Check:
-    accuracies = [probe.accuracy(probe.budget.eps, steps) for steps in _STEPS]
-    steps = ", ".join(map(str, _STEPS))
+    # To the end: stopped where it fools, a longer attack has the shorter one's images and cannot do worse.
+    found = (probe.attacked(probe.budget.eps, steps, to_the_end=True) for steps in _STEPS)
     return _rise_check(
         probe,
         "falls_with_steps",
-        accuracies,
-        f"largest rise of accuracy from pgd of {steps} steps to the next",
+        [*map(probe.accuracy, found)],
+        f"largest rise of accuracy at the last step of pgd, of {', '.join(map(str, _STEPS))} steps, from one to the "
+        f"next, {at(probe.budget)}",
     )
 
 
 def _rise_check(probe: Probe, name: str, accuracies: Sequence[float], text: str) -> Check:
     rise = max(after - before for before, after in pairwise(accuracies))
-    return _share_check(name, rise, max(_NOISE, 1 / probe.images), text, probe.images)
+    return share_check(name, rise, max(_NOISE, 1 / probe.images), text, probe.images, eps=probe.budget.eps)
 
 
 def _large_eps(probe: Probe) -> Check:
@@ -182,66 +165,14 @@ def _large_eps(probe: Probe) -> Check:
     eps = _LARGE_LINF if probe.budget.norm == "linf" else _LARGE_LINF * pixels**0.5
     # Of several labels not all decisions need fall: labels may go together, whatever the image.
     right = probe.right(probe.attacked(eps, _LARGE_STEPS)).view(probe.images, -1).all(1)
-    return _share_check(
+    return share_check(
         "large_eps",
         float(right.double().mean()),
         max(0.01, 1 / probe.images),
-        f"accuracy (of several labels an image: with all of them right) under pgd-{_LARGE_STEPS} at eps {eps:.3g}, "
-        "at which every image can become gray",
+        f"accuracy (of several labels an image: with all of them right) under pgd-{_LARGE_STEPS} at "
+        f"{probe.budget.norm} eps {eps:.3g}, at which every image can become gray",
         probe.images,
-    )
-
-
-def _black_box(probe: Probe) -> Check:
-    norm, eps, seed = probe.budget
-    fell = 0
-    for found, batch in zip(probe.attacked(eps, _STEPS[-1]), probe.batches, strict=True):
-        stands = logits_of(probe.classifier, found).argmax(1) == batch.targets
-        images, targets = batch.images[stands], batch.targets[stands]
-        if len(images) == 0:
-            continue
-        tried = square(
-            probe.classifier,
-            images,
-            targets,
-            eps=eps,
-            norm=norm,
-            n_queries=QUERIES,
-            seed=seed,
-            indices=batch.indices[stands.to(batch.indices.device)],
-        )
-        fell += int((logits_of(probe.classifier, tried).argmax(1) != targets).sum())
-    return _share_check(
-        "black_box",
-        fell / probe.images,
-        max(_BLACK_BOX, 1 / probe.images),
-        f"share of images that stand pgd-{_STEPS[-1]} and fall to {QUERIES} queries of square, which sees no gradient",
-        probe.images,
-    )
-
-
-def _black_box_attack(told: Known) -> Check:
-    assert told.black_box_gain is not None
-    return _share_check(
-        "black_box_attack",
-        told.black_box_gain,
-        max(_BLACK_BOX, 1 / told.images),
-        "share of images that stand every attack by gradients and fall to the attack square, at the worst budget",
-        told.images,
-    )
-
-
-def _transfer(told: Known, gained: Probe) -> Check:
-    """Check what only the source's images fool, less what a longer attack on the network itself would have found."""
-    assert told.transfer_gain is not None
-    share = told.transfer_gain * gained.accuracy(gained.budget.eps, _STEPS[-1]) if gained.batches else 0.0
-    return _share_check(
-        "transfer",
-        share,
-        max(_BLACK_BOX, 1 / told.images),
-        f"share of images that stand every attack on the network itself, pgd-{_STEPS[-1]} too, and fall to images "
-        "crafted on another",
-        told.images,
+        eps=eps,
     )
 
 
@@ -271,13 +202,16 @@ def _rounding(probe: Probe) -> Check:
         fell = probe.right([batch.images for batch in probe.batches]) & ~probe.right(found)
         stands = probe.right([(images * 255).round() / 255 for images in found])
         lost, turned = int((fell & stands).sum()), int(fell.sum())
+    single = probe.batches[0].targets.ndim == 1
+    fooled = "images that still fool" if single else "decisions that are still wrong"
     return Check(
         name="rounding",
         passed=turned < LEAST_IMAGES or lost <= max(1, (1 - _LEAST_ROUNDED) * turned),
         value=1 - lost / turned if turned >= LEAST_IMAGES else None,
         limit=_LEAST_ROUNDED,
-        text="share of adversarial images that still fool as files of 8 bits a colour (or all but one do); not judged "
-        "where a change is below a shade",
+        text=f"share of adversarial {fooled} as files of 8 bits a colour (or all but one are); not judged where a "
+        f"change is below a shade; {at(probe.budget)}",
+        eps=eps,
     )
 
 
@@ -292,8 +226,8 @@ def _probabilities(probe: Probe) -> Check:
         passed=share < 1,
         value=share,
         limit=1.0,
-        text="share of images whose outputs are above 0 and add up to 1: attacks need logits, not probabilities",
+        text="share of images whose outputs are all at least 0 and add up to 1: attacks need logits, not probabilities",
     )
 
 
-__all__ = ["CHECKED_IMAGES", "LEAST_IMAGES", "MASKING", "QUERIES", "Check", "Known", "failed", "run_checks"]
+__all__ = ["CHECKED_IMAGES", "Known", "run_checks"]

@@ -120,15 +120,8 @@ class FolderSet:
         images = StreamImages(
             FilePictures(paths), image_size=self.wanted.image_size, channels=self.wanted.channels
         )
-        return StreamBatches(
-            images.subset(order),
-            labels[order],
-            batch_size=batch_size,
-            training=False,
-            augment=(),
-            workers=0,
-            seed=0,
-            device=device,
+        return StreamBatches.in_order(
+            images.subset(order), labels[order], batch_size=batch_size, device=device
         )
 
     def _listed(self, name: str, severity: int) -> tuple[list[Path], Tensor]:

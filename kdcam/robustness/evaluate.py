@@ -9,9 +9,18 @@ from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches
 from kdcam.errors import DataError
+from kdcam.numerics import share_of
 from kdcam.progress import Progress, Silent
-from kdcam.robustness.attack_rows import Row, black_box_gain, only_by_source, rows_by_budget, rows_of
+from kdcam.robustness.attack_rows import (
+    Row,
+    black_box_gain,
+    losses_text,
+    rows_by_budget,
+    rows_of,
+    transfer_gain,
+)
 from kdcam.robustness.config import AnyAttack
+from kdcam.robustness.missed import Gain
 from kdcam.robustness.pieces import (
     Clock,
     Passes,
@@ -32,7 +41,6 @@ from kdcam.robustness.subset import (
 )
 
 _CLEAN = "clean"
-_SAMPLE = 100  # images that only the source's fool: kept for a check
 
 
 class StageRow(BaseModel):
@@ -86,12 +94,10 @@ class RobustnessReport(BaseModel):
     worst_case_acc: float  # share right before and after every attack of the largest budget and those below
     curve: tuple[CurvePoint, ...]  # by budget, from small to large; eps 0 is the clean images
     zero_gradients: int  # images right before whose gradient is zero everywhere: attacks cannot move them
-    # share that stands every iterative attack by gradients of a budget and falls to square there, at the worst budget
-    black_box_gain: float | None  # None: not both were run at one budget
-    transfer_gain: (
-        float | None
-    )  # share that only the source's images fool, and no attack on the network itself
-    transfer_places: tuple[int, ...]  # the first of these images, by their places among the evaluated ones
+    # what stands every attack by gradients of a budget and falls to square there; None: not both were run at one budget
+    black_box_gain: Gain | None
+    # what only the source's images fool, and no attack on the network itself; None: there is no source
+    transfer_gain: Gain | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain lists and numbers."""
@@ -136,19 +142,17 @@ def attack_report(
     kept = [_run_row(row, classifier, batches, clean, work=work, clock=clock) for row in rows]
     warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
     last = [stages[-1] for stages in kept]
-    gained = only_by_source(rows, last)
     return RobustnessReport(
         images=images,
         subset=subset_text(images, whole=images == batches.num_images),
-        loss="cross-entropy, unless the attack's name says another",
+        loss=losses_text(rows),
         clean_acc=int(clean.sum()) / images,
         rows=tuple(_row(row, stages, clean, work) for row, stages in zip(rows, kept, strict=True)),
-        worst_case_acc=_share(torch.stack(last).all(0)),
+        worst_case_acc=share_of(torch.stack(last).all(0)),
         curve=_curve(rows, last),
         zero_gradients=zeros,
         black_box_gain=black_box_gain(rows, kept),
-        transfer_gain=None if gained is None else _share(gained),
-        transfer_places=() if gained is None else tuple(gained.nonzero()[:_SAMPLE, 0].tolist()),
+        transfer_gain=transfer_gain(rows, kept),
     )
 
 
@@ -170,6 +174,7 @@ def right_images(
         marks[places] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
         work.save()
         progress.advance(_CLEAN, int((marks != PENDING).sum()), images)
+        stop_if_asked(progress)
     return marks == STANDS
 
 
@@ -220,7 +225,7 @@ def _stage(piece: Piece, stands: Tensor, passes: Passes) -> StageRow:
     return StageRow(
         attack=piece.attack.label,
         attacked=passes.attacked,
-        robust_acc=_share(stands),
+        robust_acc=share_of(stands),
         forwards=passes.forwards / attacked,
         backwards=passes.backwards / attacked,
     )
@@ -228,13 +233,9 @@ def _stage(piece: Piece, stands: Tensor, passes: Passes) -> StageRow:
 
 def _curve(rows: Sequence[Row], kept: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
     return tuple(
-        CurvePoint(eps=eps, worst_case_acc=_share(torch.stack([kept[place] for place in places]).all(0)))
+        CurvePoint(eps=eps, worst_case_acc=share_of(torch.stack([kept[place] for place in places]).all(0)))
         for eps, places in rows_by_budget(rows).items()
     )
-
-
-def _share(hits: Tensor) -> float:
-    return int(hits.sum()) / len(hits)
 
 
 __all__ = [

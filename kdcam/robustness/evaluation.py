@@ -9,11 +9,12 @@ from torch import Tensor
 
 from kdcam.api import LoadedRun
 from kdcam.data.batches import Batches
+from kdcam.errors import CheckpointError
 from kdcam.progress import Progress
 from kdcam.robustness.keys import Others
 from kdcam.robustness.outputs import LabelledLogits, collect_logits
 from kdcam.robustness.settings import EvaluationSettings
-from kdcam.robustness.subset import Drawn, drawn_positions, drawn_text
+from kdcam.robustness.subset import drawn_batches, drawn_positions, drawn_text
 
 Report = TypeVar("Report", bound=BaseModel)
 
@@ -28,6 +29,7 @@ class Evaluation:
     progress: Progress
     others: Others
     fresh: bool = False  # nothing that was found before is taken over
+    refused: CheckpointError | None = None  # why nothing can be written into the run's folder
     _logits: dict[str, LabelledLogits] = field(default_factory=dict)
 
     @cached_property
@@ -41,7 +43,8 @@ class Evaluation:
         part = self.loaded.part("test")
         if self.drawn is None:
             return self.loaded.batches(part, batch_size=self.batch_size)
-        return Drawn(self.loaded.batches(part.subset(self.drawn), batch_size=self.batch_size), self.drawn)
+        found = self.loaded.batches(part.subset(self.drawn), batch_size=self.batch_size)
+        return drawn_batches(found, self.drawn)
 
     def told(self, report: Report) -> Report:
         """Return a report on `test` that says which images these are."""

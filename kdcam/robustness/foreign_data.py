@@ -1,6 +1,5 @@
 """Images of another data set, as a run's classifier takes them: to see whether it knows that they are not its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kdcam.api import LoadedRun, recipe_of
-from kdcam.data.batches import Batch, Batches
+from kdcam.data.batches import Batches, ChangedBatches
 from kdcam.data.config import DATA_NAMES, DataConfig
 from kdcam.data.datasets import batches, load_data
 from kdcam.errors import DataError, RecipeError
@@ -26,27 +25,6 @@ _OF_TRAINING = {"augment", "cutmix", "mixup", "noise"}
 
 class _Foreign(Settings):
     data: DataConfig
-
-
-class Recoloured:
-    """Batches of another number of channels, as gray or as three equal channels."""
-
-    def __init__(self, found: Batches, channels: int) -> None:
-        self._found, self._channels = found, channels
-
-    @property
-    def num_images(self) -> int:
-        """Images that one epoch yields."""
-        return self._found.num_images
-
-    def __len__(self) -> int:
-        """Return the batches in one epoch."""
-        return len(self._found)
-
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        for batch in self._found.epoch(epoch, start_batch):
-            yield batch._replace(images=recoloured(batch.images, self._channels))
 
 
 def recoloured(images: Tensor, channels: int) -> Tensor:
@@ -83,7 +61,7 @@ def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress:
     if test is None:
         raise DataError(f"ood: {named} has no test part; name a folder of pictures, or data with a test part")
     found = batches(test, batch_size=batch_size, training=False, config=config, seed=0, device=device)
-    return Recoloured(found, channels)
+    return ChangedBatches(found, lambda batch: batch._replace(images=recoloured(batch.images, channels)))
 
 
 def is_picture_folder(named: str) -> bool:
@@ -115,4 +93,4 @@ def foreign_config(named: str, size: int) -> DataConfig:
         raise RecipeError("; ".join(explain(error, _Foreign, place="ood"))) from None
 
 
-__all__ = ["Recoloured", "foreign_batches", "foreign_config", "is_picture_folder", "recoloured"]
+__all__ = ["foreign_batches", "foreign_config", "is_picture_folder", "recoloured"]

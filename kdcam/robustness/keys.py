@@ -25,7 +25,7 @@ from kdcam.robustness.subset import drawn_positions
 from kdcam.run_state import RESULT_FILE
 from kdcam.teacher_cache.fingerprints import images_digest, targets_digest, weights_digest
 
-PROTOCOL = 3  # of the numbers; another number is another way to come by them, and nothing kept is taken over
+PROTOCOL = 4  # of the numbers; another number is another way to come by them, and nothing kept is taken over
 
 
 class Others(NamedTuple):
@@ -57,7 +57,7 @@ def section_keys(
     batch_size: int,
     progress: Progress,
 ) -> dict[str, str]:
-    """Return the digest of each section that is asked for: of the network, the section's images and its settings.
+    """Return the digest of each section that is asked for: of network, kind of device, the section's images, settings.
 
     Beside attacks that of their checks, asked for or not: it tells whether checks that are kept belong to them.
 
@@ -82,8 +82,10 @@ def section_keys(
         "label_noise": lambda: _noise_facts(loaded),
     }
     asked = [*asked_sections(loaded.path, settings), *(["checks"] if settings.attack else [])]
+    # A GPU rounds otherwise than a CPU: a section is of one kind of device.
+    shared = {"network": network, "device": loaded.classifier.mean.device.type}
     return {
-        section: combined_digest({"network": network, "section": section, **makers[section]()})
+        section: combined_digest({**shared, "section": section, **makers[section]()})
         for section in dict.fromkeys(asked)
     }
 

@@ -11,6 +11,7 @@ from kdcam.data.batches import Batches
 from kdcam.errors import CheckpointError, DataError
 from kdcam.json_files import read_json
 from kdcam.metrics_log import METRICS_FILE, read_metrics
+from kdcam.numerics import share_of
 from kdcam.progress import Progress
 from kdcam.robustness.outputs import collect_logits
 from kdcam.robustness.ranking import auroc
@@ -95,13 +96,13 @@ def memorisation(
         memorised=_share((predicted == noisy)[wrong]),
         recovered=_share((predicted == clean)[wrong]),
         clean_label_acc=_share((predicted == clean)[~wrong]),
-        overall_noisy_acc=float((predicted == noisy).double().mean()),
+        overall_noisy_acc=share_of(predicted == noisy),
         wrong_label_auroc=auroc(losses[wrong], losses[~wrong]),
     )
 
 
 def _share(hits: Tensor) -> float | None:
-    return float(hits.double().mean()) if len(hits) else None
+    return share_of(hits) if len(hits) else None
 
 
 def label_noise_report(folder: Path, memorised: Memorisation | None = None) -> LabelNoiseReport:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches
 from kdcam.errors import DataError
+from kdcam.numerics import share_of
 from kdcam.progress import Progress, Silent
 from kdcam.robustness.attack_rows import Row, rows_by_budget, rows_of
 from kdcam.robustness.config import AnyAttack, check_attacks
@@ -120,8 +121,8 @@ def multi_label_attack_report(
         loss="binary cross-entropy, summed over the classes",
         clean=_scores(clean, targets),
         rows=tuple(_row(row, logits, targets, work) for row, logits in zip(rows, attacked, strict=True)),
-        worst_case_label_acc=_share(kept),
-        worst_case_exact_acc=_share(kept.all(1)),
+        worst_case_label_acc=share_of(kept),
+        worst_case_exact_acc=share_of(kept.all(1)),
         curve=_curve(rows, right),
         zero_gradients=zeros,
     )
@@ -149,6 +150,7 @@ def _clean(
         marks[places[pending]] = STANDS
         work.save()
         progress.advance(_CLEAN, int(places[-1]) + 1, images)
+        stop_if_asked(progress)
     rows = torch.cat(targets)
     return rows, work.rows(_CLEAN, tuple(rows.shape))
 
@@ -197,7 +199,7 @@ def _curve(rows: Sequence[Row], right: Tensor) -> tuple[MultiLabelCurvePoint, ..
         kept = right[[0, *(place + 1 for place in places)]].all(0)
         points.append(
             MultiLabelCurvePoint(
-                eps=eps, worst_case_label_acc=_share(kept), worst_case_exact_acc=_share(kept.all(1))
+                eps=eps, worst_case_label_acc=share_of(kept), worst_case_exact_acc=share_of(kept.all(1))
             )
         )
     return tuple(points)
@@ -206,14 +208,10 @@ def _curve(rows: Sequence[Row], right: Tensor) -> tuple[MultiLabelCurvePoint, ..
 def _scores(logits: Tensor, targets: Tensor) -> MultiLabelScores:
     right = right_decisions(logits, targets)
     return MultiLabelScores(
-        label_acc=_share(right),
+        label_acc=share_of(right),
         mean_ap=multi_label_report(logits, targets).mean_ap,
-        exact_acc=_share(right.all(1)),
+        exact_acc=share_of(right.all(1)),
     )
-
-
-def _share(hits: Tensor) -> float:
-    return float(hits.double().mean())
 
 
 __all__ = [

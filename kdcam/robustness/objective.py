@@ -15,9 +15,12 @@ from kdcam.errors import ModelError
 from kdcam.robustness.attack_rules import LossName, too_few_classes
 
 _TINY = 1e-12  # the DLR's scale is kept above it: equal logits give 0 instead of NaN
-# Of the largest logit: an image that another class tops by less may be right again in a batch of another size,
+# Of the logits' range: an image that another class tops by less may be right again in a batch of another size,
 # where sums round otherwise. kdcam's choice.
 _CLEAR = 1e-4
+_ROUNDED = (
+    4 * torch.finfo(torch.float32).eps
+)  # of the largest logit, whose own digits end there; kdcam's choice
 
 
 def attack_loss(logits: Tensor, targets: Tensor, *, reduction: Literal["none", "sum"]) -> Tensor:
@@ -134,12 +137,16 @@ def is_fooled(logits: Tensor, targets: Tensor) -> Tensor:
 def is_clearly_fooled(logits: Tensor, targets: Tensor) -> Tensor:
     """Return for each image (N,) whether it is fooled by more than rounding can take back.
 
-    As `is_fooled`, but every logit that decides must be off by more than 1e-4 of the image's largest logit. An attack
-    may leave such an image alone: a look at it in another batch will find it fooled, too.
+    As `is_fooled`, but by a slack: with one label an image by 1e-4 of the distance from the smallest logit to the
+    largest, which a shift of all logits leaves as it is, and by what float32 rounds of the largest; with several each
+    decision by 1e-4 of the largest logit. An attack may leave such an image alone: a look at it in another batch will
+    find it fooled, too.
     """
-    slack = _CLEAR * logits.abs().amax(1)
+    largest = logits.abs().amax(1)
     if targets.ndim == 1:
-        return margin_loss(logits, targets) > slack
+        least, most = logits.aminmax(dim=1)
+        return margin_loss(logits, targets) > _CLEAR * (most - least) + _ROUNDED * largest
+    slack = _CLEAR * largest
     return (torch.where(targets > 0.5, -logits, logits) > slack[:, None]).all(1)
 
 

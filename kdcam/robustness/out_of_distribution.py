@@ -101,21 +101,14 @@ def unlabelled_batches(
             "pictures"
         )
     paths = readable_pictures([place])
-    return StreamBatches(
-        StreamImages(
-            FilePictures(paths),
-            image_size=image_size,
-            channels=channels,
-            order=epoch_order(len(paths), seed=0, epoch=0),
-        ),
-        torch.full((len(paths),), -1),
-        batch_size=batch_size,
-        training=False,
-        augment=(),
-        workers=0,
-        seed=0,
-        device=device,
+    images = StreamImages(
+        FilePictures(paths),
+        image_size=image_size,
+        channels=channels,
+        order=epoch_order(len(paths), seed=0, epoch=0),
     )
+    labels = torch.full((len(paths),), -1)
+    return StreamBatches.in_order(images, labels, batch_size=batch_size, device=device)
 
 
 def _row(score: ScoreName, own: Tensor, foreign: Tensor) -> DetectionRow:

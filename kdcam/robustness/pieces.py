@@ -8,17 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches
+from kdcam.errors import DataError
 from kdcam.progress import Progress
 from kdcam.robustness.attacks.passes import Counted
-from kdcam.robustness.config import AnyAttack, StandardConfig
+from kdcam.robustness.config import AnyAttack
 from kdcam.robustness.progress_file import FELL, PENDING, STANDS, Work
 from kdcam.robustness.stopping import stop_if_asked
 from kdcam.robustness.subset import batched_anew
+from kdcam.wording import duration_text
 
 Judge = Callable[[Tensor, Batch, Tensor], Tensor]
 """(places (N,), clean batch, adversarial images (N, C, H, W)) -> bool (N,): which images still count as right."""
 
 _TOLD_EVERY_SECONDS = 20.0
+# What float32 may round: pixels, and the length of a long change. kdcam's choice.
+_BEYOND, _RELATIVE = 1e-6, 1e-5
+_LEAVE_OUT = "what it found is no attack within the budget: leave it out"
 
 
 class Source(NamedTuple):
@@ -63,12 +68,15 @@ def run_piece(
         judge: what counts as right.
         work: what has been done already is not done again.
         pace: who is told.
+
+    Raises ``DataError`` where the attack leaves its budget or [0, 1].
     """
     marks, counts = work.marks(piece.key, len(candidates)), work.counts(piece.key)
     images = int(candidates.sum())
     for places, batch in batched_anew(batches, candidates & (marks == PENDING)):
         counted = Counted(piece.crafted_on)
         found = piece.attack.perturb(counted, batch.images, batch.targets, batch.indices)
+        _check_within(piece.attack, batch.images, found)
         stands = judge(places, batch, found).cpu()
         marks[places] = torch.where(stands, STANDS, FELL).to(torch.uint8)
         took = Passes(len(places), counted.forwards, counted.backwards)
@@ -77,6 +85,26 @@ def run_piece(
         work.save()
         pace.tell(piece, int((candidates & (marks != PENDING)).sum()), images)
     return candidates & (marks == STANDS)
+
+
+def _check_within(attack: AnyAttack, clean: Tensor, found: Tensor) -> None:
+    """Raise ``DataError`` where an attack, which may be another package's, left its budget or [0, 1]."""
+    if found.shape != clean.shape:
+        raise DataError(
+            f"{attack.label}: made images {tuple(found.shape)} of {tuple(clean.shape)}; {_LEAVE_OUT}"
+        )
+    changes = (found - clean).flatten(1)
+    change = float(changes.abs().max() if attack.norm == "linf" else changes.norm(dim=1).max())
+    if not change <= attack.eps * (1 + _RELATIVE) + _BEYOND:  # NaN is not, either
+        raise DataError(
+            f"{attack.label}: made images that change by {change:.6g}, where {attack.norm} eps {attack.eps:.6g} is "
+            f"allowed; {_LEAVE_OUT}"
+        )
+    least, most = (float(end) for end in torch.aminmax(found))
+    if least < -_BEYOND or most > 1 + _BEYOND:
+        raise DataError(
+            f"{attack.label}: made pixels from {least:.6g} to {most:.6g}, not in [0, 1]; {_LEAVE_OUT}"
+        )
 
 
 def passes_of(piece: Piece, work: Work) -> Passes:
@@ -112,7 +140,7 @@ class Clock:
             self._told = now
             self._progress.message(
                 f"{piece.attack.label}: {done:,} of {images:,} images; the attacks take at most about "
-                f"{minutes_text(self.seconds_left)} more"
+                f"{duration_text(self.seconds_left)} more"
             )
         stop_if_asked(self._progress)
 
@@ -123,23 +151,12 @@ class Clock:
         return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
 
 
-def stages_of(attack: AnyAttack, num_classes: int) -> Sequence[AnyAttack]:
-    """Return the stages of an attack, each for what the one before left standing; none where it is a single one."""
-    return attack.stages(num_classes) if isinstance(attack, StandardConfig) else ()
-
-
 def to_the_end(attack: AnyAttack) -> AnyAttack:
     """Return an attack that goes on after the source is fooled: an image just over its border seldom fools
     another network."""
     if "stop_when_fooled" not in type(attack).model_fields:
         return attack
     return attack.model_copy(update={"stop_when_fooled": False})
-
-
-def minutes_text(seconds: float) -> str:
-    """Return a time as minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
 
 
 __all__ = [
@@ -149,9 +166,7 @@ __all__ = [
     "Passes",
     "Piece",
     "Source",
-    "minutes_text",
     "passes_of",
     "run_piece",
-    "stages_of",
     "to_the_end",
 ]

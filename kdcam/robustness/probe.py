@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batch
+from kdcam.numerics import share_of
 from kdcam.robustness.attacks import pgd
 from kdcam.robustness.budget import Norm
 from kdcam.robustness.objective import right_decisions
@@ -70,14 +71,14 @@ class Probe:
             )
         return torch.cat(parts)
 
-    def accuracy(self, eps: float, steps: int) -> float:
-        """Return the share that is right under pgd."""
-        return float(self.right(self.attacked(eps, steps)).double().mean())
+    def accuracy(self, found: Sequence[Tensor]) -> float:
+        """Return the share that is right, for images of each batch."""
+        return share_of(self.right(found))
 
     @property
     def clean_accuracy(self) -> float:
         """The share that is right without an attack."""
-        return float(self.right([batch.images for batch in self.batches]).double().mean())
+        return self.accuracy([batch.images for batch in self.batches])
 
 
 __all__ = ["Budget", "Probe"]

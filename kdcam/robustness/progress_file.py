@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +14,12 @@ from torch import Tensor
 from kdcam.atomic import write_atomically
 from kdcam.errors import CheckpointError
 from kdcam.json_files import plain, read_json
+from kdcam.robustness.writing import writing
 from kdcam.weights import read_tensors, tensor_bytes
 
 PROGRESS_STEM = "robustness-progress-"
 _DIGITS = 12  # of a key in a file's name
+_TENSORS = ".safetensors"
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -94,11 +97,12 @@ class Work:
             "sections": self._sections,
             "tensors": self._save_tensors(self._folder) if self._tensors else None,
         }
-        write_atomically(self._folder / self.name, json.dumps(plain(document)).encode())
+        self._write(self._folder / self.name, json.dumps(plain(document)).encode())
 
     def finish(self) -> None:
         """Remove the files: the result is written."""
         if self._folder is not None:
+            # The marks first: tensors without marks are nobody's, and `remove_orphans` takes them.
             for name in (self.name, *(self._tensors_name(turn) for turn in (0, 1))):
                 (self._folder / name).unlink(missing_ok=True)
 
@@ -106,12 +110,17 @@ class Work:
         # Two files in turn: the one that the last marks belong to stays until the new marks are written.
         name, self._turn = self._tensors_name(self._turn), 1 - self._turn
         data = tensor_bytes(self._tensors, {"key": self._key})
-        write_atomically(folder / name, data)
+        self._write(folder / name, data)
         shapes = {name: list(tensor.shape) for name, tensor in self._tensors.items()}
         return {"file": name, "sha256": sha256(data).hexdigest(), "shapes": shapes}
 
+    @staticmethod
+    def _write(file: Path, data: bytes) -> None:
+        with writing(file):
+            write_atomically(file, data)
+
     def _tensors_name(self, turn: int) -> str:
-        return f"{PROGRESS_STEM}{self._key[:_DIGITS]}-{turn}.safetensors"
+        return f"{PROGRESS_STEM}{self._key[:_DIGITS]}-{turn}{_TENSORS}"
 
     def _read(self, folder: Path) -> bool:
         if not (folder / self.name).exists():
@@ -153,6 +162,15 @@ class Work:
         )
 
 
+def remove_orphans(folder: Path) -> None:
+    """Remove tensors whose marks are gone, as a kill leaves them; nobody else may be writing in the folder."""
+    for tensors in folder.glob(f"{PROGRESS_STEM}*-[01]{_TENSORS}"):
+        marks = tensors.with_name(tensors.name.removesuffix(_TENSORS)[:-2] + ".json")
+        if not marks.exists():
+            with suppress(OSError):
+                tensors.unlink(missing_ok=True)
+
+
 def combined_digest(parts: Mapping[str, Any]) -> str:
     """Return the SHA-256 of named values that JSON takes, whatever their order."""
     return sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()
@@ -165,4 +183,4 @@ def _marks(text: str) -> Tensor:
     return marks
 
 
-__all__ = ["FELL", "PENDING", "PROGRESS_STEM", "STANDS", "Work", "combined_digest"]
+__all__ = ["FELL", "PENDING", "PROGRESS_STEM", "STANDS", "Work", "combined_digest", "remove_orphans"]

@@ -1,6 +1,6 @@
 """robustness.json: the sections found of one run's weights, each under the key of all that decides its numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -11,6 +11,7 @@ from kdcam.json_files import read_json, write_json
 from kdcam.progress import Progress
 from kdcam.robustness.run_robustness import RunRobustness
 from kdcam.robustness.settings import EvaluationSettings
+from kdcam.robustness.writing import writing
 from kdcam.wording import listed
 
 ROBUSTNESS_FILE = "robustness.json"
@@ -25,14 +26,15 @@ _EMPTY: dict[str, Any] = {
     "label_noise": None,
 }
 _KINDS = {section: kind for section, kind in get_type_hints(RunRobustness).items() if section in _EMPTY}
-# The settings that a section which stays in the file brings along.
-_SETTINGS_OF = {
-    "attacks": ("attack", "budgets", "from_zero", "source"),
-    "checks": ("checks",),
-    "corruptions": ("corruptions", "severities", "base"),
-    "corrupted_set": ("corrupted_set",),
-    "calibration": ("calibration",),
+# The settings that each section is made with, as `EvaluationSettings` names them.
+_SETTINGS_OF: dict[str, tuple[str, ...]] = {
+    "attacks": ("budgets", "from_zero", "source"),
+    "checks": ("budgets", "source"),
+    "corruptions": ("corruptions", "severities", "n_examples", "seed", "base"),
+    "corrupted_set": ("corrupted_set", "severities", "n_examples", "base"),
+    "calibration": (),
     "out_of_distribution": ("ood",),
+    "label_noise": (),
 }
 
 
@@ -54,15 +56,15 @@ class ResultsFile:
         written over with the first new section. Raises ``CheckpointError`` for a file that is no JSON object.
         """
         self._folder, self._network, self._weights = folder, network, weights
-        self._asked = settings.model_dump(mode="json")
-        self._left: dict[str, Any] = {}  # settings of sections that this command does not ask for
+        self._asked = _by_section(settings)
         self._sections = dict(_EMPTY)
         self._keys: dict[str, str] = {}
+        self._settings: dict[str, dict[str, Any]] = {}  # of each section, those that it was made with
         path = folder / ROBUSTNESS_FILE
         if path.exists():
-            self._read(path, read_json(path), settings.sections, progress)
+            self._read(path, read_json(path), progress)
 
-    def _read(self, path: Path, document: dict[str, Any], asked: Sequence[str], progress: Progress) -> None:
+    def _read(self, path: Path, document: dict[str, Any], progress: Progress) -> None:
         keys, settings = document.get("keys"), document.get("settings")
         there = listed(section for section in _EMPTY if document.get(section))
         if not isinstance(keys, dict) or not isinstance(settings, dict):
@@ -74,15 +76,11 @@ class ResultsFile:
         for section, key in keys.items():
             try:
                 value = TypeAdapter[Any](_KINDS[section]).validate_python(document[section])
-            except (KeyError, ValueError):  # pydantic's ValidationError is a ValueError
+                made_with = dict(settings[section])
+            except (KeyError, TypeError, ValueError):  # pydantic's ValidationError is a ValueError
                 progress.message(f"{path}: its {section} are not as kdcam writes them and are not taken over")
                 continue
-            self._sections[section] = value
-            self._keys[section] = key
-            if section not in asked:
-                self._left |= {
-                    name: settings[name] for name in _SETTINGS_OF.get(section, ()) if name in settings
-                }
+            self._sections[section], self._keys[section], self._settings[section] = value, key, made_with
 
     def has(self, section: str, key: str) -> bool:
         """Return whether a section is there, found under this key."""
@@ -92,23 +90,28 @@ class ResultsFile:
         """Take a section and write the file; ``CheckpointError`` where that cannot be. None: there is none."""
         self._sections[section] = _EMPTY[section] if value is None else value
         self._keys[section] = key
-        write_json(self._folder / ROBUSTNESS_FILE, self.whole.to_json())
+        self.keep(section)
+        file = self._folder / ROBUSTNESS_FILE
+        with writing(file):
+            write_json(file, self.whole.to_json())
+
+    def keep(self, section: str) -> None:
+        """Take a section that is there as made with this command's settings: those that no number hangs on, too."""
+        self._settings[section] = self._asked[section]
 
     def drop(self, section: str) -> None:
         """Leave a section out from the next writing on."""
         self._sections[section] = _EMPTY[section]
         self._keys.pop(section, None)
+        self._settings.pop(section, None)
 
     @property
     def whole(self) -> RunRobustness:
         """All sections."""
-        return self._of(_EMPTY, self._asked | self._left)
+        return self.of(_EMPTY)
 
     def of(self, sections: Iterable[str]) -> RunRobustness:
         """Return some sections alone."""
-        return self._of(sections, self._asked)
-
-    def _of(self, sections: Iterable[str], settings: dict[str, Any]) -> RunRobustness:
         wanted = set(sections)
         found = {name: self._sections[name] if name in wanted else none for name, none in _EMPTY.items()}
         return RunRobustness(
@@ -116,9 +119,15 @@ class ResultsFile:
             network=self._network,
             keys={section: key for section, key in self._keys.items() if section in wanted},
             weights=self._weights,
-            settings=settings,
+            settings={section: made for section, made in self._settings.items() if section in wanted},
             **found,
         )
+
+
+def _by_section(settings: EvaluationSettings) -> dict[str, dict[str, Any]]:
+    """Return for each section the settings that it would be made with."""
+    asked = settings.model_dump(mode="json") | {"n_examples": settings.n_examples, "seed": settings.seed}
+    return {section: {name: asked[name] for name in names} for section, names in _SETTINGS_OF.items()}
 
 
 __all__ = ["ROBUSTNESS_FILE", "ResultsFile"]

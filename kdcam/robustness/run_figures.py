@@ -158,7 +158,7 @@ def _eps_curves(found: Sequence[RunRobustness]) -> list[Curve]:
     for run in found:
         if isinstance(run.attacks, RobustnessReport):
             points = [(point.eps, point.worst_case_acc) for point in run.attacks.curve]
-            if run.settings["from_zero"]:
+            if run.settings["attacks"]["from_zero"]:
                 points = [(0.0, run.attacks.clean_acc), *points]
             if len(points) > 1:
                 curves.append(Curve(str(run.run), points))

@@ -6,13 +6,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from kdcam.robustness.calibration import CalibrationReport
-from kdcam.robustness.checks import MASKING, Check, failed
 from kdcam.robustness.corruption_report import CorruptionReport
 from kdcam.robustness.evaluate import RobustnessReport
 from kdcam.robustness.memorisation import LabelNoiseReport, Memorisation
 from kdcam.robustness.multi_label import MultiLabelRobustnessReport
 from kdcam.robustness.out_of_distribution import OutOfDistribution
 from kdcam.robustness.relative_errors import RelativeErrors
+from kdcam.robustness.verdicts import MASKING, Check, failed
 
 
 class Corruptions(BaseModel):
@@ -43,7 +43,7 @@ class RunRobustness(BaseModel):
     network: str  # digest of the weights and data that all sections are of
     keys: dict[str, str]  # of each section, the digest of all that decides its numbers
     weights: str
-    settings: dict[str, Any]  # of the command; for sections that an earlier one left in the file, of that one
+    settings: dict[str, dict[str, Any]]  # of each section, those that it was made with
     attacks: RobustnessReport | MultiLabelRobustnessReport | None
     checks: tuple[Check, ...]
     corruptions: Corruptions | None

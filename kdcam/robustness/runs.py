@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kdcam.api import LoadedRun, Weights, load_run, recipe_of
 from kdcam.atomic import remove_leftovers
 from kdcam.data.parts import DataParts
-from kdcam.errors import CheckpointError, RecipeError
+from kdcam.errors import CheckpointError, FolderInUseError, RecipeError
 from kdcam.folder_lock import FolderLock
 from kdcam.noise_file import NOISE_FILE
 from kdcam.progress import Progress, Silent
@@ -18,6 +18,7 @@ from kdcam.robustness.evaluation import Evaluation
 from kdcam.robustness.keys import Others, asked_sections, network_key, section_keys
 from kdcam.robustness.memorisation import label_noise_report
 from kdcam.robustness.pieces import Source
+from kdcam.robustness.progress_file import remove_orphans
 from kdcam.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
 from kdcam.robustness.run_robustness import RunRobustness
 from kdcam.robustness.sections import check_inputs, run_sections
@@ -30,6 +31,7 @@ from kdcam.robustness.transfer import (
     open_source,
     warn_of_other_data,
 )
+from kdcam.robustness.writing import writing
 from kdcam.run_state import RESULT_FILE, Resume
 from kdcam.stored_model import read_config
 from kdcam.wording import listed
@@ -96,8 +98,8 @@ def evaluate_robustness(
     found = []
     for loaded in opened:
         stop_if_asked(watcher)
-        with _locked(loaded.path):
-            found.append(_evaluated(loaded, plan, others))
+        with _locked(loaded.path) as refused:
+            found.append(_evaluated(loaded, plan, others, refused))
     found = _with_point_at_zero(found, watcher)
     if figures is not None:
         from kdcam.robustness.run_figures import draw_together
@@ -125,12 +127,26 @@ def _all_opened(runs: Sequence[str | Path], plan: _Plan, others: Others, device:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder alone; what killed processes left aside in it is removed."""
-    lock = FolderLock(folder)
+def _locked(folder: Path) -> Iterator[CheckpointError | None]:
+    """Hold a run's folder alone; what killed processes left in it is removed.
+
+    Yield why nothing can be written there: what robustness.json holds can still be shown. ``FolderInUseError`` where
+    another process holds the folder.
+    """
+    try:
+        with writing(folder):
+            lock = FolderLock(folder)
+    except FolderInUseError:
+        raise
+    except CheckpointError as error:
+        lock, refused = None, error
+    if lock is None:
+        yield refused
+        return
     try:
         remove_leftovers(folder)
-        yield
+        remove_orphans(folder)
+        yield None
     finally:
         lock.release()
 
@@ -196,7 +212,9 @@ def _opened(path: Path | None, role: Role, weights: Weights, device: str) -> Sou
     return None if path is None else open_source(path, role=role, weights=weights, device=device)
 
 
-def _evaluated(loaded: LoadedRun, plan: _Plan, others: Others) -> RunRobustness:
+def _evaluated(
+    loaded: LoadedRun, plan: _Plan, others: Others, refused: CheckpointError | None
+) -> RunRobustness:
     """Return a run's sections: those that robustness.json holds if found just so, others found now or to the end."""
     network = network_key(loaded, plan.weights)
     keys = section_keys(
@@ -211,9 +229,9 @@ def _evaluated(loaded: LoadedRun, plan: _Plan, others: Others) -> RunRobustness:
         loaded.path, network=network, weights=plan.weights, settings=plan.settings, progress=plan.progress
     )
     fresh = plan.resume == "never"
-    one = Evaluation(loaded, plan.settings, plan.batch_size, plan.progress, others, fresh)
+    one = Evaluation(loaded, plan.settings, plan.batch_size, plan.progress, others, fresh, refused)
     run_sections(one, kept, keys)
-    if plan.draw:
+    if plan.draw and refused is None:
         from kdcam.robustness.run_figures import draw_run
 
         draw_run(loaded, kept.whole, batch_size=plan.batch_size, progress=plan.progress)

@@ -8,12 +8,12 @@ import torch
 
 from kdcam.api import LoadedRun
 from kdcam.noise_file import NOISE_FILE, read_noise
+from kdcam.robustness.believing import check_section
 from kdcam.robustness.calibration import CalibrationReport, calibration_report
-from kdcam.robustness.checks import MASKING, Check, Known, failed, run_checks
 from kdcam.robustness.corrupted_sets import ArraySet, FolderSet, open_corrupted_set
 from kdcam.robustness.corruption_report import CorruptionReport, corrupted_set_report, corruption_report
 from kdcam.robustness.corruptions import check_names
-from kdcam.robustness.evaluate import RobustnessReport, attack_report, right_images
+from kdcam.robustness.evaluate import RobustnessReport, attack_report
 from kdcam.robustness.evaluation import Evaluation
 from kdcam.robustness.foreign_data import foreign_batches, foreign_config, is_picture_folder
 from kdcam.robustness.keys import asked_sections
@@ -21,7 +21,6 @@ from kdcam.robustness.memorisation import LabelNoiseReport, label_noise_report, 
 from kdcam.robustness.multi_label import MultiLabelRobustnessReport, multi_label_attack_report
 from kdcam.robustness.out_of_distribution import out_of_distribution
 from kdcam.robustness.outputs import collect_logits
-from kdcam.robustness.probe import Budget
 from kdcam.robustness.progress_file import Work
 from kdcam.robustness.relative_errors import relative_to
 from kdcam.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
@@ -52,11 +51,15 @@ def run_sections(one: Evaluation, kept: ResultsFile, keys: Mapping[str, str]) ->
         for section, work in works.items()
         if not one.fresh and not work.resumed and kept.has(section, keys[section])
     ]
+    if one.refused is not None and len(taken) < len(works):
+        raise one.refused
     _tell(one, works, taken)
     if one.settings.attack and not kept.has("checks", keys["checks"]):
         kept.drop("checks")  # they were of other attacks
     for section, work in works.items():
-        if section not in taken:
+        if section in taken:
+            kept.keep(section)
+        else:
             stop_if_asked(one.progress)
             # The clean pass that the attacks began with is of use to the checks.
             before = works["attacks"] if section == "checks" and "attacks" not in taken else work
@@ -128,51 +131,6 @@ def attack_section(one: Evaluation, work: Work) -> RobustnessReport | MultiLabel
         progress=one.progress,
     )
     return one.told(report)
-
-
-def check_section(
-    one: Evaluation, report: RobustnessReport | MultiLabelRobustnessReport, work: Work, before: Work
-) -> tuple[Check, ...]:
-    """Return whether the attacks can be believed, at the largest budget; warns of what failed.
-
-    Args:
-        one: the run.
-        report: of its attacks.
-        work: holds the checks that are done.
-        before: holds which images are right at the start, where the attacks found that just now.
-    """
-    largest = one.settings.budgets[-1]
-    if isinstance(report, RobustnessReport):
-        right = right_images(
-            one.loaded.classifier, one.test, report.images, work=before, progress=one.progress
-        )
-        known = Known(
-            report.images,
-            report.zero_gradients / max(int(right.sum()), 1),
-            report.black_box_gain,
-            report.transfer_gain,
-            report.transfer_places,
-        )
-    else:
-        right = torch.ones(report.images, dtype=torch.bool)
-        known = Known(report.images, report.zero_gradients / report.images)
-    found = run_checks(
-        one.loaded.classifier,
-        one.test,
-        right,
-        Budget(largest.norm, largest.eps, largest.seed),
-        known=known,
-        work=work,
-        progress=one.progress,
-    )
-    for check in failed(found):
-        one.progress.warning(f"{one.loaded.path}: {failure_text(check)}")
-    return found
-
-
-def failure_text(check: Check) -> str:
-    """Return in words what a failed check found."""
-    return f"check {check.name} failed ({check.text}: {check.value:.3g}, limit {check.limit:.3g}): {MASKING}"
 
 
 def corruption_section(one: Evaluation, work: Work) -> Corruptions:
@@ -270,9 +228,7 @@ __all__ = [
     "attack_section",
     "calibration_section",
     "check_inputs",
-    "check_section",
     "corruption_section",
-    "failure_text",
     "foreign_section",
     "label_noise_section",
     "published_section",

@@ -25,11 +25,14 @@ def parse_severities(given: object) -> object:
 
     Raises ``ValueError`` for another text.
     """
+    if isinstance(given, range):
+        return tuple(given[: SEVERITIES[-1] + 1])  # one too many is refused all the same
     if not isinstance(given, str):
         return given
     first, dots, last = given.partition("..")
     parts = [first, last] if dots else given.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
+    # A length of one: a long number could not be turned into one, and a long range would fill the memory.
+    if not all(part.strip().isdecimal() and len(part.strip()) == 1 for part in parts):
         raise ValueError(f"found {given!r}; must be severities from 1 to 5, as in 1..5 or 1,3,5")
     numbers = [int(part) for part in parts]
     return tuple(range(numbers[0], numbers[1] + 1)) if dots else tuple(numbers)
@@ -124,7 +127,8 @@ def evaluation_settings(values: Mapping[str, Any]) -> EvaluationSettings:
     """
     own = {key: value for key, value in values.items() if key in _OWN_KEYS}
     shared = {key: value for key, value in values.items() if key not in _OWN_KEYS}
-    if tuple(shared.get("attacks", ())) == ("none",):
+    given = shared.get("attacks")
+    if isinstance(given, list | tuple | set | frozenset) and tuple(given) == ("none",):
         own["attack"] = False
         del shared["attacks"]
         _check_used(shared, own)
@@ -170,7 +174,7 @@ def _amounts(given: object) -> list[Any]:
     """Return the budgets that ``eps`` names; texts that are no number stay, to be refused with the other keys."""
     parts = given.split(",") if isinstance(given, str) else given
     found = [_number(part) for part in (parts if isinstance(parts, list | tuple) else (parts,))]
-    if len({str(amount) for amount in found}) < len(found):
+    if len({amount if isinstance(amount, int | float) else repr(amount) for amount in found}) < len(found):
         raise RecipeError(f"eps: found {listed(found)}; name each once")
     if not any(amount != 0 for amount in found):
         raise RecipeError(f"eps: found {listed(found)}; name at least one above 0, as in 8/255")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdcam.data.batches import Batch, Batches
+from kdcam.data.batches import Batch, Batches, ChangedBatches
 from kdcam.data.seeding import seeded_generator
 from kdcam.data.splits import across_classes
 from kdcam.errors import DataError, ModelError
@@ -22,27 +22,18 @@ class Placed(NamedTuple):
     batch: Batch
 
 
-class Drawn:
-    """Batches of some images of a part, which keep their positions in it as indices."""
+def drawn_batches(found: Batches, positions: Tensor) -> Batches:
+    """Return batches of some images of a part, which keep their positions in it as indices.
 
-    def __init__(self, found: Batches, positions: Tensor) -> None:
-        """Take the batches of those images alone, and their positions (N,) in the part, in the same order."""
-        self._found, self._positions = found, positions
+    Args:
+        found: the batches of those images alone.
+        positions: (N,) int64 on the CPU, theirs in the part, in the same order.
+    """
 
-    @property
-    def num_images(self) -> int:
-        """Images that one epoch yields."""
-        return self._found.num_images
+    def placed(batch: Batch) -> Batch:
+        return batch._replace(indices=positions[batch.indices.cpu()].to(batch.indices.device))
 
-    def __len__(self) -> int:
-        """Return the batches in one epoch."""
-        return len(self._found)
-
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        for batch in self._found.epoch(epoch, start_batch):
-            positions = self._positions[batch.indices.cpu()].to(batch.indices.device)
-            yield batch._replace(indices=positions)
+    return ChangedBatches(found, placed)
 
 
 def drawn_positions(targets: Tensor, n_examples: int) -> Tensor | None:
@@ -176,13 +167,15 @@ def subset_text(images: int, *, whole: bool) -> str:
 
 def drawn_text(images: int, classes: int) -> str:
     """Return in words which images were attacked where they are those of `drawn_positions`."""
+    if images < classes:
+        return f"{images} images of the part, one of each of {images} drawn from its {classes} classes"
     return f"{images} images of the part, drawn evenly from its {classes} classes"
 
 
 __all__ = [
-    "Drawn",
     "Placed",
     "batched_anew",
+    "drawn_batches",
     "drawn_positions",
     "drawn_text",
     "first_batches",

@@ -20,7 +20,7 @@ FEWEST_VIEWS, MOST_VIEWS, EPOCHS_A_VIEW = 4, 16, 4
 
 
 class Entry(NamedTuple):
-    """One need of the losses as it is kept: an array, or for the stages an array each."""
+    """One need of losses or of the attack as it is kept: an array, or for the stages an array each."""
 
     need: str  # teacher.logits, teacher.label_cam ...
     name: str  # which its files begin with
@@ -46,8 +46,11 @@ def usual_views(epochs: int) -> int:
 
 
 def teacher_needs(recipe: TrainRecipe) -> frozenset[str]:
-    """Return what the recipe's losses read of a teacher."""
-    return frozenset(need for need in needs_of(recipe.loss) if need.startswith("teacher."))
+    """Return what a recipe's losses and its attack read of a teacher."""
+    needs = needs_of(recipe.loss)
+    if recipe.adversary is not None:
+        needs |= recipe.adversary.needs
+    return frozenset(need for need in needs if need.startswith("teacher."))
 
 
 def output_name(need: str) -> str:

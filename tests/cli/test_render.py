@@ -28,13 +28,6 @@ def test_epoch_line(module) -> None:
     assert "selected" not in bare
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (7325, "2:02:05")]
-)
-def test_durations(module, seconds: float, text: str) -> None:
-    assert module("render").duration_text(seconds) == text
-
-
 def test_scores(module) -> None:
     score_text = module("render").score_text
     assert [score_text("acc1", 0.5), score_text("nll", 0.5), score_text("ece", None)] == [

@@ -4,17 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from kdcam.robustness.checks import Check
-
-
-def test_amounts_are_told_in_grey_levels_where_that_is_shorter(module: Callable[[str], ModuleType]) -> None:
-    amount_text = module("robustness_tables").amount_text
-    assert amount_text(8 / 255, "linf") == "8/255"
-    assert amount_text(0.5, "linf") == "0.5"
-    assert amount_text(51 / 255, "linf") == "0.2"
-    assert (
-        amount_text(8 / 255, "l2") == "0.0313725"
-    )  # a length over the whole image is no number of grey levels
+from kdcam.robustness.verdicts import Check
 
 
 def test_each_run_has_its_own_limit(module: Callable[[str], ModuleType]) -> None:

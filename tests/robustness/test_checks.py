@@ -4,18 +4,23 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from small_runs import Watcher
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdcam.errors import Interrupted
 from kdcam.progress import Silent
-from kdcam.robustness.checks import CHECKED_IMAGES, LEAST_IMAGES, Check, Known, failed, run_checks
+from kdcam.robustness.checks import CHECKED_IMAGES, Known, run_checks
+from kdcam.robustness.missed import Gain
 from kdcam.robustness.probe import Budget
 from kdcam.robustness.progress_file import Work
+from kdcam.robustness.verdicts import LEAST_IMAGES, Check, failed
 
 BUDGET = Budget("linf", 0.1)
 FALLS = ("falls_with_eps", "falls_with_steps")
+# Of one label an image, or of several.
+OF_ALL_LABELS = ["zero_gradients", *FALLS, "same_twice", "large_eps", "rounding"]
 
 
 class Small(nn.Module):
@@ -106,16 +111,7 @@ def checks_of(network: nn.Module, batches: TensorBatches, budget: Budget = BUDGE
 @pytest.mark.parametrize("budget", [BUDGET, Budget("l2", 0.8), Budget("linf", 0.02)])
 def test_an_honest_network_passes(network: nn.Module, batches: TensorBatches, budget: Budget) -> None:
     found = checks_of(network, batches, budget)
-    assert list(found) == [
-        "zero_gradients",
-        "falls_with_eps",
-        "falls_with_steps",
-        "same_twice",
-        "large_eps",
-        "rounding",
-        "black_box",
-        "probabilities",
-    ]
+    assert list(found) == [*OF_ALL_LABELS, "black_box", "probabilities"]
     assert failed(tuple(found.values())) == ()
     assert found["large_eps"].value == 0
     assert (found["rounding"].value is not None) == (budget.eps != 0.02)  # few images fall to that
@@ -145,6 +141,44 @@ def test_probabilities_are_flagged(network: nn.Module, batches: TensorBatches) -
     found = checks_of(Probabilities(network), batches)
     assert not found["probabilities"].passed
     assert found["probabilities"].value == 1
+    assert "all at least 0" in found["probabilities"].text
+    assert found["rounding"].text.startswith("share of adversarial images that still fool as files")
+
+
+class Misleading(nn.Module):
+    """Linear, but for ripples that no eye sees and every gradient follows: steps lead anywhere."""
+
+    weight: Tensor
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("weight", torch.randn(images[0].numel(), generator=generator))
+        self.middle = 0.0
+        self.middle = float(self.score(images).median())
+
+    def score(self, images: Tensor) -> Tensor:
+        pixels = images.flatten(1)
+        score: Tensor = (pixels - 0.06 * torch.sin(300 * pixels)) @ self.weight - self.middle
+        return score
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = self.score(images)
+        return torch.stack([score, -score, -5 - 0 * score], 1)
+
+
+def test_gradients_that_mislead_are_flagged() -> None:
+    images = 0.2 + 0.6 * torch.rand(100, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    network = Misleading(images)
+    test = TensorBatches(images, network(images).argmax(1), batch_size=50)
+    everything = torch.ones(100, dtype=torch.bool)
+    found = {check.name: check for check in run_checks(network, test, everything, Budget("linf", 8 / 255))}
+    steps = found["falls_with_steps"]
+    assert not steps.passed
+    assert steps.value is not None
+    assert steps.value > 0.1
+    assert steps.eps == 8 / 255
+    assert steps.text.endswith("at linf eps 0.0314")
 
 
 class Striped(Saturated):
@@ -184,13 +218,6 @@ def test_only_the_first_right_images_are_looked_at(network: nn.Module, batches: 
             seen.add(len(images))
             return self.network(images)
 
-    class Watcher(Silent):
-        def __init__(self) -> None:
-            self.done: list[tuple[str, int, int]] = []
-
-        def advance(self, task: str, done: int, total: int) -> None:
-            self.done.append((task, done, total))
-
     watcher = Watcher()
     wanted = torch.ones(300, dtype=torch.bool)
     run_checks(Watched(network), batches, wanted, BUDGET, known=Known(300, 0.0), progress=watcher)
@@ -204,21 +231,25 @@ def test_shares_known_from_the_attacks_are_taken(network: nn.Module, batches: Te
     small = Budget("linf", 0.02)
     with torch.no_grad():
         right = (network(batches.images[:500]).argmax(1) == batches.targets[:500]).nonzero()[:3, 0].tolist()
-    known = Known(500, 0.5, black_box_gain=0.004, transfer_gain=0.3, transfer_places=tuple(right))
+    by_square = Gain(share=0.004, norm="linf", eps=0.01, places=tuple(right[:2]))
+    by_source = Gain(share=0.3, norm="linf", eps=0.02, places=tuple(right))
+    known = Known(500, 0.5, by_square, by_source)
     found = {check.name: check for check in run_checks(Blind(network), batches, wanted, small, known=known)}
     assert found["zero_gradients"].value == 0.5
-    assert (found["black_box_attack"].value, found["black_box_attack"].limit) == (0.004, 0.002)
-    assert (found["transfer"].value, found["transfer"].limit) == (
-        0.3,
-        0.002,
-    )  # pgd-40 moves none of the three
+    # pgd-40 and cw-margin-40 move none of the three.
+    square, transfer = found["black_box_attack"], found["transfer"]
+    assert (square.value, square.limit, square.eps) == (0.004, 0.002, 0.01)
+    assert (transfer.value, transfer.limit, transfer.eps) == (0.3, 0.002, 0.02)
+    assert square.text.endswith("fall to the attack square, at linf eps 0.01")
     assert {"zero_gradients", "black_box_attack", "transfer"} <= {
         check.name for check in failed(tuple(found.values()))
     }
-    # An honest network falls to a longer attack of its own: the gain was the short one's.
-    honest = run_checks(network, batches, wanted, Budget("linf", 0.4), known=known)
-    (transfer,) = [check for check in honest if check.name == "transfer"]
-    assert (transfer.value, transfer.passed) == (0, True)
+    # An honest network falls to longer attacks of its own: the gain was that over a short one.
+    large = {"norm": "linf", "eps": 0.4}
+    known = Known(500, 0.5, by_square.model_copy(update=large), by_source.model_copy(update=large))
+    honest = run_checks(network, batches, wanted, small, known=known)
+    gains = [check for check in honest if check.name in ("black_box_attack", "transfer")]
+    assert [(check.value, check.passed, check.eps) for check in gains] == [(0, True, 0.4)] * 2
 
 
 def test_few_images_are_not_judged(network: nn.Module, batches: TensorBatches) -> None:
@@ -260,15 +291,9 @@ def test_several_labels_have_fewer_checks() -> None:
     pixels = torch.rand(20, 1, 1, 2, generator=torch.Generator().manual_seed(0))
     rows = (pixels[:, 0, 0] > 0.5).float()
     found = run_checks(Halves(), TensorBatches(pixels, rows), torch.ones(20, dtype=torch.bool), BUDGET)
-    assert [check.name for check in found] == [
-        "zero_gradients",
-        "falls_with_eps",
-        "falls_with_steps",
-        "same_twice",
-        "large_eps",
-        "rounding",
-    ]
+    assert [check.name for check in found] == OF_ALL_LABELS
     assert failed(found) == ()
+    assert found[-1].text.startswith("share of adversarial decisions that are still wrong as files")
 
 
 def test_without_a_right_image_there_is_nothing_to_check(network: nn.Module, batches: TensorBatches) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import Watcher
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
 from kdcam.errors import DataError, RecipeError
-from kdcam.progress import Silent
 from kdcam.robustness.corrupted_sets import ORDER_NOTE, open_corrupted_set
 from kdcam.robustness.corruption_report import (
     NO_CLEAN_NOTE,
@@ -33,14 +33,6 @@ class Bright(nn.Module):
         assert not self.training
         score = images.mean((1, 2, 3)) - 0.5
         return torch.stack([-score, score], dim=1)
-
-
-class Watcher(Silent):
-    def __init__(self) -> None:
-        self.done: list[tuple[str, int, int]] = []
-
-    def advance(self, task: str, done: int, total: int) -> None:
-        self.done.append((task, done, total))
 
 
 @pytest.fixture

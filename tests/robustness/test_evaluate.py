@@ -14,7 +14,9 @@ from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.progress import Silent
 from kdcam.robustness import pieces
 from kdcam.robustness.attack_rows import rows_of
+from kdcam.robustness.budget import Norm
 from kdcam.robustness.config import (
+    AnyAttack,
     BimConfig,
     FgsmConfig,
     PgdConfig,
@@ -22,6 +24,7 @@ from kdcam.robustness.config import (
     StandardConfig,
 )
 from kdcam.robustness.evaluate import attack_report
+from kdcam.robustness.missed import Gain
 from kdcam.robustness.pieces import Source
 from kdcam.robustness.progress_file import PENDING, Work
 
@@ -225,8 +228,10 @@ def test_a_curve_never_rises() -> None:
 
 def test_what_square_alone_fools_is_told(batches: TensorBatches) -> None:
     attacks = [PgdConfig(eps=0.03), SquareConfig(eps=0.03, n_queries=300), FgsmConfig(eps=0.001)]
-    assert attack_report(Blind(), batches, attacks, n_examples=10).black_box_gain == 0.2
-    assert attack_report(Threshold(), batches, attacks, n_examples=10).black_box_gain == 0
+    gain = attack_report(Blind(), batches, attacks, n_examples=10).black_box_gain
+    assert gain == Gain(share=0.2, norm="linf", eps=0.03, places=(3, 7))  # 0.52 and 0.48
+    honest = attack_report(Threshold(), batches, attacks, n_examples=10).black_box_gain
+    assert honest == Gain(share=0, norm="linf", eps=0.03, places=())
     assert attack_report(Blind(), batches, attacks[1:], n_examples=10).black_box_gain is None
 
 
@@ -246,11 +251,76 @@ def test_attacks_crafted_on_another_network(batches: TensorBatches) -> None:
     assert (own.attack, crafted.attack) == ("fgsm", "fgsm from runs/other")
     assert (own.robust_acc, crafted.robust_acc) == (0.8, 0.6)
     assert report.worst_case_acc == 0.6
-    assert report.transfer_gain == pytest.approx(0.2)
-    assert report.transfer_places == (3, 7)  # 0.52 and 0.48
+    assert report.transfer_gain == Gain(share=0.2, norm="linf", eps=0.03, places=(3, 7))  # 0.52 and 0.48
     both = attack_report(Threshold(), batches, attacks, n_examples=10, source=source)
     assert [row.attack for row in both.rows] == ["fgsm", "standard-2-2", "fgsm from runs/other"]
-    assert both.transfer_gain == 0
+    assert both.transfer_gain is not None
+    assert both.transfer_gain.share == 0
+
+
+def test_the_loss_is_told_of_each_attack(batches: TensorBatches) -> None:
+    def loss(*attacks: AnyAttack) -> str:
+        return attack_report(Threshold(), batches, attacks, n_examples=2).loss
+
+    assert loss(FgsmConfig(), PgdConfig(steps=1), FgsmConfig(eps=0.01)) == "cross-entropy"
+    assert loss(SquareConfig(n_queries=2)) == "margin loss"
+    standard = StandardConfig(apgd_steps=2, n_queries=3)  # two classes: cw-margin in the place of apgd-t
+    said = "cross-entropy (fgsm, apgd-ce-2), margin loss (cw-margin-2, square-3)"
+    assert loss(FgsmConfig(), standard) == said
+
+
+class Stopping(Silent):
+    """Asks to stop at once, and counts the batches that are done all the same."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        self.batches += 1
+
+    def should_stop(self) -> bool:
+        return True
+
+
+def test_stopping_is_heard_between_the_batches_of_the_clean_pass(batches: TensorBatches) -> None:
+    batches.batch_size = 2
+    watcher = Stopping()
+    with pytest.raises(Interrupted):
+        attack_report(Threshold(), batches, [FgsmConfig()], n_examples=10, progress=watcher)
+    assert watcher.batches == 1
+
+
+class Foreign(PgdConfig):
+    """Stands for an attack of another package that keeps to nothing."""
+
+    change: ClassVar[float] = 0.0
+
+    def perturb(self, model: nn.Module, images: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        return images + self.change
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (0.09, r"pgd-10: made images that change by .*where .* eps 0\.08 is allowed; .*leave it out"),
+        (float("nan"), r"change by nan"),
+    ],
+)
+def test_an_attack_beyond_its_budget_is_refused(
+    batches: TensorBatches, monkeypatch: pytest.MonkeyPatch, norm: Norm, change: float, said: str
+) -> None:
+    monkeypatch.setattr(Foreign, "change", change)
+    with pytest.raises(DataError, match=said):
+        attack_report(Threshold(), batches, [Foreign(eps=0.08, norm=norm)], n_examples=3)
+
+
+def test_an_attack_that_leaves_the_pixels_range_is_refused(
+    batches: TensorBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Foreign, "change", 0.15)
+    with pytest.raises(DataError, match=r"pgd-10: made pixels from 0\.85 to 1\.05, not in \[0, 1\]"):
+        attack_report(Threshold(), batches, [Foreign(eps=0.2)], n_examples=2)
 
 
 def test_an_attack_for_transfer_goes_on_after_its_source_is_fooled(batches: TensorBatches) -> None:
@@ -307,7 +377,7 @@ def test_a_stop_keeps_what_is_done(batches: TensorBatches, tmp_path: Path) -> No
 
         def should_stop(self) -> bool:
             self.asked += 1
-            return self.asked == 2  # after the clean pass, after the first batch
+            return self.asked == 5  # three batches of the clean pass, after it, after the first batch
 
     attacks = [PgdConfig(eps=0.05, steps=2)]
     work = Work(tmp_path, key="k")

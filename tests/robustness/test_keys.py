@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from small_runs import small_recipe
 
@@ -51,6 +52,18 @@ def test_a_key_holds_what_its_section_depends_on_and_no_more(loaded: LoadedRun) 
 def test_the_batch_size_counts_where_an_attack_draws_by_the_batch(loaded: LoadedRun) -> None:
     one, other = (keys(loaded, attacks=["autoattack"], batch_size=size) for size in (2, 3))
     assert one["attacks"] != other["attacks"]
+
+
+def test_the_kind_of_device_counts(loaded: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"attacks": ["fgsm"], "calibration": True}
+    before = keys(loaded, **asked)
+
+    class Elsewhere:
+        device = torch.device("cuda", 1)
+
+    monkeypatch.setitem(loaded.classifier._buffers, "mean", Elsewhere())  # type: ignore[arg-type]
+    after = keys(loaded, **asked)
+    assert all(before[section] != after[section] for section in before)
 
 
 def test_the_temperature_hangs_on_the_validation_images(loaded: LoadedRun) -> None:

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.errors import DataError, ModelError, RecipeError
+from kdcam.errors import DataError, Interrupted, ModelError, RecipeError
 from kdcam.progress import Silent
 from kdcam.robustness.config import BimConfig, FgsmConfig, PgdConfig, SquareConfig
 from kdcam.robustness.multi_label import multi_label_attack_report
@@ -227,6 +227,23 @@ def test_a_clean_pass_goes_on_with_another_batch_size(batches: TensorBatches, tm
     batches.batch_size = 3
     resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=work)
     assert resumed == multi_label_attack_report(Halves(), batches, attacks, n_examples=6)
+
+
+def test_stopping_is_heard_between_the_batches_of_the_clean_pass(batches: TensorBatches) -> None:
+    class Stopping(Silent):
+        batches = 0
+
+        def advance(self, task: str, done: int, total: int) -> None:
+            self.batches += 1
+
+        def should_stop(self) -> bool:
+            return True
+
+    batches.batch_size = 1
+    watcher = Stopping()
+    with pytest.raises(Interrupted):
+        multi_label_attack_report(Halves(), batches, [FgsmConfig()], n_examples=3, progress=watcher)
+    assert watcher.batches == 1
 
 
 def test_passes_budgets_and_a_source(batches: TensorBatches) -> None:

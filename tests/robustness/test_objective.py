@@ -113,11 +113,13 @@ def test_the_ratio_has_no_upper_end(logits: list[float], low: float, high: float
 
 def test_what_rounding_can_take_back_is_not_clearly_fooled() -> None:
     offsets = torch.tensor([-1.0, 0.0, 5e-5, 2e-4, 1.0])
-    logits = torch.stack([torch.ones(5), 1 + offsets], dim=1)
+    logits = torch.stack([torch.ones(5), 1 + offsets, torch.zeros(5)], dim=1)
     labels = torch.zeros(5, dtype=torch.int64)
     assert is_fooled(logits, labels).tolist() == [False, False, True, True, True]
     for scale in (1e-20, 1.0, 1e6):
         assert is_clearly_fooled(scale * logits, labels).tolist() == [False, False, False, True, True]
+    for shift in (-0.5, 100.0):
+        assert is_clearly_fooled(logits + shift, labels).tolist() == [False, False, False, True, True]
     rows = torch.tensor([[1.0, 0.0]]).expand(4, 2)
     decisions = torch.tensor([[-1.0, 1.0], [-1.0, 5e-5], [-5e-5, 1.0], [1.0, 1.0]])
     assert is_fooled(decisions, rows).tolist() == [True, True, True, False]

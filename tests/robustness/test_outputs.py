@@ -2,20 +2,12 @@
 
 import pytest
 import torch
+from small_runs import Watcher
 from tensor_batches import TensorBatches
 from torch import nn
 
 from kdcam.errors import DataError, ModelError
-from kdcam.progress import Silent
 from kdcam.robustness.outputs import collect_logits
-
-
-class Watcher(Silent):
-    def __init__(self) -> None:
-        self.done: list[tuple[str, int, int]] = []
-
-    def advance(self, task: str, done: int, total: int) -> None:
-        self.done.append((task, done, total))
 
 
 @pytest.fixture

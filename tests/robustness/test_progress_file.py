@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel
 
 from kdcam.errors import CheckpointError
-from kdcam.robustness.progress_file import PENDING, STANDS, Work, combined_digest
+from kdcam.robustness.progress_file import PENDING, STANDS, Work, combined_digest, remove_orphans
 
 ONE = "robustness-progress-one.json"
 
@@ -92,6 +92,26 @@ def test_the_files_go_when_the_result_is_written(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
     work.finish()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_that_a_kill_left_without_their_marks_are_removed(tmp_path: Path) -> None:
+    with_rows(tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert len(kept) == 3
+    remove_orphans(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    (tmp_path / ONE).unlink()  # as the first step of finish() does
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    remove_orphans(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_folder_that_cannot_be_written_names_a_way_out_that_there_is(tmp_path: Path) -> None:
+    work = Work(tmp_path / "gone", key="one")
+    with pytest.raises(CheckpointError, match=r"progress-one\.json: cannot be written \(No such") as error:
+        work.save()
+    assert "copy the run to a folder that you may write to" in str(error.value)
+    assert "--output" not in str(error.value)
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,8 @@ def test_every_section(runs: list[Path]) -> None:
     assert isinstance(report, RobustnessReport)
     assert [row.attack for row in report.rows] == ["fgsm"] * 2 + [f"fgsm from {runs[1]}"] * 2
     assert [point.eps for point in report.curve] == pytest.approx([1 / 255, 8 / 255])
-    assert found.settings["from_zero"]
+    assert found.settings["attacks"]["from_zero"]
+    assert set(found.settings) == {"attacks", "checks", "corruptions", "calibration", "out_of_distribution"}
     assert "transfer" in [check.name for check in found.checks]
     assert found.corruptions is not None
     assert [row.name for row in found.corruptions.report.rows] == ["jpeg", "fog"]
@@ -221,12 +222,15 @@ def test_a_section_stays_when_another_one_is_asked_for(runs: list[Path]) -> None
     assert found.corruptions is not None
     after = sections(run)
     assert (after["attacks"], after["checks"]) == (before["attacks"], before["checks"])
-    assert json.loads((run / ROBUSTNESS_FILE).read_text())["settings"]["attack"] is True
+    said = json.loads((run / ROBUSTNESS_FILE).read_text())["settings"]
+    assert set(said) == {"attacks", "checks", "corruptions"}
+    assert said["attacks"]["budgets"][0]["attacks"] == ["fgsm"]
     assert tasks(run, {**SMALL, "calibration": True}) == {"test part", "validation part"}
     assert tasks(run, {**SMALL, "checks": True, **{"corruptions": ["jpeg"], "severities": [1]}}) == set()
     assert "fgsm" in tasks(run, {**SMALL, "n_examples": 6})
     other = sections(run)
     assert other["checks"] == []  # those were of the other attacks
+    assert "checks" not in json.loads((run / ROBUSTNESS_FILE).read_text())["settings"]
     assert other["corruptions"] == after["corruptions"]
     assert "fgsm" in tasks(run, SMALL, weights="last")
     assert sections(run)["corruptions"] is None  # it was of other weights
@@ -238,7 +242,7 @@ def test_work_under_way_outlives_other_commands(runs: list[Path]) -> None:
 
         def should_stop(self) -> bool:
             self.asked += 1
-            return self.asked == 4  # run, section, clean pass, first batch
+            return self.asked == 10  # run, section, six batches of the clean pass, after it, first batch
 
     long: dict[str, Any] = {"attacks": ["pgd-3"], "n_examples": 11, "checks": False}
     with pytest.raises(Interrupted):
@@ -273,12 +277,40 @@ def test_an_edited_section_is_found_anew(runs: list[Path]) -> None:
 
 def test_two_evaluations_do_not_write_to_one_run(runs: list[Path]) -> None:
     lock = FolderLock(runs[0])
-    with pytest.raises(FolderInUseError, match=r"another process"):
+    with pytest.raises(FolderInUseError, match=r"another process.*wait until it ends$"):
         kdcam.evaluate_robustness(runs[:1], settings=SMALL, device="cpu")
     lock.release()
     (runs[0] / ".robustness.json.aside-00").write_bytes(b"")  # as a killed process leaves it
     kdcam.evaluate_robustness(runs[:1], settings=SMALL, device="cpu")
     assert not (runs[0] / ".robustness.json.aside-00").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_read(runs: list[Path], tmp_path: Path) -> None:
+    copy = tmp_path / "clean"
+    shutil.copytree(runs[0], copy)
+    (before,) = kdcam.evaluate_robustness([copy], settings=SMALL, device="cpu")
+    (copy / ".lock").unlink()
+    (
+        copy / ".lock"
+    ).mkdir()  # stands for a folder without write permission, which some users have all the same
+    assert kdcam.evaluate_robustness([copy], settings=SMALL, device="cpu", draw=True) == [before]
+    reader = Reader()
+    with pytest.raises(CheckpointError, match=r"clean: cannot be written .*copy the run to a folder"):
+        kdcam.evaluate_robustness([copy], settings={**SMALL, "n_examples": 6}, device="cpu", progress=reader)
+    assert reader.done == []
+
+
+def test_a_large_budget_does_not_silence_the_checks_of_a_small_one(runs: list[Path]) -> None:
+    settings = {"attacks": ["fgsm"], "eps": "1/255,0.9", "n_examples": 40}
+    (found,) = kdcam.evaluate_robustness(runs[:1], settings=settings, device="cpu")
+    assert isinstance(found.attacks, RobustnessReport)
+    assert [point.worst_case_acc < 0.05 for point in found.attacks.curve] == [False, True]
+    checks = {check.name: check for check in found.checks}
+    assert checks["falls_with_steps"].eps == pytest.approx(1 / 255)
+    document = json.loads((runs[0] / ROBUSTNESS_FILE).read_text())
+    assert {check["name"]: check["eps"] for check in document["checks"]}["black_box"] == pytest.approx(
+        1 / 255
+    )
 
 
 def test_few_images_are_drawn_from_all_classes(runs: list[Path]) -> None:
@@ -289,7 +321,7 @@ def test_few_images_are_drawn_from_all_classes(runs: list[Path]) -> None:
     )
     assert isinstance(found.attacks, RobustnessReport)
     assert found.corruptions is not None
-    said = "5 images of the part, drawn evenly from its 10 classes"
+    said = "5 images of the part, one of each of 5 drawn from its 10 classes"
     assert found.attacks.subset == found.corruptions.report.subset == said
     assert found.corruptions.report.clean_acc == found.attacks.clean_acc
 
@@ -350,14 +382,18 @@ def test_pictures(runs: list[Path], tmp_path: Path) -> None:
             assert min(picture.size) > 100
 
 
-def test_several_labels_an_image(tmp_path: Path) -> None:
+def run_of_several_labels(path: Path) -> Path:
     recipe = small_recipe(
         epochs=1,
         task="multi-label",
         data={**SCENES, "multi_label": True},
         loss=[{"name": "binary_cross_entropy"}],
     )
-    run = kdcam.train(recipe, output=tmp_path / "labels", device="cpu").path
+    return kdcam.train(recipe, output=path, device="cpu").path
+
+
+def test_several_labels_an_image(tmp_path: Path) -> None:
+    run = run_of_several_labels(tmp_path / "labels")
     (found,) = kdcam.evaluate_robustness([run], settings={"n_examples": 12}, batch_size=5, device="cpu")
     assert isinstance(found.attacks, MultiLabelRobustnessReport)
     assert found.memorisation is None
@@ -396,13 +432,7 @@ def test_what_is_wrong_is_said_before_any_work(runs: list[Path], tmp_path: Path)
 
 
 def test_what_several_labels_cannot_have(tmp_path: Path) -> None:
-    recipe = small_recipe(
-        epochs=1,
-        task="multi-label",
-        data={**SCENES, "multi_label": True},
-        loss=[{"name": "binary_cross_entropy"}],
-    )
-    run = kdcam.train(recipe, output=tmp_path / "labels", device="cpu").path
+    run = run_of_several_labels(tmp_path / "labels")
     with pytest.raises(
         RecipeError, match=r"calibration: needs one label an image.*leave calibration, ood out"
     ):

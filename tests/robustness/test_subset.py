@@ -3,7 +3,14 @@ import torch
 from tensor_batches import TensorBatches
 
 from kdcam.errors import DataError
-from kdcam.robustness.subset import Drawn, batched_anew, drawn_positions, first_batches, images_to_attack
+from kdcam.robustness.subset import (
+    batched_anew,
+    drawn_batches,
+    drawn_positions,
+    drawn_text,
+    first_batches,
+    images_to_attack,
+)
 
 
 @pytest.fixture
@@ -70,10 +77,15 @@ def test_images_are_drawn_from_all_classes_where_the_first_do_not_show_them() ->
         assert drawn_positions(shown, 12) is None
 
 
+def test_what_was_drawn_is_said() -> None:
+    assert drawn_text(25, 10) == "25 images of the part, drawn evenly from its 10 classes"
+    assert drawn_text(5, 100) == "5 images of the part, one of each of 5 drawn from its 100 classes"
+
+
 def test_drawn_images_keep_their_positions_in_the_part(batches: TensorBatches) -> None:
     positions = torch.tensor([7, 2, 5])
     chosen = TensorBatches(batches.images[positions], batches.targets[positions], batch_size=2)
-    drawn = Drawn(chosen, positions)
+    drawn = drawn_batches(chosen, positions)
     assert (drawn.num_images, len(drawn)) == (3, 2)
     found = list(drawn.epoch(0))
     assert torch.cat([batch.indices for batch in found]).tolist() == [7, 2, 5]

@@ -146,11 +146,11 @@ def test_zero_gradients_give_no_nan(attack: Callable[..., Tensor], batch: tuple[
 )
 def test_images_drop_out_only_when_they_are_fooled_beyond_rounding(attack: Attack) -> None:
     class Offset(nn.Module):
-        """Logits of 1,000, where a difference of 0.1 is a ten-thousandth of them."""
+        """Logits from 0 to 1,000, where a difference of 0.1 is a ten-thousandth of their range."""
 
         def forward(self, images: Tensor) -> Tensor:
             score = 1000 * images.mean((1, 2, 3)) + 503
-            return torch.stack([torch.full_like(score, 1000.0), score], dim=1)
+            return torch.stack([torch.full_like(score, 1000.0), score, 0 * score], dim=1)
 
     # They lead by 3 to 3.6; the budget takes 4.
     images = 0.5 + torch.linspace(0, 0.0006, 256).view(256, 1, 1, 1).expand(256, 1, 4, 4)
