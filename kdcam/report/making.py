@@ -1,0 +1,102 @@
+"""How runs were made: recipe, command, seed, machine, versions, time; and where the recipes of several differ."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from math import fsum
+from statistics import median
+from typing import Any
+
+from kdcam.report.blocks import Block, Facts, Listing, Section, Table
+from kdcam.report.reading import METRICS_FILE, ReportedRun, layout_of
+from kdcam.report.wording import NONE
+from kdcam.run_state import RECIPE_FILE, RESULT_FILE
+from kdcam.wording import duration_text, listed
+
+_NO_DIFFERENCE = ("description", "published")
+
+
+def making_section(runs: Sequence[ReportedRun]) -> Section:
+    """Return what is needed to make the runs again."""
+    blocks: list[Block] = []
+    for run in runs:
+        blocks.append(Facts(tuple(_facts(run)), title="" if len(runs) == 1 else run.name))
+        recipe = json.dumps(run.recipe, indent=2, ensure_ascii=False)
+        blocks.append(Listing("The whole recipe, as resolved", recipe))
+    return Section("How it was made" if len(runs) == 1 else "How they were made", tuple(blocks))
+
+
+def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
+    record, recipe = run.record, run.recipe
+    with layout_of(run.folder / RECIPE_FILE):
+        if recipe.get("description"):
+            yield "description", str(recipe["description"])
+        if record["command"]:
+            yield "command", shlex.join(record["command"])
+        yield "seed", str(record["seed"])
+        yield "network", str(recipe["model"]["name"])
+        yield "data", str(recipe["data"]["name"])
+        yield "losses", listed(f"{loss['weight']:g} * {loss['name']}" for loss in recipe["loss"])
+        if recipe.get("teacher"):
+            yield "teacher", _teachers(recipe["teacher"])
+        yield "optimiser", f"{recipe['optimizer']['name']}, lr {recipe['optimizer']['lr']:g}"
+        yield "batch size", str(recipe["batch_size"])
+    yield from _measured(run)
+    with layout_of(run.folder / RECIPE_FILE):
+        machine = record["machine"].items()
+        yield "machine", listed(f"{value} cores" if name == "cores" else value for name, value in machine)
+        versions = [(name, found) for name, found in record["versions"].items() if found is not None]
+        yield "versions", listed(f"{name} {found}" for name, found in versions)
+
+
+def _teachers(tables: Any) -> str:
+    return listed(one["checkpoint"] for one in (tables if isinstance(tables, list) else [tables]))
+
+
+def _measured(run: ReportedRun) -> Iterator[tuple[str, str]]:
+    if run.result is not None:
+        with layout_of(run.folder / RESULT_FILE):
+            yield "parameters", f"{run.result['parameters']:,}"
+            yield "images", listed(f"{part} {count:,}" for part, count in run.result["images"].items())
+    if run.epochs:
+        with layout_of(run.folder / METRICS_FILE):
+            seconds = fsum(float(epoch["seconds"]) for epoch in run.epochs)
+            pace = median(float(epoch["images_per_second"]) for epoch in run.epochs)
+            yield (
+                "training",
+                f"{duration_text(seconds)} in {len(run.epochs)} epochs, {pace:,.0f} images/s (median)",
+            )
+
+
+def difference_section(runs: Sequence[ReportedRun]) -> Section:
+    """Return the keys in which the recipes, seeds, machines and versions of several runs differ."""
+    known = [_flat(run) for run in runs]
+    names = dict.fromkeys(name for one in known for name in one)
+    differ = [name for name in names if len({one.get(name, NONE) for one in known}) > 1]
+    rows = [(name, *(one.get(name, NONE) for one in known)) for name in differ]
+    return Section("Where they differ", (Table(("key", *(run.name for run in runs)), rows),) if rows else ())
+
+
+def _flat(run: ReportedRun) -> dict[str, str]:
+    with layout_of(run.folder / RECIPE_FILE):
+        recipe = {key: value for key, value in run.recipe.items() if key not in _NO_DIFFERENCE}
+        others = {"machine": run.record["machine"], "versions": run.record["versions"]}
+        return dict(_leaves({**recipe, "seed": run.record["seed"], **others}, ""))
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{place}[{_name(item, index)}]")
+    elif value is not None:
+        yield place, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _name(item: Any, index: int) -> str:
+    return str(item.get("name", index)) if isinstance(item, Mapping) else str(index)
+
+
+__all__ = ["difference_section", "making_section"]

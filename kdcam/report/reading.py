@@ -1,0 +1,114 @@
+"""The files of a run folder as a report needs them; read without torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from kdcam.errors import CheckpointError
+from kdcam.json_files import read_json
+from kdcam.metrics_log import METRICS_FILE, read_metrics
+from kdcam.run_state import RECIPE_FILE, RESULT_FILE, find_state
+from kdcam.selection import MAIN_SCORES
+
+COMPARISON_FILE = "comparison.json"  # as kdcam.comparison.outputs writes it, which needs torch
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """What lies in a run folder."""
+
+    name: str  # in the report
+    folder: Path
+    record: dict[str, Any]  # recipe.json
+    result: dict[str, Any] | None  # result.json; None: the run is not finished
+    epochs: tuple[dict[str, Any], ...]  # the lines of metrics.jsonl
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as resolved."""
+        recipe: dict[str, Any] = self.record["recipe"]
+        return recipe
+
+    @property
+    def score(self) -> str:
+        """The score that the run is judged by: "acc1" or "mean_ap"."""
+        return MAIN_SCORES[self.recipe["task"]]
+
+
+class Found(NamedTuple):
+    """A result file of one run."""
+
+    run: str  # its name in the report
+    folder: Path
+    content: dict[str, Any]
+
+
+def is_comparison(folder: Path) -> bool:
+    """Return whether a folder is one that `kdcam compare` writes."""
+    return (folder / COMPARISON_FILE).is_file()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``CheckpointError`` where a path is neither the folder of a run nor that of a comparison."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "there is no such folder"
+        raise CheckpointError(f"{folder}: {what}; name the folder of a run or of a comparison")
+    if not is_comparison(folder) and find_state(folder) == "new":
+        raise CheckpointError(
+            f"{folder}: holds neither a run ({RECIPE_FILE}) nor a comparison ({COMPARISON_FILE}); name a folder that "
+            "`kdcam train`, `kdcam distill` or `kdcam compare` made"
+        )
+
+
+def read_reported(folder: Path, name: str) -> ReportedRun:
+    """Return what lies in a run folder, finished or not.
+
+    Raises ``CheckpointError`` where a file is damaged or of another layout.
+    """
+    finished = find_state(folder) == "finished"
+    run = ReportedRun(
+        name=name,
+        folder=folder,
+        record=read_json(folder / RECIPE_FILE),
+        result=read_json(folder / RESULT_FILE) if finished else None,
+        epochs=tuple(read_metrics(folder)),
+    )
+    with layout_of(folder / RECIPE_FILE):
+        if not (isinstance(run.recipe["epochs"], int) and isinstance(run.score, str)):
+            raise TypeError("epochs is no whole number")
+    return run
+
+
+@contextmanager
+def layout_of(file: Path) -> Iterator[None]:
+    """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: lacks something or has another layout ({_reason(error)}); was it written by another version "
+            "of kdcam? Make it anew, or remove it"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return repr(error)
+
+
+__all__ = [
+    "COMPARISON_FILE",
+    "METRICS_FILE",
+    "Found",
+    "ReportedRun",
+    "check_folder",
+    "is_comparison",
+    "layout_of",
+    "read_reported",
+]

@@ -1,0 +1,43 @@
+"""Which result files of a run folder become which sections of a report."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from kdcam.json_files import read_json
+from kdcam.report.blocks import Section
+from kdcam.report.reading import Found, ReportedRun, layout_of
+from kdcam.report.robustness import robustness_section
+
+SECTIONS: Mapping[str, Callable[[Sequence[Found]], Section]] = {
+    "robustness.json": robustness_section,
+}
+"""File name -> what makes a section of the files of that name in the runs that have one, in the report's order.
+
+A maker may index what it is given freely: what another version wrote is told to the user as an error that names the
+file.
+"""
+
+
+def file_sections(runs: Sequence[ReportedRun]) -> Iterator[Section]:
+    """Yield the sections of all result files that runs have.
+
+    Raises ``CheckpointError`` for a file that is damaged or of another layout.
+    """
+    for name, make in SECTIONS.items():
+        found = [
+            Found(run.name, run.folder, read_json(run.folder / name))
+            for run in runs
+            if (run.folder / name).exists()
+        ]
+        if len(found) > 1:
+            for one in found:  # alone first: an error names the one file
+                _made(make, [one], name)
+        if found:
+            yield _made(make, found, name)
+
+
+def _made(make: Callable[[Sequence[Found]], Section], found: Sequence[Found], name: str) -> Section:
+    with layout_of(found[0].folder / name):
+        return make(found)
+
+
+__all__ = ["SECTIONS", "file_sections"]
