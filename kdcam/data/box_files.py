@@ -1,0 +1,144 @@
+"""Files of objects' boxes: CSV, and Tiny-ImageNet's two kinds of text files; read and checked line by line."""
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from kdcam.errors import DataError
+from kdcam.wording import did_you_mean, listed
+
+BoxEnds = Literal["exclusive", "inclusive"]
+
+TINY_IMAGENET_SIDE = 64  # pixels: its boxes go from 0 to 63, whatever size a copy's pictures have
+_CORNERS = ("x0", "y0", "x1", "y1")
+_TINY_FILES = "*_boxes.txt"
+
+
+class BoxLine(NamedTuple):
+    """One object's box, as a file gives it."""
+
+    place: str  # file and line, for errors
+    picture: str  # its path, or (Tiny-ImageNet) its name alone
+    by_name: bool  # whether the picture is known by its name alone
+    class_name: str | None
+    corners: tuple[float, float, float, float]  # x0, y0, x1, y1 as written
+    inclusive: bool  # whether x1 and y1 are the last pixel; else the first one outside
+    frame: (
+        int | None
+    )  # side in pixels of the square that the corners are measured in; None: the picture's own size
+
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        """The box with its end exclusive."""
+        x0, y0, x1, y1 = self.corners
+        return (x0, y0, x1 + self.inclusive, y1 + self.inclusive)
+
+
+def read_boxes(
+    path: Path, *, ends: BoxEnds = "exclusive", class_column: str | None = None
+) -> tuple[BoxLine, ...]:
+    """Return the boxes of a file, or of the text files in a folder, in their order.
+
+    A CSV file has the columns path, x0, y0, x1, y1, in pixels of each picture as its file holds it (before a turn
+    that EXIF asks for), several rows for several objects; others are not read. A text file is one of Tiny-ImageNet's:
+    ``name x0 y0 x1 y1`` (the class is the file's name before ``_boxes``) or ``name class x0 y0 x1 y1``, in 64 x 64
+    pixels with inclusive ends. A folder stands for the files ``*_boxes.txt`` in it.
+
+    Args:
+        path: of the file or folder.
+        ends: of a CSV file, what x1 and y1 are: "exclusive": the first pixel outside; "inclusive": the last inside.
+        class_column: of a CSV file, the column of the object's class; none: ``class``, where there is one.
+
+    Raises:
+        DataError: the file is missing or of another kind, a column is missing, a line has no four numbers, or a box
+            ends before it begins.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        files = sorted(path.glob(_TINY_FILES))
+        if not files:
+            raise DataError(
+                f"{path}: holds no {_TINY_FILES}; name a folder of such files, or a CSV file of boxes"
+            )
+        return tuple(line for file in files for line in _read(file, _tiny_lines))
+    if path.suffix.lower() == ".csv":
+        return _read(path, lambda file: _csv_lines(file, ends=ends, class_column=class_column))
+    if path.suffix.lower() == ".txt":
+        return _read(path, _tiny_lines)
+    raise DataError(
+        f"{path}: is no file of boxes by its name; allowed: a .csv file, a .txt file as Tiny-ImageNet's, or a folder "
+        f"of {_TINY_FILES}"
+    )
+
+
+def _read(path: Path, lines: Callable[[Path], Iterator[BoxLine]]) -> tuple[BoxLine, ...]:
+    try:
+        found = tuple(lines(path))
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); name a file of boxes"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is no text file in UTF-8 ({error}); save it as one") from error
+    if not found:
+        raise DataError(f"{path}: holds no box; name a file with a line for each box")
+    return found
+
+
+def _csv_lines(path: Path, *, ends: BoxEnds, class_column: str | None) -> Iterator[BoxLine]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = tuple(reader.fieldnames or ())
+        of_class = class_column or ("class" if "class" in columns else None)
+        wanted = ("path", *_CORNERS, *((of_class,) if of_class else ()))
+        missing = [name for name in wanted if name not in columns]
+        if missing:
+            raise DataError(
+                f"{path}: has no column {missing[0]!r}{did_you_mean(missing[0], columns)}; its columns are "
+                f"{listed(columns)}, and needed are {listed(wanted)}"
+            )
+        for row in reader:
+            place = f"{path}, line {reader.line_num}"
+            corners = _corners([row[name] for name in _CORNERS], place, inclusive=ends == "inclusive")
+            name = row[of_class] if of_class else None
+            yield BoxLine(place, row["path"] or "", False, name, corners, ends == "inclusive", None)
+
+
+def _tiny_lines(path: Path) -> Iterator[BoxLine]:
+    from_file = path.name.removesuffix("_boxes.txt") if path.match(_TINY_FILES) else None
+    form = "name class x0 y0 x1 y1" if from_file is None else "name x0 y0 x1 y1"
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        place, words = f"{path}, line {number}", text.split()
+        if not words:
+            continue
+        if len(words) != len(form.split()):
+            raise DataError(
+                f"{place}: has {len(words)} words; wanted {form!r} as in Tiny-ImageNet's files, or a CSV file"
+            )
+        corners = _corners(words[-4:], place, inclusive=True)
+        yield BoxLine(place, words[0], True, from_file or words[1], corners, True, TINY_IMAGENET_SIDE)
+
+
+def _corners(
+    words: "list[str] | list[str | None]", place: str, *, inclusive: bool
+) -> tuple[float, float, float, float]:
+    try:
+        x0, y0, x1, y1 = (float(word or "") for word in words)
+    except ValueError:
+        raise DataError(
+            f"{place}: found {listed(map(repr, words))} for x0, y0, x1, y1; write four numbers"
+        ) from None
+    if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
+        raise DataError(f"{place}: found {x0:g}, {y0:g}, {x1:g}, {y1:g}; a box's corners are finite numbers")
+    for low, high, names in ((x0, x1, "x"), (y0, y1, "y")):
+        if high < low or (high == low and not inclusive):
+            raise DataError(
+                f"{place}: {names}1 = {high:g} does not come after {names}0 = {low:g}; write the upper left corner "
+                "first" + ("" if high < low else ", or say that ends are inclusive (--box-ends inclusive)")
+            )
+    return x0, y0, x1, y1
+
+
+__all__ = ["TINY_IMAGENET_SIDE", "BoxEnds", "BoxLine", "read_boxes"]

@@ -1,0 +1,119 @@
+"""One pass over images whose boxes are known: what is counted of their maps."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdcam.cam.localization import byte_maps, energy_inside, flat_maps, pointing_game
+from kdcam.data.batches import Batch, Batches
+from kdcam.data.boxes import ObjectBoxes
+from kdcam.errors import Interrupted
+from kdcam.localization.batch_maps import batch_maps
+from kdcam.localization.box_accuracy import BoxTally, Contours, level_overlaps
+from kdcam.localization.settings import MapKind
+from kdcam.models.classifier import Classifier
+from kdcam.modes import evaluating
+from kdcam.progress import Progress
+
+
+class Sample(NamedTuple):
+    """Images with boxes, in batches; each pair of an image and a class has a map."""
+
+    batches: Batches  # in order
+    boxes: ObjectBoxes  # of these images
+
+
+class HowToLook(NamedTuple):
+    """What decides the numbers beside network and images."""
+
+    kind: MapKind
+    by_label: bool  # the map of the label, else of the class that the network says
+    resolution: int  # side in pixels
+    contours: Contours
+
+
+class Measured(NamedTuple):
+    """What was counted."""
+
+    maps: int
+    images: int
+    tally: BoxTally
+    pointing: float  # share of the maps whose highest place lies in a box
+    energy: float  # mean share of a map's positive part that lies in a box
+    flat_maps: int  # constant or not finite: they show no place
+
+
+class Located(NamedTuple):
+    """Maps of one batch, with what they are held against."""
+
+    images: Tensor  # (M, C, S, S), one a map
+    maps: Tensor  # (M, H, W)
+    boxes: Tensor  # (M, B, 4), as those of `ObjectBoxes`, on the CPU
+
+
+def located_batches(classifier: Classifier, sample: Sample, look: HowToLook) -> Iterator[Located]:
+    """Yield the maps of a sample's images, batch by batch; the classifier is in eval mode."""
+    boxes = sample.boxes
+    for batch in sample.batches.epoch(0):
+        rows = _rows(boxes, batch)
+        if rows.stop > rows.start:
+            local = boxes.images[rows] - int(batch.indices[0])
+            images = batch.images[local.to(batch.images.device)]
+            classes = boxes.classes[rows].to(images.device) if look.by_label else None
+            yield Located(images, batch_maps(classifier, images, classes, look.kind), boxes.boxes[rows])
+
+
+def measure(
+    classifier: Classifier, sample: Sample, look: HowToLook, *, task: str, progress: Progress
+) -> Measured:
+    """Return what is counted of the maps of a sample's images.
+
+    Raises ``Interrupted`` where the user asked to stop, ``DataError`` for a picture that cannot be read.
+    """
+    tally, size = BoxTally(), sample.boxes.image_size
+    pointing = flat = 0
+    energy = 0.0
+    with evaluating(classifier):
+        for located in located_batches(classifier, sample, look):
+            small = byte_maps(located.maps, look.resolution).cpu().numpy()
+            whole = whole_pixels(located.boxes.numpy(), size, look.resolution)
+            tally.add(level_overlaps(small, whole, contours=look.contours))
+            boxes = located.boxes.to(located.maps.device, torch.float32)
+            pointing += int(pointing_game(located.maps, boxes, size).sum())
+            energy += float(energy_inside(located.maps, boxes, size).double().sum())
+            flat += int(flat_maps(located.maps).sum())
+            progress.advance(task, tally.maps, len(sample.boxes.images))
+            if progress.should_stop():
+                raise Interrupted(
+                    "the evaluation was stopped; nothing of it is kept, the same command begins anew"
+                )
+    images = len(sample.boxes.images.unique())
+    return Measured(tally.maps, images, tally, pointing / tally.maps, energy / tally.maps, flat)
+
+
+def whole_pixels(boxes: NDArray[np.float64], image_size: int, resolution: int) -> NDArray[np.float64]:
+    """Return boxes with exclusive ends, in pixels of the image, as whole pixels of a map, the last one included.
+
+    Corners are cut down to whole pixels, as clovaai/wsolevaluation does; a box keeps one pixel at least.
+
+    Args:
+        boxes: (N, B, 4), nan where there is none.
+        image_size: side of the image, in pixels.
+        resolution: side of the map.
+    """
+    scaled = np.floor(boxes * resolution / image_size)
+    begins = np.minimum(scaled[..., :2], resolution - 1)
+    return np.concatenate([begins, np.maximum(scaled[..., 2:] - 1, begins)], axis=-1)
+
+
+def _rows(boxes: ObjectBoxes, batch: Batch) -> slice:
+    first, last = int(batch.indices[0]), int(batch.indices[-1])
+    begin, end = torch.searchsorted(boxes.images, torch.tensor([first, last + 1])).tolist()
+    return slice(begin, end)
+
+
+__all__ = ["HowToLook", "Located", "Measured", "Sample", "located_batches", "measure", "whole_pixels"]

@@ -1,0 +1,162 @@
+"""A run made ready to be measured: its network, the images whose boxes are known, and these boxes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.api import LoadedRun, Weights, load, load_run
+from kdcam.data.box_files import BoxLine, read_boxes
+from kdcam.data.boxes import ObjectBoxes, boxes_of_part, boxes_of_source, named_pictures
+from kdcam.data.config import PictureFilesConfig
+from kdcam.data.datasets import DataParts
+from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
+from kdcam.errors import DataError, RecipeError
+from kdcam.localization.batch_maps import map_kind_for
+from kdcam.localization.measuring import HowToLook, Sample
+from kdcam.localization.settings import LocalizationSettings
+from kdcam.models.classifier import Classifier
+from kdcam.progress import Progress
+from kdcam.robustness.subset import drawn_positions
+
+_WORKERS = 2  # processes that decode pictures which are no part of a run's data: kdcam's choice
+
+
+class Opened(NamedTuple):
+    """One run, ready."""
+
+    path: Path
+    classifier: Classifier
+    look: HowToLook
+    evaluated: Sample
+    validation: Sample | None  # where the thresholds are found there
+
+
+class Opener:
+    """Opens runs one after the other; files of boxes, and data that runs share, are held once."""
+
+    def __init__(
+        self,
+        settings: LocalizationSettings,
+        *,
+        weights: Weights,
+        batch_size: int,
+        device: str,
+        progress: Progress,
+    ) -> None:
+        """Read the file of boxes; raises ``DataError`` for a bad one."""
+        self._settings, self._weights, self._batch_size = settings, weights, batch_size
+        self._device, self._progress = device, progress
+        self._parts: dict[str, DataParts] = {}
+        self._lines: Sequence[BoxLine] | None = None
+        if settings.boxes is not None:
+            self._lines = read_boxes(
+                settings.boxes, ends=settings.box_ends, class_column=settings.class_column
+            )
+
+    def open(self, path: str | Path) -> Opened:
+        """Return a run with the images to evaluate.
+
+        Raises ``CheckpointError`` for the run, ``DataError`` for its data or boxes, ``ModelError`` for a network
+        without a map, ``RecipeError`` for settings that cannot be of it.
+        """
+        if self._settings.root is not None:
+            return self._open_pictures(Path(path), self._settings.root)
+        loaded = load_run(path, weights=self._weights, device=self._device, progress=self._progress)
+        table = loaded.recipe.data.model_dump_json()
+        loaded = loaded._replace(parts=self._parts.setdefault(table, loaded.parts))
+        evaluated = self._sample_of_part(loaded, self._settings.part or "test")
+        other = self._settings.threshold_from == "validation"
+        validation = self._sample_of_part(loaded, "validation") if other else None
+        drawn = loaded.part(self._settings.part or "test").paths is None
+        look = self._look(loaded.path, loaded.classifier, drawn=drawn)
+        return Opened(loaded.path, loaded.classifier, look, evaluated, validation)
+
+    def _open_pictures(self, path: Path, root: Path) -> Opened:
+        classifier = load(path, weights=self._weights, device=self._device)
+        look = self._look(path, classifier, drawn=False)
+        pictures = named_pictures(
+            self._lines or (),
+            root=root,
+            label_names=classifier.class_names,
+            image_size=classifier.image_size,
+        )
+        chosen = self._chosen(pictures.boxes, pictures.targets)
+        images = StreamImages(
+            FilePictures([pictures.paths[index] for index in chosen.tolist()]),
+            image_size=classifier.image_size,
+            channels=classifier.in_channels,
+        )
+        batches = StreamBatches(
+            images,
+            pictures.targets[chosen],
+            batch_size=self._batch_size,
+            training=False,
+            augment=(),
+            workers=_WORKERS,
+            seed=0,
+            device=classifier.mean.device,
+        )
+        return Opened(path, classifier, look, Sample(batches, narrowed(pictures.boxes, chosen)), None)
+
+    def _sample_of_part(self, loaded: LoadedRun, name: str) -> Sample:
+        part, config = loaded.part(name), loaded.recipe.data
+        if self._lines is not None:
+            root = config.root if isinstance(config, PictureFilesConfig) else None
+            boxes = boxes_of_part(self._lines, part, root=root, label_names=loaded.parts.label_names)
+        else:
+            known = boxes_of_source(part)
+            if known is None:
+                raise DataError(
+                    f"{loaded.path}: its data knows no boxes of its {name} images; name a file of them with --boxes "
+                    "(a CSV file with the columns path, x0, y0, x1, y1, or Tiny-ImageNet's files)"
+                )
+            boxes = known
+        if len(boxes.images) == 0:
+            raise DataError(
+                f"{loaded.path}: the middle squares of its {name} images show none of the {boxes.cut_away} objects"
+            )
+        chosen = self._chosen(boxes, part.targets)
+        batches = loaded.batches(part.subset(chosen), batch_size=self._batch_size)
+        return Sample(batches, narrowed(boxes, chosen))
+
+    def _chosen(self, boxes: ObjectBoxes, targets: Tensor) -> Tensor:
+        """Return the positions, in order, of the images to take: at most as many as asked for, all with a box."""
+        images = boxes.images.unique()
+        wanted = self._settings.n_examples or len(images)
+        of_these = targets[images]
+        one_label = of_these.ndim == 1 and bool((of_these >= 0).all())
+        drawn = drawn_positions(of_these, wanted) if one_label and wanted < len(images) else None
+        chosen: Tensor = images[:wanted] if drawn is None else images[drawn].sort().values
+        return chosen
+
+    def _look(self, path: Path, classifier: Classifier, *, drawn: bool) -> HowToLook:
+        settings = self._settings
+        if classifier.task == "multi-label" and settings.map_of == "predicted":
+            raise RecipeError(
+                f"map_of: found predicted, but {path} has several labels an image and says no single class; take the "
+                "labels' maps (--class label)"
+            )
+        kind = map_kind_for(classifier, settings.map)
+        if kind != settings.map:
+            self._progress.warning(
+                f"{path}: {classifier.config.name} has no exact class activation map, so {kind} is measured instead "
+                f"of {settings.map}"
+            )
+        resolution = settings.resolution_for(image_size=classifier.image_size, drawn=drawn)
+        return HowToLook(kind, settings.map_of == "label", resolution, settings.contours)
+
+
+def narrowed(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
+    """Return the boxes of some images (n,), sorted positions, numbered from 0 on in this order."""
+    kept = torch.isin(boxes.images, chosen)
+    return boxes._replace(
+        images=torch.searchsorted(chosen, boxes.images[kept]),
+        classes=boxes.classes[kept],
+        boxes=boxes.boxes[kept],
+    )
+
+
+__all__ = ["Opened", "Opener", "narrowed"]

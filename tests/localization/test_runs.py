@@ -1,0 +1,177 @@
+"""Tests of kdcam.localization.runs and what it puts together: opening, report and pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_runs import Watcher, small_recipe
+
+import kdcam
+from kdcam.cam.picture import to_picture
+from kdcam.checkpoint import save_model
+from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.localization.pictures import Outline, with_outlines
+from kdcam.models.build import ModelConfig, build_classifier
+
+HEAD = "path,x0,y0,x1,y1\n"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of 24 x 32 pixels with a bright square, in train/ and test/, and boxes.csv of the test squares."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    rows = []
+    for part in ("train", "test"):
+        for name in ("dark", "light"):
+            (root / part / name).mkdir(parents=True)
+            for number in range(8):
+                pixels = generator.integers(0, 60, (32, 24, 3), dtype=np.uint8)
+                x, y = generator.integers(2, 12, 2)
+                pixels[y + 4 : y + 14, x : x + 10] = 120 if name == "dark" else 250
+                path = f"{part}/{name}/{number}.png"
+                Image.fromarray(pixels).save(root / path)
+                rows.append(f"{path},{x},{y + 4},{x + 10},{y + 14}\n")
+    (root / "boxes.csv").write_text(HEAD + "".join(row for row in rows if row.startswith("test")))
+    return root
+
+
+@pytest.fixture(scope="module")
+def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = {"name": "image-folder", "root": str(photos), "image_size": 24, "validation": 0.25}
+    recipe = small_recipe(epochs=1, batch_size=4, data=data)
+    return kdcam.train(recipe, output=tmp_path_factory.mktemp("run") / "photos", device="cpu").path
+
+
+def test_the_result_lies_beside_the_run(scenes_runs: dict[str, Path]) -> None:
+    run = scenes_runs["one"]
+    (found,) = kdcam.localize(run, device="cpu")
+    written = json.loads((run / "localization.json").read_text())
+    assert written == json.loads(json.dumps(found.to_json()))
+    assert set(written["headline"]) == {"max_box_acc_v2", "max_box_acc_v1", "pointing", "energy"}
+    assert all(0 <= value <= 1 for value in written["headline"].values())
+    assert (written["images"], written["maps"], written["resolution"], written["map"]) == (20, 20, 16, "cam")
+    assert [one["overlap"] for one in written["best_box"]] == [0.3, 0.5, 0.7]
+    assert "on the evaluated images themselves" in written["threshold_rule"]
+    assert "connected also by corners" in written["contour_rule"]
+
+
+def test_it_agrees_with_the_pointing_game_of_the_quickstart(scenes_runs: dict[str, Path]) -> None:
+    from kdcam.api import load_run
+    from kdcam.cam.pointing import pointing_scores
+
+    loaded = load_run(scenes_runs["one"], device="cpu")
+    test = loaded.part("test")
+    expected = pointing_scores(loaded.classifier, loaded.batches(test), test.boxes)
+    for kind, share in (("cam", expected.label_cam), ("caam", expected.caam)):
+        (found,) = kdcam.localize(scenes_runs["one"], settings={"map": kind}, device="cpu")
+        assert found.report.pointing == share
+
+
+def test_several_runs_and_several_labels(scenes_runs: dict[str, Path]) -> None:
+    found = kdcam.localize([scenes_runs[name] for name in ("one", "other", "labels")], device="cpu")
+    assert [run.run for run in found] == list(scenes_runs.values())
+    assert len({run.model for run in found}) == 3
+    assert [run.report.images for run in found] == [20] * 3
+    assert found[2].report.maps > 20  # a map for each digit of a scene
+    with pytest.raises(RecipeError, match=r"map_of: found predicted, but .*labels has several labels"):
+        kdcam.localize(list(scenes_runs.values()), settings={"map_of": "predicted"}, device="cpu")
+
+
+def test_thresholds_of_the_validation_part(scenes_runs: dict[str, Path]) -> None:
+    run = scenes_runs["one"]
+    own = kdcam.localize(run, device="cpu")[0].report
+    validation = kdcam.localize(run, settings={"part": "validation"}, device="cpu")[0].report
+    taken = kdcam.localize(run, settings={"threshold_from": "validation"}, device="cpu")[0].report
+    assert [one.threshold for one in taken.max_box.best_box] == [
+        one.threshold for one in validation.max_box.best_box
+    ]
+    assert taken.max_box.v2 <= own.max_box.v2
+    assert taken.pointing == own.pointing
+    assert "on the validation part" in taken.threshold_rule
+
+
+def test_some_images_show_all_classes(scenes_runs: dict[str, Path]) -> None:
+    (found,) = kdcam.localize(scenes_runs["one"], settings={"n_examples": 10}, device="cpu")
+    assert found.report.images == 10
+
+
+def test_boxes_of_a_file_for_the_runs_own_pictures(photos: Path, photo_run: Path) -> None:
+    (found,) = kdcam.localize(photo_run, settings={"boxes": photos / "boxes.csv"}, device="cpu")
+    assert (found.report.images, found.report.resolution) == (16, 224)
+    assert found.report.left_out == (found.report.left_out.__class__)(0, 0, 0, 0)
+
+
+def test_pictures_that_the_boxes_name_need_no_run(photos: Path, photo_run: Path, tmp_path: Path) -> None:
+    settings = {"boxes": photos / "boxes.csv", "root": photos}
+    (found,) = kdcam.localize(photo_run, settings=settings, device="cpu")
+    part = kdcam.localize(photo_run, settings={"boxes": photos / "boxes.csv"}, device="cpu")[0]
+    assert found.report.headline() == pytest.approx(part.report.headline())
+    torch.manual_seed(0)
+    network = build_classifier(
+        ModelConfig(name="kdcam:resnet8"),
+        num_classes=2,
+        in_channels=3,
+        image_size=32,
+        label_names=("dark", "light"),
+    )
+    save_model(tmp_path / "bare", network)
+    (found,) = kdcam.localize(tmp_path / "bare", settings={**settings, "n_examples": 6}, device="cpu")
+    assert found.report.images == 6
+    assert not (tmp_path / "bare" / "localization.json").exists()
+
+
+def test_a_network_without_an_exact_cam_is_told(photos: Path, tmp_path: Path) -> None:
+    config = ModelConfig(name="mobilenetv3_small_050")
+    names = ("dark", "light")
+    save_model(
+        tmp_path / "net",
+        build_classifier(config, num_classes=2, in_channels=3, image_size=64, label_names=names),
+    )
+    watcher = Watcher()
+    settings = {"boxes": photos / "boxes.csv", "root": photos, "resolution": 32}
+    (found,) = kdcam.localize(tmp_path / "net", settings=settings, device="cpu", progress=watcher)
+    assert found.report.map == "gradcam"
+    assert "no exact class activation map, so gradcam is measured instead of cam" in watcher.warnings[0]
+
+
+def test_what_is_wrong_is_named_before_anything_is_measured(
+    photos: Path, photo_run: Path, scenes_runs: dict[str, Path], tmp_path: Path
+) -> None:
+    def said(runs, match: str, error=DataError, **settings) -> None:
+        with pytest.raises(error, match=match):
+            kdcam.localize(runs, settings=settings, device="cpu")
+
+    said(photo_run, r"photos: its data knows no boxes of its test images; name a file of them with --boxes")
+    said(scenes_runs["one"], r"images are no picture files", boxes=photos / "boxes.csv")
+    said(photo_run, r"no picture of the part has a box", boxes=photos / "boxes.csv", part="validation")
+    said(photo_run, r"cannot be read", boxes=tmp_path / "no.csv")
+    said([scenes_runs["one"], tmp_path], r"holds no recipe\.json", CheckpointError)
+    outside = tmp_path / "outside.csv"
+    outside.write_text(HEAD + "test/dark/0.png,0,0,25,5\n")
+    said(photo_run, r"outside\.csv, line 2: the box 0, 0, 25, 5 reaches outside", boxes=outside)
+
+
+def test_a_picture_of_boxes(scenes_runs: dict[str, Path], tmp_path: Path) -> None:
+    watcher = Watcher()
+    runs = [scenes_runs["one"], scenes_runs["other"]]
+    kdcam.localize(runs, device="cpu", figures=tmp_path / "figures", progress=watcher)
+    with Image.open(tmp_path / "figures" / "localization.png") as picture:
+        assert picture.size[0] == 6 * 160 + 5 * 4
+        shown = np.asarray(picture)
+    for colour in ((87, 181, 232), (0, 158, 115)):  # both kinds of boxes
+        assert (shown == colour).all(2).any()
+    assert "localization.png" in watcher.messages[-1]
+
+
+def test_outlines_lie_at_the_borders_of_their_boxes() -> None:
+    drawn = with_outlines(
+        to_picture(torch.zeros(1, 20, 20)), [Outline((0.25, 0.5, 0.75, 1.0), (1.0, 0.5, 0.0))]
+    )
+    rows, columns = np.nonzero(drawn[0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 19, 5, 14)
+    assert drawn[0, 14, 9] == 0  # the middle stays
+    assert drawn[:, 10, 5].tolist() == [1.0, 0.5, 0.0]
