@@ -1,17 +1,56 @@
-"""Embeddings of a part of the data, and how many directions they use."""
+"""Embeddings of a part of the data with their labels, and how many directions they use."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kdcam.data.batches import Batches
+from kdcam.errors import DataError
 from kdcam.models.classifier import Classifier
 from kdcam.modes import evaluating
+from kdcam.progress import Progress, Silent
+
+
+class FeatureTable(NamedTuple):
+    """What a classifier reads of each image of a part, and the image's label; both on the CPU."""
+
+    embeddings: Tensor  # (N, E) float32
+    targets: Tensor  # (N,) int64, or (N, K) float rows of several labels
+
+
+def feature_table(
+    classifier: Classifier, batches: Batches, *, task: str = "features", progress: Progress | None = None
+) -> FeatureTable:
+    """Return embeddings and labels of all batches, in order, each image seen once; modes are put back afterwards.
+
+    Eval mode (BatchNorm with its kept statistics, so that an image's row does not depend on its batch), without
+    gradient, in float32. With a head that reads directions alone (cosine) the embeddings have length 1.
+
+    Args:
+        classifier: Whose embeddings: what its last linear layer reads.
+        batches: Evaluation batches on its device.
+        task: What the watcher is told this is.
+        progress: Who watches.
+
+    Raises ``DataError`` where there is no image, or a picture can no longer be read.
+    """
+    watcher = progress or Silent()
+    embeddings, targets = list[Tensor](), list[Tensor]()
+    device = classifier.mean.device.type
+    with evaluating(classifier), torch.no_grad(), torch.autocast(device, enabled=False):
+        for done, batch in enumerate(batches.epoch(0), start=1):
+            embeddings.append(classifier.outputs(batch.images).embedding.float().cpu())
+            targets.append(batch.targets.cpu())
+            watcher.advance(task, done, len(batches))
+    if not embeddings:
+        raise DataError("the part whose features are wanted has no image; choose another part")
+    return FeatureTable(torch.cat(embeddings), torch.cat(targets))
 
 
 def embeddings_of(classifier: Classifier, batches: Batches) -> Tensor:
-    """Return the embeddings (N, E) of all batches in eval mode, on the CPU; modes are put back afterwards."""
-    with evaluating(classifier), torch.no_grad():
-        return torch.cat([classifier.outputs(batch.images).embedding.cpu() for batch in batches.epoch(0)])
+    """Return the embeddings (N, E) of all batches as `feature_table` finds them, on the CPU."""
+    return feature_table(classifier, batches).embeddings
 
 
 def effective_rank(embeddings: Tensor) -> float:
@@ -29,4 +68,4 @@ def effective_rank(embeddings: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-__all__ = ["effective_rank", "embeddings_of"]
+__all__ = ["FeatureTable", "effective_rank", "embeddings_of", "feature_table"]

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from small_runs import SCENES, small_recipe
+from small_runs import SCENES, Watcher, small_recipe
 
 from kdcam.data.datasets import batches, load_data
-from kdcam.embeddings import effective_rank, embeddings_of
+from kdcam.embeddings import effective_rank, embeddings_of, feature_table
+from kdcam.errors import DataError
 from kdcam.models.build import ModelConfig, build_classifier
 
 
@@ -46,3 +47,52 @@ def test_embeddings_come_in_order_and_modes_stay() -> None:
     first = next(iter(loader.epoch(0)))
     classifier.eval()
     torch.testing.assert_close(found[:16], classifier.outputs(first.images).embedding.detach())
+
+
+def test_a_table_holds_each_image_once_whatever_the_batch() -> None:
+    recipe = small_recipe()
+    part = load_data(recipe.data).train
+    torch.manual_seed(0)
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8_s2"), num_classes=10, in_channels=1, image_size=SCENES["image_size"]
+    )
+    tables = [
+        feature_table(
+            classifier,
+            batches(
+                part, batch_size=size, training=False, config=recipe.data, seed=0, device=torch.device("cpu")
+            ),
+        )
+        for size in (7, 45)
+    ]
+    assert torch.equal(tables[0].targets, part.targets)
+    assert tables[0].embeddings.dtype == torch.float32
+    assert not tables[0].embeddings.requires_grad
+    torch.testing.assert_close(tables[0].embeddings, tables[1].embeddings)
+
+
+def test_autocast_around_it_changes_nothing() -> None:
+    recipe = small_recipe()
+    part = load_data(recipe.data).train
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8_s2"), num_classes=10, in_channels=1, image_size=SCENES["image_size"]
+    )
+    loader = batches(
+        part, batch_size=45, training=False, config=recipe.data, seed=0, device=torch.device("cpu")
+    )
+    plain = feature_table(classifier, loader).embeddings
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(feature_table(classifier, loader).embeddings, plain)
+
+
+def test_no_image_is_an_error() -> None:
+    recipe = small_recipe()
+    part = load_data(recipe.data).train.subset(torch.tensor([], dtype=torch.int64))
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8_s2"), num_classes=10, in_channels=1, image_size=SCENES["image_size"]
+    )
+    loader = batches(
+        part, batch_size=4, training=False, config=recipe.data, seed=0, device=torch.device("cpu")
+    )
+    with pytest.raises(DataError, match=r"has no image; choose another part"):
+        feature_table(classifier, loader, progress=Watcher())

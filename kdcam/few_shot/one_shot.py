@@ -1,0 +1,98 @@
+"""Omniglot's official one-shot runs, asked of a network's features."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdcam.data.config import OmniglotConfig
+from kdcam.data.datasets import batches
+from kdcam.data.episodes import Episodes
+from kdcam.data.novel import joined
+from kdcam.data.one_shot_runs import OneShotRun, omniglot_runs
+from kdcam.data.parts import Part
+from kdcam.data.resident import ResidentImages
+from kdcam.embeddings import feature_table
+from kdcam.errors import DataError
+from kdcam.few_shot.report import OneShotScores
+from kdcam.few_shot.scoring import right_queries
+from kdcam.few_shot.settings import FewShotSettings
+from kdcam.models.classifier import Classifier
+from kdcam.progress import Progress
+
+
+def one_shot_scores(
+    classifier: Classifier,
+    path: Path,
+    settings: FewShotSettings,
+    *,
+    batch_size: int,
+    progress: Progress,
+) -> tuple[OneShotScores, ...]:
+    """Return how many test drawings of each official run each head tells rightly.
+
+    Each run is an episode of one support drawing for each of 20 characters, whose queries are its 20 test drawings,
+    one of each. Ways, shots, queries and episodes of ``settings`` do not count. A network of three channels gets three
+    equal ones.
+
+    Args:
+        classifier: Whose features.
+        path: all_runs.zip, or its folder.
+        settings: The heads, and the seed of those that draw.
+        batch_size: Drawings at a time.
+        progress: Who watches.
+
+    Raises ``DataError`` where the runs cannot be read, or are not of one test drawing for each training drawing.
+    """
+    runs = omniglot_runs(path, image_size=classifier.image_size)
+    whole = _coloured(
+        joined([part for run in runs for part in (run.training, run.test)]), classifier.in_channels
+    )
+    loader = batches(
+        whole,
+        batch_size=batch_size,
+        training=False,
+        config=OmniglotConfig(root=path),
+        seed=0,
+        device=classifier.mean.device,
+    )
+    embeddings = feature_table(classifier, loader, task="one-shot features", progress=progress).embeddings
+    episodes = runs_as_episodes(runs)
+    return tuple(
+        OneShotScores(
+            head, episodes.ways, tuple(right_queries(embeddings, episodes, head, seed=settings.seed).tolist())
+        )
+        for head in settings.heads
+    )
+
+
+def runs_as_episodes(runs: Sequence[OneShotRun]) -> Episodes:
+    """Return the runs as episodes over the drawings of all runs in turn, training before test.
+
+    Raises ``DataError`` where a run has not one test drawing for each training drawing, or other numbers than the
+    first run.
+    """
+    ways = len(runs[0].training)
+    support, query, start = list[Tensor](), list[Tensor](), 0
+    for run in runs:
+        answers, wanted = run.test.targets.sort().values, torch.arange(ways)
+        if len(run.training) != ways or not torch.equal(answers, wanted):
+            raise DataError(
+                f"{run.name}: has {len(run.training)} training drawings and test drawings of "
+                f"{len(answers.unique())} of them; expected {ways}, and one test drawing of each; fetch the runs again"
+            )
+        support.append(start + wanted)
+        query.append(start + ways + run.test.targets.argsort())
+        start += 2 * ways
+    return Episodes(torch.stack(support), torch.stack(query), torch.arange(ways).expand(len(runs), -1))
+
+
+def _coloured(part: Part, channels: int) -> Part:
+    assert isinstance(part.images, ResidentImages)
+    pixels = part.images.pixels.expand(-1, channels, -1, -1)
+    return replace(part, images=ResidentImages(pixels, image_size=part.images.image_size))
+
+
+__all__ = ["one_shot_scores", "runs_as_episodes"]

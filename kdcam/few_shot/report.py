@@ -1,0 +1,113 @@
+"""What a few-shot evaluation found of one run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdcam.few_shot.intervals import Interval, mean_interval, paired_difference
+from kdcam.few_shot.settings import FewShotSettings
+
+ONE_SHOT_RUNS = "Omniglot one-shot error"
+
+
+@dataclass(frozen=True)
+class EpisodeScores:
+    """How many queries one head told rightly in each episode."""
+
+    head: str  # one of the heads, or "fine-tuned"
+    ways: int
+    shots: int
+    queries: int  # of each class
+    episodes: str  # the digest of which images they are made of
+    right: tuple[int, ...]  # of ways * queries; one an episode
+
+    @property
+    def name(self) -> str:
+        """The name in tables: ``5-way 1-shot prototype``."""
+        return f"{self.ways}-way {self.shots}-shot {self.head}"
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The share of right queries in each episode, in [0, 1]."""
+        return [count / (self.ways * self.queries) for count in self.right]
+
+    @property
+    def accuracy(self) -> Interval:
+        """The mean over episodes with its 95 % interval."""
+        return mean_interval(self.accuracies)
+
+    def difference(self, base: "EpisodeScores") -> Interval:
+        """Return how much more accurate this is than ``base``, paired by episode.
+
+        Raises ``ValueError`` where they are not of the same episodes.
+        """
+        if self.episodes != base.episodes:
+            raise ValueError("the episodes differ, so that no pairs can be made of them")
+        return paired_difference(self.accuracies, base.accuracies)
+
+
+@dataclass(frozen=True)
+class OneShotScores:
+    """How many of the 20 test drawings one head told rightly in each of Omniglot's official one-shot runs."""
+
+    head: str
+    drawings: int  # test drawings in a run
+    right: tuple[int, ...]  # one a run
+
+    @property
+    def name(self) -> str:
+        """The name in tables."""
+        return f"{ONE_SHOT_RUNS} {self.head}"
+
+    @property
+    def errors(self) -> list[float]:
+        """The share of wrong drawings in each run, in [0, 1]."""
+        return [1 - count / self.drawings for count in self.right]
+
+    @property
+    def error(self) -> Interval:
+        """The mean over runs with its 95 % interval."""
+        return mean_interval(self.errors)
+
+
+@dataclass(frozen=True)
+class NovelImages:
+    """Which images the episodes were drawn from."""
+
+    source: str  # in words
+    classes: tuple[str, ...]
+    images: int
+    targets: str  # the SHA-256 of the labels in their order
+
+
+@dataclass(frozen=True)
+class FewShotReport:
+    """The few-shot scores of one run."""
+
+    run: Path
+    model: str  # the SHA-256 of its weights
+    settings: FewShotSettings
+    novel: NovelImages | None  # None: no episodes were drawn, only the official runs
+    scores: tuple[EpisodeScores, ...] = ()
+    one_shot: tuple[OneShotScores, ...] = ()
+
+    def headline(self) -> dict[str, dict[str, float | None]]:
+        """Return the means with how far their 95 % intervals reach, by name; shares in [0, 1]."""
+        found = {scores.name: scores.accuracy for scores in self.scores}
+        found |= {runs.name: runs.error for runs in self.one_shot}
+        return {name: {"mean": one.mean, "interval": one.interval} for name, one in found.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in a form that JSON takes."""
+        return {
+            "headline": self.headline(),
+            "settings": self.settings.model_dump(mode="json"),
+            "model": self.model,
+            "novel": None if self.novel is None else vars(self.novel),
+            "scores": [vars(scores) for scores in self.scores],
+            "one_shot": [vars(runs) for runs in self.one_shot],
+            "interval": "95 % over the draw of the episodes: 1.96 s / sqrt(n), s with n - 1",
+        }
+
+
+__all__ = ["ONE_SHOT_RUNS", "EpisodeScores", "FewShotReport", "NovelImages", "OneShotScores"]

@@ -1,0 +1,245 @@
+"""evaluate_few_shot: runs asked to tell classes apart that they have never seen, all on the same episodes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.api import Weights, load, recipe_of
+from kdcam.data.datasets import batches
+from kdcam.data.episodes import Episodes, draw_episodes
+from kdcam.embeddings import FeatureTable, feature_table
+from kdcam.errors import DataError
+from kdcam.few_shot.fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_right
+from kdcam.few_shot.one_shot import one_shot_scores
+from kdcam.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
+from kdcam.few_shot.scoring import right_queries, stop_if_asked
+from kdcam.few_shot.settings import FewShotSettings, few_shot_settings
+from kdcam.few_shot.sources import UnseenClasses, check_unseen, has_unseen_classes, in_folder, split_off
+from kdcam.json_files import write_json
+from kdcam.models.classifier import Classifier
+from kdcam.progress import Progress, Silent
+from kdcam.recipe import TrainRecipe
+from kdcam.run_state import FEW_SHOT_FILE, RECIPE_FILE
+from kdcam.teacher_cache.fingerprints import targets_digest, weights_digest
+from kdcam.training import EVALUATION_BATCH
+
+
+class _Plan(NamedTuple):
+    """What is done to every run, and how."""
+
+    settings: FewShotSettings
+    data: Path | None
+    one_shot_runs: Path | None
+    batch_size: int
+    progress: Progress
+
+
+class _Opened(NamedTuple):
+    path: Path
+    classifier: Classifier
+    recipe: TrainRecipe | None  # None: a network that is no run
+    unseen: UnseenClasses | None  # None: no episodes are drawn
+
+
+def evaluate_few_shot(
+    runs: Sequence[str | Path],
+    *,
+    settings: Mapping[str, Any] | FewShotSettings | None = None,
+    data: str | Path | None = None,
+    omniglot_runs: str | Path | None = None,
+    weights: Weights = "selected",
+    batch_size: int = EVALUATION_BATCH,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[FewShotReport]:
+    """Return how well runs tell new classes apart from a few images each, and write few-shot.json into their folders.
+
+    The features of each image are found once, in eval mode; episodes are drawn from the seed alone, the same for all
+    runs, so that their accuracies may be compared episode by episode (``difference`` of two runs' scores).
+
+    Args:
+        runs: Run folders; with ``data`` or ``omniglot_runs`` also other folders and files that `kdcam.load` reads,
+            into which nothing is written.
+        settings: Keys as `kdcam.few_shot.settings.FewShotSettings` takes them: ways, shots, queries, episodes, seed,
+            classes, heads, fine_tune_last_stage.
+        data: A folder of class folders, none of a class that a run was trained on; by default the classes that the
+            runs' ``[data.class_split]`` held out.
+        omniglot_runs: Omniglot's all_runs.zip or its folder: the 20 official one-shot runs are asked too. Alone, where
+            there is neither ``data`` nor a class split.
+        weights: Which epoch's weights of each run.
+        batch_size: Images at a time; the result does not depend on it.
+        device: auto, cpu, cuda, cuda:INDEX or mps.
+        progress: Who watches.
+
+    Raises:
+        RecipeError: A setting is wrong.
+        CheckpointError: A folder holds no run, or few-shot.json cannot be written.
+        DataError: There are no classes that a run has not seen, too few of them or of their images, or an image cannot
+            be read.
+        Interrupted: The watcher asked to stop; nothing is written.
+    """
+    checked = settings if isinstance(settings, FewShotSettings) else few_shot_settings(settings or {})
+    watcher = progress or Silent()
+    plan = _Plan(checked, _path(data), _path(omniglot_runs), batch_size, watcher)
+    opened = _all_opened([Path(run) for run in runs], plan, weights, device)
+    episodes = _episodes(opened, checked)
+    found = []
+    for one in opened:
+        stop_if_asked(watcher)
+        found.append(_evaluated(one, episodes, plan))
+    for report in found:
+        if (report.run / RECIPE_FILE).exists():
+            write_json(report.run / FEW_SHOT_FILE, report.to_json())
+    return found
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given).expanduser()
+
+
+def _all_opened(runs: Sequence[Path], plan: _Plan, weights: Weights, device: str) -> list[_Opened]:
+    """Return all runs with their images: a wrong last one is refused before the first is asked."""
+    opened, read = list[_Opened](), dict[str, UnseenClasses]()
+    for path in runs:
+        # With data of its own any network will do, that of a run or not.
+        given = plan.data is not None or plan.one_shot_runs is not None
+        recipe = None if given and not (path / RECIPE_FILE).exists() else recipe_of(path)
+        classifier = load(path, weights=weights, device=device)
+        unseen = None
+        if plan.data is not None or has_unseen_classes(recipe) or plan.one_shot_runs is None:
+            unseen = _unseen(path, classifier, recipe, plan, read)
+            check_unseen(unseen, path, classifier.label_names)
+        opened.append(_Opened(path, classifier, recipe, unseen))
+    _check_same_images(opened)
+    return opened
+
+
+def _unseen(
+    path: Path,
+    classifier: Classifier,
+    recipe: TrainRecipe | None,
+    plan: _Plan,
+    read: dict[str, UnseenClasses],
+) -> UnseenClasses:
+    """Return the images of new classes; runs that take the same ones share them in ``read``."""
+    if plan.data is not None:
+        key = f"{plan.data} {classifier.image_size} {classifier.in_channels}"
+        if key not in read:
+            read[key] = in_folder(plan.data, classifier, progress=plan.progress)
+        return read[key]
+    assert recipe is not None
+    if not has_unseen_classes(recipe):
+        raise DataError(
+            f"{path}: was trained on all classes of {recipe.data.name}, so there are none that it has not seen; name a "
+            "folder of others (--data), or train with a class split ([data.class_split])"
+        )
+    key = recipe.data.model_dump_json()
+    if key not in read:
+        read[key] = split_off(recipe, plan.settings, progress=plan.progress)
+    return read[key]
+
+
+def _check_same_images(opened: Sequence[_Opened]) -> None:
+    first = opened[0]
+    for other in opened[1:]:
+        one, same = first.unseen, other.unseen
+        if (one is None) != (same is None):
+            without = first if one is None else other
+            raise DataError(
+                f"{without.path}: was trained on all classes of its data and others were not, so they cannot be asked "
+                "the same; name a folder of new classes (--data), or ask them one by one"
+            )
+        if one is None or same is None:
+            continue
+        if one.label_names != same.label_names or not torch.equal(one.part.targets, same.part.targets):
+            raise DataError(
+                f"{other.path}: has other new classes or images ({len(same.label_names)} classes, "
+                f"{len(same.part)} images) than {first.path} ({len(one.label_names)} classes, {len(one.part)} images), "
+                "so they cannot be asked the same; name one folder for all (--data), or ask them one by one"
+            )
+
+
+def _episodes(opened: Sequence[_Opened], settings: FewShotSettings) -> dict[int, Episodes]:
+    """Return the episodes for each number of shots, of all runs; none where there are no new classes."""
+    unseen = opened[0].unseen
+    if unseen is None:
+        return {}
+    return {
+        shots: draw_episodes(
+            unseen.part.targets,
+            ways=settings.ways,
+            shots=shots,
+            queries=settings.queries,
+            episodes=settings.episodes,
+            seed=settings.seed,
+            label_names=unseen.label_names,
+        )
+        for shots in settings.shots
+    }
+
+
+def _evaluated(one: _Opened, episodes: Mapping[int, Episodes], plan: _Plan) -> FewShotReport:
+    novel, scores = None, list[EpisodeScores]()
+    if one.unseen is not None:
+        table = _features(one, one.unseen, plan)
+        novel = NovelImages(
+            one.unseen.source, one.unseen.label_names, len(table.targets), targets_digest(table.targets)
+        )
+        for drawn in episodes.values():
+            scores += _head_scores(one, one.unseen, table, drawn, plan)
+    one_shot: tuple[OneShotScores, ...] = ()
+    if plan.one_shot_runs is not None:
+        one_shot = one_shot_scores(
+            one.classifier,
+            plan.one_shot_runs,
+            plan.settings,
+            batch_size=plan.batch_size,
+            progress=plan.progress,
+        )
+    digest = weights_digest(one.classifier.network)
+    return FewShotReport(one.path, digest, plan.settings, novel, tuple(scores), one_shot)
+
+
+def _features(one: _Opened, unseen: UnseenClasses, plan: _Plan) -> FeatureTable:
+    loader = batches(
+        unseen.part,
+        batch_size=plan.batch_size,
+        training=False,
+        config=unseen.config,
+        seed=0,
+        device=one.classifier.mean.device,
+    )
+    return feature_table(one.classifier, loader, task=f"{one.path}: features", progress=plan.progress)
+
+
+def _head_scores(
+    one: _Opened, unseen: UnseenClasses, table: FeatureTable, drawn: Episodes, plan: _Plan
+) -> list[EpisodeScores]:
+    task, found = f"{one.path}: {drawn.shots}-shot", dict[str, Tensor]()
+    for head in plan.settings.heads:
+        found[head] = right_queries(
+            table.embeddings,
+            drawn,
+            head,
+            seed=plan.settings.seed,
+            task=f"{task} {head}",
+            progress=plan.progress,
+        )
+    if plan.settings.fine_tune_last_stage:
+        images = EpisodeImages(unseen.part, unseen.config, one.classifier.mean.device)
+        found[FINE_TUNED] = fine_tuned_right(
+            one.classifier,
+            images.read,
+            table.embeddings,
+            drawn,
+            task=f"{task} {FINE_TUNED}",
+            progress=plan.progress,
+        )
+    sizes = (drawn.ways, drawn.shots, drawn.queries, drawn.digest)
+    return [EpisodeScores(head, *sizes, tuple(right.tolist())) for head, right in found.items()]
+
+
+__all__ = ["evaluate_few_shot"]

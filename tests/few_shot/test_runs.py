@@ -1,0 +1,160 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import SCENES, Watcher, small_recipe
+
+import kdcam
+from kdcam.api import recipe_of
+from kdcam.data.novel import novel_classes
+from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
+from kdcam.few_shot.report import FewShotReport
+from kdcam.progress import Silent
+from kdcam.teacher_cache.fingerprints import weights_digest
+
+SMALL = {"ways": 3, "shots": (1, 2), "queries": 3, "episodes": 20}
+
+
+def evaluate(*runs: Path, **changes: object) -> list[FewShotReport]:
+    return kdcam.evaluate_few_shot(runs, settings={**SMALL, **changes}, device="cpu")
+
+
+def test_scores_on_the_novel_classes_are_written_into_each_run(split_runs: tuple[Path, Path]) -> None:
+    found = evaluate(*split_runs)
+    for report, run in zip(found, split_runs, strict=True):
+        written = json.loads((run / "few-shot.json").read_text())
+        assert written == json.loads(json.dumps(report.to_json()))
+        assert written["model"] == weights_digest(kdcam.load(run).network)
+        assert written["settings"]["episodes"] == 20
+        assert list(written["headline"]) == [
+            f"3-way {shots}-shot {head}"
+            for shots in (1, 2)
+            for head in ("prototype", "cosine-prototype", "baseline", "baseline++")
+        ]
+        first = written["headline"]["3-way 1-shot prototype"]
+        assert 0 < first["mean"] < 1
+        assert 0 < first["interval"] < 0.2
+        assert len(written["scores"][0]["right"]) == 20
+
+
+def test_runs_are_compared_on_the_same_episodes(split_runs: tuple[Path, Path]) -> None:
+    one, other = evaluate(*split_runs, heads=("prototype",))
+    assert [scores.episodes for scores in one.scores] == [scores.episodes for scores in other.scores]
+    difference = other.scores[0].difference(one.scores[0])
+    assert difference.mean == pytest.approx(other.scores[0].accuracy.mean - one.scores[0].accuracy.mean)
+    (alone,) = evaluate(split_runs[1], heads=("prototype",))
+    assert alone.scores == other.scores
+    with pytest.raises(ValueError, match=r"the episodes differ"):
+        one.scores[0].difference(one.scores[1])
+
+
+# Of a network trained for seconds some embeddings are 0 for all images.
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_:UserWarning")
+def test_numbers_follow_from_the_embeddings_in_eval_mode(split_runs: tuple[Path, Path]) -> None:
+    from sklearn.neighbors import NearestCentroid
+
+    from kdcam.data.episodes import draw_episodes
+
+    (found,) = evaluate(split_runs[0], shots=(2,), heads=("prototype",))
+    part, _ = novel_classes(recipe_of(split_runs[0]).data, progress=Silent())
+    classifier = kdcam.load(split_runs[0])
+    with torch.no_grad():
+        embeddings = classifier.outputs(part.images.pixels.float() / 255).embedding
+    episodes = draw_episodes(part.targets, ways=3, shots=2, queries=3, episodes=20, seed=0)
+    assert episodes.digest == found.scores[0].episodes
+    for support, query, right in zip(episodes.support, episodes.query, found.scores[0].right, strict=True):
+        fitted = NearestCentroid().fit(embeddings[support].numpy(), part.targets[support].numpy())
+        assert (fitted.predict(embeddings[query].numpy()) == part.targets[query].numpy()).sum() == right
+
+
+def test_validation_classes_and_fine_tuning(split_runs: tuple[Path, Path]) -> None:
+    (found,) = evaluate(
+        split_runs[0],
+        ways=2,
+        shots=(1,),
+        episodes=2,
+        classes="validation",
+        heads=("prototype",),
+        fine_tune_last_stage=True,
+    )
+    assert found.novel is not None
+    assert len(found.novel.classes) == 2
+    assert [scores.name for scores in found.scores] == ["2-way 1-shot prototype", "2-way 1-shot fine-tuned"]
+
+
+def test_a_folder_of_other_classes(whole_run: Path, class_folders: Callable[..., Path]) -> None:
+    root = class_folders("ant", "bee", "cat")
+    (found,) = kdcam.evaluate_few_shot([whole_run], settings=SMALL, data=root, device="cpu")
+    assert found.novel is not None
+    assert found.novel.classes == ("ant", "bee", "cat")
+    # Brightness alone tells these apart.
+    assert found.scores[0].accuracy.mean > 0.9
+
+
+def test_a_network_that_is_no_run_is_asked_and_nothing_written(
+    whole_run: Path, class_folders: Callable[..., Path], tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(whole_run / name, bare)
+    root = class_folders("ant", "bee", "cat")
+    found = kdcam.evaluate_few_shot([whole_run, bare], settings=SMALL, data=root, device="cpu")
+    assert found[0].scores == found[1].scores
+    assert not (bare / "few-shot.json").exists()
+    with pytest.raises(CheckpointError, match=r"bare: holds no recipe\.json"):
+        kdcam.evaluate_few_shot([bare], settings=SMALL, device="cpu")
+
+
+def test_official_runs_alone_and_beside_episodes(
+    whole_run: Path, split_runs: tuple[Path, Path], one_shot_folder: Path
+) -> None:
+    (alone,) = kdcam.evaluate_few_shot(
+        [whole_run], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu"
+    )
+    assert alone.novel is None
+    assert [runs.name for runs in alone.one_shot] == list(alone.headline())
+    (both,) = kdcam.evaluate_few_shot(
+        [split_runs[0]], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu"
+    )
+    assert len(both.scores) == 8
+    assert both.headline()["Omniglot one-shot error prototype"]["mean"] == 0
+
+
+def test_a_run_on_all_classes_needs_other_data(whole_run: Path) -> None:
+    with pytest.raises(DataError, match=r"whole: was trained on all classes of digit-scenes.*--data"):
+        evaluate(whole_run)
+
+
+def test_runs_with_other_new_classes_are_not_compared(
+    split_runs: tuple[Path, Path], whole_run: Path, tmp_path: Path, one_shot_folder: Path
+) -> None:
+    data = {**SCENES, "train_size": 150, "test_size": 40, "class_split": {"novel": 3, "seed": 2}}
+    recipe = small_recipe(data=data, loss=[{"name": "cross_entropy"}], epochs=1)
+    other = kdcam.train(recipe, output=tmp_path / "other").path
+    with pytest.raises(DataError, match=r"other: has other new classes or images \(3 classes"):
+        evaluate(split_runs[0], other)
+    with pytest.raises(DataError, match=r"whole: was trained on all classes of its data and others were not"):
+        kdcam.evaluate_few_shot(
+            [split_runs[0], whole_run], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu"
+        )
+
+
+def test_too_few_images_and_classes_are_named(split_runs: tuple[Path, Path]) -> None:
+    with pytest.raises(DataError, match=r"class '\d' has \d+ images, and 1 shots \+ 500 queries"):
+        evaluate(split_runs[0], queries=500)
+    with pytest.raises(DataError, match=r"5 ways need 5 classes with images, and there are 3"):
+        evaluate(split_runs[0], ways=5)
+    with pytest.raises(RecipeError, match=r"few-shot\.ways: found 1"):
+        evaluate(split_runs[0], ways=1)
+
+
+def test_a_stop_writes_nothing(split_runs: tuple[Path, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(split_runs[0], run, ignore=shutil.ignore_patterns("few-shot.json"))
+    with pytest.raises(Interrupted, match=r"nothing was written"):
+        kdcam.evaluate_few_shot([run], settings=SMALL, device="cpu", progress=Watcher(stop_after=2))
+    assert not (run / "few-shot.json").exists()
