@@ -1,0 +1,100 @@
+"""Identity folders: a folder of pictures for each person, in which a picture is known by the person and a number."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kdcam.data.picture_files import files_below, folders_in
+from kdcam.errors import DataError
+from kdcam.wording import did_you_mean
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def natural_order(name: str) -> tuple[tuple[str, int], ...]:
+    """Return what names are sorted by so that 2.pgm comes before 10.pgm."""
+    parts = _DIGITS.split(name)
+    return tuple(
+        (text.lower(), int(digits)) for text, digits in zip(parts[::2], [*parts[1::2], -1], strict=True)
+    )
+
+
+class IdentityFolder:
+    """The people below a folder and their pictures; each person's folder is listed once, when it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        """Raise ``DataError`` where ``root`` is no folder."""
+        self.root = root.expanduser()
+        if not self.root.is_dir():
+            raise DataError(
+                f"root: {self.root} is {'a file' if self.root.exists() else 'not there'}; name a folder that holds a "
+                "folder of pictures for each person"
+            )
+        self._listed: dict[str, Mapping[int, Path]] = {}
+        self._names: tuple[str, ...] | None = None
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The names of the people, in natural order."""
+        if self._names is None:
+            names = (folder.name for folder in folders_in(self.root))
+            self._names = tuple(sorted(names, key=natural_order))
+        return self._names
+
+    def pictures(self, person: str) -> Mapping[int, Path]:
+        """Return the pictures of a person by their numbers.
+
+        A file ``Name_0012.jpg`` in the folder ``Name`` has the number 12, whatever its suffix. Where no file of the
+        folder is called so, they are numbered from 1 on, in the natural order of their names.
+
+        Raises ``DataError`` where there is no such person or no picture, or two files have one number.
+        """
+        if person not in self._listed:
+            self._listed[person] = self._numbered(person)
+        return self._listed[person]
+
+    def picture(self, person: str, number: int) -> Path:
+        """Return one picture; ``DataError`` where there is none of that number."""
+        pictures = self.pictures(person)
+        if number not in pictures:
+            raise DataError(
+                f"there is no picture {number} of {person!r}; {self.root / person} holds {len(pictures)}, numbered "
+                f"{_ranges(pictures)}"
+            )
+        return pictures[number]
+
+    def _numbered(self, person: str) -> dict[int, Path]:
+        folder = self.root / person
+        if not person or not folder.is_dir():
+            raise DataError(
+                f"there is no folder of {person!r} in {self.root}{did_you_mean(person, self.people)}"
+            )
+        files = sorted(files_below(folder), key=lambda file: natural_order(file.name))
+        if not files:
+            raise DataError(f"{folder} holds no picture; add some, or leave this person out")
+        known = re.compile(re.escape(person) + r"_(\d+)")
+        numbered: dict[int, Path] = {}
+        for file in files:
+            match = known.fullmatch(file.stem)
+            if match is None:
+                continue
+            number = int(match[1])
+            if number in numbered:
+                raise DataError(f"{numbered[number]} and {file.name} are both picture {number}; remove one")
+            numbered[number] = file
+        return numbered or dict(enumerate(files, start=1))
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Return numbers as in 1-10, 12."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [str(low) if low == high else f"{low}-{high}" for low, high in runs[:5]]
+    return ", ".join(shown) + (" ..." if len(runs) > len(shown) else "")
+
+
+__all__ = ["IdentityFolder", "natural_order"]

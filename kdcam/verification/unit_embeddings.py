@@ -1,0 +1,59 @@
+"""Embeddings of length 1 of face pictures, each picture found once."""
+
+from pathlib import Path
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdcam.data.batches import Batches
+from kdcam.errors import Interrupted, ModelError
+from kdcam.models.classifier import Classifier
+from kdcam.modes import evaluating
+from kdcam.progress import Progress
+
+
+def unit_embeddings(
+    classifier: Classifier, batches: Batches, *, flip: bool, place: Path, progress: Progress
+) -> NDArray[numpy.float64]:
+    """Return the embeddings (D, E) of all batches, each of length 1; one of nothing but zeros stays so.
+
+    Eval mode, without gradient, in float32; divided by the length in float64.
+
+    Args:
+        classifier: Whose embeddings: what its last linear layer reads.
+        batches: Evaluation batches on its device.
+        flip: Add the embedding of the mirrored picture before dividing by the length.
+        place: Names the run in messages.
+        progress: Who watches.
+
+    Raises ``DataError`` where a picture cannot be read, ``ModelError`` where an embedding is not finite,
+    ``Interrupted`` where the watcher asks to stop.
+    """
+    found = list[Tensor]()
+    device = classifier.mean.device.type
+    with evaluating(classifier), torch.no_grad(), torch.autocast(device, enabled=False):
+        for done, batch in enumerate(batches.epoch(0), start=1):
+            if progress.should_stop():
+                raise Interrupted(
+                    "the verification was stopped; nothing was written, the same command starts it over"
+                )
+            embedding = classifier.outputs(batch.images).embedding.float()
+            if flip:
+                embedding = embedding + classifier.outputs(batch.images.flip(-1)).embedding.float()
+            found.append(embedding.cpu())
+            progress.advance(f"{place}: embeddings", done, len(batches))
+    embeddings = torch.cat(found).double().numpy()
+    broken = ~numpy.isfinite(embeddings).all(1)
+    if broken.any():
+        raise ModelError(
+            f"{place}: the embeddings of {int(broken.sum())} of {len(broken)} pictures are not finite, so they have no "
+            "distances; take a run whose training did not break down"
+        )
+    lengths = numpy.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit: NDArray[numpy.float64] = embeddings / numpy.where(lengths > 0, lengths, 1)
+    return unit
+
+
+__all__ = ["unit_embeddings"]

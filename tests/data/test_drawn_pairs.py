@@ -1,0 +1,93 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from face_folders import face_folder, random_network
+
+from kdcam.data.drawn_pairs import make_pairs
+from kdcam.data.pairs import Pairs, read_pairs
+from kdcam.errors import CheckpointError, DataError
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    return face_folder(tmp_path / "faces", ["p1", "p2", "p3", "p10"], each=6)
+
+
+def unordered(pairs: Pairs) -> list[frozenset[int]]:
+    return [frozenset(both) for both in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)]
+
+
+def test_reads_back_as_drawn(tmp_path: Path, faces: Path) -> None:
+    found = make_pairs(faces, tmp_path / "new" / "pairs.txt", folds=5, each=4, seed=3)
+    assert (found.folds, found.each, found.people, found.pictures) == (5, 4, ("p1", "p2", "p3", "p10"), 24)
+    pairs = read_pairs(found.file, faces)
+    assert pairs.folds is not None
+    assert pairs.folds.tolist() == [fold for fold in range(5) for _ in range(8)]
+    assert pairs.same.tolist() == ([True] * 4 + [False] * 4) * 5
+    names = [path.parent.name for path in pairs.paths]
+    for one, other, same in zip(pairs.first, pairs.second, pairs.same, strict=True):
+        assert (names[one] == names[other]) == same
+    assert len(set(unordered(pairs))) == len(pairs)
+
+
+def test_people_are_drawn_in_rounds(tmp_path: Path, faces: Path) -> None:
+    for number in range(7, 40):
+        (faces / "p1" / f"{number}.png").touch()
+    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=4, each=5).file, faces)
+    names = [path.parent.name for path in pairs.paths]
+    assert Counter(names[one] for one in pairs.first[pairs.same]) == {"p1": 5, "p2": 5, "p3": 5, "p10": 5}
+
+
+def test_as_many_as_can_be(tmp_path: Path, faces: Path) -> None:
+    found = make_pairs(faces, tmp_path / "pairs.txt")
+    assert found.each == 6  # 4 people x 15 pairs in 10 folds
+    assert len(set(unordered(read_pairs(found.file, faces)))) == 120
+
+
+def test_all_pairs_of_two_once(tmp_path: Path) -> None:
+    faces = face_folder(tmp_path / "faces", ["a", "b"], each=4)
+    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=3, each=4).file, faces)
+    assert len(set(unordered(pairs))) == 24  # of 12 of one person and 16 of two
+
+
+def test_the_seed_decides(tmp_path: Path, faces: Path) -> None:
+    texts = [
+        make_pairs(faces, tmp_path / f"{index}.txt", folds=3, seed=seed).file.read_text()
+        for index, seed in enumerate((0, 0, 1))
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+def test_who_takes_part(tmp_path: Path, faces: Path) -> None:
+    network = random_network(tmp_path / "network", label_names=["p2", "p3"])
+    assert make_pairs(faces, tmp_path / "a.txt", not_in=[network]).people == ("p1", "p10")
+    assert make_pairs(faces, tmp_path / "b.txt", people=["p3", "p1"]).people == ("p1", "p3")
+    with pytest.raises(DataError, match=r"1 people are left of 4, 2 left out as a run's classes"):
+        make_pairs(faces, tmp_path / "c.txt", people=["p1", "p2", "p3"], not_in=[network])
+    with pytest.raises(DataError, match=r"people: there is no folder of 'p11' in .*did you mean"):
+        make_pairs(faces, tmp_path / "c.txt", people=["p11"])
+    with pytest.raises(CheckpointError, match=r"nowhere"):
+        make_pairs(faces, tmp_path / "c.txt", not_in=[tmp_path / "nowhere"])
+    assert not (tmp_path / "c.txt").exists()
+
+
+def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"make 60 pairs of one person and 216 of two, too few for 10 folds of 7"
+    ):
+        make_pairs(faces, tmp_path / "pairs.txt", each=7)
+    single = face_folder(tmp_path / "single", each=1)
+    with pytest.raises(
+        DataError, match=r"make 0 pairs of one person and 6 of two, too few for 10 folds of 1"
+    ):
+        make_pairs(single, tmp_path / "pairs.txt")
+    with pytest.raises(ValueError, match=r"1 folds"):
+        make_pairs(faces, tmp_path / "pairs.txt", folds=1)
+
+
+def test_a_name_that_the_format_cannot_hold(tmp_path: Path) -> None:
+    faces = face_folder(tmp_path / "faces", ["a\tb", "c"])
+    with pytest.raises(DataError, match=r"'a\\tb' has a tab or a line break"):
+        make_pairs(faces, tmp_path / "pairs.txt")
