@@ -42,7 +42,7 @@ def distill(
 
     changes = overrides(sets or (), teachers=teacher or (), seed=seed)
     options = RunOptions(changes, output, device, resume, dry_run, as_json, quiet, method)
-    run_recipe(recipe, options, taught=True)
+    run_recipe(recipe, options, command="distill")
 
 
 __all__ = ["distill"]

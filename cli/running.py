@@ -1,4 +1,4 @@
-"""What `train` and `distill` share: the recipe is read, run or only checked, and the result shown."""
+"""What `train`, `distill` and `finetune` share: the recipe is read, run or only checked, and the result shown."""
 
 import json
 import sys
@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 from kdcam import api
 from kdcam.allocator import keep_freed_memory
+from kdcam.commands import Command, check_command
+from kdcam.models.frozen_stages import frozen_stages
 from kdcam.preflight import Checked, preflight
 from kdcam.recipe import load
 from kdcam.recipe_files import recipe_stem
@@ -33,7 +35,9 @@ class RunOptions(NamedTuple):
     method: str | None = None  # of distillation; None: as the recipe says
 
 
-def overrides(sets: Sequence[str], *, teachers: Sequence[str] = (), seed: int | None = None) -> list[str]:
+def overrides(
+    sets: Sequence[str], *, teachers: Sequence[str] = (), start: str | None = None, seed: int | None = None
+) -> list[str]:
     """Return the changes to a recipe in the order in which they count: ``--set``, then dedicated flags."""
     changes = list(sets)
     quoted = [json.dumps(one, ensure_ascii=False) for one in teachers]  # a path is never a number
@@ -41,24 +45,26 @@ def overrides(sets: Sequence[str], *, teachers: Sequence[str] = (), seed: int | 
         changes.append(f"teacher.checkpoint={quoted[0]}")
     elif quoted:
         changes.append(f"teacher=[{', '.join(f'{{checkpoint={one}}}' for one in quoted)}]")
+    if start is not None:
+        changes.append(f"init.checkpoint={json.dumps(start, ensure_ascii=False)}")
     if seed is not None:
         changes.append(f"seed={seed}")
     return changes
 
 
-def run_recipe(name: str, options: RunOptions, *, taught: bool) -> None:
+def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     """Run a recipe, or with ``dry_run`` check it only, and show what came out.
 
     Raises ``KdcamError`` subclasses: see `kdcam.train`.
     """
     recipe = load(name, options.overrides, method=options.method)
-    api.check_taught(recipe, taught=taught)
+    check_command(recipe, command)
     stem = recipe_stem(name) if options.method is None else f"{recipe_stem(name)}-{options.method}"
     place = options.output or api.default_output(stem, recipe.seed)
     if options.dry_run:
         _show_plan(preflight(recipe, device=options.device, fetches=False), place, options)
         return
-    run = api.distill if taught else api.train
+    run = {"train": api.train, "distill": api.distill, "finetune": api.finetune}[command]
     keep_freed_memory()
     with render.watching(quiet=options.quiet) as progress:
         done = run(
@@ -93,6 +99,7 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
         "classes": len(checked.summary.label_names),
         "train_images": checked.summary.train_images,
         "student_parameters": _parameters(checked.student),
+        "frozen_parameters": _frozen(checked),
         "teacher_parameters": sum(_parameters(teacher) for teacher in checked.teachers) or None,
         "teacher_cache": foreseen_cache(checked),
     }
@@ -109,6 +116,13 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
 
 def _parameters(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _frozen(checked: Checked) -> int | None:
+    """Return how many of the student's parameters do not learn at first; None: all do."""
+    init = checked.recipe.init
+    frozen = None if init is None else frozen_stages(checked.student, init)
+    return None if frozen is None else sum(parameter.numel() for parameter in frozen.parameters)
 
 
 def result_table(result: Mapping[str, Any], *, title: str) -> render.Table:

@@ -21,7 +21,8 @@ def train(
     from .running import RunOptions, overrides, run_recipe
 
     changes = overrides(sets or (), seed=seed)
-    run_recipe(recipe, RunOptions(changes, output, device, resume, dry_run, as_json, quiet), taught=False)
+    options = RunOptions(changes, output, device, resume, dry_run, as_json, quiet)
+    run_recipe(recipe, options, command="train")
 
 
 __all__ = ["train"]

@@ -1,10 +1,11 @@
-"""What the command line and a notebook call: train, distill, evaluate, evaluate_robustness, predict, load."""
+"""What the command line and a notebook call: train, distill, finetune, evaluate, evaluate_robustness, predict, load."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kdcam.checkpoint import load_classifier
+from kdcam.commands import check_command
 from kdcam.data.batches import Batches
 from kdcam.data.config import DataConfig
 from kdcam.data.datasets import DataParts, Part, batches, load_data
@@ -50,7 +51,7 @@ def train(
         KdcamError: Anything outside the code is wrong; see its subclasses.
     """
     recipe, place = _recipe_and_place(recipe, output)
-    check_taught(recipe, taught=False)
+    check_command(recipe, "train")
     return _run(recipe, place, device, resume, command, progress)
 
 
@@ -65,21 +66,23 @@ def distill(
 ) -> RunResult:
     """Train a student under a teacher as a recipe says; arguments, result and errors as those of `train`."""
     recipe, place = _recipe_and_place(recipe, output)
-    check_taught(recipe, taught=True)
+    check_command(recipe, "distill")
     return _run(recipe, place, device, resume, command, progress)
 
 
-def check_taught(recipe: TrainRecipe, *, taught: bool) -> None:
-    """Raise ``RecipeError`` when a recipe with a teacher is to be trained without one, or the other way round."""
-    if recipe.has_teacher and not taught:
-        raise RecipeError(
-            "teacher: the recipe has a [teacher] table; use `kdcam distill` (kdcam.distill), or remove the table"
-        )
-    if taught and not recipe.has_teacher:
-        raise RecipeError(
-            "teacher: the recipe has no [teacher] table; name one with --teacher RUN (teacher.checkpoint), "
-            "or use `kdcam train`"
-        )
+def finetune(
+    recipe: TrainRecipe | str | Path,
+    *,
+    output: str | Path | None = None,
+    device: str = "auto",
+    resume: Resume = "auto",
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train on from the trained network of a recipe's [init] table; arguments, result and errors as of `train`."""
+    recipe, place = _recipe_and_place(recipe, output)
+    check_command(recipe, "finetune")
+    return _run(recipe, place, device, resume, command, progress)
 
 
 def _recipe_and_place(
@@ -258,10 +261,10 @@ def _check_threshold(threshold: float, run_path: Path) -> None:
 __all__ = [
     "LoadedRun",
     "Prediction",
-    "check_taught",
     "default_output",
     "distill",
     "evaluate",
+    "finetune",
     "load",
     "load_run",
     "predict",

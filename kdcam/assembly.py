@@ -9,14 +9,17 @@ import torch
 from kdcam.crafting import Adversary
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches
+from kdcam.data.episodic import EpisodeOrder
 from kdcam.engine import Plan, Position, Trainable, TrainState
 from kdcam.errors import DataError
 from kdcam.losses.loss import Objective
 from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier
 from kdcam.models.frozen import freeze
+from kdcam.models.frozen_stages import frozen_stages
 from kdcam.optim import build_optimizer
-from kdcam.preflight import Checked, shapes_of
+from kdcam.preflight import Checked, learning_rate_scales, shapes_of
+from kdcam.recipe import TrainRecipe
 from kdcam.schedule import build_schedule
 from kdcam.teacher_cache.kept import cached_views
 from kdcam.teachers import check_class_order
@@ -39,7 +42,8 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         check_class_order(config.checkpoint, teacher.label_names, parts.label_names)
     objective = Objective(recipe.loss, *shapes_of(checked, parts.train.targets)).to(device)
     model = Trainable(student, objective, compiled=recipe.compile)
-    optimizer = build_optimizer(recipe.optimizer, student, objective)
+    scales = learning_rate_scales(recipe, student)
+    optimizer = build_optimizer(recipe.optimizer, student, objective, scales=scales)
     state = TrainState(
         model=model,
         optimizer=optimizer,
@@ -49,15 +53,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         means=TermMeans(),
         position=Position(),
     )
-    train = batches(
-        parts.train,
-        batch_size=recipe.batch_size,
-        training=True,
-        config=recipe.data,
-        seed=recipe.seed,
-        device=device,
-        views=cached_views(recipe),
-    )
+    train = _training_batches(recipe, parts, device)
     if recipe.select == "best" and parts.validation is not None and not _has_positives(parts.validation):
         raise DataError(
             'data: no validation image has a label, so that select = "best" has nothing to go by; give the validation '
@@ -80,8 +76,26 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         adversary=None
         if recipe.adversary is None
         else Adversary(recipe.adversary, task=recipe.task, seed=recipe.seed),
+        frozen=None if recipe.init is None else frozen_stages(student, recipe.init),
     )
     return plan, state
+
+
+def _training_batches(recipe: TrainRecipe, parts: DataParts, device: torch.device) -> Batches:
+    episodes = None
+    if recipe.episodes is not None:
+        targets = parts.train.targets
+        episodes = EpisodeOrder(targets, recipe.episodes, seed=recipe.seed, label_names=parts.label_names)
+    return batches(
+        parts.train,
+        batch_size=recipe.batch_size,
+        training=True,
+        config=recipe.data,
+        seed=recipe.seed,
+        device=device,
+        views=cached_views(recipe),
+        episodes=episodes,
+    )
 
 
 def _has_positives(part: Part) -> bool:

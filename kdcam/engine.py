@@ -13,6 +13,7 @@ from kdcam.errors import Interrupted
 from kdcam.losses.loss import Objective, Step, Terms
 from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
+from kdcam.models.frozen_stages import FrozenStages
 from kdcam.pace import Pace
 from kdcam.precision import Precision
 from kdcam.progress import EpochRecord, Progress
@@ -78,6 +79,7 @@ class Plan(NamedTuple):
     precision: Precision
     mixing: Mixing | None
     adversary: Adversary | None = None
+    frozen: FrozenStages | None = None
 
 
 @dataclass
@@ -177,6 +179,8 @@ def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
     if plan.mixing is not None:
         batch = plan.mixing(batch)
     progress = epoch / plan.epochs
+    if plan.frozen is not None and step % plan.accumulate == 0:
+        plan.frozen.hold(progress)  # not within a group, whose gradients are averaged
     with plan.precision.autocast():
         taught = _teach(plan, state, batch, progress)
     clean_images = None

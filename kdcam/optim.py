@@ -5,6 +5,7 @@ The names sgd and adamw mean torch's, so that an ordinary run need not import ti
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -143,21 +144,31 @@ def build_optimizer(
     config: SgdConfig | AdamWConfig | TimmOptimizerConfig,
     model: nn.Module,
     objective: nn.Module | None = None,
+    *,
+    scales: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Return the optimiser over the trainable parameters of a model and of its losses.
 
     Parameters of one dimension (biases, BatchNorm) are decayed only with ``decay_norm_and_bias``; those of losses
     (class centres) never: decay would move them while their term is off, and pull centres to 0 afterwards.
+
+    ``scales``: factor of the learning rate of a parameter by its name in the model, such as
+    `kdcam.models.layer_groups.layer_scales`; None: 1 for all, as for those without one. The groups of the largest
+    factor come first.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [p for p in trainable if config.decay_norm_and_bias or p.ndim > 1]
-    spared = [p for p in trainable if not (config.decay_norm_and_bias or p.ndim > 1)]
-    if objective is not None:
-        spared += [p for p in objective.parameters() if p.requires_grad]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
+    own = {} if scales is None else scales
+    trainable = [(own.get(name, 1.0), p) for name, p in model.named_parameters() if p.requires_grad]
+    learned = [p for p in objective.parameters() if p.requires_grad] if objective is not None else []
+    groups: list[dict[str, Any]] = []
+    for scale in sorted({1.0, *(scale for scale, _ in trainable)}, reverse=True):
+        alike = [p for one, p in trainable if one == scale]
+        decayed = [p for p in alike if config.decay_norm_and_bias or p.ndim > 1]
+        spared = [p for p in alike if not (config.decay_norm_and_bias or p.ndim > 1)]
+        rate = {} if scale == 1 else {"lr": config.lr * scale}
+        groups += [
+            {"params": decayed, "weight_decay": config.weight_decay, **rate},
+            {"params": spared + (learned if scale == 1 else []), "weight_decay": 0.0, **rate},
+        ]
     return config.build([group for group in groups if group["params"]])
 
 

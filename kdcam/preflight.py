@@ -1,20 +1,29 @@
 """The checks that look at the machine, the data's folders and the networks, before any work is done."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from shutil import which
 from typing import NamedTuple
 
 import torch
 
+from kdcam.checkpoint import load_classifier
 from kdcam.data.datasets import DataSummary, describe_data
+from kdcam.data.episodic import check_ways
 from kdcam.data_network import build_for_data
-from kdcam.errors import ModelError, RecipeError
+from kdcam.errors import DataError, ModelError, RecipeError
 from kdcam.losses.loss import Shapes, Widths, needs_of
+from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier
+from kdcam.models.frozen_stages import frozen_stages
+from kdcam.models.layer_groups import layer_scales
 from kdcam.models.probes import check_cam, check_linear_classifier, widths
 from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
 from kdcam.recipe import TeacherConfig, TrainRecipe
+from kdcam.recipe_checks import model_problems
 from kdcam.schedule import build_schedule
+from kdcam.starting_point import StartingPoint, in_words_of_init, starting_point, told_of_init
 from kdcam.teacher_cache.key import TeacherIdentity, identify
 from kdcam.teachers import load_teacher, told_of_teacher
 from kdcam.wording import listed
@@ -47,6 +56,8 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     precision = pick_precision(recipe.precision, chosen)
     summary = describe_data(recipe.data)
     _check_validation(recipe, summary)
+    if recipe.episodes is not None:
+        check_ways(recipe.episodes, len(summary.label_names))
     _check_compiler(recipe, chosen)
     student = starting_student(recipe, summary, fetches=fetches)
     student_widths = widths(student)
@@ -56,7 +67,10 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     if "classifier_weight" in needs:
         check_linear_classifier(student)
     _check_map(recipe, summary, student, student_widths, needs=_STUDENT_MAPS, place="model.name")
-    build_schedule(recipe.schedule, build_optimizer(recipe.optimizer, student), epochs=recipe.epochs)
+    optimizer = build_optimizer(recipe.optimizer, student, scales=learning_rate_scales(recipe, student))
+    build_schedule(recipe.schedule, optimizer, epochs=recipe.epochs)
+    if recipe.init is not None:
+        frozen_stages(student, recipe.init)
     teachers = [_checked_teacher(config, recipe, summary, fetches=fetches) for config in recipe.teachers]
     checked = Checked(
         recipe,
@@ -83,10 +97,71 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
     Published weights are downloaded here if need be; without ``fetches`` random ones stand in for them.
     The generators stay as they are.
     """
-    config = recipe.model if fetches else recipe.model.model_copy(update={"pretrained": False})
+    if recipe.init is None:
+        return _built(recipe, recipe.model, summary, fetches=fetches)
+    start = starting_point(recipe.init, recipe.model)
+    _check_start(recipe, start, summary)
+    with told_of_init():
+        student = _built(recipe, start.model, summary, fetches=fetches)
+    student.notes = tuple(map(in_words_of_init, student.notes))
+    if start.stored is not None and start.stored.image_size != summary.image_size:
+        student.notes += (
+            f"the network was trained on images of {start.stored.image_size} pixels and sees {summary.image_size} here",
+        )
+    return student
+
+
+def of_these_classes(checked: Checked, label_names: Sequence[str]) -> Checked:
+    """Return a checked recipe whose data, read by now, has these classes.
+
+    Some sources tell numbers in the place of names until they are read, and starting weights of classes that have
+    the same number of other names get a new classifier.
+    """
+    summary = checked.summary._replace(label_names=tuple(label_names))
+    if summary == checked.summary or checked.student.config.weights is None:
+        return checked
+    return checked._replace(summary=summary, student=starting_student(checked.recipe, summary, fetches=True))
+
+
+def learning_rate_scales(recipe: TrainRecipe, student: Classifier) -> dict[str, float] | None:
+    """Return the factor of each parameter's learning rate by its name in the student; None: they are all alike."""
+    if recipe.init is None or recipe.init.layer_decay == 1:
+        return None
+    scales = layer_scales(student.network, recipe.init.layer_decay)
+    return {f"network.{name}": scale for name, scale in scales.items()}
+
+
+def _built(recipe: TrainRecipe, model: ModelConfig, summary: DataSummary, *, fetches: bool) -> Classifier:
+    config = model if fetches else model.model_copy(update={"pretrained": False})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return build_for_data(config, summary, recipe.task, label_names=summary.label_names)
+
+
+def _check_start(recipe: TrainRecipe, start: StartingPoint, summary: DataSummary) -> None:
+    assert recipe.init is not None
+    problems = list(model_problems(recipe, start.model))
+    if problems:
+        raise RecipeError("\n".join(problems))
+    stored, checkpoint = start.stored, recipe.init.checkpoint
+    fresh_neck = start.model.has_neck and (stored is None or not stored.model.has_neck)
+    if recipe.init.is_probe and fresh_neck:
+        raise RecipeError(
+            f'init.frozen: found "all", but {checkpoint} has no neck (model.channel_attention, '
+            "model.feature_channels), and a new one would stay as it was drawn; leave the neck out, or freeze a number "
+            "of stages"
+        )
+    if stored is None:
+        return
+    if stored.in_channels != summary.channels:
+        raise DataError(
+            f"init.checkpoint: {checkpoint} reads images of {stored.in_channels} channels, the data has "
+            f"{summary.channels}; start from a network of such images, or set data.channels where the source has it"
+        )
+    if stored.timm_args:
+        load_classifier(
+            Path(checkpoint).expanduser()
+        )  # proves that these arguments mean the network that is built
 
 
 def _checked_teacher(
@@ -162,4 +237,11 @@ def shapes_of(checked: Checked, train_targets: torch.Tensor) -> tuple[Shapes, ..
     )
 
 
-__all__ = ["Checked", "preflight", "shapes_of", "starting_student"]
+__all__ = [
+    "Checked",
+    "learning_rate_scales",
+    "of_these_classes",
+    "preflight",
+    "shapes_of",
+    "starting_student",
+]

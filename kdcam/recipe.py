@@ -1,14 +1,23 @@
 """Recipes: everything that decides a run, as frozen models that are read from TOML."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 
-from kdcam.adversary import AdversaryConfig, adversary_problems
-from kdcam.data.config import DataConfig, PictureConfig
+from kdcam.adversary import AdversaryConfig
+from kdcam.data.config import DataConfig
+from kdcam.data.episodes_config import EpisodesConfig, with_batch_size
 from kdcam.errors import RecipeError
+from kdcam.init_config import InitConfig
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Task
@@ -16,14 +25,12 @@ from kdcam.methods import apply_method, fill_method, method_config, method_names
 from kdcam.models.build import ModelConfig
 from kdcam.optim import OptimizerConfig, SgdConfig
 from kdcam.overrides import apply_override
+from kdcam.recipe_checks import recipe_problems
 from kdcam.recipe_errors import explain
 from kdcam.recipe_files import read_toml
 from kdcam.recipe_tables import Published, TeacherConfig, cache_problems
 from kdcam.schedule import CosineConfig, ScheduleConfig
 from kdcam.settings import NonNegative, Settings
-from kdcam.wording import listed
-
-HEAD_NEEDS = {"cosine_head": "cosine", "unit_weight_head": "unit-weight", "gaussian_head": "gaussian"}
 
 if TYPE_CHECKING:
     AnyLossConfig = LossConfig
@@ -59,98 +66,38 @@ class TrainRecipe(Settings):
     adversary: AdversaryConfig | None = Field(
         None, description="trains on adversarial images; none: on clean"
     )
+    init: InitConfig | None = Field(None, description="starts from a trained network; none: as [model] says")
+    episodes: EpisodesConfig | None = Field(None, description="trains in few-shot episodes; none: in batches")
     published: Published | None = Field(None, description="the published number, shown beside the result")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_of_an_episode(cls, table: Any) -> Any:
+        return with_batch_size(table)
+
+    @field_serializer("model", mode="wrap")
+    def _model_as_written(
+        self, model: ModelConfig, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        table: dict[str, Any] = serialize(model)
+        if self.init is None:
+            return table
+        # What is not written follows from the checkpoint, so that its default must not stand there.
+        return {key: value for key, value in table.items() if key in model.model_fields_set}
+
+    @model_serializer(mode="wrap")
+    def _only_used_tables(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run from before there was the table is of the same recipe.
+        values: dict[str, Any] = handler(self)
+        unused = {key for key in ("episodes", "init") if values.get(key) is None}
+        return {key: value for key, value in values.items() if key not in unused}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        problems = [*self._task_problems(), *self._selection_problems(), *self._loss_problems()]
-        problems += [*self._head_problems(), *adversary_problems(self)]
+        problems = list(recipe_problems(self))
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    def _task_problems(self) -> Iterator[str]:
-        if self.task == "single-label" and self.data.gives_rows:
-            yield (
-                f'task: found "single-label", but the data ({self.data.name}) gives several labels an image; '
-                'set task = "multi-label", or take data of one label an image (digit-scenes: data.multi_label = false)'
-            )
-        if self.task == "multi-label" and self.published is not None:
-            yield "published: is a top-1 accuracy, which a multi-label run does not have; remove the table"
-        if self.task == "multi-label" and not self.data.gives_rows:
-            yield (
-                f'task: found "multi-label", but the data ({self.data.name}) gives one label an image; '
-                'set task = "single-label", or take digit-scenes with multi_label = true, image-labels or yolo-labels'
-            )
-
-    def _selection_problems(self) -> Iterator[str]:
-        if self.select == "best" and self.data.validation == 0 and not isinstance(self.data, PictureConfig):
-            yield (
-                'data.validation: found 0 with select = "best", which leaves nothing to select on; '
-                'hold a part out (validation = 0.1) or take the last epoch (select = "last")'
-            )
-
-    def _loss_problems(self) -> Iterator[str]:
-        if not self.loss:
-            yield 'loss: found no [[loss]] table; at least one is needed, as in name = "cross_entropy"'
-        elif all(loss.weight_at(0.0) == 0 for loss in self.loss):
-            yield (
-                "loss: no term has a weight at the start of the run, so there is nothing to learn from; give one a "
-                "weight above 0, start = 0 and warmup = 0"
-            )
-        elif not any(loss.trains_classifier and loss.weight_at(0.0) > 0 for loss in self.loss):
-            trainers = listed(
-                name
-                for name, kind in LOSSES.items()
-                if kind.trains_classifier and self.target_kind in kind.takes
-            )
-            yield (
-                "loss: no term trains the classifier from the start of the run; add one of these with start = 0: "
-                f"{trainers}"
-            )
-        for index, loss in enumerate(self.loss):
-            place = f"loss[{index}] ({loss.name})"
-            if self.target_kind not in loss.takes:
-                others = listed(name for name, kind in LOSSES.items() if self.target_kind in kind.takes)
-                yield (
-                    f"{place}: takes {listed(sorted(loss.takes))} as targets, and {self._target_reason}; "
-                    f"losses that take those: {others}"
-                )
-            if "channel_attention" in loss.needs and not self.model.channel_attention:
-                yield (
-                    f"{place}: reads the channel attention, and the model has no such block; set "
-                    "model.channel_attention = true"
-                )
-            if loss.reads_teacher() and not self.has_teacher:
-                yield (
-                    f"{place}: needs a teacher; name one (kdcam distill RECIPE --teacher RUN, or a [teacher] table), "
-                    "or remove the loss"
-                )
-
-    def _head_problems(self) -> Iterator[str]:
-        if self.task == "multi-label" and self.model.head == "gaussian":
-            yield (
-                'model.head: found "gaussian" with task = "multi-label", but its logits mean something under a softmax '
-                'only; set head = "linear"'
-            )
-        for index, loss in enumerate(self.loss):
-            if self.model.head in loss.misfit_heads:
-                yield (
-                    f'loss[{index}] ({loss.name}): reads the lengths of maps, which head = "{self.model.head}" divides '
-                    'out; set model.head = "linear"'
-                )
-        wanted = {
-            f"loss[{index}] ({loss.name})": head
-            for index, loss in enumerate(self.loss)
-            for need, head in HEAD_NEEDS.items()
-            if need in loss.needs
-        }
-        needs = listed(f'{place} needs head = "{head}"' for place, head in wanted.items())
-        if len(set(wanted.values())) > 1:
-            yield f"loss: {needs}, and a model has one head; leave all but one kind out"
-        elif any(head != self.model.head for head in wanted.values()):
-            head = next(iter(wanted.values()))
-            yield f'{needs}, and the model has head = "{self.model.head}"; set model.head = "{head}"'
 
     @property
     def has_teacher(self) -> bool:
@@ -168,16 +115,6 @@ class TrainRecipe(Settings):
         if self.task == "multi-label":
             return "multi-label"
         return "mixed" if self.data.mixup > 0 or self.data.cutmix > 0 else "labels"
-
-    @property
-    def _target_reason(self) -> str:
-        if self.task == "multi-label":
-            return 'task = "multi-label" gives multi-label rows'
-        return (
-            "data.mixup or data.cutmix above 0 gives mixed rows"
-            if self.target_kind == "mixed"
-            else "these are labels"
-        )
 
 
 class DistillRecipe(TrainRecipe):

@@ -13,11 +13,11 @@ from kdcam.machine import describe_machine, package_versions
 from kdcam.run_state import (
     RECIPE_FILE,
     RESULT_FILE,
-    RESUME_FOLDER,
     Resume,
     State,
     check_finished,
     find_state,
+    has_kept_state,
     prepare_folder,
 )
 from kdcam.teacher_weights import WEIGHTS_KEY, Digests, changed_teacher, check_teachers, digests_of
@@ -146,12 +146,6 @@ class RunFolder:
         return read_json(self.path / RESULT_FILE)
 
 
-def has_kept_state(path: Path) -> bool:
-    """Return whether an unfinished run kept a state that it could go on from."""
-    folder = path / RESUME_FOLDER
-    return folder.is_dir() and any(folder.iterdir())
-
-
 def _has_former_teachers(path: Path, digests: Digests) -> bool:
     """Return whether an unfinished run's teachers are the former ones; one that kept no state may have others.
 
@@ -163,4 +157,4 @@ def _has_former_teachers(path: Path, digests: Digests) -> bool:
     return changed_teacher(record, digests) is None
 
 
-__all__ = ["Resume", "RunFolder", "has_kept_state"]
+__all__ = ["Resume", "RunFolder"]

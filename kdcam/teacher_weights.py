@@ -1,4 +1,4 @@
-"""Which weights a run's teachers had, told by digests: of their files, or of a named network's weights as loaded."""
+"""Which weights a run's teachers and its start had, told by digests: of files, or of a named network's weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -43,10 +43,13 @@ def checkpoint_digest(checkpoint: str) -> str | None:
 
 
 def digests_of(recipe: Mapping[str, Any], named: Digests | None = None) -> dict[str, str | None]:
-    """Return the digest of each teacher of a resolved recipe by its checkpoint; ``named``: those of networks' names."""
+    """Return the digest of each teacher and of the start of a resolved recipe by its checkpoint.
+
+    ``named``: those of teachers that are networks' names.
+    """
     teachers = recipe.get("teacher") or []
     tables = [teachers] if isinstance(teachers, Mapping) else teachers
-    checkpoints = [str(one["checkpoint"]) for one in tables]
+    checkpoints = [str(one["checkpoint"]) for one in (*tables, recipe.get("init")) if one is not None]
     return {one: (named or {}).get(one) or checkpoint_digest(one) for one in checkpoints}
 
 
@@ -73,8 +76,8 @@ def check_teachers(run: Path, record: Mapping[str, Any], now: Digests, *, what: 
     changed = changed_teacher(record, now)
     if changed is not None:
         raise CheckpointError(
-            f"{run}: holds {what} under other weights of the teacher {changed} (or another {CONFIG_FILE} beside them) "
-            "than there are now; give the teacher its former weights back, remove this folder to run it anew, or "
+            f"{run}: holds {what} under other weights of the teacher or start {changed} (or another {CONFIG_FILE} "
+            "beside them) than there are now; give it its former weights back, remove this folder to run it anew, or "
             "choose another one with --output"
         )
 

@@ -12,12 +12,14 @@ from kdcam.engine import TrainState, fit
 from kdcam.errors import CheckpointError, Interrupted
 from kdcam.models.classifier import Classifier
 from kdcam.noise_file import keep_noise
-from kdcam.preflight import Checked
+from kdcam.preflight import Checked, of_these_classes
+from kdcam.probe_recipe import is_solved
+from kdcam.probing import run_probe
 from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
-from kdcam.run_state import find_state
-from kdcam.runlog import Resume, RunFolder, has_kept_state
+from kdcam.run_state import find_state, has_kept_state
+from kdcam.runlog import Resume, RunFolder
 from kdcam.scores import score
 from kdcam.selection import MAIN_SCORES, selection_words
 from kdcam.teacher_cache.caching import cache_teachers
@@ -26,6 +28,8 @@ from kdcam.teacher_cache.kept import cached_views
 from kdcam.teacher_weights import is_network_name
 from kdcam.teachers import judge_teachers
 from kdcam.teaching import live_classifiers
+
+_TEST_READ = "the test part, where there is one, was read once, after it"
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,14 @@ def run(
         if folder.state == "unfinished":
             _check_device(folder, checked)
         parts = load_data(recipe.data, progress=progress)
+        checked = of_these_classes(checked, parts.label_names)
         _tell(checked, parts, progress)
         if folder.state == "new":
             # After the data is read: broken data leaves no run behind that would refuse a mended recipe.
             folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
         keep_noise(folder.path, parts.noise)
+        if is_solved(recipe, checked.student.config):
+            return _solve(checked, parts, folder, progress)
         plan, state = assemble(checked, parts)
         if not has_kept_state(folder.path):
             # A run that a teacher was refused for has its recipe already: it must be refused again.
@@ -113,6 +120,34 @@ def run(
         result = conclude(checked, parts, state, folder.path)
         folder.write_result(result)
         return RunResult(folder.path, result, was_finished=False)
+
+
+def _solve(checked: Checked, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:
+    """Do a run whose classifier is solved: there is no state to keep, and its one epoch is no training."""
+    progress.message(
+        "a linear probe: the classifier is solved on features computed once; epochs, batch size, optimizer and "
+        "schedule do nothing"
+    )
+    try:
+        probe = run_probe(checked, parts, progress=progress)
+    except Interrupted as stop:
+        raise Interrupted(f"{folder.path}: {stop}; the same command starts it anew") from stop
+    folder.cut_metrics(0)
+    keeper = FolderKeeper(folder)
+    keeper.record(probe.record)
+    progress.epoch(probe.record)
+    save_model(folder.path, probe.classifier)
+    scores = _scores(checked, parts, probe.classifier)
+    result = {
+        "selection": f"{probe.selection()}; {_TEST_READ}",
+        "epochs": 1,
+        "selected": {"epoch": 1, **scores},
+        "last": {"epoch": 1, **scores},
+        **_facts(checked, parts, probe.classifier),
+        "probe": probe.to_json(),
+    }
+    folder.write_result(result)
+    return RunResult(folder.path, result, was_finished=False)
 
 
 def _named_teachers(checked: Checked) -> dict[str, str]:
@@ -130,7 +165,7 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
     parameters = sum(parameter.numel() for parameter in checked.student.parameters())
     held = f", {len(parts.validation)} held out for validation" if parts.validation is not None else ""
     progress.message(
-        f"{recipe.model.name} ({parameters:,} parameters) on {len(parts.train):,} training images of "
+        f"{checked.student.config.name} ({parameters:,} parameters) on {len(parts.train):,} training images of "
         f"{len(parts.label_names)} classes{held}; batch {recipe.batch_size}, {checked.precision.device}"
     )
     if parts.skipped:
@@ -187,14 +222,22 @@ def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) 
         "epochs": recipe.epochs,
         "selected": {"epoch": place.best_epoch, **selected},
         "last": {"epoch": place.epoch, **last},
+        **_facts(checked, parts, state.model.student),
+    }
+
+
+def _facts(checked: Checked, parts: DataParts, student: Classifier) -> dict[str, Any]:
+    """Return what a result says beside its scores."""
+    published = checked.recipe.published
+    return {
         "label_names": list(parts.label_names),
         "images": {
             "train": len(parts.train),
             "validation": len(parts.validation or ()),
             "test": len(parts.test or ()),
         },
-        "parameters": sum(parameter.numel() for parameter in state.model.student.parameters()),
-        "published": None if recipe.published is None else recipe.published.model_dump(),
+        "parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "published": None if published is None else published.model_dump(),
         "label_noise": None if parts.noise is None else parts.noise.summary(),
     }
 
@@ -209,7 +252,7 @@ def _scores(checked: Checked, parts: DataParts, classifier: Classifier) -> dict[
 
 def _selection_rule(recipe: TrainRecipe, epoch: int) -> str:
     rule = selection_words(recipe.select, MAIN_SCORES[recipe.task])
-    return f"epoch {epoch} of {recipe.epochs}: {rule}; the test part, where there is one, was read once, after it"
+    return f"epoch {epoch} of {recipe.epochs}: {rule}; {_TEST_READ}"
 
 
 __all__ = [

@@ -7,6 +7,25 @@ from kdcam.progress import EpochRecord, Silent
 from kdcam.recipe import TrainRecipe, read_recipe
 
 SCENES = {"name": "digit-scenes", "image_size": 16, "train_size": 60, "test_size": 20, "validation": 0.25}
+_RECIPE = """
+epochs = {epochs}
+batch_size = 16
+[data]
+name = "digit-scenes"
+image_size = 16
+train_size = 60
+test_size = 20
+validation = 0.25
+[model]
+name = "kdcam:resnet8_s2"
+"""
+
+
+def scenes_file(folder: Path, *, epochs: int = 1) -> Path:
+    """Write a recipe on 45 tiny scenes into a folder and return its file, scenes.toml."""
+    file = folder / "scenes.toml"
+    file.write_text(_RECIPE.format(epochs=epochs))
+    return file
 
 
 def small_recipe(**changes: Any) -> TrainRecipe:
@@ -29,6 +48,7 @@ class Watcher(Silent):
         self.messages: list[str] = []
         self.warnings: list[str] = []
         self.epochs: list[EpochRecord] = []
+        self.done: list[tuple[str, int, int]] = []
         self.stop_after = stop_after
         self.asked = 0
 
@@ -40,6 +60,9 @@ class Watcher(Silent):
 
     def epoch(self, record: EpochRecord) -> None:
         self.epochs.append(record)
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        self.done.append((task, done, total))
 
     def should_stop(self) -> bool:
         self.asked += 1

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import timm
 import torch
 from pydantic import TypeAdapter
 from small_runs import SCENES
 
 from kdcam.checkpoint import save_model
 from kdcam.data.common_config import BatchAugment
-from kdcam.data.config import CifarConfig, DataConfig, DigitScenesConfig, MnistConfig
+from kdcam.data.config import CifarConfig, DataConfig, DigitScenesConfig, MnistConfig, OmniglotConfig
 from kdcam.data.datasets import DataSummary, describe_data, load_data
 from kdcam.engine import train_step
 from kdcam.losses.loss import term_names
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier
+from kdcam.models.packaged_weights import is_packaged, packaged
 from kdcam.preflight import preflight
 from kdcam.recipe import TrainRecipe, load, read_recipe
 from kdcam.recipe_files import read_toml, recipe_stem, shipped_recipes
@@ -26,10 +28,12 @@ from kdcam.training import assemble
 EMBEDDED = {"digits", "digit-scenes"}  # sources that need no files
 FOLDERS = {"cub200": 200, "cars196": 196, "imagenet": 1000, "coco": 80, "photos": 5}  # classes, by data.root
 FOLDERS |= {"cifar10": 10, "tiny-imagenet32-100": 100}
+FOLDERS |= {"orl_faces": 30}  # ten of the forty people are kept out of training
 SETS = {
     "mnist": 10,
     "cifar10": 10,
     "cifar100": 100,
+    "omniglot": 150,  # about as many as five alphabets have
     "torchvision:FGVCAircraft": 100,
     "torchvision:Flowers102": 102,
 }
@@ -41,12 +45,19 @@ def tiny(name: str, folder: Path) -> TrainRecipe:
     table: dict[str, Any] = read_toml(name)
     if table["data"]["name"] != "digits":
         table["data"] = tiny_scenes(table["data"], multi_label=table.get("task") == "multi-label")
-        kept = {key: table["model"][key] for key in ("channel_attention", "head") if key in table["model"]}
-        wider = {"feature_channels": 30} if "feature_channels" in table["model"] else {}
+        written = table.get("model", {})
+        kept = {key: written[key] for key in ("channel_attention", "head") if key in written}
+        wider = {"feature_channels": 30} if "feature_channels" in written else {}
         table["model"] = {"name": "kdcam:resnet8_s2"} | kept | wider
     table["batch_size"] = 8
+    if "episodes" in table:  # of 8 images, and a tiny class has not many
+        table["episodes"] = {"ways": 4, "shots": 1, "queries": 1, "per_epoch": 2}
+        table["loss"] = [{**loss, "shots": 1} if "shots" in loss else loss for loss in table["loss"]]
     if "teacher" in table:
         table["teacher"]["checkpoint"] = random_teacher(folder, describe(table["data"]))
+    if "init" in table:
+        table["init"]["checkpoint"] = random_teacher(folder / "start", describe(table["data"]))
+        table["model"].pop("name")
     return read_recipe(table, source=name)
 
 
@@ -75,6 +86,12 @@ def random_teacher(folder: Path, summary: DataSummary) -> str:
     return str(folder)
 
 
+def random_package(place: str) -> dict[str, torch.Tensor]:
+    """Return random tensors in the place of a package's, which need not be installed."""
+    tensors: dict[str, torch.Tensor] = timm.create_model(packaged(place).network).state_dict()
+    return tensors
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_does_a_step_with_every_term_on(name: str, tmp_path: Path) -> None:
     checked = preflight(tiny(name, tmp_path), device="cpu")
@@ -96,8 +113,8 @@ def summary_of(config: DataConfig) -> DataSummary:
         return describe_data(config)
     classes = SETS.get(config.name) or FOLDERS[str(getattr(config, "root", ""))]
     names = tuple(str(index) for index in range(classes))
-    channels = 1 if isinstance(config, MnistConfig) else 3
-    has_own = not isinstance(config, MnistConfig | CifarConfig)
+    channels = 1 if isinstance(config, MnistConfig | OmniglotConfig) else 3
+    has_own = not isinstance(config, MnistConfig | CifarConfig | OmniglotConfig)
     return DataSummary(names, channels, min(config.image_size, LARGEST_PROBE), None, "", has_own)
 
 
@@ -111,7 +128,7 @@ def build_once() -> Iterator[Callable[..., Classifier]]:
 
 def by_network(name: str) -> str:
     table = read_toml(name)
-    return f"{table['model']} {table['data']}"
+    return f"{table.get('model')} {table['data']}"
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes(), key=by_network))
@@ -122,6 +139,11 @@ def test_network_and_losses_fit_the_data_as_written(
     if "teacher" in table:
         summary = summary_of(TypeAdapter[DataConfig](DataConfig).validate_python(table["data"]))
         table["teacher"]["checkpoint"] = random_teacher(tmp_path, summary)
+    if "init" in table:
+        monkeypatch.setattr("kdcam.models.starting_weights.packaged_tensors", random_package)
+        if not is_packaged(table["init"]["checkpoint"]):
+            summary = summary_of(TypeAdapter[DataConfig](DataConfig).validate_python(table["data"]))
+            table["init"]["checkpoint"] = random_teacher(tmp_path / "start", summary)
     monkeypatch.setattr("kdcam.preflight.describe_data", summary_of)
     monkeypatch.setattr("kdcam.data_network.build_classifier", build_once)
     checked = preflight(read_recipe(table, source=name), device="cpu", fetches=False)

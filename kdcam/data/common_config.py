@@ -1,9 +1,15 @@
 """The settings that data sources have in common; no torch is imported here."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from kdcam.settings import Settings
 
@@ -66,6 +72,43 @@ class NoiseConfig(Settings):
         return self
 
 
+ClassPart = Literal["base", "validation", "novel"]
+CLASS_PARTS: tuple[ClassPart, ...] = get_args(ClassPart)
+
+
+class ClassSplitConfig(Settings):
+    """Classes told apart, so that a network is trained on some of them and tried on classes it has never seen.
+
+    Either ``file``, a CSV file with the header ``class,part`` and a line for each class, or counts: ``novel`` and
+    ``validation`` classes are drawn with ``seed``, and the rest is base. The novel classes stay the same whatever the
+    number of validation classes. Labels are numbered anew, in the data's order of classes. Of omniglot, counts are
+    of whole alphabets, and a line of the file may name an alphabet for all its characters.
+    """
+
+    part: ClassPart = Field("base", description="the classes that make the data set")
+    file: Path | None = Field(
+        None, description="CSV file of class,part (base, validation, novel), from the working folder on"
+    )
+    novel: int | None = Field(None, ge=1, description="number of classes; of omniglot: of alphabets")
+    validation: int = Field(0, ge=0, description="number of classes to choose constants on")
+    seed: int = Field(0, ge=0, description="decides which classes; not the training seed")
+
+    @model_validator(mode="after")
+    def _a_file_or_counts(self) -> Self:
+        if self.file is None and self.novel is None:
+            raise ValueError("novel is missing; give the number of novel classes, or a file of class,part")
+        if self.file is not None and (self.novel is not None or self.validation or self.seed):
+            raise ValueError(
+                "found file together with novel, validation or seed, which draw classes; the file tells the part of "
+                "each class, so keep either it or the counts"
+            )
+        if self.part == "validation" and self.file is None and self.validation == 0:
+            raise ValueError(
+                'found part = "validation" with validation = 0, which makes no such class; give their number'
+            )
+        return self
+
+
 class CommonConfig(Settings):
     """What every data source takes."""
 
@@ -74,7 +117,24 @@ class CommonConfig(Settings):
     # share held out of training where the source has no validation part of its own
     validation: float = Field(0.1, ge=0.0, lt=1.0)
     split_seed: int = Field(0, ge=0)  # not the training seed: teacher and student share the split
+    # of the training images left when validation and test are held out; drawn with split_seed, smaller inside larger
+    fraction: float = Field(1.0, gt=0.0, le=1.0)
     noise: NoiseConfig | None = None
+    class_split: ClassSplitConfig | None = None  # trains on some of the classes; None: on all of them
+
+    @model_serializer(mode="wrap")
+    def _only_used_tables(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run from before there was the key is of the same recipe.
+        values: dict[str, Any] = handler(self)
+        if self.class_split is None:
+            values.pop("class_split", None)
+        if self.fraction == 1:
+            values.pop("fraction", None)
+        return values
+
+    def class_group(self, name: str) -> str:
+        """Return which classes a split keeps together with the class ``name``: the name of their group."""
+        return name
 
     @property
     def gives_rows(self) -> bool:
@@ -83,10 +143,19 @@ class CommonConfig(Settings):
 
     @model_validator(mode="after")
     def _single_labels_only(self) -> Self:
-        if self.gives_rows and (self.noise or self.mixup or self.cutmix):
+        if self.gives_rows and (self.noise or self.mixup or self.cutmix or self.class_split):
             raise ValueError(
-                "noise, mixup and cutmix work on one label an image, and this data gives several; remove them, "
-                "or take data of single labels"
+                "noise, mixup, cutmix and class_split work on one label an image, and this data gives several; remove "
+                "them, or take data of single labels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_labels_file_of_other_classes(self) -> Self:
+        if self.class_split is not None and self.noise is not None and self.noise.kind == "file":
+            raise ValueError(
+                'found class_split with noise.kind = "file", whose labels number all classes of the data; take another '
+                "kind of noise, or leave class_split out"
             )
         return self
 
@@ -131,8 +200,11 @@ class PictureFilesConfig(PictureConfig):
 
 
 __all__ = [
+    "CLASS_PARTS",
     "RESIDENT_LIMIT",
     "BatchAugment",
+    "ClassPart",
+    "ClassSplitConfig",
     "CommonConfig",
     "ImageAugment",
     "NoiseConfig",

@@ -90,6 +90,25 @@ class CifarConfig(CommonConfig):
     augment: tuple[BatchAugment, ...] = ()
 
 
+class OmniglotConfig(CommonConfig):
+    """Omniglot: handwritten characters of many alphabets, 20 drawings each; a class is a character of an alphabet.
+
+    ``root`` is where the sets are (images_background_small1.zip and its like): the zip files as they come, or their
+    folders, or alphabets' folders. The drawings of 105 pixels are resized to ``image_size`` and turned over: ink is 1
+    and paper 0. A class split never cuts an alphabet in two.
+    """
+
+    name: Literal["omniglot"] = "omniglot"
+    root: Path
+    image_size: int = Field(28, ge=8, le=105)
+    augment: tuple[BatchAugment, ...] = ()
+    test: float = Field(0.1, ge=0.0, lt=1.0)  # share held out, 2 drawings of a character; 0: no test part
+
+    def class_group(self, name: str) -> str:
+        """Return the alphabet of a character."""
+        return name.partition("/")[0]
+
+
 class ImageFolderConfig(PictureFilesConfig):
     """A folder of pictures: root with train/ and optionally val/ and test/, each with a folder a class; or
     one folder of class folders, which is split.
@@ -188,6 +207,7 @@ DATA_NAMES = (
     "fashion-mnist",
     "cifar10",
     "cifar100",
+    "omniglot",
     "image-folder",
     "image-labels",
     "yolo-labels",
@@ -209,6 +229,7 @@ DataConfig = Annotated[
     | Annotated[MnistConfig, Tag("fashion-mnist")]
     | Annotated[CifarConfig, Tag("cifar10")]
     | Annotated[CifarConfig, Tag("cifar100")]
+    | Annotated[OmniglotConfig, Tag("omniglot")]
     | Annotated[ImageFolderConfig, Tag("image-folder")]
     | Annotated[ImageLabelsConfig, Tag("image-labels")]
     | Annotated[YoloLabelsConfig, Tag("yolo-labels")]
@@ -229,6 +250,7 @@ __all__ = [
     "ImageLabelsConfig",
     "MnistConfig",
     "NoiseConfig",
+    "OmniglotConfig",
     "PictureConfig",
     "PictureFilesConfig",
     "TorchvisionConfig",

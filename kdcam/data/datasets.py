@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdcam.data.batches import Batches
+from kdcam.data.class_split import classes_of, narrowed
 from kdcam.data.config import (
     CifarConfig,
     DataConfig,
@@ -14,11 +15,14 @@ from kdcam.data.config import (
     ImageFolderConfig,
     ImageLabelsConfig,
     MnistConfig,
+    OmniglotConfig,
     PictureConfig,
     PictureFilesConfig,
     TorchvisionConfig,
     YoloLabelsConfig,
 )
+from kdcam.data.episodic import EpisodeOrder
+from kdcam.data.fractions import fraction_of
 from kdcam.data.label_noise import NoisyLabels, add_noise, check_noise
 from kdcam.data.noise_tables import TrainingImages
 from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
@@ -35,12 +39,20 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
 
     Raises:
         DataError: files are missing or broken, a class has no training image (of several labels an image: no
-            training image has a label), a share holds out no image, or the label noise does not fit.
+            training image has a label), a share holds out no image, a fraction keeps too few, or label noise or class
+            split do not fit.
     """
     progress = progress or Silent()
-    whole = _load_source(config, progress)
-    source, positions = _held_out(whole, config)
+    whole = load_source(config, progress)
+    source, positions = whole, torch.arange(len(whole.train))
+    if config.class_split is not None:
+        source, positions = narrowed(whole, classes_of(config, whole.label_names))
+    source, kept = _held_out(source, config)
+    positions = positions[kept]
     _check_classes(source)
+    if config.fraction < 1:
+        source, kept = _fraction(source, config)
+        positions = positions[kept]
     noise, train = None, source.train
     if config.noise is not None:
         root = config.root.expanduser() if isinstance(config, PictureFilesConfig) else None
@@ -59,9 +71,12 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
     )
 
 
-def _load_source(config: DataConfig, progress: Progress) -> SourceParts:
-    """Import a source only when it is asked for: some need Pillow or torchvision, and training waits for
-    that."""
+def load_source(config: DataConfig, progress: Progress) -> SourceParts:
+    """Return all that a source holds, in the parts its authors made; of all classes, without noise.
+
+    Raises ``DataError`` where files are missing or broken.
+    """
+    # A source is imported only when it is asked for: some need Pillow or torchvision, and training waits for that.
     match config:
         case DigitsConfig():
             from kdcam.data.digits import load_digits
@@ -79,6 +94,10 @@ def _load_source(config: DataConfig, progress: Progress) -> SourceParts:
             from kdcam.data.torchvision_sets import load_cifar
 
             return load_cifar(config)
+        case OmniglotConfig():
+            from kdcam.data.omniglot import load_omniglot
+
+            return load_omniglot(config, progress=progress)
         case ImageFolderConfig():
             from kdcam.data.folders import load_image_folder
 
@@ -124,6 +143,17 @@ def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> t
     )
 
 
+def _fraction(source: SourceParts, config: DataConfig) -> tuple[SourceParts, Tensor]:
+    """Return the source with a fraction of its training images, and where they (N,) stood before."""
+    kept = fraction_of(
+        source.train.targets,
+        fraction=config.fraction,
+        seed=config.split_seed,
+        place=f"data ({config.name})",
+    )
+    return source._replace(train=source.train.subset(kept)), kept
+
+
 def _across_classes(part: Part) -> Part:
     """Return a part that comes class by class with its classes in turn; any other one as it is.
 
@@ -161,6 +191,7 @@ def batches(
     seed: int,
     device: torch.device,
     views: Views | None = None,
+    episodes: EpisodeOrder | None = None,
 ) -> Batches:
     """Return the batches of a part on ``device``.
 
@@ -168,7 +199,8 @@ def batches(
     out (BatchNorm cannot be trained on one image). Evaluation batches come in order, whole and unchanged.
 
     With ``views`` each training image is one of its seeded views, drawn anew at each step; without ``training`` epoch
-    v is then view v of every image, in order.
+    v is then view v of every image, in order. With ``episodes`` (in training) each batch is the episode that these
+    draw, of their size.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; allowed: 1 or more")
@@ -182,6 +214,7 @@ def batches(
             seed=seed,
             device=device,
             views=views,
+            episodes=episodes,
         )
     assert isinstance(config, PictureConfig)
     return StreamBatches(
@@ -194,6 +227,7 @@ def batches(
         seed=seed,
         device=device,
         views=views,
+        episodes=episodes,
     )
 
 
@@ -225,4 +259,5 @@ __all__ = [
     "batches",
     "describe_data",
     "load_data",
+    "load_source",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +30,15 @@ class Listing(NamedTuple):
     train: tuple[tuple[Path, int], ...]
     validation: tuple[tuple[Path, int], ...] | None  # None: no such folder
     test: tuple[tuple[Path, int], ...] | None
+
+    def of_classes(self, names: Sequence[str]) -> Self:
+        """Return the files of the classes ``names``, numbered in that order; a part that has none of them goes."""
+        number = {self.label_names.index(name): index for index, name in enumerate(names)}
+        train, validation, test = (
+            tuple((path, number[label]) for path, label in entries or () if label in number)
+            for entries in (self.train, self.validation, self.test)
+        )
+        return type(self)(tuple(names), train, validation or None, test or None)
 
 
 def list_images(root: Path) -> Listing:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdcam.data.batches import Batch
+from kdcam.data.episodic import EpisodeOrder
 from kdcam.data.seeding import seeded_generator
 from kdcam.data.transforms import Moves, apply_moves, augment_batch, moves_for
 from kdcam.data.views import Views, draw_views
@@ -94,7 +95,7 @@ class ResidentBatches:
     """The batches of a part whose images are held in memory; see ``Batches``.
 
     With ``views`` each training image is one of its views, drawn anew at each step; without ``training`` epoch v is
-    view v of every image, in order.
+    view v of every image, in order. With ``episodes`` these say which images each batch holds.
     """
 
     def __init__(
@@ -108,11 +109,17 @@ class ResidentBatches:
         seed: int,
         device: torch.device,
         views: Views | None = None,
+        episodes: EpisodeOrder | None = None,
     ) -> None:
         self._rows = images.pixels.permute(0, 2, 3, 1).to(device)
         self._targets = targets.to(device)
         self._image_size = images.image_size
-        self._bounds = batch_bounds(len(targets), batch_size, drop_single=training)
+        self._episodes = episodes
+        self._bounds = (
+            batch_bounds(len(targets), batch_size, drop_single=training)
+            if episodes is None
+            else episodes.bounds
+        )
         self._training = training
         self._augment = tuple(augment) if training or views is not None else ()
         self._seed = seed
@@ -131,9 +138,8 @@ class ResidentBatches:
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch from ``start_batch`` on."""
-        count, device = len(self._targets), self._rows.device
-        order = epoch_order(count, seed=self._seed, epoch=epoch) if self._training else torch.arange(count)
-        there = order.to(device)
+        order = self._order(epoch)
+        there = order.to(self._rows.device)
         for number in range(start_batch, len(self._bounds)):
             start, end = self._bounds[number]
             indices = there[start:end]
@@ -148,6 +154,12 @@ class ResidentBatches:
                 rows = augment_batch(rows, self._augment, generator=generator)
             images = to_float(rows, self._image_size)
             yield Batch(images, self._targets[indices], indices, views, host_indices)
+
+    def _order(self, epoch: int) -> Tensor:
+        if self._episodes is not None:
+            return self._episodes.of_epoch(epoch)
+        count = len(self._targets)
+        return epoch_order(count, seed=self._seed, epoch=epoch) if self._training else torch.arange(count)
 
     def _shown_views(self, images: int, epoch: int, number: int) -> Tensor | None:
         if self._views is None:

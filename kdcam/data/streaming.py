@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from kdcam.data.batches import Batch
+from kdcam.data.episodic import EpisodeOrder
 from kdcam.data.images import as_tensor, fit_square, open_picture
 from kdcam.data.resident import batch_bounds, epoch_order, to_float
 from kdcam.data.seeding import seeded_generator
@@ -138,13 +139,22 @@ def _collate(items: list[tuple[Tensor, int, int] | str]) -> tuple[Tensor, Tensor
 class _Keys:
     """The batch sampler: lists of (variant, index), of the epoch and from the batch set last.
 
-    The variant is the epoch; with ``views`` and shuffled it is the view drawn for the image.
+    The variant is the epoch; with ``episodes`` it is the batch; with ``views`` and shuffled it is the view drawn for
+    the image.
     """
 
     def __init__(
-        self, count: int, bounds: list[tuple[int, int]], *, shuffled: bool, seed: int, views: Views | None
+        self,
+        count: int,
+        bounds: list[tuple[int, int]],
+        *,
+        shuffled: bool,
+        seed: int,
+        views: Views | None,
+        episodes: EpisodeOrder | None,
     ) -> None:
         self.count, self.bounds, self.shuffled, self.seed, self.views = count, bounds, shuffled, seed, views
+        self.episodes = episodes
         self.epoch, self.start_batch = 0, 0
 
     def __len__(self) -> int:
@@ -152,26 +162,29 @@ class _Keys:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        order = (
-            epoch_order(self.count, seed=self.seed, epoch=epoch)
-            if self.shuffled
-            else torch.arange(self.count)
-        )
-        indices = order.tolist()
+        indices = self._order(epoch).tolist()
         for number in range(self.start_batch, len(self.bounds)):
             start, end = self.bounds[number]
-            variants = [epoch] * (end - start)
+            variant = epoch if self.episodes is None else self.episodes.variant(epoch, number)
+            variants = [variant] * (end - start)
             if self.views is not None and self.shuffled:
                 drawn = draw_views(self.views, end - start, seed=self.seed, epoch=epoch, number=number)
                 variants = drawn.tolist()
             yield list(zip(variants, indices[start:end], strict=True))
+
+    def _order(self, epoch: int) -> Tensor:
+        if self.episodes is not None:
+            return self.episodes.of_epoch(epoch)
+        if self.shuffled:
+            return epoch_order(self.count, seed=self.seed, epoch=epoch)
+        return torch.arange(self.count)
 
 
 class StreamBatches:
     """The batches of a part whose pictures are decoded as they are needed; see ``Batches``.
 
     With ``views`` each training image is one of its views, drawn anew at each step; without ``training`` epoch v is
-    view v of every image, in order.
+    view v of every image, in order. With ``episodes`` these say which images each batch holds.
     """
 
     def __init__(
@@ -186,9 +199,14 @@ class StreamBatches:
         seed: int,
         device: torch.device,
         views: Views | None = None,
+        episodes: EpisodeOrder | None = None,
     ) -> None:
-        bounds = batch_bounds(len(targets), batch_size, drop_single=training)
-        self._keys = _Keys(len(targets), bounds, shuffled=training, seed=seed, views=views)
+        bounds = (
+            batch_bounds(len(targets), batch_size, drop_single=training)
+            if episodes is None
+            else episodes.bounds
+        )
+        self._keys = _Keys(len(targets), bounds, shuffled=training, seed=seed, views=views, episodes=episodes)
         self._targets, self._device, self._image_size = targets, device, images.image_size
         self._loader: DataLoader[Any] = DataLoader(
             _Decoded(
@@ -202,6 +220,22 @@ class StreamBatches:
             persistent_workers=training and workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would draw a base seed from torch's own generator
+        )
+
+    @classmethod
+    def in_order(
+        cls, images: StreamImages, targets: Tensor, *, batch_size: int, device: torch.device
+    ) -> Self:
+        """Return the pictures as they are, in their order, decoded in this process."""
+        return cls(
+            images,
+            targets,
+            batch_size=batch_size,
+            training=False,
+            augment=(),
+            workers=0,
+            seed=0,
+            device=device,
         )
 
     @property

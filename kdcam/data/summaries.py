@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kdcam.data.class_split import classes_of, read_class_parts
 from kdcam.data.config import (
     CifarConfig,
     DataConfig,
@@ -11,13 +12,15 @@ from kdcam.data.config import (
     ImageFolderConfig,
     ImageLabelsConfig,
     MnistConfig,
+    OmniglotConfig,
     PictureFilesConfig,
     TorchvisionConfig,
     YoloLabelsConfig,
 )
 from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS
+from kdcam.data.fractions import fraction_count
 from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
-from kdcam.data.look_alikes import CIFAR10_NAMES
+from kdcam.data.look_alikes import CIFAR10_NAMES, CIFAR100_NAMES
 from kdcam.data.parts import DataSummary, class_names
 from kdcam.data.splits import check_labelled, check_split, checked_split, held_out_counts
 
@@ -30,12 +33,31 @@ _CIFAR_TRAIN = 50_000
 
 def summarise(config: DataConfig) -> DataSummary:
     """Return the summary; see ``describe_data``."""
+    summary = _summary(config)
+    if config.class_split is not None:
+        number, part = len(summary.label_names), config.class_split.part
+        summary = summary._replace(
+            note=f"{summary.note}; of them the {number} {part} classes of data.class_split"
+        )
+    return _fraction(summary, config) if config.fraction < 1 else summary
+
+
+def _fraction(summary: DataSummary, config: DataConfig) -> DataSummary:
+    note, images = f"of the training images the fraction {config.fraction:g}", summary.train_images
+    if images is not None:
+        fewest = 1 if config.gives_rows else len(summary.label_names)
+        images = fraction_count(
+            images, fewest=fewest, fraction=config.fraction, place=f"data ({config.name})"
+        )
+        note = f"{note}, {images}"
+    return summary._replace(train_images=images, note=f"{summary.note}; {note}")
+
+
+def _summary(config: DataConfig) -> DataSummary:
     match config:
         case DigitsConfig():
             note = "scikit-learn's handwritten digits, from the installed package"
-            return DataSummary(
-                DIGIT_NAMES, 1, config.image_size, _kept(TRAIN_DIGITS, DIGIT_NAMES, config), note
-            )
+            return _balanced(config, DIGIT_NAMES, 1, TRAIN_DIGITS, note)
         case DigitScenesConfig():
             return _scenes(config)
         case MnistConfig():
@@ -47,14 +69,14 @@ def summarise(config: DataConfig) -> DataSummary:
                 if files is None
                 else f"read from {files[0].parent}"
             )
-            return DataSummary(
-                names, 1, config.image_size, _kept(_MNIST_TRAIN, names, config), f"{config.name}: {note}"
-            )
+            return _balanced(config, names, 1, _MNIST_TRAIN, f"{config.name}: {note}")
         case CifarConfig():
             names = CIFAR10_NAMES if config.name == "cifar10" else class_names(range(100))
-            return DataSummary(
-                names, 3, config.image_size, _kept(_CIFAR_TRAIN, names, config), _by_torchvision(config)
-            )
+            if config.class_split is not None and config.name == "cifar100":
+                names = CIFAR100_NAMES
+            return _balanced(config, names, 3, _CIFAR_TRAIN, _by_torchvision(config))
+        case OmniglotConfig():
+            return _omniglot(config)
         case ImageFolderConfig():
             return _image_folder(config)
         case ImageLabelsConfig():
@@ -69,10 +91,19 @@ def summarise(config: DataConfig) -> DataSummary:
             return _torchvision(config)
 
 
-def _kept(count: int, names: Sequence[str], config: DataConfig) -> int:
-    counts = [count // len(names)] * len(names)  # as near as need be: these sets are balanced
+def _balanced(
+    config: DigitsConfig | MnistConfig | CifarConfig,
+    all_names: Sequence[str],
+    channels: int,
+    count: int,
+    note: str,
+) -> DataSummary:
+    """Return the summary of a set of ``count`` training images in equal classes, as near as need be."""
+    names = classes_of(config, all_names)
+    count = count * len(names) // len(all_names)
+    counts = [count // len(names)] * len(names)
     check_split(counts, config.validation, key="validation", place=f"data ({config.name})")
-    return count - round(config.validation * count)
+    return DataSummary(names, channels, config.image_size, count - round(config.validation * count), note)
 
 
 def _scenes(config: DigitScenesConfig) -> DataSummary:
@@ -80,13 +111,32 @@ def _scenes(config: DigitScenesConfig) -> DataSummary:
 
     train, validation = scene_counts(config)
     note = f"drawn scenes: {train} for training, {validation} for validation, {config.test_size} for test"
-    return DataSummary(DIGIT_NAMES, 1, config.image_size, train, note)
+    names = classes_of(config, DIGIT_NAMES)
+    return DataSummary(names, 1, config.image_size, train * len(names) // len(DIGIT_NAMES), note)
+
+
+def _omniglot(config: OmniglotConfig) -> DataSummary:
+    from kdcam.data.omniglot import alphabets_of, list_characters
+
+    drawings = {character.name: len(character.drawings) for character in list_characters(config.root)}
+    names = classes_of(config, tuple(drawings))
+    counts = [drawings[name] for name in names]
+    notes = [f"{config.root}: {len(drawings)} characters of {alphabets_of(tuple(drawings))}"]
+    notes.append(f"{sum(counts)} drawings to train on")
+    for key, share in (("test", config.test), ("validation", config.validation)):
+        check_split(counts, share, key=key, place=f"data ({config.root})")
+        held = held_out_counts(counts, share)
+        notes.append(f"{sum(held)} of them held out for {key}")
+        counts = _difference(counts, held)
+    return DataSummary(names, 1, config.image_size, sum(counts), ", ".join(notes))
 
 
 def _image_folder(config: ImageFolderConfig) -> DataSummary:
     from kdcam.data.folders import class_counts, list_images
 
     listing = list_images(config.root)
+    if config.class_split is not None:
+        listing = listing.of_classes(classes_of(config, listing.label_names))
     counts = class_counts(listing.train, len(listing.label_names))
     notes = [f"{config.root}: {len(listing.label_names)} classes", f"{sum(counts)} files to train on"]
     for key, share, entries in (
@@ -150,10 +200,20 @@ def _torchvision(config: TorchvisionConfig) -> DataSummary:
     from kdcam.data.torchvision_sets import SETS
 
     known = SETS[config.name.removeprefix("torchvision:")]
-    names = class_names(range(known.classes))  # their names are known only once the files are there
+    names = classes_of(config, _torchvision_names(config, known.classes))
     own_validation = known.parts[1] is not None
     return DataSummary(
         names, known.channels, config.image_size, None, _by_torchvision(config), own_validation
+    )
+
+
+def _torchvision_names(config: TorchvisionConfig, classes: int) -> tuple[str, ...]:
+    """Return the names of the classes, numbers where they are known only once the files are there."""
+    split = config.class_split
+    return (
+        class_names(range(classes))
+        if split is None or split.file is None
+        else tuple(read_class_parts(split.file))
     )
 
 

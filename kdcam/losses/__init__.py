@@ -37,6 +37,7 @@ from kdcam.losses.mutual_channel import MutualChannelConfig
 from kdcam.losses.normface import NormFaceConfig
 from kdcam.losses.nst import NstConfig
 from kdcam.losses.pkt import PktConfig
+from kdcam.losses.prototypical import PrototypicalConfig
 from kdcam.losses.review_kd import ReviewKdConfig
 from kdcam.losses.rkd import RkdConfig
 from kdcam.losses.similarity_preserving import SimilarityPreservingConfig
@@ -81,6 +82,7 @@ LOSSES: dict[str, type[LossConfig]] = {
     "normface": NormFaceConfig,
     "nst": NstConfig,
     "pkt": PktConfig,
+    "prototypical": PrototypicalConfig,
     "review_kd": ReviewKdConfig,
     "rkd": RkdConfig,
     "sigmoid_focal": SigmoidFocalConfig,

@@ -16,6 +16,7 @@ from kdcam.models.necks import add_neck
 from kdcam.models.readers import read_linear_head, reader_for
 from kdcam.models.starting_weights import (
     holds_neck,
+    learned_other_classes,
     load_starting_weights,
     starting_weights,
     stored_statistics,
@@ -59,7 +60,7 @@ def build_classifier(
         raise ValueError(f"{len(label_names)} label names for {num_classes} classes")
     source, name = split_name(config.name)
     built = _BUILDERS[source](config, name, num_classes, in_channels, image_size)
-    network, notes = _started(config, built, (in_channels, image_size, image_size))
+    network, notes = _started(config, built, (in_channels, image_size, image_size), label_names)
     return Classifier(
         _channels_last(network),
         built.reader,
@@ -74,15 +75,23 @@ def build_classifier(
 
 
 def _started(
-    config: ModelConfig, built: _Built, image_shape: tuple[int, int, int]
+    config: ModelConfig, built: _Built, image_shape: tuple[int, int, int], label_names: Sequence[str]
 ) -> tuple[nn.Module, list[str]]:
     """Return a network with neck, head and starting weights, and what the user should know about these."""
     network, notes = built.network, list[str]()
     place = config.weights
     tensors = {} if place is None else starting_weights(place)
     necked = holds_neck(tensors)
+
+    def load() -> list[str]:
+        assert place is not None
+        others = learned_other_classes(place, label_names)
+        return load_starting_weights(
+            network, tensors, place, without_bias=config.head != "linear", other_classes=others
+        )
+
     if place is not None and not necked:
-        notes += load_starting_weights(network, tensors, place, without_bias=config.head != "linear")
+        notes += load()
     if config.has_neck:
         network = add_neck(
             network,
@@ -97,7 +106,7 @@ def _started(
             notes.append(f"the starting weights are of a network without a neck, so {fresh} new")
     if place is not None and necked:
         _check_neck(config)
-        notes += load_starting_weights(network, tensors, place, without_bias=config.head != "linear")
+        notes += load()
     linear_head = built.reader is read_linear_head
     add_head(network, config.head, scale=config.scale, name=config.name, linear_head=linear_head)
     return network, notes

@@ -1,7 +1,7 @@
-"""Weights that a network starts from: a .safetensors or .pth file, a run folder, or a timm ``local-dir:`` folder."""
+"""Weights that a network starts from: a .safetensors or .pth file, a run or timm folder, or a Python package."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from kdcam.models.foreign_checkpoints import (
     is_foreign,
     read_foreign,
 )
+from kdcam.models.packaged_weights import is_packaged, packaged, packaged_tensors
 from kdcam.weights import load_exactly, plain_names, read_tensors
 
 _WAY_OUT = (
@@ -24,17 +25,25 @@ _WAY_OUT = (
 
 def starting_weights(place: str) -> dict[str, Tensor]:
     """Return the tensors at ``place``; ``CheckpointError`` where there are none."""
+    if is_packaged(place):
+        return packaged_tensors(place)
     file = _weight_file(place)
     return read_foreign(file) if is_foreign(file) else plain_names(read_tensors(file))
 
 
 def load_starting_weights(
-    network: nn.Module, tensors: Mapping[str, Tensor], place: str, *, without_bias: bool = False
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    place: str,
+    *,
+    without_bias: bool = False,
+    other_classes: bool = False,
 ) -> list[str]:
     """Load the tensors of ``place`` into a network and return what the user should know about it.
 
-    All tensors must fit but the classifier's: one of another class count starts afresh, which is noted, and with
-    ``without_bias`` its bias may be missing (the weights are of a network with a head that has none).
+    All tensors must fit but the classifier's: one of another class count, or with ``other_classes``, starts afresh,
+    which is noted, and with ``without_bias`` its bias may be missing (the weights are of a network with a head that
+    has none).
     Raises ``CheckpointError`` naming the first tensor that does not fit.
     """
     found = dict(tensors)
@@ -42,12 +51,13 @@ def load_starting_weights(
     notes: list[str] = []
     head = head_name(network)
     head_weight = f"{head}.weight"
-    if head is not None and head_weight in found and found[head_weight].shape != own[head_weight].shape:
+    if head is not None and head_weight in found:
         theirs, ours = found[head_weight].shape[0], own[head_weight].shape[0]
-        if theirs != ours:
+        if theirs != ours or other_classes:
             kept = {key: value for key, value in own.items() if key.startswith(f"{head}.")}
             found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")} | kept
-            notes.append(f"model.weights has {theirs} classes, the data {ours}: the classifier starts afresh")
+            what = f"{theirs} classes, the data {ours}" if theirs != ours else "other classes than the data"
+            notes.append(f"model.weights has {what}: the classifier starts afresh")
     bias = f"{head}.bias"
     if without_bias and bias in own:
         if bias in tensors and bias in found and not notes:
@@ -73,6 +83,8 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
     Without the file those of CIFAR-100 are returned for a kdcam: network in a folder of the kind that RepDistiller
     names.
     """
+    if is_packaged(place):
+        return packaged(place).preprocessing
     file = _weight_file(place)
     config_file = file.parent / "config.json"
     if not config_file.is_file():
@@ -88,6 +100,23 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
             f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
         ) from error
     return None
+
+
+def learned_other_classes(place: str, label_names: Sequence[str]) -> bool:
+    """Return whether the config.json beside weights tells other classes, or another order; no names tell nothing."""
+    if is_packaged(place) or not label_names:
+        return False
+    config_file = _weight_file(place).parent / "config.json"
+    if not config_file.is_file():
+        return False
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        theirs = config.get("label_names") or ()
+        return bool(theirs) and tuple(theirs) != tuple(label_names)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
+        ) from error
 
 
 def head_name(network: nn.Module) -> str | None:
@@ -111,4 +140,11 @@ def _numbers(values: list[float] | tuple[float, ...]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-__all__ = ["head_name", "holds_neck", "load_starting_weights", "starting_weights", "stored_statistics"]
+__all__ = [
+    "head_name",
+    "holds_neck",
+    "learned_other_classes",
+    "load_starting_weights",
+    "starting_weights",
+    "stored_statistics",
+]

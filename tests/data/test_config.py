@@ -124,7 +124,7 @@ def test_what_does_nothing_or_cannot_be_is_refused(table):
         ),
         (
             {"name": "yolo-labels", "mixup": 0.2},
-            "noise, mixup and cutmix work on one label an image, and this data",
+            "noise, mixup, cutmix and class_split work on one label an image, and this data",
         ),
     ],
 )

@@ -1,0 +1,216 @@
+"""Classes told apart into base, validation and novel ones, and data sets narrowed to the classes of a part.
+
+The images of classes that a run was not trained on are read by `kdcam.data.novel.novel_classes`.
+"""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdcam.data.common_config import CLASS_PARTS, ClassPart, ClassSplitConfig, CommonConfig
+from kdcam.data.parts import Part, SourceParts
+from kdcam.data.seeding import seeded_generator
+from kdcam.errors import DataError
+from kdcam.wording import did_you_mean, listed
+
+FEWEST_CLASSES = 2  # that a classifier tells apart
+_HEADER = ("class", "part")
+_NAMED = 5  # classes named in an error; the others are counted
+
+
+def split_classes(
+    label_names: Sequence[str], config: ClassSplitConfig, *, group_of: Callable[[str], str] = str
+) -> dict[ClassPart, tuple[str, ...]]:
+    """Return the classes of each part, disjoint and together all of ``label_names``, in their order.
+
+    Args:
+        label_names: the classes of the data.
+        config: a file of classes, or how many to draw. Drawn: a permutation from the seed, of which the first are
+            novel, the next validation and the rest base.
+        group_of: the group that a class belongs to; groups are drawn as a whole, and counts count them.
+
+    Raises:
+        DataError: the file cannot be read or does not fit the classes, or a part that counts is left without a class:
+            base and the part of ``config``.
+    """
+    part_of = (
+        _drawn(label_names, config, group_of)
+        if config.file is None
+        else _filed(config.file, label_names, group_of)
+    )
+    parts = {part: tuple(name for name in label_names if part_of[name] == part) for part in CLASS_PARTS}
+    for part in ("base", config.part):
+        if not parts[part]:
+            raise DataError(
+                f"data.class_split: of {len(label_names)} classes none is left as {part}; "
+                + (
+                    "ask for fewer novel and validation classes"
+                    if config.file is None
+                    else f"change {config.file}"
+                )
+            )
+    return parts
+
+
+def _drawn(
+    label_names: Sequence[str], config: ClassSplitConfig, group_of: Callable[[str], str]
+) -> dict[str, ClassPart]:
+    groups = list(dict.fromkeys(map(group_of, label_names)))
+    novel, validation = config.novel or 0, config.validation
+    if novel + validation >= len(groups):
+        grouped = "" if len(groups) == len(label_names) else f" groups of {len(label_names)}"
+        raise DataError(
+            f"data.class_split: found novel = {novel} and validation = {validation}, but the data has {len(groups)}"
+            f"{grouped} classes; allowed: together at most {len(groups) - 1}, since one at least is base"
+        )
+    order = torch.randperm(len(groups), generator=seeded_generator(config.seed)).tolist()
+    drawn: dict[str, ClassPart] = dict.fromkeys(groups, "base")
+    drawn.update({groups[k]: "novel" for k in order[:novel]})
+    drawn.update({groups[k]: "validation" for k in order[novel : novel + validation]})
+    return {name: drawn[group_of(name)] for name in label_names}
+
+
+def _filed(file: Path, label_names: Sequence[str], group_of: Callable[[str], str]) -> dict[str, ClassPart]:
+    filed = read_class_parts(file)
+    groups = {name: group_of(name) for name in label_names}
+    known = {*label_names, *groups.values()}
+    unknown = [name for name in filed if name not in known]
+    if unknown:
+        raise DataError(
+            f"{file}: the data has no class {_some(unknown)}{did_you_mean(unknown[0], known)}; its classes: "
+            f"{_some(label_names)}"
+        )
+    twice = [name for name, group in groups.items() if name != group and name in filed and group in filed]
+    if twice:
+        raise DataError(
+            f"{file}: {_some(twice)} is named by itself and by its group {groups[twice[0]]!r}; keep one"
+        )
+    missing = [name for name, group in groups.items() if name not in filed and group not in filed]
+    if missing:
+        raise DataError(
+            f"{file}: says no part for {len(missing)} of {len(label_names)} classes, {_some(missing)}; add a line for "
+            f"each: its name and one of {listed(CLASS_PARTS)}"
+        )
+    part_of = {name: filed.get(name) or filed[group] for name, group in groups.items()}
+    cut = [group for group in dict.fromkeys(groups.values()) if len(_parts_in(group, groups, part_of)) > 1]
+    if cut:
+        raise DataError(
+            f"{file}: {_some(cut)} lies in {listed(_parts_in(cut[0], groups, part_of))}; put all of its classes into "
+            "one part"
+        )
+    return part_of
+
+
+def _parts_in(
+    group: str, groups: Mapping[str, str], part_of: Mapping[str, ClassPart]
+) -> tuple[ClassPart, ...]:
+    return tuple(dict.fromkeys(part_of[name] for name, found in groups.items() if found == group))
+
+
+def read_class_parts(file: Path) -> dict[str, ClassPart]:
+    """Return the part of each class that a CSV file with the header ``class,part`` names, in its order.
+
+    Raises:
+        DataError: the file is missing or no such CSV file, a part is unknown, or a class stands there twice.
+    """
+    parts: dict[str, ClassPart] = {}
+    lines: dict[str, int] = {}
+    for line, cells in _rows(file):
+        if len(cells) != len(_HEADER):
+            raise DataError(
+                f"{file}, line {line}: found {len(cells)} cells; allowed: two, a class and its part"
+            )
+        name, word = cells
+        part = next((known for known in CLASS_PARTS if known == word), None)
+        if part is None:
+            raise DataError(
+                f"{file}, line {line}: the part of {name!r} is {word!r}{did_you_mean(word, CLASS_PARTS)}; allowed: "
+                f"{listed(CLASS_PARTS)}"
+            )
+        if name in parts:
+            where = f"in {parts[name]} and in {part}" if parts[name] != part else f"twice in {part}"
+            raise DataError(
+                f"{file}, line {line}: the class {name!r} is {where} (line {lines[name]}); keep one of the lines"
+            )
+        parts[name], lines[name] = part, line
+    return parts
+
+
+def _rows(file: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines below the header that are not empty, each with its number."""
+    try:
+        text = file.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"data.class_split.file: {file} cannot be read ({error}); name a CSV file with the header class,part"
+        ) from None
+    rows = [
+        (line, [cell.strip() for cell in cells])
+        for line, cells in enumerate(csv.reader(text.splitlines()), 1)
+    ]
+    filled = [(line, cells) for line, cells in rows if any(cells)]
+    if not filled or tuple(filled[0][1]) != _HEADER:
+        found = ",".join(filled[0][1]) if filled else "an empty file"
+        raise DataError(
+            f"{file}: begins with {found[:60]!r}; allowed: the header class,part and a line for each class"
+        )
+    return filled[1:]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" ... ({len(names)} in all)" if len(names) > _NAMED else ""
+    return listed(map(repr, names[:_NAMED])) + more
+
+
+def classes_of(
+    config: CommonConfig, label_names: Sequence[str], part: ClassPart | None = None
+) -> tuple[str, ...]:
+    """Return the classes that a data set is narrowed to: all of them where it has no class split.
+
+    ``part`` asks for another part than the split's own. Raises ``DataError`` as `split_classes` does, and where the
+    part has a single class.
+    """
+    split = config.class_split
+    if split is None:
+        return tuple(label_names)
+    wanted = part or split.part
+    names = split_classes(label_names, split, group_of=config.class_group)[wanted]
+    if len(names) < FEWEST_CLASSES:
+        raise DataError(
+            f"data.class_split: makes {len(names)} {wanted} of {len(label_names)} classes ({listed(names)}); allowed: "
+            f"{FEWEST_CLASSES} or more, so change the split"
+        )
+    return names
+
+
+def narrowed(source: SourceParts, names: Sequence[str]) -> tuple[SourceParts, Tensor]:
+    """Return a source with only the classes ``names``, numbered in that order, and where its training images stood.
+
+    A validation or test part without an image of these classes goes. The positions are (N,) int64.
+    """
+    train, positions = of_classes(source.train, source.label_names, names)
+    held = (
+        None if part is None else of_classes(part, source.label_names, names)[0]
+        for part in (source.validation, source.test)
+    )
+    validation, test = (part if part is not None and len(part) else None for part in held)
+    parts = source._replace(train=train, validation=validation, test=test, label_names=tuple(names))
+    return parts, positions
+
+
+def of_classes(part: Part, label_names: Sequence[str], names: Sequence[str]) -> tuple[Part, Tensor]:
+    """Return the images of the classes ``names`` with their labels numbered in that order, and where they stood."""
+    number = {name: index for index, name in enumerate(names)}
+    largest = int(part.targets.max()) + 1 if len(part) else 0
+    table = torch.full((max(len(label_names), largest),), -1)
+    table[: len(label_names)] = torch.tensor([number.get(name, -1) for name in label_names])
+    targets = table[part.targets]
+    positions = (targets >= 0).nonzero().flatten()
+    return replace(part.subset(positions), targets=targets[positions]), positions
+
+
+__all__ = ["FEWEST_CLASSES", "classes_of", "narrowed", "of_classes", "read_class_parts", "split_classes"]

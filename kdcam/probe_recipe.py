@@ -1,0 +1,41 @@
+"""Which recipes are solved rather than trained in steps: linear probes by cross-entropy alone."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kdcam.losses.cross_entropy import CrossEntropyConfig
+
+if TYPE_CHECKING:
+    from kdcam.models.build import ModelConfig
+    from kdcam.recipe import TrainRecipe
+
+
+def is_solved(recipe: "TrainRecipe", model: "ModelConfig") -> bool:
+    """Return whether a recipe's classifier has a minimum that is computed, on features that never change.
+
+    So it is where nothing but the classifier ever learns, by plain cross-entropy alone. Any other loss, smoothed or
+    class-balanced cross-entropy, a teacher, an adversary, episodes or a head of ``model`` (the network that is
+    trained) other than the linear one: the classifier is trained in steps.
+    """
+    if recipe.init is None or not recipe.init.is_probe or len(recipe.loss) != 1:
+        return False
+    loss = recipe.loss[0]
+    is_plain = isinstance(loss, CrossEntropyConfig) and not (loss.label_smoothing or loss.class_balance_beta)
+    is_alone = not recipe.has_teacher and recipe.adversary is None and recipe.episodes is None
+    return is_plain and is_alone and model.head == "linear"
+
+
+def probe_problems(recipe: "TrainRecipe", model: "ModelConfig") -> Iterator[str]:
+    """Yield what does nothing where `is_solved`, each with its way out."""
+    if not is_solved(recipe, model):
+        return
+    changes = {"augment": list(recipe.data.augment), "mixup": recipe.data.mixup, "cutmix": recipe.data.cutmix}
+    for key, value in changes.items():
+        if value:
+            yield (
+                f'data.{key}: found {value} with init.frozen = "all" and cross_entropy alone, which is solved on '
+                f"features of the images as they are; leave {key} out, or let stages learn (init.frozen, init.unfreeze)"
+            )
+
+
+__all__ = ["is_solved", "probe_problems"]
