@@ -10,10 +10,10 @@ import typer
 from .options import Device, Json, Quiet, Sets
 
 if TYPE_CHECKING:
+    from kdcam.comparison.comparison import Comparison
     from kdcam.comparison.plan import ComparisonPlan
     from kdcam.comparison.results import ComparedRow
     from kdcam.comparison.surveying import CellState
-    from kdcam.comparison.table import Comparison
 
     from .render import Table
 
@@ -35,6 +35,15 @@ Methods = Annotated[
         "--methods",
         metavar="NAME,...",
         help="Distillation methods (kd, dkd, caam_cam ...), or alone (no teacher): a row each, on the base.",
+    ),
+]
+Losses = Annotated[
+    str | None,
+    typer.Option(
+        "--losses",
+        metavar="NAME,A+B,...",
+        help="Losses: a row each, on the base. focal (trains a classifier): this one alone; cam (does not): the "
+        "recipe's losses on the labels and cam; focal+cam: these two only. Settings: --set loss.cam.weight=3.",
     ),
 ]
 Grid = Annotated[
@@ -81,6 +90,7 @@ def compare(
     recipes: Recipes = None,
     base: Base = None,
     methods: Methods = None,
+    losses: Losses = None,
     grid: Grid = None,
     sets: Sets = None,
     teachers: Teachers = None,
@@ -92,7 +102,7 @@ def compare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run recipes, methods or settings over seeds, and show one table.
+    """Run recipes, methods, losses or settings over seeds, and show one table.
 
     The same command again goes on with what was cut off, tries again what failed and shows the table; with more seeds
     it runs those. The table is also written as Markdown, CSV and JSON, with a picture of the curves.
@@ -109,6 +119,7 @@ def compare(
         recipes or (),
         base=base,
         methods=() if methods is None else parse_names(methods, flag="--methods"),
+        losses=() if losses is None else parse_names(losses, flag="--losses"),
         grid=grid or (),
         sets=sets or (),
         teachers=teachers or (),

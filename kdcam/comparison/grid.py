@@ -33,6 +33,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return seeds, each once; ``RecipeError`` where there is none, or one outside of 0 to 2**63 - 1."""
+    wrong = [seed for seed in seeds if not 0 <= seed < 2**63]
+    if wrong or not seeds:
+        raise RecipeError(f"seeds: found {listed(wrong)}; name at least one, each from 0 to 2**63 - 1")
+    return tuple(dict.fromkeys(seeds))
+
+
 def _is_seed(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
 
@@ -115,4 +123,12 @@ def _split(values: str) -> Iterator[str]:
     yield values[start:]
 
 
-__all__ = ["MOST_SEEDS", "grid_settings", "in_the_words_of_flags", "key_of", "parse_names", "parse_seeds"]
+__all__ = [
+    "MOST_SEEDS",
+    "checked_seeds",
+    "grid_settings",
+    "in_the_words_of_flags",
+    "key_of",
+    "parse_names",
+    "parse_seeds",
+]

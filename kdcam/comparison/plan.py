@@ -1,17 +1,18 @@
-"""What a comparison runs: rows (recipes, methods and settings of a grid) times seeds, all checked before any run."""
+"""What a comparison runs: rows (recipes, methods, losses, settings of a grid) times seeds, checked before any run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kdcam.comparison.grid import grid_settings, in_the_words_of_flags, key_of, parse_seeds
+from kdcam.comparison.grid import checked_seeds, grid_settings, in_the_words_of_flags, key_of, parse_seeds
+from kdcam.comparison.loss_rows import way_to_model
 from kdcam.comparison.row_facts import deciding_facts, own_number
 from kdcam.comparison.row_names import folder_of, label_of, source_identity, source_labels, unique_names
-from kdcam.comparison.row_tables import ALONE, RowTable, row_table
+from kdcam.comparison.row_tables import RowTable, row_table
+from kdcam.comparison.variants import Variant, variants_of
 from kdcam.errors import RecipeError
-from kdcam.methods import method_names
 from kdcam.recipe import Published, TeacherConfig, TrainRecipe, read_recipe
-from kdcam.wording import did_you_mean, listed
+from kdcam.wording import listed
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class Row:
     folder: str  # what its runs' folders are called, whatever the other rows
     recipe: TrainRecipe  # its seed is each cell's own
     source: str  # the recipe as it was named
-    method: str | None  # None: the recipe's own losses
+    method: str | None  # None, and no losses: the recipe's own
     settings: tuple[str, ...]  # "key=value" of the grid
     teacher: TeacherConfig | None  # against which agreement is measured; None: there is not exactly one
     published: Published | None  # the recipe's number, where the row has the recipe's own settings
+    losses: str | None = None  # those in the place of the recipe's, as they were named: "cam", "focal+cam"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The run folder's name, ``<recipe>[-<method>][-<settings>]-<seed>``."""
+        """The run folder's name, ``<recipe>[-<method or losses>][-<settings>]-<seed>``."""
         return f"{self.row.folder}-{self.seed}"
 
     @property
@@ -64,8 +66,7 @@ class ComparisonPlan:
 class _Asked(NamedTuple):
     """What one row is made of."""
 
-    source: str
-    method: str | None
+    variant: Variant
     settings: tuple[str, ...]  # of the grid
 
 
@@ -91,18 +92,21 @@ def plan_comparison(
     *,
     base: str | None = None,
     methods: Sequence[str] = (),
+    losses: Sequence[str] = (),
     grid: Sequence[str] = (),
     sets: Sequence[str] = (),
     teachers: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
 ) -> ComparisonPlan:
-    """Return the plan: a row for each recipe and method and for each combination of the grid.
+    """Return the plan: a row for each recipe, method and choice of losses, and for each combination of the grid.
 
     Args:
         recipes: Shipped recipes' names or TOML files.
         base: The recipe of the first row, which the others' differences are to; it need not be among ``recipes``.
         methods: Distillation methods, or "alone" (no teacher, only the loss on the labels), put into the base or the
             only recipe. With ``base`` it is a row with its own losses, too.
+        losses: Losses put into the base or the only recipe in the same way, in rows behind those of ``methods``: "cam",
+            "focal", "focal+cam"; see `kdcam.comparison.loss_rows.losses_of`.
         grid: ``key=v1,v2,...``: rows with each of the values; of several keys with each combination.
         sets: ``key=value`` for all rows.
         teachers: Checkpoints in the place of those of the recipes.
@@ -113,11 +117,10 @@ def plan_comparison(
 
     Raises ``RecipeError`` that names all wrong rows at once.
     """
-    variants = _variants(recipes, base, methods)
+    keys = [key_of(one) for one in (*grid, *sets)]
+    variants = variants_of(recipes, base=base, methods=methods, losses=losses, keys=keys)
     combinations = grid_settings(grid, sets)
-    if methods and "method" in map(key_of, (*grid, *sets)):
-        raise RecipeError("method: --methods says which ones there are; leave method out of --grid and --set")
-    asked = [_Asked(*variant, combination) for variant in variants for combination in combinations]
+    asked = [_Asked(variant, combination) for variant in variants for combination in combinations]
     try:
         tabled = _tabled(asked, sets, teachers)
         messages = list(_placement(tabled, sets))
@@ -126,30 +129,8 @@ def plan_comparison(
         raise RecipeError(in_the_words_of_flags(str(error), teachers)) from error
     _check_tasks(drafts)
     return ComparisonPlan(
-        _rows(drafts), _checked_seeds(seeds), tuple(sets), tuple(teachers), (*messages, *merged)
+        _rows(drafts), checked_seeds(seeds), tuple(sets), tuple(teachers), (*messages, *merged)
     )
-
-
-def _variants(
-    recipes: Sequence[str], base: str | None, methods: Sequence[str]
-) -> list[tuple[str, str | None]]:
-    """Return recipe and method of the rows, the base first."""
-    sources = list(dict.fromkeys(recipes if base is None else (base, *recipes)))
-    if not sources:
-        raise RecipeError("recipes: found none; name at least one, or --base RECIPE")
-    unknown = [method for method in methods if method not in (ALONE, *method_names())]
-    if unknown:
-        known = [ALONE, *method_names()]
-        guess = did_you_mean(unknown[0], known)
-        raise RecipeError(f"methods: found {listed(map(repr, unknown))}{guess}; allowed: {listed(known)}")
-    if methods and base is None and len(sources) > 1:
-        raise RecipeError(
-            f"methods: found {listed(methods)} with {len(sources)} recipes; name the one that they are put into with "
-            "--base RECIPE"
-        )
-    of_first: list[tuple[str, str | None]] = [(sources[0], method) for method in dict.fromkeys(methods)]
-    own = [] if methods and base is None else [(sources[0], None)]
-    return [*own, *of_first, *((source, None) for source in sources[1:])]
 
 
 def _tabled(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str]) -> list[_Tabled]:
@@ -157,8 +138,9 @@ def _tabled(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str
     problems: list[str] = []
     for one in asked:
         try:
+            source, method, losses = one.variant
             read = row_table(
-                one.source, method=one.method, settings=(*sets, *one.settings), teachers=teachers
+                source, method=method, losses=losses, settings=(*sets, *one.settings), teachers=teachers
             )
         except RecipeError as error:
             problems.append(str(error))
@@ -177,8 +159,8 @@ def _placement(tabled: Sequence[_Tabled], sets: Sequence[str]) -> Iterator[str]:
     settings = (*sets, *(setting for one in tabled for setting in one.asked.settings))
     for key in dict.fromkeys(map(key_of, settings)):
         having: dict[str, bool] = {}
-        for (source, method, _), read in tabled:
-            which = f"{source}{f' with {method}' if method else ''}"
+        for (variant, _), read in tabled:
+            which = str(variant)
             has = key not in map(key_of, read.without_place)
             having[which] = having.get(which, False) or has
         without = [which for which, has in having.items() if not has]
@@ -191,19 +173,21 @@ def _placement(tabled: Sequence[_Tabled], sets: Sequence[str]) -> Iterator[str]:
 
 
 def _drafts(tabled: Sequence[_Tabled], sets: Sequence[str], teachers: Sequence[str]) -> list[_Draft]:
-    labels = source_labels(dict.fromkeys(one.asked.source for one in tabled))
+    labels = source_labels(dict.fromkeys(one.asked.variant.source for one in tabled))
     drafts: list[_Draft] = []
     problems: list[str] = []
-    for (source, method, settings), read in tabled:
-        placed = _Asked(source, method, tuple(one for one in settings if one not in read.without_place))
-        label = label_of(labels[source], method, placed.settings, several=len(labels) > 1)
+    for (variant, settings), read in tabled:
+        source = variant.source
+        placed = _Asked(variant, tuple(one for one in settings if one not in read.without_place))
+        label = label_of(labels[source], variant.word, placed.settings, several=len(labels) > 1)
         place = source if label == labels[source] else f"{source} ({label})"
         try:
             recipe = read_recipe(read.table, source=place)
         except RecipeError as error:
-            problems.append(str(error))
+            way = way_to_model(read.table, source) if variant.losses else ""
+            problems.append(str(error) + way)
         else:
-            published = own_number(recipe, source, method, settings=settings, sets=sets, teachers=teachers)
+            published = own_number(recipe, variant, settings=settings, sets=sets, teachers=teachers)
             drafts.append(_Draft(label, placed, recipe, read.former_teacher, published))
     _raise_together(problems)
     return drafts
@@ -246,13 +230,27 @@ def _check_tasks(drafts: Sequence[_Draft]) -> None:
 def _rows(drafts: Sequence[_Draft]) -> tuple[Row, ...]:
     only = _only_teacher(drafts)
     identities = [
-        repr((source_identity(source), method, sorted(settings)))
-        for source, method, settings in (draft.asked for draft in drafts)
+        repr((source_identity(variant.source), variant.word, sorted(settings)))
+        for variant, settings in (draft.asked for draft in drafts)
     ]
     names = unique_names([draft.label for draft in drafts], identities)
-    folders = unique_names([folder_of(*draft.asked) for draft in drafts], identities)
+    folders = unique_names(
+        [
+            folder_of(variant.source, variant.word, settings)
+            for variant, settings in (one.asked for one in drafts)
+        ],
+        identities,
+    )
     return tuple(
-        Row(name, folder, draft.recipe, *draft.asked, _teacher_of(draft, only), draft.published)
+        Row(
+            name=name,
+            folder=folder,
+            recipe=draft.recipe,
+            **draft.asked.variant._asdict(),
+            settings=draft.asked.settings,
+            teacher=_teacher_of(draft, only),
+            published=draft.published,
+        )
         for name, folder, draft in zip(names, folders, drafts, strict=True)
     )
 
@@ -273,13 +271,6 @@ def _teacher_of(draft: _Draft, only: TeacherConfig | None) -> TeacherConfig | No
     if own:
         return own[0] if len(own) == 1 else None
     return draft.former_teacher or only
-
-
-def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    wrong = [seed for seed in seeds if not 0 <= seed < 2**63]
-    if wrong or not seeds:
-        raise RecipeError(f"seeds: found {listed(wrong)}; name at least one, each from 0 to 2**63 - 1")
-    return tuple(dict.fromkeys(seeds))
 
 
 __all__ = ["Cell", "ComparisonPlan", "Row", "parse_seeds", "plan_comparison"]

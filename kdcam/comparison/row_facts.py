@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from kdcam.comparison.grid import key_of
 from kdcam.comparison.row_tables import row_table
+from kdcam.comparison.variants import Variant
 from kdcam.errors import RecipeError
 from kdcam.recipe import Published, TrainRecipe, read_recipe
 
@@ -32,8 +33,7 @@ def have_same_data(one: TrainRecipe, other: TrainRecipe) -> bool:
 
 def own_number(
     recipe: TrainRecipe,
-    source: str,
-    method: str | None,
+    variant: Variant,
     *,
     settings: Sequence[str],
     sets: Sequence[str],
@@ -43,8 +43,7 @@ def own_number(
 
     Args:
         recipe: The row's, with all settings put in.
-        source: The recipe as it was named.
-        method: The row's method.
+        variant: The row's recipe as it was named, with its method or losses.
         settings: Those of the grid; of these only ``method`` leaves a number standing: its own.
         sets: Settings that all rows share; of these only some leave the number standing: of the method, of the teacher,
             and of where and how fast the runs are made.
@@ -55,8 +54,10 @@ def own_number(
     neutral = [one for one in sets if key_of(one) in _NEUTRAL or key_of(one).startswith("teacher.")]
     neutral += [one for one in settings if key_of(one) == "method"]
     try:
-        own = row_table(source, method=method, settings=neutral, teachers=teachers)
-        said = read_recipe(own.table, source=source)
+        own = row_table(
+            variant.source, method=variant.method, losses=variant.losses, settings=neutral, teachers=teachers
+        )
+        said = read_recipe(own.table, source=variant.source)
     except RecipeError:  # by itself it says too little
         return None
     return recipe.published if deciding_facts(said) == deciding_facts(recipe) else None

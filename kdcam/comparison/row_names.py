@@ -22,19 +22,21 @@ def source_labels(sources: Iterable[str]) -> dict[str, str]:
     return labels
 
 
-def label_of(source_label: str, method: str | None, settings: Sequence[str], *, several: bool) -> str:
-    """Return a row's label: the recipe where there are several (or nothing else), the method, the settings."""
-    words = [method, *map(_short, settings)]
+def label_of(source_label: str, put_in: str | None, settings: Sequence[str], *, several: bool) -> str:
+    """Return a row's label: the recipe where there are several (or nothing else), method or losses, settings."""
+    words = [put_in, *map(_short, settings)]
     said = [word for word in words if word is not None]
     return "-".join([source_label, *said] if several or not said else said)
 
 
-def folder_of(source: str, method: str | None, settings: Sequence[str]) -> str:
-    """Return what the folders of a row's runs are called, whatever the other rows: recipe, method and settings.
+def folder_of(source: str, put_in: str | None, settings: Sequence[str]) -> str:
+    """Return what the folders of a row's runs are called, whatever the other rows.
+
+    It is recipe, method or losses, and settings.
 
     The settings are sorted, so that the order of flags does not count.
     """
-    return label_of(recipe_stem(source), method, sorted(settings), several=True)
+    return label_of(recipe_stem(source), put_in, sorted(settings), several=True)
 
 
 def source_identity(source: str) -> str:

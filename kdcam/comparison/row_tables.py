@@ -1,4 +1,4 @@
-"""The recipe table of one row: a recipe with a method, settings and teachers put in."""
+"""The recipe table of one row: a recipe with a method or losses, settings and teachers put in."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from kdcam.comparison.grid import key_of
+from kdcam.comparison.loss_rows import fill_losses, reads_teacher
 from kdcam.errors import RecipeError
-from kdcam.losses import LOSSES
 from kdcam.methods import asked_method, fill_method, label_loss, method_names
 from kdcam.overrides import apply_override
 from kdcam.recipe import TeacherConfig
@@ -26,11 +26,16 @@ class RowTable(NamedTuple):
     without_place: tuple[str, ...]  # settings of a teacher, a loss or a method that the row has not
     former_teacher: (
         TeacherConfig | None
-    )  # the one that the method alone takes away, with its settings, if it is one
+    )  # the one that is taken away, with its settings, if it is one: by the method alone, or where no loss reads it
 
 
 def row_table(
-    source: str, *, method: str | None, settings: Sequence[str], teachers: Sequence[str]
+    source: str,
+    *,
+    method: str | None,
+    settings: Sequence[str],
+    teachers: Sequence[str],
+    losses: str | None = None,
 ) -> RowTable:
     """Return a row's table.
 
@@ -40,18 +45,27 @@ def row_table(
         settings: ``key=value``; those of ``teacher``, ``loss.NAME`` and ``methods.NAME`` have no place in a row
             without them.
         teachers: Checkpoints that take the place of the recipe's own, where the row has a teacher.
+        losses: In the place of a method: the names of `kdcam.comparison.loss_rows.losses_of`. A teacher that none of
+            them reads, nor the attack of ``[adversary]``, is taken away.
 
     Raises ``RecipeError`` where the recipe cannot be read or a setting leads nowhere.
     """
     table = read_toml(source)
-    misplaced = _of_other_methods(table, settings, method)
+    misplaced = _of_other_methods(table, settings, method if losses is None else ALONE)
     former, others = None, [one for one in settings if one not in misplaced]
-    if method == ALONE:
-        former = _former_teacher(table, others, teachers)
+    if losses is not None:
+        fill_losses(table, losses, others)
+        if not _is_taught(table):
+            former = _former_teacher(table, others, teachers, f"a row of {losses}")
+            table.pop("teacher", None)
+    elif method == ALONE:
+        former = _former_teacher(table, others, teachers, f"the method {ALONE}")
         _leave_alone(table, others)
     else:
         others = fill_method(table, others, method)
-    taught = "teacher" in table or _reads_teacher(table)
+    if any(key_of(one).startswith("loss.") for one in others):
+        table.setdefault("loss", [label_loss()])  # what a recipe without it trains with, by name
+    taught = "teacher" in table or reads_teacher(table)
     misplaced |= {one for one in others if not _has_place(table, one, taught=taught)}
     for setting in others:
         if setting not in misplaced:
@@ -87,7 +101,7 @@ def _leave_alone(table: dict[str, Any], settings: Sequence[str]) -> None:
 
 
 def _former_teacher(
-    table: Mapping[str, Any], settings: Sequence[str], teachers: Sequence[str]
+    table: Mapping[str, Any], settings: Sequence[str], teachers: Sequence[str], taken_by: str
 ) -> TeacherConfig | None:
     """Return the teacher that the recipe would have with the settings and the checkpoints put in, where it is one."""
     own = {"teacher": deepcopy(table["teacher"])} if "teacher" in table else {}
@@ -105,13 +119,13 @@ def _former_teacher(
         return TeacherConfig.model_validate(named)
     except ValidationError as error:
         problems = "; ".join(explain(error, TeacherConfig))
-        raise RecipeError(f"teacher, which the method {ALONE} takes away: {problems}") from error
+        raise RecipeError(f"teacher, which {taken_by} takes away: {problems}") from error
 
 
-def _reads_teacher(table: Mapping[str, Any]) -> bool:
-    losses = table.get("loss")
-    names = [one.get("name") for one in losses if isinstance(one, dict)] if isinstance(losses, list) else []
-    return any(name in LOSSES and LOSSES[name].reads_teacher() for name in names)
+def _is_taught(table: Mapping[str, Any]) -> bool:
+    adversary = table.get("adversary")
+    attack = adversary.get("maximise") if isinstance(adversary, Mapping) else None
+    return attack == "kl_to_teacher" or reads_teacher(table)
 
 
 def _has_place(table: Mapping[str, Any], setting: str, *, taught: bool) -> bool:

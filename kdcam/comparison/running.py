@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 
 from kdcam.comparison.agreement import is_measured
+from kdcam.comparison.comparison import Comparison
 from kdcam.comparison.outputs import MARKDOWN_FILE, PREVIOUS, check_output, prepare_output, write_comparison
 from kdcam.comparison.plan import ComparisonPlan, plan_comparison
 from kdcam.comparison.surveying import CellState, survey, teacher_digests
-from kdcam.comparison.table import Comparison, build_comparison
+from kdcam.comparison.table import build_comparison
 from kdcam.comparison.worker_process import Task
 from kdcam.comparison.workers import Crew
 from kdcam.errors import CheckpointError, Interrupted, RecipeError, TrainingError
@@ -28,6 +29,7 @@ def compare(
     *,
     base: str | None = None,
     methods: Sequence[str] = (),
+    losses: Sequence[str] = (),
     grid: Sequence[str] = (),
     sets: Sequence[str] = (),
     teachers: Sequence[str] = (),
@@ -38,7 +40,7 @@ def compare(
     progress: Progress | None = None,
     command: Sequence[str] = (),
 ) -> Comparison:
-    """Run recipes, methods and settings over seeds, and return the table of all, as it is also written.
+    """Run recipes, methods, losses and settings over seeds, and return the table of all, as it is also written.
 
     Runs that an earlier call finished are taken as they are, those that were cut off go on, and those that failed are
     tried again. Written: comparison.md, .csv and .json, curves.png, and the run folders in runs/.
@@ -46,8 +48,9 @@ def compare(
     Args:
         recipes: Shipped recipes' names or TOML files.
         base: The recipe of the table's first row; see `kdcam.comparison.plan.plan_comparison`, as for ``methods``,
-            ``grid``, ``sets``, ``teachers`` and ``seeds``.
+            ``losses``, ``grid``, ``sets``, ``teachers`` and ``seeds``.
         methods: Distillation methods, or "alone".
+        losses: "cam" (the recipe's losses on the labels and cam), "focal" (alone), "focal+cam" (both and no others) ...
         grid: ``key=v1,v2,...``.
         sets: ``key=value`` for all rows.
         teachers: Checkpoints in the place of the recipes' teachers.
@@ -66,7 +69,14 @@ def compare(
         Interrupted: The watcher asked to stop; what is done stays, and the states of the other runs are kept.
     """
     plan = plan_comparison(
-        recipes, base=base, methods=methods, grid=grid, sets=sets, teachers=teachers, seeds=seeds
+        recipes,
+        base=base,
+        methods=methods,
+        losses=losses,
+        grid=grid,
+        sets=sets,
+        teachers=teachers,
+        seeds=seeds,
     )
     place = Path(output) if output is not None else default_output(plan.rows[0].source)
     return run_comparison(

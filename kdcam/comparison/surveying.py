@@ -12,8 +12,7 @@ from kdcam.differences import first_difference, shown
 from kdcam.errors import CheckpointError, KdcamError
 from kdcam.json_files import plain, read_json
 from kdcam.preflight import preflight
-from kdcam.run_state import RECIPE_FILE, State, find_state
-from kdcam.runlog import has_kept_state
+from kdcam.run_state import RECIPE_FILE, State, find_state, has_kept_state
 from kdcam.teacher_weights import Digests, check_teachers, checkpoint_digest
 
 

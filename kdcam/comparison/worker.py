@@ -145,11 +145,14 @@ def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
 
 
 def _run(task: Mapping[str, Any], device: str, progress: Reporter) -> dict[str, Any]:
-    from kdcam.api import distill, train
+    from kdcam import api
+    from kdcam.commands import command_of
     from kdcam.recipe import read_recipe
 
     recipe = read_recipe(task["recipe"], source=task["name"])
-    run: Callable[..., Any] = distill if recipe.has_teacher else train
+    run: Callable[..., Any] = {"train": api.train, "distill": api.distill, "finetune": api.finetune}[
+        command_of(recipe)
+    ]
     done = run(recipe, output=task["output"], device=device, command=task["command"], progress=progress)
     if task["teacher"] is not None:
         _measure(task, device, progress)

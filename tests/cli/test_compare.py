@@ -8,28 +8,15 @@ from pathlib import Path
 
 import pytest
 from made_up_runs import agreed, measures, plan_of
+from small_runs import scenes_file
 
 from kdcam.comparison.table import build_comparison
 from kdcam.recipe import Published
 
-RECIPE = """
-epochs = {epochs}
-batch_size = 16
-[data]
-name = "digit-scenes"
-image_size = 16
-train_size = 60
-test_size = 20
-validation = 0.25
-[model]
-name = "kdcam:resnet8_s2"
-"""
-
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> str:
-    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=1))
-    return "scenes.toml"
+    return scenes_file(tmp_path).name
 
 
 def test_a_table_on_stdout_and_all_columns_in_files(kdcam, scenes: str, tmp_path: Path) -> None:
@@ -79,6 +66,20 @@ def test_dry_run_lists_the_runs_and_touches_nothing(kdcam, scenes: str, tmp_path
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_dry_run_lists_each_loss_at_each_noise_rate(kdcam, scenes: str) -> None:
+    flags = ("--losses", "focal,cam,focal+cam", "--grid", "data.noise.rate=0,0.4")
+    settings = ("--set", "data.noise.kind=symmetric", "--set", "loss.cam.weight=3", "--seeds", "0")
+    found = kdcam("compare", scenes, *flags, *settings, "--dry-run")
+    assert found.code == 0, found.err
+    assert "6 of 6 runs are missing" in found.out
+    assert [line.split()[0] for line in found.out.splitlines() if line.endswith("to run")] == [
+        f"scenes-{losses}-noise.rate={rate}-0"
+        for losses in ("focal", "cam", "focal+cam")
+        for rate in ("0", "0.4")
+    ]
+    assert "loss.cam.weight has no place in scenes.toml with focal, and changes nothing there" in found.err
+
+
 def test_dry_run_counts_what_cannot_be_run(kdcam, scenes: str, tmp_path: Path) -> None:
     kdcam("train", scenes, "--output", "out/runs/scenes-0", "--set", "epochs=2", "--quiet")
     flags = (
@@ -115,6 +116,9 @@ def test_dry_run_counts_what_cannot_be_run(kdcam, scenes: str, tmp_path: Path) -
         (["compare", "scenes.toml", "--dry-run", "--output", "scenes.toml"], 1, "--output scenes.toml"),
         (["compare", "scenes.toml", "--methods", "kdd"], 1, "kdd"),
         (["compare", "scenes.toml", "--methods", ""], 1, "--methods: found ''"),
+        (["compare", "scenes.toml", "--losses", "camm"], 1, "found 'camm'; did you mean 'cam'?"),
+        (["compare", "scenes.toml", "--losses", ","], 1, "--losses: found ','"),
+        (["compare", "scenes.toml", "--losses", "arcface"], 1, "in all rows: --set model.head=cosine"),
         (["compare", "scenes.toml", "--seeds", "1" * 5000], 1, "seeds"),
         (["compare", "scenes.toml", "--grid", f"epochs=1,{'2' * 5000}"], 1, "epochs"),
         (["compare", "scenes.toml", "--set", "optimizer.lrr=1"], 1, "unknown key 'lrr'"),
@@ -161,7 +165,7 @@ def test_two_at_once_on_one_folder_share_the_runs(scenes: str, tmp_path: Path) -
 
 
 def test_ctrl_c_keeps_the_states_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=30))
+    scenes_file(tmp_path, epochs=30)
     command = _command("scenes.toml", "--seeds", "0..1", "--jobs", "2")
     process = subprocess.Popen(
         command,

@@ -3,19 +3,8 @@
 from pathlib import Path
 
 import pytest
+from small_runs import scenes_file
 
-RECIPE = """
-epochs = {epochs}
-batch_size = 16
-[data]
-name = "digit-scenes"
-image_size = 16
-train_size = 60
-test_size = 20
-validation = 0.25
-[model]
-name = "kdcam:resnet8_s2"
-"""
 NO_DATA = """
 epochs = 1
 [data]
@@ -29,8 +18,7 @@ name = "kdcam:resnet8_s2"
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> str:
-    (tmp_path / "scenes.toml").write_text(RECIPE.format(epochs=1))
-    return str(tmp_path / "scenes.toml")
+    return str(scenes_file(tmp_path))
 
 
 @pytest.fixture

@@ -125,3 +125,55 @@ def test_a_wrong_teacher_is_told_even_where_it_is_taken_away(tmp_path: Path) -> 
 def test_a_setting_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"must read key=value"):
         table_of(tmp_path, settings=("epochs",))
+
+
+PLAIN = '[data]\nname = "digits"\n'
+BOTH = PLAIN + '[[loss]]\nname = "cross_entropy"\nlabel_smoothing = 0.1\n[[loss]]\nname = "cam"\nweight = 3\n'
+
+
+def test_losses_take_the_place_of_the_recipes(tmp_path: Path) -> None:
+    assert losses(table_of(tmp_path, BOTH, losses="focal")) == ["focal"]
+    found = table_of(tmp_path, BOTH, losses="cam", settings=("loss.cam.start=0.5", "epochs=7"))
+    assert found.table["loss"] == [
+        {"name": "cross_entropy", "label_smoothing": 0.1},
+        {"name": "cam", "weight": 3, "start": 0.5},
+    ]
+    assert found.table["epochs"] == 7
+    assert found.without_place == ()
+
+
+def test_settings_of_a_loss_or_a_method_that_the_row_has_not(tmp_path: Path) -> None:
+    settings = ("loss.cam.weight=2", "methods.kd.weight=2", "teacher.cache=views")
+    assert table_of(tmp_path, BOTH, losses="focal", settings=settings).without_place == settings
+    assert table_of(tmp_path, losses="cam", settings=settings).without_place == settings[1:]
+
+
+def test_a_setting_of_a_loss_finds_that_of_a_recipe_that_names_none(tmp_path: Path) -> None:
+    settings = ("loss.cam.weight=2", "loss.cross_entropy.label_smoothing=0.1")
+    found = table_of(tmp_path, PLAIN, settings=settings)
+    assert found.without_place == settings[:1]
+    assert found.table["loss"] == [{"name": "cross_entropy", "label_smoothing": 0.1}]
+    assert "loss" not in table_of(tmp_path, PLAIN, settings=("epochs=2",)).table
+
+
+def test_a_teacher_that_no_loss_reads_is_taken_away(tmp_path: Path) -> None:
+    found = table_of(tmp_path, losses="cam", settings=("teacher.mean=[0.5]",))
+    assert losses(found) == ["cross_entropy", "cam"]
+    assert "teacher" not in found.table
+    assert found.former_teacher is not None
+    assert found.former_teacher.checkpoint == "runs/teacher"
+    kept = table_of(tmp_path, losses="cross_entropy+dkd")
+    assert kept.table["teacher"] == {"checkpoint": "runs/teacher"}
+    assert kept.former_teacher is None
+
+
+def test_a_teacher_that_the_attack_reads_stays(tmp_path: Path) -> None:
+    attacked = STUDENT + '[adversary]\nattack = "pgd"\nmaximise = "kl_to_teacher"\n'
+    assert "teacher" in table_of(tmp_path, attacked, losses="cam").table
+    by_flag = table_of(tmp_path, losses="cam", settings=("adversary.maximise=kl_to_teacher",))
+    assert "teacher" in by_flag.table
+
+
+def test_a_wrong_teacher_is_told_with_the_losses_that_take_it_away(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"which a row of cam takes away: .*unknown key 'chekpoint'"):
+        table_of(tmp_path, STUDENT.replace("checkpoint", "chekpoint"), losses="cam")

@@ -194,6 +194,49 @@ def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
     }
 
 
+def test_two_losses_at_two_noise_rates(scenes: str, tmp_path: Path) -> None:
+    progress = Watcher()
+    found = compare(
+        [scenes],
+        losses=["cross_entropy", "cam"],
+        grid=["data.noise.rate=0,0.4"],
+        sets=["data.noise.kind=symmetric", "loss.cam.weight=2"],
+        seeds=(0,),
+        output=tmp_path / "out",
+        progress=progress,
+    )
+    assert found.failed == ()
+    assert [row.name for row in found.rows] == [
+        "cross_entropy-noise.rate=0",
+        "cross_entropy-noise.rate=0.4",
+        "cam-noise.rate=0",
+        "cam-noise.rate=0.4",
+    ]
+    assert all(row.test_selected is not None for row in found.rows)
+    assert all(
+        row.difference is not None for row in found.rows[1:]
+    )  # however wrong the labels of training are
+    folder = run_folder(tmp_path / "out", "scenes-cam-noise.rate=0.4-0")
+    recipe = json.loads((folder / "recipe.json").read_text())["recipe"]
+    assert [(loss["name"], loss["weight"]) for loss in recipe["loss"]] == [("cross_entropy", 1), ("cam", 2)]
+    assert recipe["data"]["noise"]["rate"] == 0.4
+    assert any("loss.cam.weight has no place" in text for text in progress.messages)
+
+
+def test_a_row_may_start_from_a_trained_network(scenes: str, tmp_path: Path) -> None:
+    base = kdcam.train(scenes, output=tmp_path / "base").path
+    found = compare(
+        [scenes],
+        grid=["init.frozen=none,all"],
+        sets=[f'init.checkpoint="{base}"'],
+        seeds=(0,),
+        output=tmp_path / "out",
+    )
+    assert found.failed == ()
+    assert [row.name for row in found.rows] == ["init.frozen=none", "init.frozen=all"]
+    assert all(row.test_selected is not None for row in found.rows)
+
+
 def test_jobs_and_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices_of("cpu", 2) == ("cpu", "cpu")
     with pytest.raises(RecipeError, match=r"--jobs 0: must be at least 1"):
