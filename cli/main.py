@@ -18,9 +18,15 @@ from .evaluate import evaluate
 from .evaluate_robustness import evaluate_robustness
 from .explain import explain
 from .export import export
+from .few_shot import few_shot
+from .finetune import finetune
+from .localize import localize
+from .make_pairs import make_pairs
 from .predict import predict
 from .quickstart import quickstart
+from .report import report
 from .train import train
+from .verify import verify
 
 app = typer.Typer(
     name="kdcam",
@@ -33,11 +39,17 @@ app = typer.Typer(
 for _command in (
     train,
     distill,
+    finetune,
     compare,
     evaluate,
     evaluate_robustness,
     predict,
     explain,
+    few_shot,
+    localize,
+    verify,
+    make_pairs,
+    report,
     export,
     quickstart,
 ):

@@ -5,16 +5,20 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdcam.api import distill, evaluate, load, predict, train
+    from kdcam.api import distill, evaluate, finetune, load, predict, train
     from kdcam.comparison.running import compare
+    from kdcam.data.drawn_pairs import make_pairs
     from kdcam.errors import KdcamError
     from kdcam.explaining import explain
     from kdcam.exporting import export
+    from kdcam.few_shot.runs import evaluate_few_shot
+    from kdcam.localization.runs import localize
     from kdcam.losses import LOSSES
     from kdcam.models.classifier import Classifier
     from kdcam.recipe import DistillRecipe, TrainRecipe
     from kdcam.recipe import load as load_recipe
     from kdcam.robustness.runs import evaluate_robustness
+    from kdcam.verification.runs import verify
 
     __version__: str
 
@@ -28,17 +32,33 @@ _HOMES = {
     "compare": ("kdcam.comparison.running", "compare"),
     "distill": ("kdcam.api", "distill"),
     "evaluate": ("kdcam.api", "evaluate"),
+    "evaluate_few_shot": ("kdcam.few_shot.runs", "evaluate_few_shot"),
     "evaluate_robustness": ("kdcam.robustness.runs", "evaluate_robustness"),
     "explain": ("kdcam.explaining", "explain"),
     "export": ("kdcam.exporting", "export"),
+    "finetune": ("kdcam.api", "finetune"),
     "load": ("kdcam.api", "load"),
     "load_recipe": ("kdcam.recipe", "load"),
+    "localize": ("kdcam.localization.runs", "localize"),
+    "make_pairs": ("kdcam.data.drawn_pairs", "make_pairs"),
     "predict": ("kdcam.api", "predict"),
     "train": ("kdcam.api", "train"),
+    "verify": ("kdcam.verification.runs", "verify"),
 }
 
 
-_SUBPACKAGES = ("cam", "comparison", "data", "losses", "models", "robustness")
+_SUBPACKAGES = (
+    "cam",
+    "comparison",
+    "data",
+    "few_shot",
+    "localization",
+    "losses",
+    "models",
+    "report",
+    "robustness",
+    "verification",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -66,11 +86,16 @@ __all__ = [
     "compare",
     "distill",
     "evaluate",
+    "evaluate_few_shot",
     "evaluate_robustness",
     "explain",
     "export",
+    "finetune",
     "load",
     "load_recipe",
+    "localize",
+    "make_pairs",
     "predict",
     "train",
+    "verify",
 ]

@@ -26,7 +26,12 @@ def test_every_folder_of_modules_is_a_package() -> None:
 
 
 def test_types_and_recipes_are_packaged() -> None:
-    assert SETUPTOOLS["package-data"] == {"kdcam": ["py.typed"], "kdcam.recipes": ["**/*.toml"]}
+    assert SETUPTOOLS["package-data"] == {
+        "kdcam": ["py.typed"],
+        "kdcam.recipes": ["**/*.toml"],
+        "kdcam.report": ["report.html.j2"],
+    }
+    assert files("kdcam.report").joinpath("report.html.j2").is_file()
     assert files("kdcam").joinpath("py.typed").is_file()
     assert files("kdcam.recipes").joinpath("digits.toml").is_file()
 

@@ -51,10 +51,15 @@ def test_help_names_every_command(kdcam) -> None:
     for command in (
         "train",
         "distill",
+        "finetune",
+        "few-shot",
+        "verify",
+        "localize",
         "compare",
         "evaluate",
         "evaluate-robustness",
         "predict",
+        "report",
         "recipes",
         "losses",
         "models",
@@ -86,10 +91,8 @@ def test_bad_usage_exits_with_2(kdcam, arguments: list[str], said: str) -> None:
 
 
 def test_a_keyboard_interrupt_exits_with_130(kdcam, module, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kdcam as library
-
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(library.api, "predict", interrupted)
+    monkeypatch.setattr("kdcam.api.predict", interrupted)
     assert kdcam("predict", "run", "image.png").code == 130
