@@ -1,11 +1,12 @@
 """`kdcam localize`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import BatchSize, Device, Json, Quiet, RunPaths, Weights
+from .options import BatchSize, Device, Json, Quiet, RunPaths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +85,15 @@ Contours = Annotated[
     Literal["regions", "wsol"] | None,
     typer.Option(
         "--contours",
-        help="regions: a box a region; wsol: holes' borders, too, and ends as in published figures.  "
+        help="regions: a box a region; wsol: as published MaxBoxAccV2 figures, holes' borders, too.  "
         "[default: regions]",
+    ),
+]
+Weights = Annotated[
+    Literal["selected", "last"],
+    typer.Option(
+        "--weights",
+        help="The selected weights or those of the last epoch; localization.json is of those asked last.",
     ),
 ]
 Figures = Annotated[
@@ -184,26 +192,24 @@ def localization_table(found: "Sequence[RunLocalization]") -> "Table":
 
 def notes(found: "Sequence[RunLocalization]") -> list[str]:
     """Return how the numbers were found, and what they do not cover."""
-    from kdcam.localization.report import CONTOUR_RULES
+    from kdcam.localization.report import CONTOUR_RULES, left_out_text
 
-    report = found[0].report
-    lines = [
-        f"thresholds (> share of the map's maximum): {report.threshold_rule}; maps at {report.resolution} pixels",
-        f"boxes: {CONTOUR_RULES[report.contours]}",
+    reports = [run.report for run in found]
+    thresholds = [
+        f"thresholds (> share of the map's maximum): {one.threshold_rule}; maps at {one.resolution} pixels"
+        for one in reports
     ]
-    words = {
-        "without_box": "images without a box",
-        "cut_away": "images whose objects lie outside the middle square",
-        "other_class": "boxes of another class than their image",
-        "elsewhere": "boxes of other pictures",
-    }
-    for run in found:
-        counts = {text: getattr(run.report.left_out, name) for name, text in words.items()}
-        counts["flat maps, which miss"] = run.report.flat_maps
-        told = [f"{count:,} {text}" for text, count in counts.items() if count]
-        if told:
-            lines.append(f"{run.run}: {'; '.join(told)}")
-    return lines
+    boxes = [f"boxes: {CONTOUR_RULES[one.contours]}" for one in reports]
+    left_out = [left_out_text(asdict(one.left_out), one.flat_maps) for one in reports]
+    lines = [*_once(found, thresholds), *_once(found, boxes)]
+    return lines + [f"{run.run}: {text}" for run, text in zip(found, left_out, strict=True) if text]
+
+
+def _once(found: "Sequence[RunLocalization]", texts: "Sequence[str]") -> list[str]:
+    """Return a text that holds for all runs once, else that of each run with its name."""
+    if len(set(texts)) == 1:
+        return [texts[0]]
+    return [f"{run.run}: {text}" for run, text in zip(found, texts, strict=True)]
 
 
 __all__ = ["localization_table", "localize", "notes"]

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BYTES = 255
+_LARGE_EXPONENT = 100  # of the 128 that float32 has: 2^-100 is still a normal number
 
 
 def pointing_game(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
@@ -36,8 +37,8 @@ def pointing_game(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
 def energy_inside(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
     """Return for each image which share of its map's positive part lies in its boxes.
 
-    The map is brought to the image's size first (bilinear). A map without any positive value, or one that is not
-    finite, has nothing inside.
+    The map is brought to the image's size first (bilinear). A map without any positive value, a constant one, which
+    shows no place, or one that is not finite has nothing inside.
 
     Args:
         maps: (N, H, W), of any scale.
@@ -50,14 +51,14 @@ def energy_inside(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
     Source: the energy-based pointing game of Score-CAM (Wang et al. 2020, arXiv 1910.01279).
     """
     boxes = _several_boxes(maps, boxes)
-    positive = _enlarged(maps.detach().float().nan_to_num(0, 0, 0), image_size).relu()
+    positive = _enlarged(_summable(maps.detach().float().nan_to_num(0, 0, 0)), image_size).relu()
     centres = torch.arange(image_size, device=maps.device) + 0.5
     x0, y0, x1, y1 = boxes.to(maps.device)[..., None].unbind(2)  # each (N, B, 1)
     columns, rows = (x0 <= centres) & (centres < x1), (y0 <= centres) & (centres < y1)
     inside = (rows[..., None] & columns[:, :, None]).any(1)
     total = positive.sum((1, 2))
     share = (positive * inside).sum((1, 2)) / total.where(total > 0, 1)
-    return share.where(maps.detach().isfinite().all(2).all(1), 0).clamp(max=1)
+    return share.masked_fill(flat_maps(maps), 0).clamp(max=1)
 
 
 def flat_maps(maps: Tensor) -> Tensor:
@@ -73,12 +74,18 @@ def byte_maps(maps: Tensor, size: int) -> Tensor:
     down to whole numbers. A constant map, or one that is not finite, gives zeros.
     """
     flat = flat_maps(maps)[:, None, None]
-    found = maps.detach().float().masked_fill(flat, 0)
+    found = _summable(maps.detach().float().masked_fill(flat, 0))
     enlarged = F.interpolate(found[:, None], (size, size), mode="bicubic", align_corners=False)[:, 0]
     low, high = enlarged.amin((1, 2), keepdim=True), enlarged.amax((1, 2), keepdim=True)
     spread = high - low
     shares = (enlarged - low) / spread.where(spread > 0, 1)
     return (shares.masked_fill(flat, 0) * BYTES).to(torch.uint8)
+
+
+def _summable(maps: Tensor) -> Tensor:
+    """Return maps (N, H, W) whose sums and differences stay finite: large ones divided by a power of two, exactly."""
+    exponents = maps.abs().amax((1, 2), keepdim=True).frexp().exponent
+    return maps * torch.exp2(-exponents.clamp(0, _LARGE_EXPONENT).float())
 
 
 def _several_boxes(maps: Tensor, boxes: Tensor) -> Tensor:

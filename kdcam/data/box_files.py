@@ -56,7 +56,7 @@ def read_boxes(
             ends before it begins.
     """
     path = path.expanduser()
-    if path.is_dir():
+    if is_folder(path):
         files = sorted(path.glob(_TINY_FILES))
         if not files:
             raise DataError(
@@ -71,6 +71,14 @@ def read_boxes(
         f"{path}: is no file of boxes by its name; allowed: a .csv file, a .txt file as Tiny-ImageNet's, or a folder "
         f"of {_TINY_FILES}"
     )
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder's; of a name longer than the file system takes, too."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _read(path: Path, lines: Callable[[Path], Iterator[BoxLine]]) -> tuple[BoxLine, ...]:
@@ -89,7 +97,7 @@ def _read(path: Path, lines: Callable[[Path], Iterator[BoxLine]]) -> tuple[BoxLi
 
 def _csv_lines(path: Path, *, ends: BoxEnds, class_column: str | None) -> Iterator[BoxLine]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, skipinitialspace=True)
         columns = tuple(reader.fieldnames or ())
         of_class = class_column or ("class" if "class" in columns else None)
         wanted = ("path", *_CORNERS, *((of_class,) if of_class else ()))
@@ -98,6 +106,12 @@ def _csv_lines(path: Path, *, ends: BoxEnds, class_column: str | None) -> Iterat
             raise DataError(
                 f"{path}: has no column {missing[0]!r}{did_you_mean(missing[0], columns)}; its columns are "
                 f"{listed(columns)}, and needed are {listed(wanted)}"
+            )
+        twice = [name for name in wanted if columns.count(name) > 1]
+        if twice:
+            raise DataError(
+                f"{path}: has {columns.count(twice[0])} columns {twice[0]!r}, and which is meant cannot be told; give "
+                "the others other names"
             )
         for row in reader:
             place = f"{path}, line {reader.line_num}"
@@ -109,7 +123,7 @@ def _csv_lines(path: Path, *, ends: BoxEnds, class_column: str | None) -> Iterat
 def _tiny_lines(path: Path) -> Iterator[BoxLine]:
     from_file = path.name.removesuffix("_boxes.txt") if path.match(_TINY_FILES) else None
     form = "name class x0 y0 x1 y1" if from_file is None else "name x0 y0 x1 y1"
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         place, words = f"{path}, line {number}", text.split()
         if not words:
             continue
@@ -141,4 +155,4 @@ def _corners(
     return x0, y0, x1, y1
 
 
-__all__ = ["TINY_IMAGENET_SIDE", "BoxEnds", "BoxLine", "read_boxes"]
+__all__ = ["TINY_IMAGENET_SIDE", "BoxEnds", "BoxLine", "is_folder", "read_boxes"]

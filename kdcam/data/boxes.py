@@ -1,6 +1,5 @@
 """The objects' boxes of pictures: from the data set itself, or from a file of boxes, in the pixels a network sees."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcam.data.box_files import BoxLine
+from kdcam.data.box_files import BoxLine, is_folder
+from kdcam.data.box_pictures import FolderPictures, PartPictures, existing_picture
 from kdcam.data.parts import Part
-from kdcam.data.picture_files import files_below
-from kdcam.data.picture_frames import Edges, PictureFrame, picture_frame
+from kdcam.data.picture_frames import picture_frame
 from kdcam.errors import DataError
 from kdcam.wording import did_you_mean, listed
 
@@ -22,8 +21,9 @@ class ObjectBoxes(NamedTuple):
     """The boxes of M pairs of an image and a class, at most B of each."""
 
     images: Tensor  # (M,) int64, positions in the part, in its order
-    classes: Tensor  # (M,) int64
+    classes: Tensor  # (M,) int64; -1 where `one_row_an_image` joined several
     boxes: Tensor  # (M, B, 4) float64 x0, y0, x1, y1 in pixels of the image, end exclusive; nan beyond a pair's boxes
+    pixels: Tensor  # (M, B, 2) float64 width and height, in pixels of the image, of a pixel that a box was given in
     image_size: int  # side of the images, in pixels
     without_box: int = 0  # images of the part that have none
     cut_away: int = 0  # images of which the middle square shows none of their boxes
@@ -44,7 +44,8 @@ class _Found:
     """Boxes as they are gathered."""
 
     image_size: int
-    by_pair: dict[tuple[int, int], list[Edges]] = field(default_factory=lambda: defaultdict(list))
+    # box and pixel, as in `ObjectBoxes`
+    by_pair: dict[tuple[int, int], list[tuple[float, ...]]] = field(default_factory=lambda: defaultdict(list))
     other_class: int = 0
     elsewhere: int = 0
 
@@ -56,10 +57,13 @@ def boxes_of_source(part: Part) -> ObjectBoxes | None:
     size, boxes = part.images.image_size, part.boxes.double()
     if boxes.ndim == 2:
         images = torch.arange(len(part))
-        return ObjectBoxes(images, part.targets.clone(), boxes[:, None], size)
+        return ObjectBoxes(
+            images, part.targets.clone(), boxes[:, None], torch.ones(len(part), 1, 2).double(), size
+        )
     images, classes = boxes.isfinite().all(2).nonzero(as_tuple=True)
     without = len(part) - len(images.unique())
-    return ObjectBoxes(images, classes, boxes[images, classes][:, None], size, without_box=without)
+    pixels = torch.ones(len(images), 1, 2).double()
+    return ObjectBoxes(images, classes, boxes[images, classes][:, None], pixels, size, without_box=without)
 
 
 def boxes_of_part(
@@ -85,9 +89,9 @@ def boxes_of_part(
             "boxes: the run's images are no picture files that a file of boxes could name; leave --boxes out where the "
             "data knows its boxes (digit-scenes), or name a folder of pictures with --root"
         )
-    places, found = _Places(part.paths), _Found(part.images.image_size)
+    places, found = PartPictures(part.paths), _Found(part.images.image_size)
     for line in lines:
-        index = places.named(line, root)
+        index = places.position(line, root)
         if index is None:
             found.elsewhere += 1
             continue
@@ -122,12 +126,12 @@ def named_pictures(
             an unknown class, or no box is left.
     """
     root = root.expanduser()
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"root: {root} is no folder; name the folder of the pictures with --root")
     paths: dict[Path, int] = {}
-    found, by_name = _Found(image_size), _LazyNames(root)
+    found, by_name = _Found(image_size), FolderPictures(root)
     for line in lines:
-        path = by_name.path(line) if line.by_name else _existing(line, root)
+        path = by_name.path(line) if line.by_name else existing_picture(line, root)
         index = paths.setdefault(path, len(paths))
         name = line.class_name if line.class_name is not None else path.parent.name
         _add(found, line, path, (index, _class_index(line, name, label_names)))
@@ -143,65 +147,18 @@ def named_pictures(
     return NamedPictures(tuple(paths), targets.where(once, -1), boxes)
 
 
-class _Places:
-    """The positions of a part's pictures, by path and by name."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.by_path = {_plain(path): index for index, path in enumerate(paths)}
-        self.by_name: dict[str, list[int]] = defaultdict(list)
-        for index, path in enumerate(paths):
-            self.by_name[path.name].append(index)
-        self.paths = paths
-
-    def named(self, line: BoxLine, root: Path) -> int | None:
-        """Return the position of a box's picture; None: it is not in the part."""
-        if not line.by_name:
-            index = self.by_path.get(_plain(root.expanduser() / line.picture))
-            if index is None:
-                _existing(line, root.expanduser())  # of another part, or nowhere: then it is an error
-            return index
-        alike = self.by_name.get(line.picture, [])
-        if len(alike) > 1:
-            alike = [index for index in alike if self.paths[index].parent.name == line.class_name]
-        return alike[0] if alike else None
-
-
-class _LazyNames:
-    """Pictures below a folder by name; the folder is listed at the first question."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.found: dict[str, list[Path]] | None = None
-
-    def path(self, line: BoxLine) -> Path:
-        """Return the picture of a box; of several of one name that in the folder named as the class."""
-        if self.found is None:
-            self.found = defaultdict(list)
-            for path in files_below(self.root):
-                self.found[path.name].append(path)
-        alike = self.found.get(line.picture, [])
-        if len(alike) > 1:
-            alike = [path for path in alike if line.class_name in (path.parent.name, path.parent.parent.name)]
-        if len(alike) != 1:
-            raise DataError(
-                f"{line.place}: {len(alike) or 'no'} pictures below {self.root} are called {line.picture!r}; name the "
-                "folder of the pictures that the boxes are of with --root"
-            )
-        return alike[0]
-
-
-def _plain(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links away from the names in the file
-
-
-def _existing(line: BoxLine, root: Path) -> Path:
-    path = root / line.picture
-    if line.picture and path.is_file():
-        return path
-    raise DataError(
-        f"{line.place}: there is no picture {line.picture!r} below {root}; name pictures from that folder on, or "
-        "another folder with --root"
-    )
+def one_row_an_image(boxes: ObjectBoxes) -> ObjectBoxes:
+    """Return boxes as they are for maps of no class of the boxes: those of all classes of an image in one row."""
+    images, rows = boxes.images.unique(return_inverse=True)
+    pairs, columns = boxes.boxes.isfinite().all(2).nonzero(as_tuple=True)
+    row = rows[pairs]  # in order
+    counts = row.bincount(minlength=len(images))
+    place = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+    table = torch.full((len(images), int(counts.max()), 6), torch.nan, dtype=torch.float64)
+    table[row, place] = torch.cat([boxes.boxes, boxes.pixels], 2)[pairs, columns]
+    classes = torch.full((len(images),), -1).index_put((rows,), boxes.classes)
+    classes = classes.where(rows.bincount() == 1, -1)
+    return boxes._replace(images=images, classes=classes, boxes=table[..., :4], pixels=table[..., 4:])
 
 
 def _class_of(line: BoxLine, target: Tensor, label_names: Sequence[str]) -> int | None:
@@ -245,22 +202,24 @@ def _add(found: _Found, line: BoxLine, path: Path, pair: tuple[int, int]) -> Non
     x0, y0, x1, y1 = line.edges
     wide, tall = frame.width / width, frame.height / height
     stored = (x0 * wide, y0 * tall, min(x1, width) * wide, min(y1, height) * tall)
-    edges = PictureFrame(*frame).in_square(stored, found.image_size)
-    found.by_pair[pair] += [] if edges is None else [edges]
+    edges = frame.in_square(stored, found.image_size)
+    pixel = frame.pixel(found.image_size, across=wide, down=tall)
+    found.by_pair[pair] += [] if edges is None else [(*edges, *pixel)]
 
 
 def _gathered(found: _Found, images: int) -> ObjectBoxes:
     pairs = sorted(pair for pair, boxes in found.by_pair.items() if boxes)
     most = max((len(found.by_pair[pair]) for pair in pairs), default=1)
-    boxes = torch.full((len(pairs), most, 4), torch.nan, dtype=torch.float64)
-    for row, pair in zip(boxes, pairs, strict=True):
+    table = torch.full((len(pairs), most, 6), torch.nan, dtype=torch.float64)
+    for row, pair in zip(table, pairs, strict=True):
         row[: len(found.by_pair[pair])] = torch.tensor(found.by_pair[pair], dtype=torch.float64)
     shown = {image for image, _ in pairs}
     given = {image for image, _ in found.by_pair}
     return ObjectBoxes(
         torch.tensor([image for image, _ in pairs], dtype=torch.int64),
         torch.tensor([number for _, number in pairs], dtype=torch.int64),
-        boxes,
+        table[..., :4],
+        table[..., 4:],
         found.image_size,
         without_box=images - len(given),
         cut_away=len(given - shown),
@@ -269,4 +228,11 @@ def _gathered(found: _Found, images: int) -> ObjectBoxes:
     )
 
 
-__all__ = ["NamedPictures", "ObjectBoxes", "boxes_of_part", "boxes_of_source", "named_pictures"]
+__all__ = [
+    "NamedPictures",
+    "ObjectBoxes",
+    "boxes_of_part",
+    "boxes_of_source",
+    "named_pictures",
+    "one_row_an_image",
+]

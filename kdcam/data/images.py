@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _EXIF_ORIENTATION = 0x0112
-_BROKEN = (
+BROKEN_PICTURE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -47,14 +47,14 @@ def open_picture(path: Path, *, at_least: int | None = None) -> "Image":
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
-            return _upright(_eight_bit(image, path), _orientation(image))
+            return _upright(_eight_bit(image, path), exif_orientation(image))
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image (Pillow knows no format that starts like this file)") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {error}") from None
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
-    except _BROKEN as error:
+    except BROKEN_PICTURE as error:
         raise DataError(f"{path}: truncated or damaged ({error or type(error).__name__})") from None
 
 
@@ -74,11 +74,13 @@ def _upright(image: "Image", orientation: int) -> "Image":
     return image if turn is None else image.transpose(turn)
 
 
-def _orientation(image: "Image") -> int:
+def exif_orientation(image: "Image") -> int:
+    """Return EXIF's orientation of a picture, 1 to 8; 1 (upright) where its block is missing or damaged."""
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except _BROKEN:
+        found = int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except BROKEN_PICTURE:
         return 1  # a damaged EXIF block says nothing; the pixels are whole
+    return found if 1 <= found <= 8 else 1
 
 
 def _eight_bit(image: "Image", path: Path) -> "Image":
@@ -143,4 +145,12 @@ def bad_image_reason(path: Path) -> str | None:
     return None
 
 
-__all__ = ["as_tensor", "bad_image_reason", "fit_square", "open_picture", "read_image"]
+__all__ = [
+    "BROKEN_PICTURE",
+    "as_tensor",
+    "bad_image_reason",
+    "exif_orientation",
+    "fit_square",
+    "open_picture",
+    "read_image",
+]

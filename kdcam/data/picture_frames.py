@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kdcam.data.images import BROKEN_PICTURE, exif_orientation
 from kdcam.errors import DataError
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 Edges = tuple[float, float, float, float]
 """x0, y0, x1, y1 of a box, the end exclusive."""
 
-_EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -33,8 +34,7 @@ class PictureFrame(NamedTuple):
 
         It is cut at the square's border; None: nothing of it is left. As `kdcam.data.images.fit_square` cuts.
         """
-        lying = self.orientation in _LYING
-        width, height = (self.height, self.width) if lying else (self.width, self.height)
+        width, height = self._as_it_stands(self.width, self.height)
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
         x0, y0, x1, y1 = self.upright(edges)
@@ -45,6 +45,21 @@ class PictureFrame(NamedTuple):
         if found[2] <= found[0] or found[3] <= found[1]:
             return None
         return (found[0], found[1], found[2], found[3])
+
+    def pixel(self, image_size: int, *, across: float = 1.0, down: float = 1.0) -> tuple[float, float]:
+        """Return width and height, in the pixels of `in_square`, of a place of the stored picture.
+
+        Args:
+            image_size: as that of `in_square`.
+            across: width of the place, in pixels of the stored picture; by default it is one of them.
+            down: its height.
+        """
+        scale = image_size / min(self.width, self.height)
+        width, height = self._as_it_stands(across, down)
+        return (width * scale, height * scale)
+
+    def _as_it_stands(self, width: float, height: float) -> tuple[float, float]:
+        return (height, width) if self.orientation in _LYING else (width, height)
 
     def _turned(self, x: float, y: float) -> tuple[float, float]:
         if self.orientation in (2, 3):
@@ -68,18 +83,16 @@ def picture_frame(path: Path) -> PictureFrame:
 
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            return PictureFrame(width, height, _orientation(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            width, height = _stored_size(image)
+            return PictureFrame(width, height, exif_orientation(image))
+    except (*BROKEN_PICTURE, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error}); restore or remove it") from error
 
 
-def _orientation(image: "Image") -> int:
-    try:
-        found = int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError):
-        return 1  # as `kdcam.data.images` reads a damaged block
-    return found if 1 <= found <= 8 else 1
+def _stored_size(image: "Image") -> tuple[int, int]:
+    # Of a TIFF file Pillow gives the size that it has once turned; its tags tell how it is stored.
+    tags = getattr(image, "tag_v2", None)
+    return image.size if tags is None else (int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]))
 
 
 __all__ = ["Edges", "PictureFrame", "picture_frame"]

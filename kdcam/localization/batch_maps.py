@@ -5,9 +5,9 @@ from torch import Tensor
 
 from kdcam.cam.explanation import method_for
 from kdcam.cam.maps import caam, grad_cam, target_cam
-from kdcam.errors import ModelError
 from kdcam.localization.settings import MapKind
 from kdcam.models.classifier import Classifier
+from kdcam.models.token_maps import spatial_reader
 
 
 def map_kind_for(classifier: Classifier, kind: MapKind) -> MapKind:
@@ -31,7 +31,7 @@ def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, k
     Returns:
         (N, H, W) float32.
 
-    Raises ``ModelError`` where the network has no map (N, C, H, W).
+    Raises ``ModelError`` where the network has no map to read; see `kdcam.models.token_maps.spatial_reader`.
     """
     by_gradient = kind == "gradcam"
     # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
@@ -40,13 +40,9 @@ def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, k
         torch.set_grad_enabled(by_gradient),
         torch.autocast(images.device.type, enabled=False),
     ):
-        outputs = classifier.outputs(images.detach().clone().requires_grad_(by_gradient))
+        outputs = spatial_reader(classifier)(images.detach().clone().requires_grad_(by_gradient))
         feature_map = outputs.feature_map
-        if feature_map is None:
-            raise ModelError(
-                f"model.name: {classifier.config.name!r} has no (N, C, H, W) map before a global pooling to "
-                "measure; take a convolutional network"
-            )
+        assert feature_map is not None
         of = outputs.logits.detach().argmax(1) if classes is None else classes
         if kind == "caam":
             return caam(feature_map).detach()

@@ -87,9 +87,9 @@ def level_overlaps(
 ) -> LevelOverlaps:
     """Return how far the boxes of maps meet the objects' boxes, at each level from 0 to 254.
 
-    Regions are of pixels strictly above the level, connected also by corners. Where there is none the box is the
-    pixel at the upper left. That is what thresholds from 0 to 0.999 in steps of 0.001 of the maximum come to for maps
-    of whole numbers up to 255: many thresholds are one level.
+    Regions are of pixels strictly above the level, connected also by corners. A map of zeros has none and meets
+    nothing (published code gives it the pixel at the upper left). That is what thresholds from 0 to 0.999 in steps of
+    0.001 of the maximum come to for maps of whole numbers up to 255: many thresholds are one level.
 
     Args:
         maps: (N, H, W), each from 0 to 255, or zeros.
@@ -98,7 +98,8 @@ def level_overlaps(
         contours: "regions": a box a region, holes in it are not looked at. "wsol": as clovaai/wsolevaluation
             (evaluation.py, commit 0c476cd) does with OpenCV: the borders of holes count as boxes, too, and a box
             ends one pixel further right and below, unless the map ends there. In both the largest region is that
-            of most pixels; OpenCV's is that whose outline encloses the largest area, holes included.
+            of most pixels. There the two differ: OpenCV's is that whose outline encloses the largest area, holes
+            included, so a ring may be larger than a disc of more pixels.
 
     Source: Evaluating Weakly Supervised Object Localization Methods Right (Choe et al. 2020, arXiv 2001.07437); V2
     in its journal version (arXiv 2007.04178).
@@ -113,10 +114,7 @@ def level_overlaps(
     first = _largest_of_each(found)
     largest = np.zeros((len(maps), LEVELS))
     largest[found.maps[first], found.levels[first]] = overlaps[first]
-    corner = _corner_overlaps(boxes)
-    # A higher level than all values of the map: only there is no region
-    empty = np.arange(LEVELS) >= maps.reshape(len(maps), -1).max(1)[:, None]
-    return LevelOverlaps(np.where(empty, corner[:, None], best), np.where(empty, corner[:, None], largest))
+    return LevelOverlaps(best, largest)
 
 
 def largest_box(map_: NDArray[np.uint8], level: int) -> tuple[int, int, int, int]:
@@ -154,11 +152,6 @@ def _best_overlaps(found: Regions, boxes: Shares) -> Shares:
         shares = intersection_over_union(found.boxes.astype(np.float64), boxes[found.maps, column])
         overlaps = np.fmax(overlaps, shares)
     return overlaps
-
-
-def _corner_overlaps(boxes: Shares) -> Shares:
-    shares = intersection_over_union(np.zeros(4), boxes)
-    return np.asarray(np.fmax.reduce(shares, axis=1, initial=0.0))
 
 
 def _largest_of_each(found: Regions) -> NDArray[np.int64]:

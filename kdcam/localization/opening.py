@@ -1,6 +1,7 @@
 """A run made ready to be measured: its network, the images whose boxes are known, and these boxes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from kdcam.api import LoadedRun, Weights, load, load_run
 from kdcam.data.box_files import BoxLine, read_boxes
-from kdcam.data.boxes import ObjectBoxes, boxes_of_part, boxes_of_source, named_pictures
+from kdcam.data.boxes import ObjectBoxes, boxes_of_part, boxes_of_source, named_pictures, one_row_an_image
 from kdcam.data.config import PictureFilesConfig
-from kdcam.data.datasets import DataParts
+from kdcam.data.parts import Part
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError, RecipeError
 from kdcam.localization.batch_maps import map_kind_for
+from kdcam.localization.evaluated import evaluated_digest
 from kdcam.localization.measuring import HowToLook, Sample
 from kdcam.localization.settings import LocalizationSettings
 from kdcam.models.classifier import Classifier
@@ -34,8 +36,16 @@ class Opened(NamedTuple):
     validation: Sample | None  # where the thresholds are found there
 
 
+class _Known(NamedTuple):
+    """Images with known boxes, as runs share them."""
+
+    part: Part  # the images to evaluate
+    boxes: ObjectBoxes  # of these
+    digest: str  # see `kdcam.localization.evaluated.evaluated_digest`
+
+
 class Opener:
-    """Opens runs one after the other; files of boxes, and data that runs share, are held once."""
+    """Opens runs one after the other; files of boxes, and images that runs share, are held once."""
 
     def __init__(
         self,
@@ -49,7 +59,9 @@ class Opener:
         """Read the file of boxes; raises ``DataError`` for a bad one."""
         self._settings, self._weights, self._batch_size = settings, weights, batch_size
         self._device, self._progress = device, progress
-        self._parts: dict[str, DataParts] = {}
+        self._known: dict[tuple[object, ...], _Known] = {}
+        # Such maps are the same for all boxes of an image.
+        self._map_an_image = settings.map == "caam" or settings.map_of == "predicted"
         self._lines: Sequence[BoxLine] | None = None
         if settings.boxes is not None:
             self._lines = read_boxes(
@@ -65,33 +77,23 @@ class Opener:
         if self._settings.root is not None:
             return self._open_pictures(Path(path), self._settings.root)
         loaded = load_run(path, weights=self._weights, device=self._device, progress=self._progress)
-        table = loaded.recipe.data.model_dump_json()
-        loaded = loaded._replace(parts=self._parts.setdefault(table, loaded.parts))
-        evaluated = self._sample_of_part(loaded, self._settings.part or "test")
+        name = self._settings.part or "test"
+        known = self._known_of_part(loaded, name)
         other = self._settings.threshold_from == "validation"
-        validation = self._sample_of_part(loaded, "validation") if other else None
-        drawn = loaded.part(self._settings.part or "test").paths is None
-        look = self._look(loaded.path, loaded.classifier, drawn=drawn)
-        return Opened(loaded.path, loaded.classifier, look, evaluated, validation)
+        validation = self._sample(loaded, self._known_of_part(loaded, "validation")) if other else None
+        look = self._look(loaded.path, loaded.classifier, drawn=known.part.paths is None)
+        return Opened(loaded.path, loaded.classifier, look, self._sample(loaded, known), validation)
 
     def _open_pictures(self, path: Path, root: Path) -> Opened:
         classifier = load(path, weights=self._weights, device=self._device)
         look = self._look(path, classifier, drawn=False)
-        pictures = named_pictures(
-            self._lines or (),
-            root=root,
-            label_names=classifier.class_names,
-            image_size=classifier.image_size,
-        )
-        chosen = self._chosen(pictures.boxes, pictures.targets)
-        images = StreamImages(
-            FilePictures([pictures.paths[index] for index in chosen.tolist()]),
-            image_size=classifier.image_size,
-            channels=classifier.in_channels,
-        )
+        key = (classifier.class_names, classifier.image_size, classifier.in_channels)
+        known = self._known.get(key) or self._known_of_pictures(classifier, root)
+        self._known[key] = known
+        assert isinstance(known.part.images, StreamImages)
         batches = StreamBatches(
-            images,
-            pictures.targets[chosen],
+            known.part.images,
+            known.part.targets,
             batch_size=self._batch_size,
             training=False,
             augment=(),
@@ -99,10 +101,25 @@ class Opener:
             seed=0,
             device=classifier.mean.device,
         )
-        return Opened(path, classifier, look, Sample(batches, narrowed(pictures.boxes, chosen)), None)
+        return Opened(path, classifier, look, Sample(batches, known.boxes, known.digest), None)
 
-    def _sample_of_part(self, loaded: LoadedRun, name: str) -> Sample:
+    def _known_of_pictures(self, classifier: Classifier, root: Path) -> _Known:
+        names, size = classifier.class_names, classifier.image_size
+        pictures = named_pictures(self._lines or (), root=root, label_names=names, image_size=size)
+        source = FilePictures(pictures.paths)
+        images = StreamImages(source, image_size=size, channels=classifier.in_channels)
+        return self._some(Part(images, pictures.targets, paths=pictures.paths), pictures.boxes)
+
+    def _known_of_part(self, loaded: LoadedRun, name: str) -> _Known:
         part, config = loaded.part(name), loaded.recipe.data
+        key = (config.model_dump_json(), name)
+        if key in self._known:
+            return self._known[key]
+        if name == "train" and loaded.parts.noise is not None:
+            part = replace(part, targets=loaded.parts.noise.clean)
+            self._progress.message(
+                f"{loaded.path}: its training labels are noisy; the maps measured are those of the labels before noise"
+            )
         if self._lines is not None:
             root = config.root if isinstance(config, PictureFilesConfig) else None
             boxes = boxes_of_part(self._lines, part, root=root, label_names=loaded.parts.label_names)
@@ -118,9 +135,18 @@ class Opener:
             raise DataError(
                 f"{loaded.path}: the middle squares of its {name} images show none of the {boxes.cut_away} objects"
             )
+        return self._known.setdefault(key, self._some(part, boxes))
+
+    def _some(self, part: Part, boxes: ObjectBoxes) -> _Known:
+        """Return the images to take and their boxes."""
         chosen = self._chosen(boxes, part.targets)
-        batches = loaded.batches(part.subset(chosen), batch_size=self._batch_size)
-        return Sample(batches, narrowed(boxes, chosen))
+        boxes = narrowed(one_row_an_image(boxes) if self._map_an_image else boxes, chosen)
+        if len(chosen) < len(part):  # else the pixels need no copy
+            part = part.subset(chosen)
+        return _Known(part, boxes, evaluated_digest(part, boxes))
+
+    def _sample(self, loaded: LoadedRun, known: _Known) -> Sample:
+        return Sample(loaded.batches(known.part, batch_size=self._batch_size), known.boxes, known.digest)
 
     def _chosen(self, boxes: ObjectBoxes, targets: Tensor) -> Tensor:
         """Return the positions, in order, of the images to take: at most as many as asked for, all with a box."""
@@ -156,6 +182,7 @@ def narrowed(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
         images=torch.searchsorted(chosen, boxes.images[kept]),
         classes=boxes.classes[kept],
         boxes=boxes.boxes[kept],
+        pixels=boxes.pixels[kept],
     )
 
 

@@ -11,12 +11,10 @@ from kdcam.cam.maps import minmax_normalize
 from kdcam.cam.picture import Picture, captioned, grid, magnified, overlay, to_picture
 from kdcam.localization.box_accuracy import intersection_over_union, largest_box
 from kdcam.localization.level_boxes import LEVELS
-from kdcam.localization.measuring import Located, located_batches, whole_pixels
+from kdcam.localization.measuring import Located, objects_of
 from kdcam.localization.opening import Opened
 from kdcam.localization.report import LocalizationReport
-from kdcam.modes import evaluating
 
-_SHOWN = 6  # images
 _LEAST_PIXELS = 160  # of a picture's side
 _LINE = 2  # pixels
 # Okabe and Ito 2008: told apart with any common colour vision, and both from the colours of the map
@@ -30,18 +28,18 @@ class Outline(NamedTuple):
     colour: tuple[float, float, float]
 
 
-def localization_picture(runs: Sequence[tuple[Opened, LocalizationReport]]) -> Picture:
+def localization_picture(runs: Sequence[tuple[Opened, LocalizationReport, Located]]) -> Picture:
     """Return a row of a few images for each run: the map, the objects' boxes (blue) and the box found (green).
 
     The box found is that of the largest region at the threshold of MaxBoxAcc (V1), with its intersection over union.
+
+    Args:
+        runs: each with the first of its maps.
     """
     rows = []
-    for opened, report in runs:
-        with evaluating(opened.classifier):
-            located = next(located_batches(opened.classifier, opened.evaluated, opened.look))
+    for opened, report, located in runs:
         level = round(report.max_box.largest_region.threshold * LEVELS)
-        shown = range(min(_SHOWN, len(located.maps)))
-        rows.append([_image(opened, located, place, level) for place in shown])
+        rows.append([_image(opened, located, place, level) for place in range(len(located.maps))])
     return grid(rows, gap=4)
 
 
@@ -61,13 +59,15 @@ def _image(opened: Opened, located: Located, place: int, level: int) -> Picture:
     size, resolution = located.images.shape[-1], opened.look.resolution
     map_ = byte_maps(located.maps[place : place + 1], resolution).cpu().numpy()[0]
     found = np.array(largest_box(map_, level), np.float64)
-    objects = located.boxes[place][located.boxes[place].isfinite().all(1)].numpy()
-    overlap = float(intersection_over_union(found, whole_pixels(objects, size, resolution)).max())
+    there = located.boxes[place].isfinite().all(1).numpy()
+    objects = located.boxes[place].numpy()[there]
+    overlap = float(intersection_over_union(found, objects_of(located, opened.look)[place][there]).max())
     base = magnified(to_picture(located.images[place].cpu()), least=_LEAST_PIXELS)
     outlines = [Outline(_shares(box / size), _OBJECT) for box in objects]
     outlines.append(Outline(_shares((found + np.array([0, 0, 1, 1])) / resolution), _FOUND))
     shown = overlay(base, minmax_normalize(torch.nan_to_num(located.maps[place].cpu())))
-    name = opened.classifier.class_names[int(opened.evaluated.boxes.classes[place])]
+    number = int(opened.evaluated.boxes.classes[place])
+    name = opened.classifier.class_names[number] if number >= 0 else "several classes"
     lines = (opened.path.absolute().name, f"{name}: IoU {overlap:.0%}")
     return captioned(with_outlines(shown, outlines), lines)
 

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.api import Weights
+from kdcam.atomic import check_writable, make_folder
 from kdcam.cam.picture import save_png
 from kdcam.data.boxes import ObjectBoxes
+from kdcam.errors import CheckpointError
 from kdcam.json_files import write_json
-from kdcam.localization.measuring import Measured, measure
+from kdcam.localization.measuring import Located, Measured, Sample, measure
 from kdcam.localization.opening import Opened, Opener
-from kdcam.localization.report import LeftOut, LocalizationReport, RunLocalization
+from kdcam.localization.report import Evaluated, LeftOut, LocalizationReport, RunLocalization
 from kdcam.localization.settings import LocalizationSettings, localization_settings
 from kdcam.progress import Progress, Silent
 from kdcam.run_state import LOCALIZATION_FILE, RECIPE_FILE
@@ -46,8 +48,11 @@ def localize(
         device: auto, cpu, cuda, cuda:INDEX or mps.
         progress: Who watches.
 
+    Files are written once all runs are measured.
+
     Raises ``RecipeError`` for a setting, ``DataError`` for boxes, pictures or a part, ``ModelError`` for a network
-    without a map, ``CheckpointError`` for a run or a file that cannot be written.
+    without a map, ``CheckpointError`` for a run or a file that cannot be written, ``Interrupted`` where the user asked
+    to stop: then nothing is written.
     """
     watcher = progress or Silent()
     asked = settings if isinstance(settings, LocalizationSettings) else localization_settings(settings or {})
@@ -55,24 +60,62 @@ def localize(
     places = [runs] if isinstance(runs, str | Path) else runs
     # All are opened first: a wrong last one is refused before the first is measured.
     opened = [opener.open(path) for path in places]
-    found = []
-    for one in opened:
-        found.append(_localized(one, asked, weights, watcher))
-        if (one.path / RECIPE_FILE).exists():
-            write_json(one.path / LOCALIZATION_FILE, found[-1].to_json())
+    folders = [one.path for one in opened if (one.path / RECIPE_FILE).exists()]
+    _check_places(folders, None if figures is None else Path(figures))
+    measured = [_localized(one, asked, weights, watcher) for one in opened]
+    found = [run for run, _ in measured]
+    for run in found:
+        if run.run in folders:
+            _write(run)
     if figures is not None:
         from kdcam.localization.pictures import localization_picture
 
         file = Path(figures) / PICTURE_FILE
-        reports = [run.report for run in found]
-        save_png(localization_picture(list(zip(opened, reports, strict=True))), file)
+        shown = [(one, run.report, first) for one, (run, first) in zip(opened, measured, strict=True)]
+        save_png(localization_picture(shown), file)
         watcher.message(f"{file}: objects' boxes in blue, those found in green")
     return found
 
 
+def _check_places(runs: Sequence[Path], figures: Path | None) -> None:
+    for folder in runs:
+        try:
+            check_writable(folder)
+        except CheckpointError as error:
+            raise _cannot_write(folder, error) from error
+    if figures is not None:
+        try:
+            make_folder(figures)
+            check_writable(figures)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{figures}: no picture can be written there ({_reason(error)}); choose another folder with --figures"
+            ) from error
+
+
+def _write(run: RunLocalization) -> None:
+    try:
+        write_json(run.run / LOCALIZATION_FILE, run.to_json())
+    except CheckpointError as error:
+        raise _cannot_write(run.run, error) from error
+
+
+def _cannot_write(run: Path, error: CheckpointError) -> CheckpointError:
+    return CheckpointError(
+        f"{run / LOCALIZATION_FILE}: cannot be written ({_reason(error)}); free some space, make the run's folder "
+        "writable, or evaluate a copy of it"
+    )
+
+
+def _reason(error: CheckpointError) -> object:
+    cause = error.__cause__
+    return (cause.strerror or cause) if isinstance(cause, OSError) else error
+
+
 def _localized(
     opened: Opened, settings: LocalizationSettings, weights: Weights, progress: Progress
-) -> RunLocalization:
+) -> tuple[RunLocalization, Located]:
+    """Return what is found of a run, and its first maps."""
     name = opened.path.absolute().name
     levels = None
     if opened.validation is not None:
@@ -80,13 +123,14 @@ def _localized(
         before = measure(opened.classifier, opened.validation, opened.look, task=task, progress=progress)
         levels = before.tally.best_levels()
     measured = measure(opened.classifier, opened.evaluated, opened.look, task=name, progress=progress)
-    return RunLocalization(
+    found = RunLocalization(
         opened.path,
         weights_digest(opened.classifier.network),
         weights,
         settings.model_dump(mode="json"),
         _report(measured, opened, settings, levels),
     )
+    return found, measured.first
 
 
 def _report(
@@ -110,7 +154,13 @@ def _report(
         contours=settings.contours,
         threshold_rule=rule,
         left_out=_left_out(opened.evaluated.boxes),
+        evaluated=_evaluated(opened.evaluated),
     )
+
+
+def _evaluated(sample: Sample) -> Evaluated:
+    boxes = sample.boxes
+    return Evaluated(len(boxes.images.unique()), int(boxes.boxes.isfinite().all(2).sum()), sample.digest)
 
 
 def _left_out(boxes: ObjectBoxes) -> LeftOut:

@@ -41,7 +41,10 @@ class LocalizationSettings(Settings):
         min_length=1,
         description="of a CSV file: the column of the class; none: class, where there is one",
     )
-    part: PartName | None = Field(None, description="of the run's data; none: test")
+    part: PartName | None = Field(
+        None,
+        description="of the run's data; none: test. Of train with label noise the labels before it count",
+    )
     n_examples: int | None = Field(
         None, ge=1, description="images, the first ones or some of all classes; none: all that have a box"
     )
@@ -52,7 +55,9 @@ class LocalizationSettings(Settings):
         description="side in pixels that maps are brought to; none: 224 for pictures, the image's own for drawn images",
     )
     contours: Literal["regions", "wsol"] = Field(
-        "regions", description="wsol: holes and ends as in clovaai/wsolevaluation, for its published figures"
+        "regions",
+        description="wsol: boxes as in clovaai/wsolevaluation, for MaxBoxAccV2 figures published with it; its V1 takes "
+        "the largest outline, here it is the region of most pixels",
     )
     threshold_from: Literal["evaluated", "validation"] = Field(
         "evaluated", description="the images on which the best threshold is found"

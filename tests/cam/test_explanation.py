@@ -1,14 +1,20 @@
 """Tests of kdcam.cam.explanation."""
 
+import gc
+import resource
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from kdcam.cam.explanation import explain_image, method_for, shown_classes
+from kdcam.cam.explanation import Method, explain_image, method_for, shown_classes
 from kdcam.cam.maps import caam, class_cams
+from kdcam.cam.panels import drawn_maps
 from kdcam.errors import ModelError
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier
+from kdcam.models.token_maps import spatial_reader
 
 LOGITS = torch.tensor([0.5, 3.0, -1.0, 2.0, -0.2])
 
@@ -129,5 +135,62 @@ def test_a_network_without_an_exact_cam_gets_grad_cam(name: str) -> None:
 
 
 def test_a_network_without_a_map_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"'vit_tiny_patch16_224' has no \(N, C, H, W\) map"):
-        method_for(classifier("vit_tiny_patch16_224", image_size=32), "gradcam")
+    with pytest.raises(ModelError, match=r"'torchvision:vit_b_32' has neither a \(N, C, H, W\) map"):
+        method_for(classifier("torchvision:vit_b_32", image_size=32), "gradcam")
+
+
+@pytest.mark.parametrize(("name", "ours"), [("GradCAM", "gradcam"), ("HiResCAM", "hirescam")])
+@pytest.mark.parametrize("network", ["resnet", "vit"])
+def test_what_is_drawn_are_the_arrays_of_grad_cam(name: str, ours: Method, network: str) -> None:
+    peers = pytest.importorskip("pytorch_grad_cam")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model = classifier("kdcam:resnet8" if network == "resnet" else "test_vit", image_size=64)
+    if network == "resnet":
+        layer, reshape = model.network.get_submodule("layer3"), None
+    else:
+        layer = model.network.get_submodule("blocks")[-1].norm1
+        count = model.network.num_prefix_tokens
+
+        def reshape(tokens: Tensor) -> Tensor:
+            return tokens[:, count:].transpose(1, 2).unflatten(2, (4, 4))
+
+    # Both add a small number to the range of a map: of large logits it vanishes.
+    with torch.no_grad():
+        model.network.get_classifier().weight.mul_(100)
+    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with getattr(peers, name)(model=model, target_layers=[layer], reshape_transform=reshape) as peer:
+        expected = torch.from_numpy(peer(picture[None], [ClassifierOutputTarget(3)]))
+    found = explain_image(model, picture, method=ours, chosen=[3]).class_maps
+    assert float(found.max()) > 1e-3
+    drawn = drawn_maps(found.relu(), size=(64, 64))
+    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=0)
+
+
+def test_maps_by_gradients_keep_nothing() -> None:
+    model = classifier("kdcam:resnet8")
+    pictures = torch.rand(8, 3, 32, 32)
+
+    def explain(times: int) -> None:
+        for number in range(times):
+            explain_image(model, pictures[number % 8], method="gradcam", reader=reader)
+
+    reader = spatial_reader(model)
+    explain(50)  # what torch keeps for next time
+    tensors = _tensors()
+    before = _resident_bytes()
+    explain(300)
+    assert _resident_bytes() - before < 16 * 2**20  # one map's graph has more than 1 MiB
+    assert _tensors() <= tensors
+    hooks = [*model._forward_hooks, *(hook for part in model.modules() for hook in part._forward_hooks)]
+    assert hooks == []
+
+
+def _tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(one), Tensor) for one in gc.get_objects())
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
+    return pages * resource.getpagesize()

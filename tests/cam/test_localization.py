@@ -79,7 +79,22 @@ def test_energy_is_the_share_of_what_is_positive() -> None:
 
 def test_energy_in_several_boxes_counts_each_pixel_once() -> None:
     boxes = torch.tensor([[[0.0, 0, 2, 4], [1, 0, 3, 4]], [[0, 0, 1, 4], [torch.nan] * 4]])
-    assert energy_inside(torch.ones(2, 4, 4), boxes, 4).tolist() == [0.75, 0.25]
+    maps = torch.tensor([1.0, 1.0, 1.0, 5.0]).expand(2, 4, 4)
+    assert energy_inside(maps, boxes, 4).tolist() == [0.375, 0.125]
+
+
+def test_constant_maps_have_no_energy_inside_whatever_their_size() -> None:
+    for maps in (torch.full((1, 4, 4), 3.0), torch.tensor([[[7.0]]])):
+        assert energy_inside(maps, torch.tensor([[0, 0, 4, 4]]), 4).tolist() == [0]
+
+
+def test_large_maps_are_as_small_ones() -> None:
+    maps = 2 * torch.rand(5, 7, 7, generator=torch.Generator().manual_seed(0)) - 1
+    large = maps * 2.0**127
+    assert large.isfinite().all()
+    boxes = torch.tensor([[3.0, 2.0, 9.0, 11.0]]).expand(5, 4)
+    assert torch.equal(energy_inside(large, boxes, 14), energy_inside(maps, boxes, 14))
+    assert torch.equal(byte_maps(large, 28), byte_maps(maps, 28))
 
 
 def test_maps_without_energy_have_none_inside() -> None:

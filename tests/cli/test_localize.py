@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import small_recipe
+from small_runs import SCENES, small_recipe
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,20 @@ def test_what_is_left_out_is_told(kdcam, digits_run: Path, photos: Path) -> None
     found = kdcam("localize", digits_run, "--boxes", "boxes.csv", "--root", photos)
     assert found.code == 0, found.err
     assert f"{digits_run}: 1 images whose objects lie outside the middle square" in found.out
+
+
+def test_what_differs_between_runs_is_told_of_each(kdcam, scenes_run: Path, tmp_path: Path) -> None:
+    import kdcam as library
+
+    recipe = small_recipe(epochs=1, data={**SCENES, "image_size": 24})
+    other = library.train(recipe, output=tmp_path / "larger").path
+    found = kdcam("localize", scenes_run, other)
+    assert found.code == 0, found.err
+    told = " ".join(found.out.split())
+    for run, size in ((scenes_run, 16), (other, 24)):
+        place = told.index(f"{run}: thresholds (> share of the map's maximum): best of all")
+        assert f"maps at {size} pixels" in told[place : place + 400]
+    assert told.count("boxes: a box round each region") == 1
 
 
 def test_what_is_wrong_is_one_line(kdcam, digits_run: Path, scenes_run: Path, photos: Path) -> None:

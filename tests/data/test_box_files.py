@@ -79,6 +79,25 @@ def test_a_missing_file_a_binary_one_and_an_empty_folder(tmp_path: Path) -> None
         read_boxes(tmp_path / "empty")
 
 
+def test_marks_and_blanks_that_other_programs_leave(tmp_path: Path) -> None:
+    text = tmp_path / "val_annotations.txt"
+    text.write_text("\ufeffval_2.JPEG\tn9\t4\t0\t60\t55\n", encoding="utf-8")
+    assert read_boxes(text)[0].picture == "val_2.JPEG"
+    blanks = written(tmp_path, "a.csv", "path, x0, y0, x1, y1, class\na.png, 1, 2, 3, 4, cat\n")
+    assert read_boxes(blanks)[0][1:5] == ("a.png", False, "cat", (1, 2, 3, 4))
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.csv", "path,x0,y0,x1,y1,x0,more,more\na.png,1,2,3,4,9,0,0\n")
+    with pytest.raises(DataError, match=r"a\.csv: has 2 columns 'x0', and which is meant cannot be told"):
+        read_boxes(file)
+
+
+def test_a_name_longer_than_any_file_has(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read \(File name too long\)"):
+        read_boxes(tmp_path / ("a" * 5000 + ".csv"))
+
+
 def test_a_class_column_that_is_not_there(tmp_path: Path) -> None:
     file = written(tmp_path, "a.csv", "path,wnid,x0,y0,x1,y1\n")
     with pytest.raises(DataError, match=r"has no column 'wnids'; did you mean 'wnid'\?"):

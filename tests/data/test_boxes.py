@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from kdcam.data.box_files import BoxLine
-from kdcam.data.boxes import boxes_of_part, boxes_of_source, named_pictures
+from kdcam.data.boxes import boxes_of_part, boxes_of_source, named_pictures, one_row_an_image
 from kdcam.data.config import DigitScenesConfig, ImageFolderConfig
 from kdcam.data.datasets import load_data
 from kdcam.errors import DataError
@@ -85,6 +85,11 @@ def test_pictures_by_name_in_a_frame_of_64_pixels(part, root: Path) -> None:
         (line("test/cat/x.png"), r"boxes, line 7: there is no picture 'test/cat/x\.png' below .*root"),
         (line(""), r"boxes, line 7: there is no picture ''"),
         (
+            line("test\\cat\\a.png"),
+            r"there is no picture 'test.*; name pictures .*, with / between folders, or",
+        ),
+        (line("a" * 5000), r"line 7: there is no picture 'a{80}\.\.\.' below"),
+        (
             line("test/cat/a.png", (0, 0, 41, 9)),
             r"line 7: the box 0, 0, 41, 9 reaches outside .* 40 x 20 pixels",
         ),
@@ -141,6 +146,48 @@ def test_pictures_that_the_boxes_name(root: Path) -> None:
     assert [path.name for path in found.paths] == ["a.png", "b.png"]
     assert found.targets.tolist() == [-1, 1]  # the first one shows both
     assert (found.boxes.images.tolist(), found.boxes.classes.tolist()) == ([0, 0, 1], [0, 1, 1])
+
+
+def test_a_picture_is_one_however_its_path_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line("cat/a.png", (10, 0, 20, 20)), line("dog/../cat/./a.png", (20, 0, 30, 20))]
+    found = named_pictures(lines, root=root / "test", label_names=NAMES, image_size=20)
+    assert len(found.paths) == 1
+    assert found.boxes.boxes.tolist() == [[[0, 0, 10, 20], [10, 0, 20, 20]]]
+    monkeypatch.chdir(root / "test" / "dog")
+    for folder in (Path(), Path("../dog")):
+        found = named_pictures(
+            [line("d.png", (10, 0, 30, 20))], root=folder, label_names=NAMES, image_size=20
+        )
+        assert found.targets.tolist() == [1]
+    with pytest.raises(DataError, match=r"root: a+ is no folder"):
+        named_pictures([], root=Path("a" * 5000), label_names=NAMES, image_size=20)
+
+
+def test_all_boxes_of_an_image_in_one_row(root: Path) -> None:
+    lines = [
+        line("dog/a.png", (10, 0, 20, 20), class_name="dog"),
+        line("cat/b.png", (10, 0, 30, 20), class_name="1"),
+        line("dog/a.png", (10, 0, 30, 10), class_name="cat"),
+        line("dog/a.png", (20, 0, 30, 20), class_name="dog"),
+    ]
+    found = named_pictures(lines, root=root / "test", label_names=NAMES, image_size=20).boxes
+    assert (found.images.tolist(), found.classes.tolist()) == ([0, 0, 1], [0, 1, 1])
+    joined = one_row_an_image(found)
+    assert (joined.images.tolist(), joined.classes.tolist()) == ([0, 1], [-1, 1])
+    assert joined.boxes[0].tolist() == [[0, 0, 20, 10], [0, 0, 10, 20], [10, 0, 20, 20]]
+    assert joined.boxes[1, 0].tolist() == [0, 0, 20, 20]
+    assert joined.boxes[1, 1:].isnan().all()
+    assert joined.pixels[0].tolist() == [[1, 1]] * 3
+
+
+def test_pixels_that_boxes_were_given_in(root: Path) -> None:
+    options = {"root": root / "test", "label_names": NAMES, "image_size": 10}
+    plain = named_pictures([line("cat/a.png", (10, 0, 20, 20))], **options)
+    assert plain.boxes.pixels.tolist() == [[[0.5, 0.5]]]
+    framed = named_pictures(
+        [line("d.png", (0, 0, 63, 63), by_name=True, class_name="dog", frame=64)], **options
+    )
+    assert framed.boxes.pixels.tolist() == [[[10 / 20 * 40 / 64, 10 / 20 * 20 / 64]]]
 
 
 def test_pictures_by_name_below_a_folder(root: Path) -> None:

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_runs import SCENES, small_recipe
 from torch import Tensor
 
 import kdcam
 
 SIDE = 16
+HEAD = "path,x0,y0,x1,y1\n"
 
 
 @pytest.fixture
@@ -44,3 +47,30 @@ def scenes_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         name: kdcam.train(recipe, output=folder / name, device="cpu").path for name, recipe in recipes.items()
     }
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of 24 x 32 pixels with a bright square, in train/ and test/, and boxes.csv of the test squares."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    rows = []
+    for part in ("train", "test"):
+        for name in ("dark", "light"):
+            (root / part / name).mkdir(parents=True)
+            for number in range(8):
+                pixels = generator.integers(0, 60, (32, 24, 3), dtype=np.uint8)
+                x, y = generator.integers(2, 12, 2)
+                pixels[y + 4 : y + 14, x : x + 10] = 120 if name == "dark" else 250
+                path = f"{part}/{name}/{number}.png"
+                Image.fromarray(pixels).save(root / path)
+                rows.append(f"{path},{x},{y + 4},{x + 10},{y + 14}\n")
+    (root / "boxes.csv").write_text(HEAD + "".join(row for row in rows if row.startswith("test")))
+    return root
+
+
+@pytest.fixture(scope="session")
+def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = {"name": "image-folder", "root": str(photos), "image_size": 24, "validation": 0.25}
+    recipe = small_recipe(epochs=1, batch_size=4, data=data)
+    return kdcam.train(recipe, output=tmp_path_factory.mktemp("run") / "photos", device="cpu").path

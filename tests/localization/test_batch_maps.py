@@ -63,6 +63,16 @@ def test_networks_with_an_exact_cam_keep_what_is_asked(small: Classifier) -> Non
     assert [map_kind_for(small, kind) for kind in ("cam", "caam", "gradcam")] == ["cam", "caam", "gradcam"]
 
 
+def test_of_a_network_of_tokens_their_grid_is_measured() -> None:
+    vit = network("test_vit", 64)
+    assert map_kind_for(vit, "cam") == "gradcam"
+    images = torch.rand(4, 3, 64, 64)
+    found = batch_maps(vit, images, CLASSES, "gradcam")
+    alone = explain_image(vit, images[1], method="gradcam", chosen=(0,)).class_maps[0]
+    assert torch.allclose(found[1], alone, rtol=1e-4, atol=1e-6 * float(alone.max()))
+    assert batch_maps(vit, images, CLASSES, "caam").shape == (4, 4, 4)
+
+
 def test_a_network_without_a_map_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"'test_vit' has no \(N, C, H, W\) map"):
-        batch_maps(network("test_vit", 32), torch.rand(4, 3, 32, 32), CLASSES, "caam")
+    with pytest.raises(ModelError, match=r"'torchvision:vit_b_32' has neither a \(N, C, H, W\) map"):
+        map_kind_for(network("torchvision:vit_b_32", 32), "caam")

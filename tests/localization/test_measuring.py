@@ -10,7 +10,14 @@ from kdcam.data.datasets import batches, load_data
 from kdcam.errors import Interrupted
 from kdcam.localization.batch_maps import batch_maps
 from kdcam.localization.box_accuracy import BoxTally, level_overlaps
-from kdcam.localization.measuring import HowToLook, Sample, measure, whole_pixels
+from kdcam.localization.measuring import (
+    HowToLook,
+    Sample,
+    measure,
+    objects_of,
+    truncated_pixels,
+    whole_pixels,
+)
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.progress import Silent
 
@@ -27,7 +34,7 @@ def scenes(*, multi_label: bool, batch_size: int):
     network = build_classifier(
         ModelConfig(name="kdcam:resnet8"), num_classes=10, in_channels=1, image_size=16
     )
-    return network, Sample(loader, boxes_of_source(test))
+    return network, Sample(loader, boxes_of_source(test), "")
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -46,6 +53,10 @@ def test_all_batches_together_are_as_one_by_hand(multi_label: bool) -> None:
     assert found.pointing == float(pointing_game(maps, boxes.boxes, 16).double().mean())
     assert found.energy == pytest.approx(float(energy_inside(maps, boxes.boxes, 16).mean()))
     assert found.flat_maps == 0
+    # The first ones are kept for a picture, from more than one batch if need be
+    assert torch.equal(found.first.boxes, boxes.boxes[:6])
+    assert torch.equal(found.first.images, batch.images[boxes.images[:6]])
+    assert torch.allclose(found.first.maps, maps[:6], atol=1e-5)
 
 
 def test_a_network_that_sees_nothing_misses_everything() -> None:
@@ -64,6 +75,16 @@ def test_the_map_of_what_the_network_says() -> None:
     assert said.energy != labelled.energy
 
 
+def test_objects_at_the_upper_left_are_no_hit_of_flat_maps() -> None:
+    network, sample = scenes(multi_label=False, batch_size=30)
+    with torch.no_grad():
+        network.network.get_classifier().weight.zero_()
+    corner = torch.tensor([0.0, 0.0, 1.0, 1.0]).double().expand_as(sample.boxes.boxes)
+    sample = sample._replace(boxes=sample.boxes._replace(boxes=corner))
+    look = LOOK._replace(resolution=16)
+    assert measure(network, sample, look, task="measuring", progress=Silent()).tally.accuracies().v2 == 0
+
+
 def test_it_stops_when_asked() -> None:
     network, sample = scenes(multi_label=False, batch_size=7)
     with pytest.raises(Interrupted, match=r"the evaluation was stopped; nothing of it is kept"):
@@ -76,3 +97,40 @@ def test_whole_pixels_are_cut_down_and_keep_one() -> None:
     assert whole_pixels(boxes, 48, 48)[0].tolist() == [[0, 0, 47, 47], [3, 4, 9, 11], [7, 7, 7, 7], [47] * 4]
     assert whole_pixels(boxes, 48, 96)[0, 1].tolist() == [7, 8, 20, 23]
     assert np.isnan(whole_pixels(np.full((1, 1, 4), np.nan), 48, 48)).all()
+
+
+def test_pixels_of_a_picture_come_back_from_any_image_size_as_they_were() -> None:
+    pixels = np.arange(224.0)
+    corners = np.stack([pixels, pixels, pixels + 1, pixels + 1], axis=1)
+    expected = np.stack([pixels] * 4, axis=1)
+    for image_size in range(8, 225):
+        boxes = corners * image_size / 224  # as `PictureFrame.in_square` does
+        assert np.array_equal(whole_pixels(boxes[:, None], image_size, 224)[:, 0], expected)
+        size = np.full((224, 1, 2), image_size / 224)
+        assert np.array_equal(truncated_pixels(boxes[:, None], size, image_size, 224)[:, 0], expected)
+
+
+@pytest.mark.parametrize("side", [32, 64, 100, 224, 300, 500])
+def test_truncated_pixels_are_as_published_for_pictures_of_any_size(side: int) -> None:
+    generator = np.random.default_rng(side)
+    begins = generator.integers(0, side, (50, 1, 2))
+    lasts = generator.integers(begins, side)
+    expected = [int(value * 224 / side) for value in np.concatenate([begins, lasts], 2).ravel().tolist()]
+    edges = np.concatenate([begins, lasts + 1], axis=2) * 96 / side
+    found = truncated_pixels(edges, np.full((50, 1, 2), 96 / side), 96, 224)
+    assert found.ravel().tolist() == expected
+    if side != 224:
+        assert not np.array_equal(found, whole_pixels(edges, 96, 224))
+
+
+def test_the_rule_decides_which_whole_pixels_are_measured() -> None:
+    network, sample = scenes(multi_label=False, batch_size=30)
+    first = {}
+    for contours in ("regions", "wsol"):
+        look = LOOK._replace(resolution=40, contours=contours)
+        measured = measure(network, sample, look, task="measuring", progress=Silent())
+        first[contours] = objects_of(measured.first, look)
+    boxes = sample.boxes.boxes[:6].numpy()
+    assert np.array_equal(first["regions"], whole_pixels(boxes, 16, 40))
+    assert np.array_equal(first["wsol"], truncated_pixels(boxes, np.ones((6, 1, 2)), 16, 40))
+    assert not np.array_equal(first["wsol"], first["regions"])

@@ -1,49 +1,33 @@
 """Tests of kdcam.localization.runs and what it puts together: opening, report and pictures."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import Watcher, small_recipe
+from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
+from kdcam.api import load_run
 from kdcam.cam.picture import to_picture
 from kdcam.checkpoint import save_model
-from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.comparison.evaluations import read_evaluations
+from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
+from kdcam.localization.opening import Opener
 from kdcam.localization.pictures import Outline, with_outlines
+from kdcam.localization.settings import localization_settings
 from kdcam.models.build import ModelConfig, build_classifier
 
 HEAD = "path,x0,y0,x1,y1\n"
+OPTIONS = {"weights": "selected", "batch_size": 16, "device": "cpu", "progress": Watcher()}
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of 24 x 32 pixels with a bright square, in train/ and test/, and boxes.csv of the test squares."""
-    root = tmp_path_factory.mktemp("photos")
-    generator = np.random.default_rng(0)
-    rows = []
-    for part in ("train", "test"):
-        for name in ("dark", "light"):
-            (root / part / name).mkdir(parents=True)
-            for number in range(8):
-                pixels = generator.integers(0, 60, (32, 24, 3), dtype=np.uint8)
-                x, y = generator.integers(2, 12, 2)
-                pixels[y + 4 : y + 14, x : x + 10] = 120 if name == "dark" else 250
-                path = f"{part}/{name}/{number}.png"
-                Image.fromarray(pixels).save(root / path)
-                rows.append(f"{path},{x},{y + 4},{x + 10},{y + 14}\n")
-    (root / "boxes.csv").write_text(HEAD + "".join(row for row in rows if row.startswith("test")))
-    return root
-
-
-@pytest.fixture(scope="module")
-def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = {"name": "image-folder", "root": str(photos), "image_size": 24, "validation": 0.25}
-    recipe = small_recipe(epochs=1, batch_size=4, data=data)
-    return kdcam.train(recipe, output=tmp_path_factory.mktemp("run") / "photos", device="cpu").path
+def copied(run: Path, folder: Path) -> Path:
+    shutil.copytree(run, folder / run.name)
+    return folder / run.name
 
 
 def test_the_result_lies_beside_the_run(scenes_runs: dict[str, Path]) -> None:
@@ -60,7 +44,6 @@ def test_the_result_lies_beside_the_run(scenes_runs: dict[str, Path]) -> None:
 
 
 def test_it_agrees_with_the_pointing_game_of_the_quickstart(scenes_runs: dict[str, Path]) -> None:
-    from kdcam.api import load_run
     from kdcam.cam.pointing import pointing_scores
 
     loaded = load_run(scenes_runs["one"], device="cpu")
@@ -88,6 +71,9 @@ def test_thresholds_of_the_validation_part(scenes_runs: dict[str, Path]) -> None
     taken = kdcam.localize(run, settings={"threshold_from": "validation"}, device="cpu")[0].report
     assert [one.threshold for one in taken.max_box.best_box] == [
         one.threshold for one in validation.max_box.best_box
+    ]
+    assert [one.threshold for one in taken.max_box.best_box] != [
+        one.threshold for one in own.max_box.best_box
     ]
     assert taken.max_box.v2 <= own.max_box.v2
     assert taken.pointing == own.pointing
@@ -153,6 +139,53 @@ def test_what_is_wrong_is_named_before_anything_is_measured(
     outside = tmp_path / "outside.csv"
     outside.write_text(HEAD + "test/dark/0.png,0,0,25,5\n")
     said(photo_run, r"outside\.csv, line 2: the box 0, 0, 25, 5 reaches outside", boxes=outside)
+    (tmp_path / "file").touch()
+    watcher = Watcher()
+    with pytest.raises(CheckpointError, match=r"figures: no picture can be written there .* with --figures$"):
+        kdcam.localize(
+            scenes_runs["one"], figures=tmp_path / "file" / "figures", device="cpu", progress=watcher
+        )
+    assert not [task for task, _, _ in watcher.done if "drawing" not in task]  # the data is read first
+
+
+def test_nothing_is_written_when_it_is_stopped_in_a_later_run(
+    scenes_runs: dict[str, Path], tmp_path: Path
+) -> None:
+    runs = [copied(scenes_runs[name], tmp_path) for name in ("one", "other")]
+    for run in runs:
+        (run / "localization.json").unlink(missing_ok=True)
+    with pytest.raises(Interrupted, match=r"nothing of it is kept"):
+        kdcam.localize(runs, batch_size=10, device="cpu", progress=Watcher(stop_after=3))
+    assert not any((run / "localization.json").exists() for run in runs)
+
+
+def test_a_result_that_cannot_be_written_and_a_picture_that_breaks_off(
+    scenes_runs: dict[str, Path], photos: Path, photo_run: Path, tmp_path: Path
+) -> None:
+    run = copied(scenes_runs["one"], tmp_path)
+    (run / "localization.json").unlink(missing_ok=True)
+    (run / "localization.json").mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"localization\.json: cannot be written \(Is a dir.*a copy of it$"
+    ):
+        kdcam.localize(run, device="cpu")
+    whole = (photos / "test/dark/0.png").read_bytes()
+    (tmp_path / "dark").mkdir()
+    (tmp_path / "dark" / "0.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b.csv").write_text(HEAD + "dark/0.png,0,4,9,14\n")
+    with pytest.raises(DataError, match=r"0\.png: truncated or damaged"):
+        kdcam.localize(photo_run, settings={"boxes": tmp_path / "b.csv", "root": tmp_path}, device="cpu")
+
+
+def test_runs_of_unlike_image_sizes_in_one_picture(scenes_runs: dict[str, Path], tmp_path: Path) -> None:
+    small = {**SCENES, "image_size": 24}
+    other = kdcam.train(small_recipe(epochs=1, data=small), output=tmp_path / "other", device="cpu").path
+    found = kdcam.localize([scenes_runs["one"], other], device="cpu", figures=tmp_path)
+    assert [run.report.resolution for run in found] == [16, 24]
+    first, second = (read_evaluations(run.run).found["localization"].facts for run in found)
+    assert first != second
+    with Image.open(tmp_path / "localization.png") as picture:
+        assert picture.size[0] == 6 * 168 + 5 * 4
 
 
 def test_a_picture_of_boxes(scenes_runs: dict[str, Path], tmp_path: Path) -> None:
@@ -162,8 +195,17 @@ def test_a_picture_of_boxes(scenes_runs: dict[str, Path], tmp_path: Path) -> Non
     with Image.open(tmp_path / "figures" / "localization.png") as picture:
         assert picture.size[0] == 6 * 160 + 5 * 4
         shown = np.asarray(picture)
-    for colour in ((87, 181, 232), (0, 158, 115)):  # both kinds of boxes
-        assert (shown == colour).all(2).any()
+    opened = Opener(localization_settings({}), **OPTIONS).open(runs[0])
+    x0, y0, x1, y1 = (10 * opened.evaluated.boxes.boxes[0, 0]).round().int().tolist()  # 16 pixels are 160
+    blue = (shown == (87, 181, 232)).all(2)
+    top = shown.shape[0] // 2 - 2 - 160  # below the first row's words
+    drawn = blue[top : top + 160, :160] | (shown == (0, 158, 115)).all(2)[top : top + 160, :160]
+    assert drawn[y0:y1, x0].all()  # the object's box is blue, where the one found does not lie over it
+    assert blue[:, :160].any()
+    rows, columns = np.nonzero(blue[top : top + 160, :160])
+    assert y0 <= rows.min() <= rows.max() < y1
+    assert x0 <= columns.min() <= columns.max() < x1
+    assert (shown == (0, 158, 115)).all(2).any()
     assert "localization.png" in watcher.messages[-1]
 
 
