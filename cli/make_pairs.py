@@ -56,6 +56,8 @@ def make_pairs(
         each=per_fold,
         seed=seed,
     )
+    for note in found.notes:
+        render.show_notice(note)
     if as_json:
         render.show_json(found.to_json())
     else:

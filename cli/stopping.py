@@ -6,7 +6,7 @@ import threading
 from types import FrameType
 from typing import Self
 
-_NOTICE = b"\nstopping after this step, the state is kept; Ctrl-C again stops at once\n"
+_NOTICE = b"\nstopping after this step; Ctrl-C again stops at once\n"
 
 
 class Stopper:

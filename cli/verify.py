@@ -42,7 +42,8 @@ Thresholds = Annotated[
     Literal["grid", "midpoints"],
     typer.Option(
         "--thresholds",
-        help="grid: squared distances 0 to 3.99 by 0.01; midpoints: all between neighbouring distances.",
+        help="grid: squared distances 0 to 3.99 by 0.01, for rates by 0.001; midpoints: all between neighbouring "
+        "distances.",
     ),
 ]
 AllowSeen = Annotated[
@@ -150,9 +151,14 @@ def notes(found: "Sequence[VerificationReport]") -> list[str]:
     lines = []
     for one in first.scores.true_accepts:
         if one.far * others < 1:
+            by = (
+                "is interpolated between none and one"
+                if first.settings.thresholds == "grid"
+                else "lets none pass"
+            )
             lines.append(
                 f"FAR {one.far:g} is less than one of the {others:.0f} pairs of two that a threshold is found on: it "
-                "is interpolated between none and one"
+                f"{by}"
             )
     for report in found:
         if report.blank:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdcam.data.batches import Batches
-from kdcam.errors import DataError
+from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.models.classifier import Classifier
 from kdcam.modes import evaluating
 from kdcam.progress import Progress, Silent
@@ -33,19 +33,32 @@ def feature_table(
         task: What the watcher is told this is.
         progress: Who watches.
 
-    Raises ``DataError`` where there is no image, or a picture can no longer be read.
+    Raises ``DataError`` where there is no image, or a picture can no longer be read; ``Interrupted`` where the watcher
+    asks to stop.
     """
     watcher = progress or Silent()
     embeddings, targets = list[Tensor](), list[Tensor]()
     device = classifier.mean.device.type
     with evaluating(classifier), torch.no_grad(), torch.autocast(device, enabled=False):
         for done, batch in enumerate(batches.epoch(0), start=1):
+            if watcher.should_stop():
+                raise Interrupted(f"{task}: stopped, nothing was written")
             embeddings.append(classifier.outputs(batch.images).embedding.float().cpu())
             targets.append(batch.targets.cpu())
             watcher.advance(task, done, len(batches))
     if not embeddings:
         raise DataError("the part whose features are wanted has no image; choose another part")
     return FeatureTable(torch.cat(embeddings), torch.cat(targets))
+
+
+def check_finite(embeddings: Tensor, place: str) -> None:
+    """Raise ``ModelError`` where some of the embeddings (N, E) are not finite; ``place`` names the network."""
+    broken = int((~embeddings.isfinite().all(1)).sum())
+    if broken:
+        raise ModelError(
+            f"{place}: the embeddings of {broken} of {len(embeddings)} pictures are not finite, so they have no "
+            "distances; take a run whose training did not break down"
+        )
 
 
 def embeddings_of(classifier: Classifier, batches: Batches) -> Tensor:
@@ -68,4 +81,4 @@ def effective_rank(embeddings: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-__all__ = ["FeatureTable", "effective_rank", "embeddings_of", "feature_table"]
+__all__ = ["FeatureTable", "check_finite", "effective_rank", "embeddings_of", "feature_table"]

@@ -17,19 +17,33 @@ RECIPE_FILE = "recipe.json"
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+FEW_SHOT_FILE = "few-shot.json"
+EPISODES_FILE = "few-shot-episodes.safetensors"
+VERIFICATION_FILE = "verification.json"
+LOCALIZATION_FILE = "localization.json"
+REPORT_FILE = "report.html"
+FIGURES_FOLDER = "figures"
 RESUME_FOLDER = "resume"
 # recipe.json last: while it is there the folder still counts as an unfinished run
 _WRITTEN = (
     RESULT_FILE,
     "robustness.json",
     "agreement.json",
+    FEW_SHOT_FILE,
+    EPISODES_FILE,
+    VERIFICATION_FILE,
+    LOCALIZATION_FILE,
+    REPORT_FILE,
     METRICS_FILE,
     MODEL_FILE,
     CONFIG_FILE,
     "noise.safetensors",
     RECIPE_FILE,
 )
-_WORK_FILES = "robustness-progress-*"  # of evaluations under way
+_PATTERNS = (
+    "robustness-progress-*",  # of evaluations under way
+    f"{FIGURES_FOLDER}/*.png",  # of this run alone: beside another one they would show what it is not
+)
 
 State = Literal["new", "unfinished", "finished"]
 Resume = Literal["auto", "never"]
@@ -40,6 +54,12 @@ def find_state(path: Path) -> State:
     if not (path / RECIPE_FILE).exists():
         return "new"
     return "finished" if (path / RESULT_FILE).exists() else "unfinished"
+
+
+def has_kept_state(path: Path) -> bool:
+    """Return whether an unfinished run kept a state that it could go on from."""
+    folder = path / RESUME_FOLDER
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def check_finished(path: Path, recipe: dict[str, Any], resume: Resume) -> None:
@@ -69,7 +89,7 @@ def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
         _check_nothing_foreign(path)
     elif state == "finished":  # by another process, since the caller looked
         check_finished(path, recipe, resume)
-    elif resume == "never" or (not _has_kept_state(path) and _difference(path, recipe) is not None):
+    elif resume == "never" or (not has_kept_state(path) and _difference(path, recipe) is not None):
         _remove_run(path)
         return "new"
     else:
@@ -86,11 +106,6 @@ def _check_same_recipe(path: Path, recipe: dict[str, Any], what: str, also: str)
         )
 
 
-def _has_kept_state(path: Path) -> bool:
-    folder = path / RESUME_FOLDER
-    return folder.is_dir() and any(folder.iterdir())
-
-
 def _difference(path: Path, recipe: dict[str, Any]) -> str | None:
     difference = first_difference(read_json(path / RECIPE_FILE).get("recipe"), recipe)
     if difference is None:
@@ -100,7 +115,7 @@ def _difference(path: Path, recipe: dict[str, Any]) -> str | None:
 
 def _check_nothing_foreign(path: Path) -> None:
     foreign = [name for name in (*_WRITTEN, RESUME_FOLDER) if (path / name).exists()]
-    foreign += [file.name for file in path.glob(_WORK_FILES)]
+    foreign += [str(file.relative_to(path)) for file in _matching(path)]
     if foreign:
         raise CheckpointError(
             f"{path}: holds {foreign[0]} but no {RECIPE_FILE}, so it is not a run folder and nothing in it "
@@ -108,11 +123,15 @@ def _check_nothing_foreign(path: Path) -> None:
         )
 
 
+def _matching(path: Path) -> list[Path]:
+    return [file for pattern in _PATTERNS for file in sorted(path.glob(pattern))]
+
+
 def _remove_run(path: Path) -> None:
     try:
         if (path / RESUME_FOLDER).exists():
             shutil.rmtree(path / RESUME_FOLDER)
-        for file in (*path.glob(_WORK_FILES), *(path / name for name in _WRITTEN)):
+        for file in (*_matching(path), *(path / name for name in _WRITTEN)):
             file.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
@@ -123,13 +142,20 @@ def _remove_run(path: Path) -> None:
 
 __all__ = [
     "CONFIG_FILE",
+    "EPISODES_FILE",
+    "FEW_SHOT_FILE",
+    "FIGURES_FOLDER",
+    "LOCALIZATION_FILE",
     "MODEL_FILE",
     "RECIPE_FILE",
+    "REPORT_FILE",
     "RESULT_FILE",
     "RESUME_FOLDER",
+    "VERIFICATION_FILE",
     "Resume",
     "State",
     "check_finished",
     "find_state",
+    "has_kept_state",
     "prepare_folder",
 ]

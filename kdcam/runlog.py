@@ -22,6 +22,9 @@ from kdcam.run_state import (
 )
 from kdcam.teacher_weights import WEIGHTS_KEY, Digests, changed_teacher, check_teachers, digests_of
 
+TRAINING_KEY = "training_data"
+"""The key of recipe.json under which the images that a run began with are told."""
+
 
 class RunFolder:
     """One run's folder, made by ``RunFolder.open``; a context manager that closes it.
@@ -95,8 +98,13 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def write_recipe(self, *, command: Sequence[str], seed: int, device: str) -> None:
-        """Write recipe.json: recipe, versions of the packages, machine, command, seed, digests of teachers' weights."""
+    def write_recipe(
+        self, *, command: Sequence[str], seed: int, device: str, data: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write recipe.json: recipe, versions of the packages, machine, command, seed, digests of teachers' weights.
+
+        ``data``: what `training_data` tells of the images that the run begins with.
+        """
         record: dict[str, Any] = {
             "recipe": self._recipe,
             "versions": package_versions(),
@@ -106,6 +114,8 @@ class RunFolder:
         }
         if self._digests:
             record[WEIGHTS_KEY] = self._digests
+        if data is not None:
+            record[TRAINING_KEY] = data
         write_json(self.path / RECIPE_FILE, record)
 
     def changed_versions(self) -> dict[str, tuple[str | None, str | None]]:
@@ -157,4 +167,4 @@ def _has_former_teachers(path: Path, digests: Digests) -> bool:
     return changed_teacher(record, digests) is None
 
 
-__all__ = ["Resume", "RunFolder"]
+__all__ = ["TRAINING_KEY", "Resume", "RunFolder"]

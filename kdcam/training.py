@@ -11,9 +11,10 @@ from kdcam.data.datasets import DataParts, load_data
 from kdcam.engine import TrainState, fit
 from kdcam.errors import CheckpointError, Interrupted
 from kdcam.models.classifier import Classifier
+from kdcam.models.starting_weights import head_name
 from kdcam.noise_file import keep_noise
 from kdcam.preflight import Checked, of_these_classes
-from kdcam.probe_recipe import is_solved
+from kdcam.probe_recipe import idle_settings, is_solved
 from kdcam.probing import run_probe
 from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
@@ -28,6 +29,8 @@ from kdcam.teacher_cache.kept import cached_views
 from kdcam.teacher_weights import is_network_name
 from kdcam.teachers import judge_teachers
 from kdcam.teaching import live_classifiers
+from kdcam.training_data import check_training_data, training_data
+from kdcam.wording import listed
 
 _TEST_READ = "the test part, where there is one, was read once, after it"
 
@@ -91,7 +94,7 @@ def run(
     """
     recipe = checked.recipe
     with RunFolder.open(
-        output, recipe.model_dump(mode="json"), resume=resume, named=_named_teachers(checked)
+        output, recipe.model_dump(mode="json"), resume=resume, named=_named_weights(checked)
     ) as folder:
         if folder.state == "finished":  # by another process, since the caller looked
             return RunResult(folder.path, folder.read_result(), was_finished=True)
@@ -100,9 +103,13 @@ def run(
         parts = load_data(recipe.data, progress=progress)
         checked = of_these_classes(checked, parts.label_names)
         _tell(checked, parts, progress)
-        if folder.state == "new":
-            # After the data is read: broken data leaves no run behind that would refuse a mended recipe.
-            folder.write_recipe(command=command, seed=recipe.seed, device=str(checked.precision.device))
+        if folder.state == "new" or not has_kept_state(folder.path):
+            # After the data is read: broken data leaves no run behind that would refuse a mended recipe. A run that
+            # kept no state begins anew, with the data as it is now.
+            device = str(checked.precision.device)
+            folder.write_recipe(command=command, seed=recipe.seed, device=device, data=training_data(parts))
+        else:
+            check_training_data(folder.path, parts)
         keep_noise(folder.path, parts.noise)
         if is_solved(recipe, checked.student.config):
             return _solve(checked, parts, folder, progress)
@@ -124,9 +131,9 @@ def run(
 
 def _solve(checked: Checked, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:
     """Do a run whose classifier is solved: there is no state to keep, and its one epoch is no training."""
+    idle = listed(idle_settings(checked.recipe, checked.student.config))
     progress.message(
-        "a linear probe: the classifier is solved on features computed once; epochs, batch size, optimizer and "
-        "schedule do nothing"
+        f"a linear probe: the classifier is solved on features computed once; these do nothing: {idle}"
     )
     try:
         probe = run_probe(checked, parts, progress=progress)
@@ -150,14 +157,21 @@ def _solve(checked: Checked, parts: DataParts, folder: RunFolder, progress: Prog
     return RunResult(folder.path, result, was_finished=False)
 
 
-def _named_teachers(checked: Checked) -> dict[str, str]:
-    """Return the digests of published weights: a name may stand for other ones in another version of its package."""
+def _named_weights(checked: Checked) -> dict[str, str]:
+    """Return the digests of published weights: a name may stand for other ones in another version of its package.
+
+    That of a start is of all that comes from there: its classifier and its neck may be drawn.
+    """
     pairs = zip(checked.recipe.teachers, checked.teachers, strict=True)
-    return {
+    found = {
         config.checkpoint: weights_digest(teacher.network)
         for config, teacher in pairs
         if is_network_name(config.checkpoint)
     }
+    init, network = checked.recipe.init, checked.student.network
+    if init is not None and is_network_name(init.checkpoint):
+        found.setdefault(init.checkpoint, weights_digest(network, without=("neck", head_name(network))))
+    return found
 
 
 def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:

@@ -3,8 +3,8 @@ import torch
 from small_runs import SCENES, Watcher, small_recipe
 
 from kdcam.data.datasets import batches, load_data
-from kdcam.embeddings import effective_rank, embeddings_of, feature_table
-from kdcam.errors import DataError
+from kdcam.embeddings import check_finite, effective_rank, embeddings_of, feature_table
+from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.models.build import ModelConfig, build_classifier
 
 
@@ -96,3 +96,30 @@ def test_no_image_is_an_error() -> None:
     )
     with pytest.raises(DataError, match=r"has no image; choose another part"):
         feature_table(classifier, loader, progress=Watcher())
+
+
+def test_what_is_not_finite_is_counted() -> None:
+    embeddings = torch.ones(4, 3)
+    check_finite(embeddings, "here")
+    embeddings[1, 2], embeddings[3, 0] = torch.nan, torch.inf
+    with pytest.raises(ModelError, match=r"here: the embeddings of 2 of 4 pictures are not finite"):
+        check_finite(embeddings, "here")
+
+
+def test_a_stop_is_heeded_at_each_batch() -> None:
+    recipe = small_recipe()
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8_s2"), num_classes=10, in_channels=1, image_size=SCENES["image_size"]
+    )
+    loader = batches(
+        load_data(recipe.data).train,
+        batch_size=16,
+        training=False,
+        config=recipe.data,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    watcher = Watcher(stop_after=2)
+    with pytest.raises(Interrupted, match=r"some features: stopped, nothing was written"):
+        feature_table(classifier, loader, task="some features", progress=watcher)
+    assert watcher.done == [("some features", 1, 3)]

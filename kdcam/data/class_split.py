@@ -4,7 +4,9 @@ The images of classes that a run was not trained on are read by `kdcam.data.nove
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,9 +36,15 @@ def split_classes(
         group_of: the group that a class belongs to; groups are drawn as a whole, and counts count them.
 
     Raises:
-        DataError: the file cannot be read or does not fit the classes, or a part that counts is left without a class:
-            base and the part of ``config``.
+        DataError: the file cannot be read or does not fit the classes, two classes have one name, or a part that counts
+            is left without a class: base and the part of ``config``.
     """
+    repeated = [name for name, count in Counter(label_names).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"data.class_split: {_some(repeated)} is the name of several classes of the data, so that none of them can "
+            "be told apart by name; rename them"
+        )
     part_of = (
         _drawn(label_names, config, group_of)
         if config.file is None
@@ -75,9 +83,9 @@ def _drawn(
 
 
 def _filed(file: Path, label_names: Sequence[str], group_of: Callable[[str], str]) -> dict[str, ClassPart]:
-    filed = read_class_parts(file)
     groups = {name: group_of(name) for name in label_names}
     known = {*label_names, *groups.values()}
+    filed = read_class_parts(file, known)
     unknown = [name for name in filed if name not in known]
     if unknown:
         raise DataError(
@@ -111,8 +119,10 @@ def _parts_in(
     return tuple(dict.fromkeys(part_of[name] for name, found in groups.items() if found == group))
 
 
-def read_class_parts(file: Path) -> dict[str, ClassPart]:
+def read_class_parts(file: Path, known: Container[str] = ()) -> dict[str, ClassPart]:
     """Return the part of each class that a CSV file with the header ``class,part`` names, in its order.
+
+    Blanks around a name are dropped, unless a class among ``known`` is called just so.
 
     Raises:
         DataError: the file is missing or no such CSV file, a part is unknown, or a class stands there twice.
@@ -124,7 +134,7 @@ def read_class_parts(file: Path) -> dict[str, ClassPart]:
             raise DataError(
                 f"{file}, line {line}: found {len(cells)} cells; allowed: two, a class and its part"
             )
-        name, word = cells
+        name, word = cells[0] if cells[0] in known else cells[0].strip(), cells[1].strip()
         part = next((known for known in CLASS_PARTS if known == word), None)
         if part is None:
             raise DataError(
@@ -143,17 +153,21 @@ def read_class_parts(file: Path) -> dict[str, ClassPart]:
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
     """Return the lines below the header that are not empty, each with its number."""
     try:
-        text = file.expanduser().read_text(encoding="utf-8-sig")
+        # As bytes: a line break inside quotes stays what it is.
+        text = file.expanduser().read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"data.class_split.file: {file} cannot be read ({error}); name a CSV file with the header class,part"
         ) from None
-    rows = [
-        (line, [cell.strip() for cell in cells])
-        for line, cells in enumerate(csv.reader(text.splitlines()), 1)
-    ]
-    filled = [(line, cells) for line, cells in rows if any(cells)]
-    if not filled or tuple(filled[0][1]) != _HEADER:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    filled = []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                filled.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: not CSV ({error}); mend the line") from None
+    if not filled or tuple(cell.strip() for cell in filled[0][1]) != _HEADER:
         found = ",".join(filled[0][1]) if filled else "an empty file"
         raise DataError(
             f"{file}: begins with {found[:60]!r}; allowed: the header class,part and a line for each class"
@@ -203,11 +217,15 @@ def narrowed(source: SourceParts, names: Sequence[str]) -> tuple[SourceParts, Te
 
 
 def of_classes(part: Part, label_names: Sequence[str], names: Sequence[str]) -> tuple[Part, Tensor]:
-    """Return the images of the classes ``names`` with their labels numbered in that order, and where they stood."""
+    """Return the images of the classes ``names`` with their labels numbered in that order, and where they stood.
+
+    Raises ``DataError`` where a label is of no class.
+    """
     number = {name: index for index, name in enumerate(names)}
-    largest = int(part.targets.max()) + 1 if len(part) else 0
-    table = torch.full((max(len(label_names), largest),), -1)
-    table[: len(label_names)] = torch.tensor([number.get(name, -1) for name in label_names])
+    largest = int(part.targets.max()) if len(part) else 0
+    if largest >= len(label_names):
+        raise DataError(f"data: holds the label {largest}, but there are {len(label_names)} classes")
+    table = torch.tensor([number.get(name, -1) for name in label_names])
     targets = table[part.targets]
     positions = (targets >= 0).nonzero().flatten()
     return replace(part.subset(positions), targets=targets[positions]), positions

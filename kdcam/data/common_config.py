@@ -151,11 +151,16 @@ class CommonConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _no_labels_file_of_other_classes(self) -> Self:
+    def _no_noise_across_the_split(self) -> Self:
         if self.class_split is not None and self.noise is not None and self.noise.kind == "file":
             raise ValueError(
                 'found class_split with noise.kind = "file", whose labels number all classes of the data; take another '
                 "kind of noise, or leave class_split out"
+            )
+        if self.class_split is not None and self.noise is not None and self.noise.kind == "asymmetric":
+            raise ValueError(
+                'found class_split with noise.kind = "asymmetric", whose look-alikes may lie on both sides of it; '
+                "take another kind of noise, or leave class_split out"
             )
         return self
 

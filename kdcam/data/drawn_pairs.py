@@ -1,25 +1,21 @@
 """make_pairs: pairs of an identity folder's pictures, drawn from a seed and written in LFW's format."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from kdcam.atomic import make_folder, write_atomically
-from kdcam.data.identities import IdentityFolder
+from kdcam.data.identities import IdentityFolder, alike
+from kdcam.data.pair_draws import genuine_pairs, pairs_of_two, possible_pairs
+from kdcam.data.pair_files import is_list
 from kdcam.data.pairs import USUAL_FOLDS
-from kdcam.data.seeding import seeded_generator
 from kdcam.errors import DataError
+from kdcam.origins import origins_of
 from kdcam.stored_model import read_config
 from kdcam.wording import did_you_mean, listed
 
 MOST_EACH = 300  # pairs of a kind in a fold, as in LFW's own
-_GENUINE, _OTHERS = 0, 1  # so that the two draws share no stream
-
-Picture = tuple[str, int]
-"""A person and the picture's number."""
+_NAMED = 3  # people named in a sentence; the others are counted
 
 
 class DrawnPairs(NamedTuple):
@@ -30,6 +26,7 @@ class DrawnPairs(NamedTuple):
     each: int  # pairs of one person in a fold, and as many of two people
     people: tuple[str, ...]
     pictures: int  # of these people, whether in a pair or not
+    notes: tuple[str, ...] = ()  # what else is to be known, in sentences
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in a form that JSON takes."""
@@ -49,50 +46,65 @@ def make_pairs(
     """Draw pairs of an identity folder's pictures and write them in the format of LFW's pairs.txt.
 
     Pairs of one person are drawn in rounds of the people, each person's pairs in an order of their own, so that people
-    of many pictures do not outweigh the others. Pairs of two: two people, then a picture of each; where more than half
-    of all such pairs are wanted, any of them. No pair comes twice. A person may come in several folds, other than in
-    LFW: few people would make no folds else.
+    of many pictures do not outweigh the others. Pairs of two: two people, then a picture of each; where these
+    run out, any pairs. No pair comes twice. The folds are cut from all pairs in an order of its own, so that none holds
+    other people than the rest. A person may come in several folds, other than in LFW: few people would make no folds
+    else.
 
     Args:
         folder: With a folder of pictures for each person.
-        output: The file, replaced where it is there.
+        output: The file, replaced where it is there; its name must be one that `kdcam.data.pairs.read_pairs` takes for
+            a file in this format.
         people: Only these; none: all in the folder.
-        not_in: Runs (or files beside their config.json) whose classes are left out, so that no person is in both.
+        not_in: Runs (or files beside their config.json) whose classes are left out, so that no person is in both; those
+            of what they were started from or taught by, too.
         folds: How many.
         each: Pairs of one person in a fold, and as many of two; none: as many as can be, at most 300.
         seed: Decides the draw.
 
-    Raises ``DataError`` where there is no such folder or person, or too few people or pictures; ``CheckpointError`` for
-    a run, or where the file cannot be written.
+    Raises ``DataError`` where there is no such folder or person, too few people or pictures, a name that the format
+    cannot hold, or a run whose classes have no names; ``CheckpointError`` for a run, or where the file cannot be
+    written.
     """
     if folds < 2 or (each is not None and each < 1):
         raise ValueError(f"{folds} folds of {each} pairs; wanted: 2 or more folds of 1 pair or more")
+    file = _pairs_file(Path(output).expanduser())
     identities = IdentityFolder(Path(folder))
-    chosen = _chosen(identities, people, not_in)
+    chosen, notes = _chosen(identities, people, not_in)
     numbers = {name: tuple(identities.pictures(name)) for name in chosen}
     wanted = _each(numbers, folds, each, identities.root)
-    genuine = _of_one_person(numbers, folds * wanted, seed)
-    others = _of_two_people(numbers, folds * wanted, seed)
+    genuine = genuine_pairs(numbers, folds * wanted, seed=seed)
+    others = pairs_of_two(numbers, folds * wanted, seed=seed)
     lines = [f"{folds}\t{wanted}"]
     for start in range(0, folds * wanted, wanted):
         lines += [f"{one[0]}\t{one[1]}\t{two[1]}" for one, two in genuine[start : start + wanted]]
         lines += [f"{one[0]}\t{one[1]}\t{two[0]}\t{two[1]}" for one, two in others[start : start + wanted]]
-    file = Path(output).expanduser()
     make_folder(file.parent)
     write_atomically(file, ("\n".join(lines) + "\n").encode())
-    return DrawnPairs(file, folds, wanted, chosen, sum(map(len, numbers.values())))
+    pictures = sum(map(len, numbers.values()))
+    return DrawnPairs(file, folds, wanted, chosen, pictures, (*identities.notes, *notes))
+
+
+def _pairs_file(file: Path) -> Path:
+    if is_list(file) or file.suffix.lower() == ".csv":
+        raise DataError(
+            f"output: {file} would be read as "
+            f"{'a folder of lists' if file.is_dir() else 'a file of another format'}; call it pairs.txt, say"
+        )
+    return file
 
 
 def _chosen(
     identities: IdentityFolder, people: Sequence[str], not_in: Sequence[str | Path]
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return who takes part, and what is to be said of it."""
     unknown = [name for name in people if name not in identities.people]
     if unknown:
         raise DataError(
             f"people: there is no folder of {unknown[0]!r} in {identities.root}"
             f"{did_you_mean(unknown[0], identities.people)}"
         )
-    seen = {name for run in not_in for name in read_config(Path(run)).label_names}
+    seen, notes = _seen(identities, not_in)
     chosen = tuple(name for name in identities.people if name not in seen and (not people or name in people))
     if len(chosen) < 2:
         left_out = (
@@ -103,78 +115,59 @@ def _chosen(
             "more"
         )
     for name in chosen:
-        if any(sign in name for sign in "\t\r\n"):
-            raise DataError(f"{identities.root}: {name!r} has a tab or a line break in it; rename the folder")
-    return chosen
+        _check_name(identities.root, name)
+    return chosen, notes
+
+
+def _seen(identities: IdentityFolder, runs: Sequence[str | Path]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the people whom runs have seen, and what is to be said of it."""
+    seen, notes = set[str](), []
+    for run in runs:
+        own = read_config(Path(run)).label_names
+        if not own:
+            raise DataError(
+                f"{run}: its classes have no names, so that nobody can be left out; name the people (--people)"
+            )
+        origins = origins_of(run)
+        names = {*own, *(name for other in origins.others for name in other.label_names)}
+        similar = alike(identities.people, names)
+        if similar:
+            notes.append(
+                f"{run}: {len(similar)} people are left out since a class is called nearly so: "
+                f"{listed(f'{name!r} ({other!r})' for name, other in list(similar.items())[:_NAMED])}"
+            )
+        doubt = origins.doubt()
+        notes += [] if doubt is None else [doubt]
+        seen |= {*names, *similar}
+    return frozenset(seen), tuple(notes)
+
+
+def _check_name(root: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        plain = False
+    else:
+        plain = name.splitlines() == [name] and "\t" not in name and name.strip() == name
+    if not plain:
+        raise DataError(
+            f"{root}: {name!r} has a tab, a line break, a blank at an end or bytes that are no UTF-8, which a line of "
+            "pairs cannot hold; rename the folder"
+        )
 
 
 def _each(numbers: Mapping[str, Sequence[int]], folds: int, each: int | None, root: Path) -> int:
     counts = [len(pictures) for pictures in numbers.values()]
-    genuine = sum(count * (count - 1) // 2 for count in counts)
-    possible = min(genuine, _pairs_of_two(counts))
+    genuine, others = possible_pairs(counts)
+    possible = min(genuine, others)
     wanted = min(possible // folds, MOST_EACH) if each is None else each
     if wanted < 1 or folds * wanted > possible:
         raise DataError(
             f"{root}: the {sum(counts)} pictures of {len(counts)} people ({listed(list(numbers)[:3])} ...) make "
-            f"{genuine} pairs of one person and {_pairs_of_two(counts)} of two, too few for {folds} folds of "
+            f"{genuine} pairs of one person and {others} of two, too few for {folds} folds of "
             f"{max(wanted, 1)} each; ask for fewer pairs (--per-fold) or folds (--folds)"
         )
     return wanted
-
-
-def _pairs_of_two(counts: Sequence[int]) -> int:
-    return int((sum(counts) ** 2 - sum(count * count for count in counts)) // 2)
-
-
-def _of_one_person(
-    numbers: Mapping[str, Sequence[int]], wanted: int, seed: int
-) -> list[tuple[Picture, Picture]]:
-    generator = seeded_generator(seed, _GENUINE)
-    left: dict[str, list[tuple[int, int]]] = {}
-    for name, pictures in numbers.items():
-        pairs = list(combinations(pictures, 2))
-        if pairs:
-            left[name] = [pairs[index] for index in torch.randperm(len(pairs), generator=generator).tolist()]
-    drawn: list[tuple[Picture, Picture]] = []
-    while len(drawn) < wanted:
-        names = list(left)
-        for index in torch.randperm(len(names), generator=generator).tolist()[: wanted - len(drawn)]:
-            name = names[index]
-            one, two = left[name].pop()
-            drawn.append(((name, one), (name, two)))
-        left = {name: pairs for name, pairs in left.items() if pairs}
-    return drawn
-
-
-def _of_two_people(
-    numbers: Mapping[str, Sequence[int]], wanted: int, seed: int
-) -> list[tuple[Picture, Picture]]:
-    generator = seeded_generator(seed, _OTHERS)
-    if 2 * wanted > _pairs_of_two([len(pictures) for pictures in numbers.values()]):
-        pictures = [(name, number) for name, own in numbers.items() for number in own]
-        pairs = [pair for pair in combinations(pictures, 2) if pair[0][0] != pair[1][0]]
-        return [pairs[index] for index in torch.randperm(len(pairs), generator=generator)[:wanted].tolist()]
-    drawn: dict[tuple[Picture, Picture], None] = {}
-    for pair in _draws(numbers, generator):
-        drawn[pair] = None  # less than half of all are drawn: a repeat is never the likelier case by much
-        if len(drawn) == wanted:
-            break
-    return list(drawn)
-
-
-def _draws(
-    numbers: Mapping[str, Sequence[int]], generator: torch.Generator
-) -> Iterator[tuple[Picture, Picture]]:
-    names = list(numbers)
-    while True:
-        one, other = (int(torch.randint(len(names), (), generator=generator)) for _ in range(2))
-        if one == other:
-            continue
-        both = []
-        for name in (names[min(one, other)], names[max(one, other)]):
-            own = numbers[name]
-            both.append((name, own[int(torch.randint(len(own), (), generator=generator))]))
-        yield both[0], both[1]
 
 
 __all__ = ["MOST_EACH", "DrawnPairs", "make_pairs"]

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from kdcam.data.picture_files import files_below, folders_in
 from kdcam.errors import DataError
-from kdcam.wording import did_you_mean
+from kdcam.wording import did_you_mean, listed
 
 _DIGITS = re.compile(r"(\d+)")
+_BLANKS = re.compile(r"[\s_]+")
+_NAMED = 3  # people named in a sentence; the others are counted
 
 
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:
@@ -17,6 +20,17 @@ def natural_order(name: str) -> tuple[tuple[str, int], ...]:
     return tuple(
         (text.lower(), int(digits)) for text, digits in zip(parts[::2], [*parts[1::2], -1], strict=True)
     )
+
+
+def alike(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Return those of ``names`` that are one of ``others`` but for case, blanks and underscores, each with that one."""
+    known = {_folded(other): other for other in others}
+    found = {name: known.get(_folded(name)) for name in names}
+    return {name: other for name, other in found.items() if other is not None and other != name}
+
+
+def _folded(name: str) -> str:
+    return _BLANKS.sub(" ", name).strip().casefold()
 
 
 class IdentityFolder:
@@ -31,21 +45,51 @@ class IdentityFolder:
                 "folder of pictures for each person"
             )
         self._listed: dict[str, Mapping[int, Path]] = {}
-        self._names: tuple[str, ...] | None = None
+        self._left_out: dict[str, int] = {}
 
-    @property
+    @cached_property
     def people(self) -> tuple[str, ...]:
         """The names of the people, in natural order."""
-        if self._names is None:
-            names = (folder.name for folder in folders_in(self.root))
-            self._names = tuple(sorted(names, key=natural_order))
-        return self._names
+        return tuple(sorted(self._known, key=natural_order))
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(folder.name for folder in folders_in(self.root))
+
+    @cached_property
+    def _flat(self) -> Mapping[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for entry in self.root.iterdir():
+            if entry.is_file():
+                found.setdefault(entry.stem, []).append(entry)
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left out of the folders asked for so far, in sentences."""
+        people = list(self._left_out)
+        if not people:
+            return ()
+        more = f" and {len(people) - _NAMED} more" if len(people) > _NAMED else ""
+        return (
+            f"{self.root}: {sum(self._left_out.values())} files have no number, since other files of their folders are "
+            f"called as Name_0001 is and they are not; left out of {listed(map(repr, people[:_NAMED]))}{more}",
+        )
+
+    def has(self, person: str) -> bool:
+        """Return whether there is a folder of that very name right below the root."""
+        return person in self._known
+
+    def flat_pictures(self, stem: str) -> tuple[Path, ...]:
+        """Return the files right below the root that are called ``stem``, whatever their suffix; listed once."""
+        return tuple(sorted(self._flat.get(stem, ())))
 
     def pictures(self, person: str) -> Mapping[int, Path]:
         """Return the pictures of a person by their numbers.
 
         A file ``Name_0012.jpg`` in the folder ``Name`` has the number 12, whatever its suffix. Where no file of the
-        folder is called so, they are numbered from 1 on, in the natural order of their names.
+        folder is called so, they are numbered from 1 on, in the natural order of their names. Where only some are, the
+        others are left out and `notes` tells of them.
 
         Raises ``DataError`` where there is no such person or no picture, or two files have one number.
         """
@@ -64,11 +108,11 @@ class IdentityFolder:
         return pictures[number]
 
     def _numbered(self, person: str) -> dict[int, Path]:
-        folder = self.root / person
-        if not person or not folder.is_dir():
+        if not self.has(person):
             raise DataError(
-                f"there is no folder of {person!r} in {self.root}{did_you_mean(person, self.people)}"
+                f"there is no folder of {person[:60]!r} in {self.root}{did_you_mean(person[:60], self.people)}"
             )
+        folder = self.root / person
         files = sorted(files_below(folder), key=lambda file: natural_order(file.name))
         if not files:
             raise DataError(f"{folder} holds no picture; add some, or leave this person out")
@@ -82,7 +126,11 @@ class IdentityFolder:
             if number in numbered:
                 raise DataError(f"{numbered[number]} and {file.name} are both picture {number}; remove one")
             numbered[number] = file
-        return numbered or dict(enumerate(files, start=1))
+        if not numbered:
+            return dict(enumerate(files, start=1))
+        if len(numbered) < len(files):
+            self._left_out[person] = len(files) - len(numbered)
+        return numbered
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -97,4 +145,4 @@ def _ranges(numbers: Iterable[int]) -> str:
     return ", ".join(shown) + (" ..." if len(runs) > len(shown) else "")
 
 
-__all__ = ["IdentityFolder", "natural_order"]
+__all__ = ["IdentityFolder", "alike", "natural_order"]

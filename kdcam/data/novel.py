@@ -15,22 +15,36 @@ from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import PictureSource, StreamImages
 from kdcam.errors import DataError
 from kdcam.progress import Progress
+from kdcam.wording import listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_NAMED = 3  # classes or files named in a message; the others are counted
+
 
 def novel_classes(
-    config: DataConfig, part: Literal["novel", "validation"] = "novel", *, progress: Progress
+    config: DataConfig,
+    part: Literal["novel", "validation"] = "novel",
+    *,
+    trained_on: Sequence[str] = (),
+    progress: Progress,
 ) -> tuple[Part, tuple[str, ...]]:
     """Return all images of the novel (or validation) classes of a run's data, and the names of these classes.
 
     The images of all parts that the source has, training first, then validation and test, decoded with the sizes of
-    the run; no label noise. Labels are numbered in the data's order of classes.
+    the run; no label noise. Labels are numbered in the data's order of classes. Files that the data leaves out
+    (data.on_bad_image = "skip") are told.
+
+    Args:
+        config: The run's data.
+        part: Which of the classes that it was not trained on.
+        trained_on: The classes that the run was trained on, which the split must still give; none: not checked.
+        progress: Who watches.
 
     Raises:
-        DataError: the data has no class split or none of such classes, a class has no image, or files are missing
-            or broken.
+        DataError: the data has no class split or none of such classes, its split is another one now than the run's, a
+            class has no image, or files are missing or broken.
     """
     split = config.class_split
     if split is None:
@@ -44,7 +58,13 @@ def novel_classes(
             "data.class_split.validation above 0"
         )
     source = load_source(config, progress)
+    if trained_on:
+        _check_split(config, classes_of(config, source.label_names), tuple(trained_on))
     names = classes_of(config, source.label_names, part)
+    if source.skipped:
+        progress.warning(
+            f"{len(source.skipped)} files of the data left out: {'; '.join(source.skipped[:_NAMED])}"
+        )
     held = (source.train, source.validation, source.test)
     parts = [of_classes(one, source.label_names, names)[0] for one in held if one is not None]
     whole = joined([one for one in parts if len(one)])
@@ -55,6 +75,23 @@ def novel_classes(
             f"data ({config.name}): no image of the {part} class {empty[0]!r}; add images or remove the class"
         )
     return whole, names
+
+
+def _check_split(config: DataConfig, now: tuple[str, ...], then: tuple[str, ...]) -> None:
+    if now == then:
+        return
+    gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))
+    change = "in another order" * (not gone and not new)
+    change = change or f"of which {_some(gone)} then alone, {_some(new)} now alone"
+    raise DataError(
+        f"data.class_split ({config.name}): the run was trained on {len(then)} classes, and the split makes {len(now)} "
+        f"now, {change}; give the data and the split back what they were, or train anew"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return listed(map(repr, names[:_NAMED])) + more if names else "none"
 
 
 class ChainedPictures:

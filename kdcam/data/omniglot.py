@@ -1,8 +1,10 @@
 """Omniglot: handwritten characters of many alphabets, from folders or from the zip files they come in."""
 
 import io
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePath
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kdcam.data.config import OmniglotConfig
-from kdcam.data.images import as_tensor, fit_square
+from kdcam.data.images import BROKEN_PICTURE, as_tensor, fit_square
 from kdcam.data.parts import Part, SourceParts
 from kdcam.data.picture_files import files_below
 from kdcam.data.resident import ResidentImages
@@ -22,6 +24,9 @@ from kdcam.progress import Progress
 from kdcam.wording import listed
 
 _CHARACTER = re.compile(r"character\d+")
+_PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".tiff")
+ARCHIVE_ERRORS = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What Python raises on damaged zip files; ``RuntimeError`` on encrypted ones and on unknown ways of packing."""
 
 
 class Character(NamedTuple):
@@ -47,7 +52,7 @@ def list_characters(root: Path) -> tuple[Character, ...]:
         name = PurePath(place).name
         characters = _characters(name, drawings)
         first, known = alphabets.setdefault(name, (place, characters))
-        if _drawn(known) != _drawn(characters):
+        if first != place and _drawn(known) != _drawn(characters):
             raise DataError(
                 f"{place}: holds other drawings than {first}, an alphabet of the same name; keep one of them, or "
                 "rename one"
@@ -60,21 +65,23 @@ def list_characters(root: Path) -> tuple[Character, ...]:
     return tuple(character for _, (_, found) in sorted(alphabets.items()) for character in found)
 
 
-def as_place(root: Path) -> Traversable:
-    """Return a folder, or the inside of a zip file; ``DataError`` where it is neither."""
+def as_place(
+    root: Path, *, key: str = "data.root", wanted: str = "a folder or a .zip file of Omniglot"
+) -> Traversable:
+    """Return a folder, or the inside of a zip file; ``DataError``, that says ``key``, where it is neither."""
     root = root.expanduser()
     if root.is_dir():
         return root
     if root.suffix.lower() != ".zip" or not root.is_file():
         found = "a file of another kind" if root.exists() else "not there"
-        raise DataError(f"data.root: {root} is {found}; name a folder or a .zip file of Omniglot")
+        raise DataError(f"{key}: {root} is {found}; name {wanted}")
     return _inside(root)
 
 
 def _inside(file: Path) -> zipfile.Path:
     try:
         return zipfile.Path(file)
-    except (OSError, zipfile.BadZipFile) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(f"{file}: cannot be read as a zip file ({error}); fetch it again") from None
 
 
@@ -85,10 +92,13 @@ def entries(place: Traversable) -> list[Traversable]:
 
 
 def _alphabet_folders(root: Traversable) -> dict[str, list[tuple[str, Traversable]]]:
-    """Return for each alphabet's folder, by its path, the drawings in it with the folders that they lie in."""
+    """Return for each alphabet's folder, by its path, the drawings in it with the folders that they lie in.
+
+    Only picture files count: Omniglot's strokes lie in folders of the same names.
+    """
     found: dict[str, list[tuple[str, Traversable]]] = {}
     for place, file in _files(root):
-        if _CHARACTER.fullmatch(place.name):
+        if _CHARACTER.fullmatch(place.name) and PurePath(file.name).suffix.lower() in _PICTURES:
             found.setdefault(str(place.parent), []).append((place.name, file))
     return dict(sorted(found.items()))
 
@@ -107,7 +117,8 @@ def _files(root: Traversable) -> Iterator[tuple[PurePath, Traversable]]:
 
 def _files_in(archive: zipfile.Path) -> Iterator[tuple[PurePath, Traversable]]:
     # One pass over the names: zipfile.Path's own listing looks at all of them for each folder.
-    for name in archive.root.namelist():
+    # A name that stands there twice, as of a file added anew, is read once: the later one.
+    for name in dict.fromkeys(archive.root.namelist()):
         if not name.endswith("/") and not any(map(_hidden, name.split("/"))):
             member = zipfile.Path(archive.root, name)
             yield PurePath(str(member)).parent, member
@@ -127,8 +138,22 @@ def _characters(alphabet: str, drawings: Sequence[tuple[str, Traversable]]) -> t
     )
 
 
-def _drawn(characters: Sequence[Character]) -> list[tuple[str, list[str]]]:
-    return [(character.name, [file.name for file in character.drawings]) for character in characters]
+def _drawn(characters: Sequence[Character]) -> list[tuple[str, str, int]]:
+    """Return what tells equal alphabets: the name of each drawing and the CRC-32 of its file."""
+    return [
+        (character.name, file.name, _checksum(file))
+        for character in characters
+        for file in character.drawings
+    ]
+
+
+def _checksum(file: Traversable) -> int:
+    if isinstance(file, zipfile.Path):
+        return file.root.getinfo(file.at).CRC
+    try:
+        return zlib.crc32(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error}); restore the file") from None
 
 
 def read_ink(file: Traversable, image_size: int) -> Tensor:
@@ -136,14 +161,14 @@ def read_ink(file: Traversable, image_size: int) -> Tensor:
 
     Resized with Pillow's bicubic filter, which widens where it shrinks (antialias), as other picture files are.
 
-    Raises ``DataError`` where the file is no picture.
+    Raises ``DataError`` where the file is no picture, or the zip file around it is damaged.
     """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(file.read_bytes())) as picture:
             gray = numpy.asarray(picture.convert("L"))
-    except (OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+    except (*ARCHIVE_ERRORS, *BROKEN_PICTURE, Image.DecompressionBombError) as error:
         reason = str(error) if str(error) and "BytesIO" not in str(error) else "not an image"
         raise DataError(f"{file}: cannot be read as a picture ({reason}); fetch the set again") from None
     return as_tensor(fit_square(Image.fromarray(255 - gray), image_size, channels=1))
@@ -173,4 +198,13 @@ def alphabets_of(label_names: Sequence[str]) -> str:
     return f"{len(names)} alphabet{'s' * (len(names) > 1)} ({listed(names)})"
 
 
-__all__ = ["Character", "alphabets_of", "as_place", "entries", "list_characters", "load_omniglot", "read_ink"]
+__all__ = [
+    "ARCHIVE_ERRORS",
+    "Character",
+    "alphabets_of",
+    "as_place",
+    "entries",
+    "list_characters",
+    "load_omniglot",
+    "read_ink",
+]

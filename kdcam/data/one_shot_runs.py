@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from kdcam.data.omniglot import as_place, entries, read_ink
+from kdcam.data.omniglot import ARCHIVE_ERRORS, as_place, entries, read_ink
 from kdcam.data.parts import Part
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
@@ -45,7 +45,8 @@ def omniglot_runs(path: Path, *, image_size: int = 28) -> list[OneShotRun]:
 def _runs_place(path: Path) -> Traversable:
     path = path.expanduser()
     held = (path / RUNS, path / f"{RUNS}.zip") if path.is_dir() else ()
-    place = as_place(next((inner for inner in held if inner.exists()), path))
+    found = next((inner for inner in held if inner.exists()), path)
+    place = as_place(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
     inner = place / RUNS  # a zip file may hold the folder itself
     return inner if inner.is_dir() else place
 
@@ -78,7 +79,12 @@ def _answers(folder: Traversable) -> dict[str, str]:
     if not file.is_file():
         raise DataError(f"{file}: is not there; fetch {RUNS} again")
     answers: dict[str, str] = {}
-    for line, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        content = file.read_bytes().decode("utf-8")
+    except ARCHIVE_ERRORS as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file}: cannot be read as text ({reason}); fetch {RUNS} again") from None
+    for line, text in enumerate(content.splitlines(), 1):
         words = text.split()
         if not words:
             continue

@@ -1,8 +1,9 @@
 """The three kinds of files that name pairs of face pictures, read and checked line by line."""
 
 import csv
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from kdcam.data.identities import IdentityFolder, natural_order
 from kdcam.errors import DataError
 from kdcam.wording import listed
 
-_STEM = re.compile(r"(.+)_\d+")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_STEM = re.compile(rf"(.+)_({_NUMBER.pattern})")
 _LIST = re.compile(r"(.*_)?(same|diff)")
 _COLUMNS = ("first", "second", "same")
 _SAME = {"1": True, "true": True, "0": False, "false": False}
@@ -53,7 +55,7 @@ def read_lfw(path: Path, folder: IdentityFolder) -> list[PairLine]:
     """
     (_, header), *lines = read_lines(path)
     counts = header.split()
-    if len(counts) > 2 or not all(count.isdecimal() for count in counts):
+    if len(counts) > 2 or not all(map(_NUMBER.fullmatch, counts)):
         raise DataError(
             f"{path}: begins with {header.strip()[:60]!r}; allowed: a line with the number of folds and of pairs of "
             "each kind in a fold, as in LFW's pairs.txt"
@@ -79,9 +81,10 @@ def read_lfw(path: Path, folder: IdentityFolder) -> list[PairLine]:
 
 
 def _lfw_pair(place: str, line: str, folder: IdentityFolder) -> PairLine:
+    line = line.rstrip()
     cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
     numbers = cells[1:] if len(cells) == 3 else cells[1::2]
-    if len(cells) not in (3, 4) or not all(number.isdecimal() for number in numbers):
+    if len(cells) not in (3, 4) or not all(map(_NUMBER.fullmatch, numbers)):
         raise DataError(f"{place}: found {line.strip()[:80]!r}; allowed: Name i j, or Name i Other j")
     people = (cells[0], cells[0] if len(cells) == 3 else cells[2])
     if len(cells) == 4 and people[0] == people[1]:
@@ -123,8 +126,8 @@ def list_files(path: Path) -> list[tuple[Path, Path]]:
                 f"{path}: misses its partner {missing[0].name} beside it; both lists make the pairs"
             )
         return [both]
-    stems = {file.name.removesuffix("same.txt") for file in path.glob("*same.txt")}
-    stems |= {file.name.removesuffix("diff.txt") for file in path.glob("*diff.txt")}
+    names = [file.name for file in path.iterdir() if not file.name.startswith(".")]  # ._01_test_same.txt
+    stems = {name[: -len(end)] for name in names for end in ("same.txt", "diff.txt") if name.endswith(end)}
     tests = {stem for stem in stems if stem.endswith("test_")}
     chosen = sorted(tests or stems, key=natural_order)
     if not chosen:
@@ -165,7 +168,8 @@ def read_two_lists(path: Path, folder: IdentityFolder) -> list[PairLine]:
 
 def _stems_pair(place: str, line: str, folder: IdentityFolder, *, same: bool) -> PairLine:
     stems = line.split()
-    names = [match[1] for match in map(_STEM.fullmatch, stems) if match is not None]
+    matches = [match for match in map(_STEM.fullmatch, stems) if match is not None]
+    names = [match[1] for match in matches]
     if len(stems) != 2 or len(names) != 2:
         raise DataError(f"{place}: found {line.strip()[:80]!r}; allowed: two names such as A_0001 B_0002")
     if (names[0] == names[1]) is not same:
@@ -174,68 +178,91 @@ def _stems_pair(place: str, line: str, folder: IdentityFolder, *, same: bool) ->
             f"of {'one' if same else 'two'}"
         )
     try:
-        first, second = (_stem_picture(folder, name, stem) for name, stem in zip(names, stems, strict=True))
+        first, second = (_stem_picture(folder, match) for match in matches)
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
     return PairLine(place, first, second, same, (names[0], names[1]))
 
 
-def _stem_picture(folder: IdentityFolder, person: str, stem: str) -> Path:
-    if not (folder.root / person).is_dir():
-        flat = [file for file in folder.root.glob(f"{stem}.*") if file.is_file()]
-        if len(flat) == 1:
-            return flat[0]
-    return folder.picture(person, int(stem.removeprefix(f"{person}_")))
+def _stem_picture(folder: IdentityFolder, match: re.Match[str]) -> Path:
+    stem, person, number = match[0], match[1], int(match[2])
+    flat = () if folder.has(person) else folder.flat_pictures(stem)
+    if len(flat) > 1:
+        raise DataError(f"{flat[0]} and {flat[1].name} are both {stem}; remove one")
+    return flat[0] if flat else folder.picture(person, number)
 
 
 def read_csv_pairs(path: Path, folder: IdentityFolder) -> list[PairLine]:
     """Return the pairs of a CSV file with the columns first, second (paths from the folder on), same and maybe fold.
 
-    ``same`` is 1 or 0 (true or false). A picture's person is the name of its folder. Other columns are not read.
+    ``same`` is 1 or 0 (true or false). A picture's person is the name of the first folder on its path; of pictures
+    right below ``folder`` nobody is known. Other columns are not read. A cell in quotes ends on its line.
 
-    Raises ``DataError`` for a missing column or picture, or a cell that says neither.
+    Raises ``DataError`` for a missing column or picture, a path that leads out of the folder, a cell that says neither,
+    or a row that its own folders contradict.
     """
-    lines = read_lines(path)
-    rows = csv.reader(line for _, line in lines)
-    header = [cell.strip() for cell in next(rows)]
+    rows = ((f"{path}, line {number}", line) for number, line in read_lines(path))
+    header = _csv_cells(*next(rows))
     missing = [name for name in _COLUMNS if name not in header]
     if missing:
         raise DataError(
             f"{path}: has the columns {listed(header)[:100]}; needed: {listed(_COLUMNS)}, and fold where the folds are "
             "given"
         )
-    # line_num counts the lines handed over, without the blank ones.
-    cells = ((f"{path}, line {lines[rows.line_num - 1][0]}", row) for row in rows)
-    return list(_csv_pairs(header, cells, folder))
+    return list(_csv_pairs(header, ((place, _csv_cells(place, line)) for place, line in rows), folder))
+
+
+def _csv_cells(place: str, line: str) -> list[str]:
+    # Line by line: a stray quote would take in all that follows.
+    try:
+        (cells,) = csv.reader([line], strict=True)
+    except csv.Error as error:
+        raise DataError(f"{place}: is no row of a CSV file ({error}); found {line.strip()[:80]!r}") from None
+    return [cell.strip() for cell in cells]
 
 
 def _csv_pairs(
-    header: Sequence[str], rows: Iterator[tuple[str, list[str]]], folder: IdentityFolder
+    header: Sequence[str], rows: Iterable[tuple[str, list[str]]], folder: IdentityFolder
 ) -> Iterator[PairLine]:
     for place, cells in rows:
         if len(cells) != len(header):
             raise DataError(f"{place}: found {len(cells)} cells; the first line has {len(header)}")
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        row = dict(zip(header, cells, strict=True))
         same = _SAME.get(row["same"].lower())
         if same is None:
-            raise DataError(f"{place}: found same = {row['same']!r}; allowed: 1 (one person) or 0 (two)")
+            raise DataError(f"{place}: found same = {row['same'][:60]!r}; allowed: 1 (one person) or 0 (two)")
         fold = row.get("fold")
         if fold == "":
             raise DataError(f"{place}: the fold is missing; give each pair one, or leave the column out")
-        first, second = (_csv_picture(place, row[key], folder) for key in ("first", "second"))
-        people = (_person(Path(row["first"])), _person(Path(row["second"])))
-        yield PairLine(place, first, second, same, people, fold)
+        (first, one), (second, other) = (_csv_picture(place, row[key], folder) for key in ("first", "second"))
+        if one is not None and other is not None and (one == other) is not same:
+            raise DataError(
+                f"{place}: says that the pictures show {'one person' if same else 'two people'}, and they lie in the "
+                f"folders of {one!r} and {other!r}; correct it, or name the folder of the people's folders (--root)"
+            )
+        yield PairLine(place, first, second, same, (one, other), fold)
 
 
-def _csv_picture(place: str, cell: str, folder: IdentityFolder) -> Path:
-    path = folder.root / cell
-    if not cell or not path.is_file():
-        raise DataError(f"{place}: there is no picture {cell!r} in {folder.root}")
-    return path
+def _csv_picture(place: str, cell: str, folder: IdentityFolder) -> tuple[Path, str | None]:
+    """Return a picture and who is on it."""
+    root = Path(os.path.normpath(folder.root.absolute()))
+    path = Path(os.path.normpath(root / cell))  # ann/../bob/1.png is bob's
+    if not path.is_relative_to(root):
+        raise DataError(f"{place}: {cell[:80]!r} leads out of {folder.root}; write paths from that folder on")
+    if not _is_file(path):
+        raise DataError(f"{place}: there is no picture {cell[:80]!r} in {folder.root}")
+    inside = path.relative_to(root)
+    person = inside.parts[0] if len(inside.parts) > 1 else None
+    if person is not None and not folder.has(person):
+        raise DataError(f"{place}: {person!r} is no person's folder in {folder.root}; rename it")
+    return folder.root / inside, person
 
 
-def _person(path: Path) -> str | None:
-    return path.parent.name or None
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 __all__ = [

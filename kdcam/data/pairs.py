@@ -1,8 +1,8 @@
 """Pairs of face pictures of one person or of two, and the folds that they are tested in."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +32,28 @@ class Pairs:
     second: Numbers  # (P,)
     same: Flags  # (P,) whether both show one person
     folds: Numbers | None  # (P,) from 0 on, as the file tells; None: it tells none
+    notes: tuple[str, ...] = ()  # what is odd about them, in sentences
 
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self.same)
 
     def digest(self, folds: Numbers) -> str:
-        """Return the SHA-256 of the pairs and their ``folds`` (P,), by the pictures' paths from root on."""
+        """Return the SHA-256 of the pairs and their ``folds`` (P,), by the bytes of the pictures' files.
+
+        Raises ``DataError`` where a file cannot be read.
+        """
         digest = hashlib.sha256()
-        names = [_from(self.root, path) for path in self.paths]
+        files = [_file_digest(path) for path in self.paths]
         for one, other, same, fold in zip(self.first, self.second, self.same, folds, strict=True):
-            digest.update(f"{names[one]}\0{names[other]}\0{int(same)}\0{fold}\n".encode())
+            digest.update(f"{files[one]} {files[other]} {int(same)} {fold}\n".encode())
         return digest.hexdigest()
 
     def summary(self, folds: Numbers) -> dict[str, Any]:
-        """Return what a record says of the pairs."""
+        """Return what a record says of the pairs; all pictures are read for it, see `digest`."""
         return {
-            "file": str(self.file),
-            "root": str(self.root),
+            "file": _readable(self.file),
+            "root": _readable(self.root),
             "pairs": len(self),
             "of_one_person": int(self.same.sum()),
             "of_two": int((~self.same).sum()),
@@ -60,8 +64,16 @@ class Pairs:
         }
 
 
-def _from(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _readable(path: Path) -> str:
+    """Return a path as text that has a form in UTF-8, whatever bytes the file system holds."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def read_pairs(path: str | Path, root: str | Path) -> Pairs:
@@ -75,7 +87,7 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
 
     Raises:
         DataError: A file is missing or a line wrong, a person or picture is not there, a pair is of one picture with
-            itself, or all pairs are of one kind. Each names file and line.
+            itself or told in two ways, or all pairs are of one kind. Each names file and line.
     """
     file, folder = Path(path).expanduser(), IdentityFolder(Path(root))
     if is_list(file):
@@ -84,20 +96,26 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
         lines = read_csv_pairs(file, folder)
     else:
         lines = read_lfw(file, folder)
-    for line in lines:
-        if line.first == line.second:
-            raise DataError(f"{line.place}: is a picture and itself ({line.first}); name two pictures")
     for same, words in ((True, "one person"), (False, "two people")):
         if not any(line.same is same for line in lines):
             raise DataError(f"{file}: of its {len(lines)} pairs none is of {words}; both kinds are needed")
-    return _numbered(file, folder.root, lines)
+    pairs = _numbered(file, folder.root, lines)
+    return replace(pairs, notes=(*folder.notes, *_repeats(pairs, lines)))
 
 
 def _numbered(file: Path, root: Path, lines: Sequence[PairLine]) -> Pairs:
+    real = {path: path.resolve() for line in lines for path in (line.first, line.second)}
+    shown: dict[Path, Path] = {}  # by the file itself, which several paths may lead to: the first of them
     people: dict[Path, str | None] = {}
     for line in lines:
-        people[line.first], people[line.second] = line.people
-    position = {path: index for index, path in enumerate(people)}
+        for path, person in zip((line.first, line.second), line.people, strict=True):
+            shown.setdefault(real[path], path)
+            people[path] = person
+        if real[line.first] == real[line.second]:
+            raise DataError(f"{line.place}: is a picture and itself ({line.first}); name two pictures")
+    numbers = {file: index for index, file in enumerate(shown)}
+    position = {path: numbers[file] for path, file in real.items()}
+    unnamed = {real[path] for path, name in people.items() if name is None}
     names = list(dict.fromkeys(line.fold for line in lines))
     folds = None
     if names != [None]:
@@ -106,14 +124,34 @@ def _numbered(file: Path, root: Path, lines: Sequence[PairLine]) -> Pairs:
     return Pairs(
         file,
         root,
-        tuple(people),
+        tuple(shown.values()),
         tuple(sorted({name for name in people.values() if name is not None})),
-        sum(name is None for name in people.values()),
+        len(unnamed),
         numpy.array([position[line.first] for line in lines], dtype=numpy.int64),
         numpy.array([position[line.second] for line in lines], dtype=numpy.int64),
         numpy.array([line.same for line in lines]),
         folds,
     )
+
+
+def _repeats(pairs: Pairs, lines: Sequence[PairLine]) -> Iterator[str]:
+    """Yield a sentence where pairs come again, in either order; ``DataError`` where such two are told differently."""
+    before: dict[tuple[int, int], PairLine] = {}
+    again = 0
+    for one, other, line in zip(pairs.first.tolist(), pairs.second.tolist(), lines, strict=True):
+        earlier = before.setdefault((min(one, other), max(one, other)), line)
+        again += earlier is not line
+        if earlier.same is not line.same:
+            raise DataError(
+                f"{line.place}: {line.first} and {line.second} show {_who(line.same)} here, and {_who(earlier.same)} "
+                f"in {earlier.place}; remove one of the lines"
+            )
+    if again:
+        yield f"{pairs.file}: {again} of {len(lines)} pairs stand there before, in either order; they count again"
+
+
+def _who(same: bool) -> str:
+    return "one person" if same else "two people"
 
 
 def contiguous_folds(pairs: int, folds: int) -> Numbers:

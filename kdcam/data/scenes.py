@@ -2,14 +2,18 @@
 
 A scene is drawn in this order: smooth clutter, bright strokes, halves of other digits, then the labelled
 digits, each laid over what is there. Training, validation and test scenes are made of disjoint source digits.
+With a class split the halves in all scenes are of its base digits (of the digits of its part), so that who trains on
+these sees nothing of the others; the scenes are then others than without a split.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from kdcam.data.class_split import classes_of
 from kdcam.data.config import DigitScenesConfig
 from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS, read_digits
 from kdcam.data.drawing import (
@@ -43,6 +47,7 @@ class Sources(NamedTuple):
 
     ink: Tensor  # (M, 8, 8) float in [0, 1]
     by_class: Tensor  # (10, most of a class) int64: positions in ``ink``, repeated where a class has fewer
+    halves: Tensor  # (H,) int64: positions in ``ink`` of the digits that halves are taken of
 
 
 class Scenes(NamedTuple):
@@ -53,14 +58,16 @@ class Scenes(NamedTuple):
     boxes: Tensor  # (N, D, 4) float x0, y0, x1, y1 in pixels, end exclusive; nan where there is no digit
 
 
-def gather_sources(values: Tensor, targets: Tensor) -> Sources:
-    """Return the sources made of digits ``values`` (M, 8, 8) of 0 to 16 with labels ``targets`` (M,), all ten
-    there."""
+def gather_sources(values: Tensor, targets: Tensor, *, halves_of: Sequence[int] = range(_CLASSES)) -> Sources:
+    """Return the sources made of digits ``values`` (M, 8, 8) of 0 to 16 with labels ``targets`` (M,), all ten there.
+
+    Halves are taken of the digits ``halves_of`` alone.
+    """
     found = [(targets == k).nonzero().flatten() for k in range(_CLASSES)]
     most = torch.arange(max(len(positions) for positions in found))
-    return Sources(
-        values.float() / 16, torch.stack([positions[most % len(positions)] for positions in found])
-    )
+    by_class = torch.stack([positions[most % len(positions)] for positions in found])
+    halves = torch.isin(targets, torch.tensor(list(halves_of))).nonzero().flatten()
+    return Sources(values.float() / 16, by_class, halves)
 
 
 def draw_scenes(
@@ -99,7 +106,8 @@ def _with_halves(canvas: Tensor, sources: Sources, generator: torch.Generator) -
     kept = torch.stack([upper, ~upper, upper.T, ~upper.T])[torch.randint(4, shape, generator=generator)]
     number = torch.randint(fewest, most + 1, (len(canvas), 1), generator=generator)
     drawn = (torch.arange(most) < number)[..., None, None]
-    ink = sources.ink[torch.randint(len(sources.ink), shape, generator=generator)] * kept * drawn
+    choice = torch.randint(len(sources.halves), shape, generator=generator)
+    ink = sources.ink[sources.halves[choice]] * kept * drawn
     squares = random_squares(*shape, size=size, generator=generator)
     return lay_over(canvas, on_canvas(ink, squares, size=size), uniform(shape, *INK, generator))
 
@@ -144,7 +152,7 @@ def scene_counts(config: DigitScenesConfig) -> tuple[int, int]:
 
 
 def load_digit_scenes(config: DigitScenesConfig, *, progress: Progress) -> SourceParts:
-    """Return the drawn scenes."""
+    """Return the drawn scenes, of all ten digits; ``DataError`` where counts or the class split do not fit."""
     values, targets = read_digits()
     own, test = slice(None, TRAIN_DIGITS), slice(TRAIN_DIGITS, None)
     train_count, held_count = scene_counts(config)
@@ -152,8 +160,11 @@ def load_digit_scenes(config: DigitScenesConfig, *, progress: Progress) -> Sourc
     share = min(max(config.validation, 0.05), 0.5) if held_count else 0.0
     kept, held = stratified_split(targets[own], num_classes=_CLASSES, share=share, seed=config.split_seed)
 
+    halves_of = [DIGIT_NAMES.index(name) for name in classes_of(config, DIGIT_NAMES)]
+
     def draw(values: Tensor, targets: Tensor, count: int, seeds: tuple[int, int]) -> Part:
-        return _draw_part(gather_sources(values, targets), count, config, seeds, progress)
+        sources = gather_sources(values, targets, halves_of=halves_of)
+        return _draw_part(sources, count, config, seeds, progress)
 
     seed = config.split_seed
     return SourceParts(

@@ -18,7 +18,7 @@ from kdcam.data.config import (
     YoloLabelsConfig,
 )
 from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS
-from kdcam.data.fractions import fraction_count
+from kdcam.data.fractions import fraction_count, fraction_of
 from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
 from kdcam.data.look_alikes import CIFAR10_NAMES, CIFAR100_NAMES
 from kdcam.data.parts import DataSummary, class_names
@@ -36,9 +36,10 @@ def summarise(config: DataConfig) -> DataSummary:
     summary = _summary(config)
     if config.class_split is not None:
         number, part = len(summary.label_names), config.class_split.part
-        summary = summary._replace(
-            note=f"{summary.note}; of them the {number} {part} classes of data.class_split"
-        )
+        note = f"{summary.note}; of them the {number} {part} classes of data.class_split"
+        if isinstance(config, DigitsConfig | DigitScenesConfig | MnistConfig):
+            note += " (images counted as if all classes were equally large)"
+        summary = summary._replace(note=note)
     return _fraction(summary, config) if config.fraction < 1 else summary
 
 
@@ -182,6 +183,8 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
             notes.append(f"{len(held)} of them held out for {key}")
             targets = targets[kept]
     check_labelled(targets)
+    if config.fraction < 1:  # refused as on reading where it is too small
+        fraction_of(targets, fraction=config.fraction, seed=config.split_seed, place=f"data ({config.name})")
     unlabelled = int((targets.sum(1) == 0).sum())
     absent = int((targets.sum(0) == 0).sum())
     notes += [f"{unlabelled} to train on without a label"] * (unlabelled > 0)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from kdcam.data.seeding import seeded_generator
+from kdcam.errors import ModelError
 from kdcam.few_shot.logistic import solve_logistic
 
 WEIGHT_DECAY = 1e-3
@@ -45,6 +46,8 @@ def logistic_heads(support: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> Li
     scikit-learn's ``LogisticRegression(C=1 / (n * weight_decay))`` of n support images. The released code takes 100
     epochs of SGD on this objective (with the bias decayed too) from random weights; here it is solved, so that the
     result depends on no draw (kdcam's choice).
+
+    Raises ``ModelError`` where the minimum is not found, as of embeddings too large for float64.
     """
     episodes, ways, shots, _ = support.shape
     # With a free bias the origin does not matter; from the mean on, weights and bias hardly act on each other.
@@ -57,6 +60,12 @@ def logistic_heads(support: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> Li
     lengths = torch.where(kept, values, 0).sqrt()
     targets = torch.arange(ways, device=support.device).repeat_interleave(shots).expand(episodes, -1)
     solved = solve_logistic(vectors * lengths[:, None], targets, num_classes=ways, weight_decay=weight_decay)
+    lost = int((~solved.converged).sum())
+    if lost:
+        raise ModelError(
+            f"few-shot.heads: the logistic regression of {lost} of {episodes} episodes (baseline) was not solved, as "
+            "happens to very large embeddings; leave the head baseline out"
+        )
     back = vectors * torch.where(kept, 1 / lengths.clamp(min=_LEAST), 0)[:, None]
     weight = (flat.transpose(1, 2) @ (back @ solved.weight)).transpose(1, 2)
     return LinearHeads(weight, solved.bias - (weight @ middle.transpose(1, 2))[..., 0])

@@ -1,5 +1,6 @@
 """Omniglot's official one-shot runs, asked of a network's features."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,16 @@ from kdcam.data.novel import joined
 from kdcam.data.one_shot_runs import OneShotRun, omniglot_runs
 from kdcam.data.parts import Part
 from kdcam.data.resident import ResidentImages
-from kdcam.embeddings import feature_table
+from kdcam.embeddings import check_finite, feature_table
 from kdcam.errors import DataError
 from kdcam.few_shot.report import OneShotScores
 from kdcam.few_shot.scoring import right_queries
 from kdcam.few_shot.settings import FewShotSettings
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress
+from kdcam.teacher_cache.fingerprints import images_digest, targets_digest
+
+OFFICIAL_RUNS, OFFICIAL_CHARACTERS = 20, 20
 
 
 def one_shot_scores(
@@ -28,6 +32,7 @@ def one_shot_scores(
     path: Path,
     settings: FewShotSettings,
     *,
+    place: str,
     batch_size: int,
     progress: Progress,
 ) -> tuple[OneShotScores, ...]:
@@ -41,31 +46,51 @@ def one_shot_scores(
         classifier: Whose features.
         path: all_runs.zip, or its folder.
         settings: The heads, and the seed of those that draw.
+        place: Names the network in messages.
         batch_size: Drawings at a time.
         progress: Who watches.
 
-    Raises ``DataError`` where the runs cannot be read, or are not of one test drawing for each training drawing.
+    Raises ``DataError`` where the runs cannot be read, are not the 20 of 20 characters, or are not of one test drawing
+    for each training drawing; ``ModelError`` where embeddings are not finite.
     """
     runs = omniglot_runs(path, image_size=classifier.image_size)
-    whole = _coloured(
-        joined([part for run in runs for part in (run.training, run.test)]), classifier.in_channels
-    )
+    episodes = _official_episodes(runs, path)
+    drawings = joined([part for run in runs for part in (run.training, run.test)])
     loader = batches(
-        whole,
+        _coloured(drawings, classifier.in_channels),
         batch_size=batch_size,
         training=False,
         config=OmniglotConfig(root=path),
         seed=0,
         device=classifier.mean.device,
     )
-    embeddings = feature_table(classifier, loader, task="one-shot features", progress=progress).embeddings
-    episodes = runs_as_episodes(runs)
-    return tuple(
-        OneShotScores(
-            head, episodes.ways, tuple(right_queries(embeddings, episodes, head, seed=settings.seed).tolist())
+    task, digest = f"{place}: one-shot", _drawings_digest(drawings)
+    embeddings = feature_table(classifier, loader, task=f"{task} features", progress=progress).embeddings
+    check_finite(embeddings, place)
+    found = []
+    for head in settings.heads:
+        head_task = f"{task} {head}"
+        right = right_queries(
+            embeddings, episodes, head, seed=settings.seed, task=head_task, progress=progress
         )
-        for head in settings.heads
-    )
+        found.append(OneShotScores(head, episodes.ways, tuple(right.tolist()), digest))
+    return tuple(found)
+
+
+def _official_episodes(runs: Sequence[OneShotRun], path: Path) -> Episodes:
+    episodes = runs_as_episodes(runs)
+    if (len(runs), episodes.ways) != (OFFICIAL_RUNS, OFFICIAL_CHARACTERS):
+        raise DataError(
+            f"{path}: holds {len(runs)} runs of {episodes.ways} characters; the official ones are {OFFICIAL_RUNS} of "
+            f"{OFFICIAL_CHARACTERS}, so fetch Omniglot's all_runs.zip again"
+        )
+    return episodes
+
+
+def _drawings_digest(drawings: Part) -> str:
+    # The order of the labels tells which drawings belong together.
+    digests = f"{images_digest(drawings.images).sha256} {targets_digest(drawings.targets)}"
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def runs_as_episodes(runs: Sequence[OneShotRun]) -> Episodes:

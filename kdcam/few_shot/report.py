@@ -6,6 +6,7 @@ from typing import Any
 
 from kdcam.few_shot.intervals import Interval, mean_interval, paired_difference
 from kdcam.few_shot.settings import FewShotSettings
+from kdcam.run_state import EPISODES_FILE
 
 ONE_SHOT_RUNS = "Omniglot one-shot error"
 
@@ -53,6 +54,7 @@ class OneShotScores:
     head: str
     drawings: int  # test drawings in a run
     right: tuple[int, ...]  # one a run
+    images: str  # the SHA-256 of all drawings and of which belong together
 
     @property
     def name(self) -> str:
@@ -78,6 +80,7 @@ class NovelImages:
     classes: tuple[str, ...]
     images: int
     targets: str  # the SHA-256 of the labels in their order
+    content: str  # that of the images in their order: of their files where each is one, else of their pixels
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,33 @@ class FewShotReport:
             "novel": None if self.novel is None else vars(self.novel),
             "scores": [vars(scores) for scores in self.scores],
             "one_shot": [vars(runs) for runs in self.one_shot],
-            "interval": "95 % over the draw of the episodes: 1.96 s / sqrt(n), s with n - 1",
+            "episodes_file": EPISODES_FILE if self.scores else None,
+            "interval": f"95 % over {self._drawn()}: 1.96 s / sqrt(n), s with n - 1",
         }
+
+    def differences(self, base: "FewShotReport") -> dict[str, dict[str, float | None]]:
+        """Return by name how much more accurate this run is than another, paired by episode, with the 95 % interval.
+
+        Only what both were asked with the same episodes; of the official one-shot runs how much larger the error is,
+        paired by run.
+        """
+        theirs = {scores.name: scores for scores in base.scores}
+        found = {
+            scores.name: scores.difference(theirs[scores.name])
+            for scores in self.scores
+            if scores.name in theirs and scores.episodes == theirs[scores.name].episodes
+        }
+        errors = {runs.name: runs for runs in base.one_shot}
+        for runs in self.one_shot:
+            if runs.name in errors and runs.images == errors[runs.name].images:
+                found[runs.name] = paired_difference(runs.errors, errors[runs.name].errors)
+        return {name: {"mean": one.mean, "interval": one.interval} for name, one in found.items()}
+
+    def _drawn(self) -> str:
+        runs = "Omniglot's one-shot runs"
+        if not self.one_shot:
+            return "the draw of the episodes"
+        return f"the draw of the episodes (of the one-shot error: over {runs})" if self.scores else runs
 
 
 __all__ = ["ONE_SHOT_RUNS", "EpisodeScores", "FewShotReport", "NovelImages", "OneShotScores"]

@@ -10,14 +10,22 @@ from torch import Tensor
 from kdcam.api import Weights, load, recipe_of
 from kdcam.data.datasets import batches
 from kdcam.data.episodes import Episodes, draw_episodes
-from kdcam.embeddings import FeatureTable, feature_table
-from kdcam.errors import DataError
+from kdcam.embeddings import FeatureTable, check_finite, feature_table
+from kdcam.errors import DataError, RecipeError
+from kdcam.few_shot.episode_files import write_episodes
 from kdcam.few_shot.fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_right
 from kdcam.few_shot.one_shot import one_shot_scores
 from kdcam.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
 from kdcam.few_shot.scoring import right_queries, stop_if_asked
 from kdcam.few_shot.settings import FewShotSettings, few_shot_settings
-from kdcam.few_shot.sources import UnseenClasses, check_unseen, has_unseen_classes, in_folder, split_off
+from kdcam.few_shot.sources import (
+    UnseenClasses,
+    check_unseen,
+    content_digest,
+    has_unseen_classes,
+    in_folder,
+    split_off,
+)
 from kdcam.json_files import write_json
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress, Silent
@@ -58,7 +66,8 @@ def evaluate_few_shot(
     """Return how well runs tell new classes apart from a few images each, and write few-shot.json into their folders.
 
     The features of each image are found once, in eval mode; episodes are drawn from the seed alone, the same for all
-    runs, so that their accuracies may be compared episode by episode (``difference`` of two runs' scores).
+    runs, so that their accuracies may be compared episode by episode (``differences`` of two reports). Beside
+    few-shot.json the episodes themselves are kept: see `kdcam.few_shot.episode_files`.
 
     Args:
         runs: Run folders; with ``data`` or ``omniglot_runs`` also other folders and files that `kdcam.load` reads,
@@ -67,33 +76,38 @@ def evaluate_few_shot(
             classes, heads, fine_tune_last_stage.
         data: A folder of class folders, none of a class that a run was trained on; by default the classes that the
             runs' ``[data.class_split]`` held out.
-        omniglot_runs: Omniglot's all_runs.zip or its folder: the 20 official one-shot runs are asked too. Alone, where
+        omniglot_runs: Omniglot's all_runs.zip or its folder: the 20 official one-shot runs are asked, too. Alone, where
             there is neither ``data`` nor a class split.
         weights: Which epoch's weights of each run.
-        batch_size: Images at a time; the result does not depend on it.
+        batch_size: Images at a time; but for rounding the result does not depend on it.
         device: auto, cpu, cuda, cuda:INDEX or mps.
         progress: Who watches.
 
     Raises:
-        RecipeError: A setting is wrong.
+        RecipeError: A setting is wrong, or no run is named.
         CheckpointError: A folder holds no run, or few-shot.json cannot be written.
-        DataError: There are no classes that a run has not seen, too few of them or of their images, or an image cannot
-            be read.
+        DataError: There are no classes that a run, and what it learned from, has not seen, too few of them or of their
+            images, or an image cannot be read.
+        ModelError: Embeddings are not finite.
         Interrupted: The watcher asked to stop; nothing is written.
     """
     checked = settings if isinstance(settings, FewShotSettings) else few_shot_settings(settings or {})
     watcher = progress or Silent()
     plan = _Plan(checked, _path(data), _path(omniglot_runs), batch_size, watcher)
+    if not runs:
+        raise RecipeError("few-shot: found no run; name one or more run folders")
     opened = _all_opened([Path(run) for run in runs], plan, weights, device)
     episodes = _episodes(opened, checked)
-    found = []
-    for one in opened:
-        stop_if_asked(watcher)
-        found.append(_evaluated(one, episodes, plan))
+    found = [_evaluated(one, episodes, plan) for one in opened]
     for report in found:
-        if (report.run / RECIPE_FILE).exists():
-            write_json(report.run / FEW_SHOT_FILE, report.to_json())
+        _keep(report, episodes)
     return found
+
+
+def _keep(report: FewShotReport, episodes: Mapping[int, Episodes]) -> None:
+    if (report.run / RECIPE_FILE).exists():
+        write_episodes(report.run, episodes)
+        write_json(report.run / FEW_SHOT_FILE, report.to_json())
 
 
 def _path(given: str | Path | None) -> Path | None:
@@ -111,7 +125,7 @@ def _all_opened(runs: Sequence[Path], plan: _Plan, weights: Weights, device: str
         unseen = None
         if plan.data is not None or has_unseen_classes(recipe) or plan.one_shot_runs is None:
             unseen = _unseen(path, classifier, recipe, plan, read)
-            check_unseen(unseen, path, classifier.label_names)
+            check_unseen(unseen, path, progress=plan.progress)
         opened.append(_Opened(path, classifier, recipe, unseen))
     _check_same_images(opened)
     return opened
@@ -136,9 +150,10 @@ def _unseen(
             f"{path}: was trained on all classes of {recipe.data.name}, so there are none that it has not seen; name a "
             "folder of others (--data), or train with a class split ([data.class_split])"
         )
-    key = recipe.data.model_dump_json()
+    learned = classifier.label_names
+    key = f"{recipe.data.model_dump_json()} {learned}"
     if key not in read:
-        read[key] = split_off(recipe, plan.settings, progress=plan.progress)
+        read[key] = split_off(recipe, plan.settings, learned, progress=plan.progress)
     return read[key]
 
 
@@ -182,25 +197,31 @@ def _episodes(opened: Sequence[_Opened], settings: FewShotSettings) -> dict[int,
 
 
 def _evaluated(one: _Opened, episodes: Mapping[int, Episodes], plan: _Plan) -> FewShotReport:
-    novel, scores = None, list[EpisodeScores]()
-    if one.unseen is not None:
-        table = _features(one, one.unseen, plan)
-        novel = NovelImages(
-            one.unseen.source, one.unseen.label_names, len(table.targets), targets_digest(table.targets)
-        )
-        for drawn in episodes.values():
-            scores += _head_scores(one, one.unseen, table, drawn, plan)
+    stop_if_asked(plan.progress)
     one_shot: tuple[OneShotScores, ...] = ()
-    if plan.one_shot_runs is not None:
+    if plan.one_shot_runs is not None:  # first: where these are broken it is known before the longer part
         one_shot = one_shot_scores(
             one.classifier,
             plan.one_shot_runs,
             plan.settings,
+            place=str(one.path),
             batch_size=plan.batch_size,
             progress=plan.progress,
         )
+    novel, scores = None, list[EpisodeScores]()
+    if one.unseen is not None:
+        table = _features(one, one.unseen, plan)
+        novel = _novel_images(one.unseen)
+        for drawn in episodes.values():
+            scores += _head_scores(one, one.unseen, table, drawn, plan)
     digest = weights_digest(one.classifier.network)
     return FewShotReport(one.path, digest, plan.settings, novel, tuple(scores), one_shot)
+
+
+def _novel_images(unseen: UnseenClasses) -> NovelImages:
+    part = unseen.part
+    digests = (targets_digest(part.targets), content_digest(part))
+    return NovelImages(unseen.source, unseen.label_names, len(part), *digests)
 
 
 def _features(one: _Opened, unseen: UnseenClasses, plan: _Plan) -> FeatureTable:
@@ -212,7 +233,9 @@ def _features(one: _Opened, unseen: UnseenClasses, plan: _Plan) -> FeatureTable:
         seed=0,
         device=one.classifier.mean.device,
     )
-    return feature_table(one.classifier, loader, task=f"{one.path}: features", progress=plan.progress)
+    table = feature_table(one.classifier, loader, task=f"{one.path}: features", progress=plan.progress)
+    check_finite(table.embeddings, str(one.path))
+    return table
 
 
 def _head_scores(

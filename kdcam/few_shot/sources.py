@@ -10,15 +10,15 @@ from kdcam.data.config import DataConfig, ImageFolderConfig
 from kdcam.data.datasets import load_source
 from kdcam.data.novel import joined, novel_classes
 from kdcam.data.parts import Part
+from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError, RecipeError
 from kdcam.few_shot.settings import FewShotSettings
 from kdcam.models.classifier import Classifier
+from kdcam.origins import origins_of
 from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.recipe_errors import explain
-from kdcam.wording import listed
-
-_NAMED = 3  # classes named in an error; the others are counted
+from kdcam.teacher_cache.fingerprints import images_digest
 
 
 class UnseenClasses(NamedTuple):
@@ -35,9 +35,14 @@ def has_unseen_classes(recipe: TrainRecipe | None) -> bool:
     return recipe is not None and recipe.data.class_split is not None
 
 
-def split_off(recipe: TrainRecipe, settings: FewShotSettings, *, progress: Progress) -> UnseenClasses:
-    """Return the novel or validation classes of a run's own data; ``DataError`` where there are none."""
-    part, names = novel_classes(recipe.data, settings.classes, progress=progress)
+def split_off(
+    recipe: TrainRecipe, settings: FewShotSettings, trained_on: Sequence[str], *, progress: Progress
+) -> UnseenClasses:
+    """Return the novel or validation classes of a run's own data.
+
+    Raises ``DataError`` where there are none, or where the split would train on other classes now than ``trained_on``.
+    """
+    part, names = novel_classes(recipe.data, settings.classes, trained_on=trained_on, progress=progress)
     return UnseenClasses(f"{settings.classes} classes of {recipe.data.name}", part, names, recipe.data)
 
 
@@ -65,16 +70,38 @@ def in_folder(folder: Path, classifier: Classifier, *, progress: Progress) -> Un
     return UnseenClasses(str(folder), joined(parts), source.label_names, config)
 
 
-def check_unseen(unseen: UnseenClasses, run: Path, trained_on: Sequence[str]) -> None:
-    """Raise ``DataError`` where a class is, by its name, one that the run was trained on."""
-    seen = set(trained_on)
-    both = [name for name in unseen.label_names if name in seen]
-    if both:
-        more = f" and {len(both) - _NAMED} more" if len(both) > _NAMED else ""
+def check_unseen(unseen: UnseenClasses, run: Path, *, progress: Progress) -> None:
+    """Check that a run has not seen the classes, by their names: nor any network that it learned from.
+
+    What it learned from is followed as by `origins_of`: what it was started from and its teachers. Where the classes of
+    one of these are not known, the watcher is warned.
+
+    Raises ``DataError`` that names the network that was trained on a class, and the class.
+    """
+    origins = origins_of(run)
+    seen = origins.that_saw(unseen.label_names)
+    if seen is not None:
         raise DataError(
-            f"{unseen.source}: {run} was trained on {listed(map(repr, both[:_NAMED]))}{more}, so its features have "
-            "seen such images; take classes that it was not trained on, or remove these"
+            f"{unseen.source}: {origins.sentence(seen)}, so its features have seen such images; take classes that it "
+            "was not trained on, or remove these"
         )
+    doubt = origins.doubt()
+    if doubt is not None:
+        progress.warning(doubt)
 
 
-__all__ = ["UnseenClasses", "check_unseen", "has_unseen_classes", "in_folder", "split_off"]
+def content_digest(part: Part) -> str:
+    """Return the SHA-256 of what the images of a part show, in their order.
+
+    Where each image is a file, that of the files' paths (from the folder on that holds all) and bytes, whatever size
+    they are read in; else of the images as they are held, see `images_digest`.
+
+    Raises ``DataError`` for a file that cannot be read any more.
+    """
+    images = part.images
+    if part.paths is not None:
+        images = StreamImages(FilePictures(part.paths), image_size=images.image_size, channels=3)
+    return images_digest(images).sha256
+
+
+__all__ = ["UnseenClasses", "check_unseen", "content_digest", "has_unseen_classes", "in_folder", "split_off"]

@@ -5,11 +5,13 @@ from typing import Literal, NamedTuple
 import numpy
 from numpy.typing import NDArray
 
+Thresholds = Literal["grid", "midpoints"]
 Values = NDArray[numpy.float64]
 Flags = NDArray[numpy.bool_]
 Numbers = NDArray[numpy.int64]
 
 _LARGEST = 4  # squared distance of two unit vectors
+_BLOCK = 10_000  # pairs whose embeddings are held at once: kdcam's choice
 ACCURACY_STEP, RATE_STEP = 0.01, 0.001  # of the thresholds, as insightface takes them
 
 
@@ -45,7 +47,10 @@ def threshold_grid(step: float) -> Values:
 
 def squared_distances(embeddings: Values, first: Numbers, second: Numbers) -> Values:
     """Return the squared euclidean distances (P,) of embeddings (D, E) at the positions ``first`` and ``second``."""
-    squared: Values = numpy.square(embeddings[first] - embeddings[second]).sum(1)
+    squared = numpy.empty(len(first))
+    for start in range(0, len(first), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        squared[some] = numpy.square(embeddings[first[some]] - embeddings[second[some]]).sum(1)
     return squared
 
 
@@ -61,7 +66,7 @@ def _right(distances: Values, same: Flags, thresholds: Values) -> Numbers:
     return right
 
 
-def best_threshold(distances: Values, same: Flags, *, thresholds: Literal["grid", "midpoints"]) -> float:
+def best_threshold(distances: Values, same: Flags, *, thresholds: Thresholds) -> float:
     """Return the smallest threshold with the most pairs told rightly.
 
     Args:
@@ -83,7 +88,7 @@ def _midpoints(distances: Values) -> Values:
 
 
 def fold_scores(
-    distances: Values, same: Flags, folds: Numbers, *, thresholds: Literal["grid", "midpoints"] = "grid"
+    distances: Values, same: Flags, folds: Numbers, *, thresholds: Thresholds = "grid"
 ) -> tuple[FoldScore, ...]:
     """Return the accuracy on each fold at the threshold that is best on all other folds.
 
@@ -108,7 +113,9 @@ def fold_scores(
 def threshold_at_rate(distances: Values, far: float) -> float:
     """Return the threshold below which the share ``far`` of distances (P,) lies, by interpolation on a grid of 0.001.
 
-    Where the grid's rates meet ``far`` at several thresholds in a row, the largest of them.
+    Between the last threshold of the grid whose rate is at most ``far`` and the next one, linearly: where the rate
+    stays at ``far`` over several thresholds, at the last of them. The grid's last threshold where the rates nowhere
+    come to more than ``far``; insightface takes 0 where they do not come up to it, so that all pairs are refused.
     """
     thresholds = threshold_grid(RATE_STEP)
     rates = _below(distances, thresholds) / len(distances)
@@ -119,17 +126,28 @@ def threshold_at_rate(distances: Values, far: float) -> float:
     return float(thresholds[last] + share * (thresholds[last + 1] - thresholds[last]))
 
 
-def true_accepts(distances: Values, same: Flags, folds: Numbers, *, far: float) -> TrueAccepts:
+def largest_threshold(distances: Values, far: float) -> float:
+    """Return the largest threshold below which a share of at most ``far`` of distances (P,) lies; 0 < ``far`` < 1."""
+    ordered = numpy.sort(distances)
+    shares = numpy.arange(len(ordered)) / len(ordered)  # that lie below each distance, at most
+    return float(ordered[int(numpy.searchsorted(shares, far, side="right")) - 1])
+
+
+def true_accepts(
+    distances: Values, same: Flags, folds: Numbers, *, far: float, thresholds: Thresholds = "grid"
+) -> TrueAccepts:
     """Return the share of accepted pairs of one person at a false accept rate.
 
-    The threshold of a fold is found on the pairs of two people in the other folds, as insightface does (calculate_val),
-    with linear interpolation; there repeated rates stop the program, see `threshold_at_rate` for them here. Each fold
+    The threshold of a fold is found on the pairs of two people in the other folds. "grid": as insightface does
+    (calculate_val), with linear interpolation; there repeated rates stop the program, see `threshold_at_rate` for them
+    here. "midpoints": the `largest_threshold` that keeps to the rate, whatever the scale of the distances. Each fold
     needs pairs of both kinds. Arguments as those of `fold_scores`; ``far`` lies in (0, 1).
     """
+    find = threshold_at_rate if thresholds == "grid" else largest_threshold
     accepted, wrong = [], []
     for fold in range(int(folds.max()) + 1):
         own = folds == fold
-        below = distances < threshold_at_rate(distances[~own & ~same], far)
+        below = distances < find(distances[~own & ~same], far)
         accepted.append(below[own & same].mean())
         wrong.append(below[own & ~same].mean())
     curve = roc(distances, same)
@@ -140,7 +158,10 @@ def true_accepts(distances: Values, same: Flags, folds: Numbers, *, far: float) 
 
 
 def roc(distances: Values, same: Flags) -> Roc:
-    """Return the ROC curve over all pairs, whatever their folds."""
+    """Return the ROC curve over all pairs, whatever their folds.
+
+    Pairs of one distance are accepted together, so that a point may differ from the one before in both rates.
+    """
     ordered = numpy.unique(distances)
     rates = [
         numpy.searchsorted(numpy.sort(distances[kind]), ordered, side="right") / int(kind.sum())
@@ -158,7 +179,8 @@ def area_under(curve: Roc) -> float:
 def equal_error_rate(curve: Roc) -> float:
     """Return the rate at which as large a share of pairs of two is accepted as of one person refused.
 
-    By linear interpolation between the curve's points; 0: all pairs are told apart; 0.5: none.
+    By linear interpolation between the curve's points. 0: all pairs are told apart; 0.5: as by chance, or where all
+    distances are equal; 1: pairs of two are nearer, all of them.
     """
     excess = curve.far - (1 - curve.tar)  # rises from -1 to 1
     after = int(numpy.argmax(excess >= 0))
@@ -168,10 +190,13 @@ def equal_error_rate(curve: Roc) -> float:
 
 
 def corners(curve: Roc) -> Roc:
-    """Return a ROC curve without the points that lie on the line between their neighbours; it draws the same."""
+    """Return a ROC curve without the points between others of the same rate, of either kind.
+
+    It draws the same, in lines or in steps. Points on a slope, where distances are tied, all stay: in steps they count.
+    """
+    level, upright = (numpy.diff(rates) == 0 for rates in (curve.tar, curve.far))
+    straight = (level[:-1] & level[1:]) | (upright[:-1] & upright[1:])
     far, tar = curve
-    ahead, behind = numpy.diff(far), numpy.diff(tar)
-    straight = numpy.isclose(ahead[:-1] * behind[1:], ahead[1:] * behind[:-1], rtol=1e-9, atol=0)
     kept = numpy.concatenate([[True], ~straight, [True]])
     return Roc(far[kept], tar[kept])
 
@@ -181,12 +206,14 @@ __all__ = [
     "RATE_STEP",
     "FoldScore",
     "Roc",
+    "Thresholds",
     "TrueAccepts",
     "area_under",
     "best_threshold",
     "corners",
     "equal_error_rate",
     "fold_scores",
+    "largest_threshold",
     "roc",
     "squared_distances",
     "threshold_at_rate",

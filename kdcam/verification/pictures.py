@@ -28,7 +28,7 @@ def draw_roc(curves: Mapping[str, Roc], *, others: int) -> bytes:
         axes.plot(
             100 * numpy.maximum(curve.far, 0.5 / others),
             100 * curve.tar,
-            label=name,
+            label=_label(name),
             color=_COLOURS[index % len(_COLOURS)],
             linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
             drawstyle="steps-post",
@@ -44,6 +44,12 @@ def draw_roc(curves: Mapping[str, Roc], *, others: int) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})  # equal bytes for equal numbers
     return picture.getvalue()
+
+
+def _label(name: str) -> str:
+    """Return a name as it is to be shown: no formula between its dollars, and not left out for a first underline."""
+    shown = name.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 __all__ = ["draw_roc"]

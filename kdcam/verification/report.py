@@ -59,7 +59,10 @@ def verification_scores(
     curve = roc(distances, same)
     return VerificationScores(
         fold_scores(distances, same, folds, thresholds=settings.thresholds),
-        tuple(true_accepts(distances, same, folds, far=far) for far in settings.far),
+        tuple(
+            true_accepts(distances, same, folds, far=far, thresholds=settings.thresholds)
+            for far in settings.far
+        ),
         area_under(curve),
         equal_error_rate(curve),
         corners(curve),

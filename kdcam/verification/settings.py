@@ -19,7 +19,8 @@ class VerificationSettings(Settings):
     flip: bool = Field(True, description="add the mirrored picture's embedding before it is normalised")
     thresholds: Literal["grid", "midpoints"] = Field(
         "grid",
-        description="grid: squared distances 0, 0.01 ... 3.99; midpoints: all between neighbours of the other folds",
+        description="grid: squared distances 0, 0.01 ... 3.99, for rates by 0.001; midpoints: all between neighbouring "
+        "distances of the other folds",
     )
     far: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (1e-3, 1e-2),

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdcam.data.batches import Batches
-from kdcam.errors import Interrupted, ModelError
+from kdcam.embeddings import check_finite
+from kdcam.errors import Interrupted
 from kdcam.models.classifier import Classifier
 from kdcam.modes import evaluating
 from kdcam.progress import Progress
@@ -44,13 +45,9 @@ def unit_embeddings(
                 embedding = embedding + classifier.outputs(batch.images.flip(-1)).embedding.float()
             found.append(embedding.cpu())
             progress.advance(f"{place}: embeddings", done, len(batches))
-    embeddings = torch.cat(found).double().numpy()
-    broken = ~numpy.isfinite(embeddings).all(1)
-    if broken.any():
-        raise ModelError(
-            f"{place}: the embeddings of {int(broken.sum())} of {len(broken)} pictures are not finite, so they have no "
-            "distances; take a run whose training did not break down"
-        )
+    together = torch.cat(found)
+    check_finite(together, str(place))
+    embeddings = together.double().numpy()
     lengths = numpy.linalg.norm(embeddings, axis=1, keepdims=True)
     unit: NDArray[numpy.float64] = embeddings / numpy.where(lengths > 0, lengths, 1)
     return unit

@@ -53,6 +53,19 @@ def test_json_and_the_runs_file(kdcam, split_runs: tuple[Path, Path]) -> None:
     assert list(document["headline"]) == ["3-way 1-shot cosine-prototype"]
 
 
+def test_json_tells_the_difference_to_the_first_run(kdcam, split_runs: tuple[Path, Path]) -> None:
+    found = kdcam("few-shot", *split_runs, *EPISODES, "--shots", 1, "--head", "prototype", "--json", "-q")
+    first, second = json.loads(found.out)
+    assert "difference" not in first
+    assert second["difference"]["to"] == str(split_runs[0])
+    (name,) = second["headline"]
+    difference = second["difference"]["headline"][name]
+    assert round(difference["mean"], 9) == round(
+        second["headline"][name]["mean"] - first["headline"][name]["mean"], 9
+    )
+    assert difference["interval"] > 0
+
+
 def test_a_folder_of_new_classes(kdcam, digits_run: Path, photos: Path) -> None:
     options = ("--data", photos, "--ways", 2, "--shots", 1, "--queries", 5, "--episodes", 10)
     found = kdcam("few-shot", digits_run, *options)
@@ -75,6 +88,7 @@ def test_what_is_wrong_is_one_line(
         ((digits_run, "--data", photos), "was trained on '3'"),
         ((digits_run, "--omniglot-runs", photos), "holds no run01"),
         ((digits_run, "--data", "nowhere"), "nowhere is not there"),
+        ((digits_run, "--omniglot-runs", "nowhere"), "omniglot-runs: nowhere is not there"),
     ):
         found = kdcam("few-shot", *arguments, "-q")
         assert found.code == 1, found.out

@@ -30,6 +30,10 @@ def test_a_table_and_a_picture(kdcam, faces: Path, network: Path, pairs: Path) -
     assert "TAR at FAR 0.01" in found.out
     assert found.out.count("±") == 7  # one in the title, three a run
     assert "FAR 0.001 is less than one of the 20 pairs of two" in found.out
+    assert "interpolated between none and one" in " ".join(found.out.split())
+    fine = ("--thresholds", "midpoints", "--far", "0.001")
+    found_fine = kdcam("verify", network, "--pairs", pairs, "--root", faces, *fine)
+    assert "it lets none pass" in " ".join(found_fine.out.split())
     assert Path("figures/roc.png").is_file()
     assert "roc.png: ROC curves of all pairs" in found.err
 
@@ -81,6 +85,10 @@ def test_pairs_of_people_that_a_run_has_not_seen(kdcam, faces: Path, tmp_path: P
     assert document["people"] == ["ann", "cy"]
     assert (document["folds"], document["each"], document["file"]) == (2, 3, "pairs.txt")
     assert kdcam("verify", trained, "--pairs", "pairs.txt", "--root", faces).code == 0
+    similar = random_network(tmp_path / "similar", label_names=["Bob", "eve"])
+    found = kdcam("make-pairs", faces, "--not-in", similar, "--folds", "2")
+    assert "1 people are left out since a class is called nearly so: 'bob' ('Bob')" in found.err
+    assert found.out.endswith("of 10 pictures of 2 people\n")
     found = kdcam("make-pairs", faces, "--people", "ann,bob", "--seed", "1", "--per-fold", "9")
     assert found.code == 1
     assert "too few for 10 folds of 9" in found.err

@@ -1,12 +1,13 @@
 """Classes told apart, by counts and by a file; data sets narrowed to some of their classes."""
 
+import csv
 import json
 
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from kdcam.data.class_split import classes_of, read_class_parts, split_classes
+from kdcam.data.class_split import classes_of, of_classes, read_class_parts, split_classes
 from kdcam.data.common_config import ClassSplitConfig, NoiseConfig
 from kdcam.data.config import (
     CifarConfig,
@@ -90,6 +91,26 @@ def test_a_file_tells_each_classs_part(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", [" a", "a\u2028x", "a\nx", "a,1", "a\u00a0", '"a"'])
+def test_names_are_taken_as_they_are(tmp_path, name):
+    file = tmp_path / "split.csv"
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("class", "part"), (name, "base"), ("b", " base"), (" c ", "novel")])
+    parts = split_classes((name, "b", "c"), ClassSplitConfig(file=file))
+    assert parts == {"base": (name, "b"), "validation": (), "novel": ("c",)}
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(DataError, match=r"'a' is the name of several classes of the data"):
+        split_classes(("a", "b", "a", "c"), ClassSplitConfig(novel=1))
+
+
+def test_a_label_of_no_class_is_refused():
+    part = load_data(DigitsConfig()).train
+    with pytest.raises(DataError, match=r"data: holds the label 9, but there are 9 classes"):
+        of_classes(part, tuple("012345678"), ("1", "2"))
+
+
 def test_a_line_may_name_a_group(tmp_path):
     file = csv_of(tmp_path / "split.csv", x="novel", y="base")
     parts = split_classes(["x1", "y1", "x2"], ClassSplitConfig(file=file), group_of=lambda name: name[0])
@@ -103,6 +124,10 @@ def test_a_line_may_name_a_group(tmp_path):
         ("", r"begins with 'an empty file'; allowed"),
         ("class,part\na,base,3\n", r"line 2: found 3 cells; allowed: two"),
         ("class,part\na,test\n", r"line 2: the part of 'a' is 'test'; allowed: base, validation, novel"),
+        ('class,part\n"a,base\nb,novel\n', r"split\.csv, line 3: not CSV \(unexpected end of data\); mend"),
+        ('class,part\n"a"x,base\nb,novel\n', r"line 2: not CSV \(','|line 2: not CSV"),
+        ("class,part\n" + "a" * 140_000 + ",base\n", r"line 2: not CSV \(field larger than field limit"),
+        ('class,part\n"a\nx",base\nb,test\n', r"line 4: the part of 'b' is 'test'"),
         (
             "class,part\na,base\n\nb,base\na,novel\n",
             r"line 5: the class 'a' is in base and in novel \(line 2\)",
@@ -183,6 +208,28 @@ def test_label_noise_stays_among_the_classes():
     assert torch.equal(parts.train.targets[wrong], (parts.noise.clean[wrong] + 1) % 5)
     with pytest.raises(ValidationError, match=r"found class_split with noise\.kind = \"file\""):
         DigitsConfig(class_split=THREE, noise=NoiseConfig(kind="file", file="a.csv", column="b"))
+    with pytest.raises(
+        ValidationError, match=r"found class_split with noise\.kind = \"asymmetric\", whose look-"
+    ):
+        CifarConfig(name="cifar10", class_split=THREE, noise=NoiseConfig(kind="asymmetric", rate=0.2))
+
+
+def test_split_fraction_and_noise_together_keep_each_image_its_label():
+    noise = NoiseConfig(kind="symmetric", rate=0.4)
+    parts = load_data(DigitsConfig(class_split=THREE, fraction=0.3, noise=noise))
+    assert parts.noise is not None
+    values, targets = read_digits()
+    known = {tuple(one.tolist()): int(label) for one, label in zip(values.flatten(1), targets, strict=True)}
+    rows = (parts.train.images.pixels.flatten(1).double() * 16 / 255).round().long()
+    clean = [int(parts.label_names[label]) for label in parts.noise.clean]
+    assert [known[tuple(row.tolist())] for row in rows] == clean
+    assert torch.equal(parts.train.targets != parts.noise.clean, parts.noise.changed)
+    assert 0.3 < float(parts.noise.changed.float().mean()) < 0.5
+    whole = load_data(DigitsConfig(class_split=THREE))
+    for one, other in ((parts.validation, whole.validation), (parts.test, whole.test)):
+        assert torch.equal(one.images.pixels, other.images.pixels)
+        assert torch.equal(one.targets, other.targets)
+    assert len(parts.train) == pytest.approx(0.3 * len(whole.train), abs=1)
 
 
 @pytest.fixture
@@ -217,6 +264,16 @@ def test_a_part_without_an_image_of_the_classes_is_held_out(folder, tmp_path):
     parts, summary = load_data(config), describe_data(config)
     assert (len(parts.train), len(parts.validation)) == (9, 3)
     assert (summary.train_images, summary.own_validation) == (9, False)
+
+
+def test_counts_that_are_about_are_said_to_be_so():
+    for split in (None, THREE):
+        summary = describe_data(DigitsConfig(class_split=split))
+        assert ("as if all classes were equally large" in summary.note) == (split is not None)
+        # 1,300 images: the classes are of 127 to 135
+        assert summary.train_images == pytest.approx(
+            len(load_data(DigitsConfig(class_split=split)).train), abs=6
+        )
 
 
 def test_sets_whose_names_are_not_known_yet_are_counted(tmp_path):

@@ -55,6 +55,16 @@ def test_the_summary_agrees_and_tells_what_is_without_labels(pictures):
     assert not summary.own_validation
 
 
+def test_too_small_a_fraction_is_refused_before_pictures_are_read(pictures):
+    settings = config(pictures, fraction=0.03)
+    for look in (describe_data, load_data):
+        with pytest.raises(
+            DataError,
+            match=r"data \(image-labels\): fraction = 0\.03 of 32 training images keeps 1, .* takes 2",
+        ):
+            look(settings)
+
+
 def test_batches_give_rows(pictures):
     settings = config(pictures, image_size=72, augment=("resized-crop", "flip"), workers=0)
     part = load_data(settings).train

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from PIL import Image
+from small_runs import Watcher
 
 from kdcam.data.class_split import classes_of
 from kdcam.data.common_config import ClassSplitConfig
@@ -73,6 +74,34 @@ def test_data_without_such_classes_is_refused():
         novel_classes(DigitsConfig(), progress=Silent())
     with pytest.raises(DataError, match=r"has no validation classes; take the novel ones"):
         novel_classes(DigitsConfig(class_split=ClassSplitConfig(novel=3)), "validation", progress=Silent())
+
+
+def test_files_left_out_are_told(paint, tmp_path):
+    for name in "abcdef":
+        paint(tmp_path / name, 2)
+    config = ImageFolderConfig(root=tmp_path, image_size=8, on_bad_image="skip", class_split=SPLIT)
+    lost = classes_of(config, tuple("abcdef"), "novel")[0]
+    sorted((tmp_path / lost).iterdir())[0].write_bytes(b"no picture")
+    watcher = Watcher()
+    images, _ = novel_classes(config, progress=watcher)
+    assert len(images) == 5
+    (warning,) = watcher.warnings
+    assert warning.startswith("1 files of the data left out: ")
+    assert lost in warning
+
+
+def test_another_split_than_that_of_the_run_is_refused():
+    config = DigitsConfig(class_split=SPLIT)
+    trained = load_data(config).label_names
+    novel_classes(config, trained_on=trained, progress=Silent())
+    with pytest.raises(
+        DataError, match=r"trained on 5 classes, and the split makes 5 now, in another order; give"
+    ):
+        novel_classes(config, trained_on=trained[::-1], progress=Silent())
+    with pytest.raises(
+        DataError, match=r"trained on 4 classes, .* 5 now, of which none then alone, '\d' now alone"
+    ):
+        novel_classes(config, trained_on=trained[1:], progress=Silent())
 
 
 def test_a_class_without_image_is_refused(paint, tmp_path):

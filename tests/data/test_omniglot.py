@@ -1,11 +1,12 @@
-"""Omniglot from folders and from zip files, its alphabets kept together, its official one-shot runs."""
+"""Omniglot from folders and from zip files, its alphabets kept together."""
 
+import shutil
 import zipfile
 from pathlib import Path
 
-import numpy
 import pytest
 import torch
+from omniglot_files import draw, draw_alphabet, zip_up
 from PIL import Image
 from pydantic import ValidationError
 
@@ -13,8 +14,7 @@ from kdcam.data.common_config import ClassSplitConfig
 from kdcam.data.config import OmniglotConfig
 from kdcam.data.datasets import describe_data, load_data
 from kdcam.data.novel import novel_classes
-from kdcam.data.omniglot import list_characters
-from kdcam.data.one_shot_runs import omniglot_runs
+from kdcam.data.omniglot import list_characters, read_ink
 from kdcam.errors import DataError
 from kdcam.progress import Silent
 
@@ -23,27 +23,6 @@ needs_shared = [
     pytest.mark.shared_data,
     pytest.mark.skipif(not SHARED.is_dir(), reason=f"Omniglot is not in {SHARED}"),
 ]
-
-
-def draw(path, row):
-    """Write a 1-bit picture of black ink, one line of it, on white."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    paper = numpy.full((105, 105), 255, numpy.uint8)
-    paper[row : row + 10] = 0
-    Image.fromarray(paper).convert("1").save(path)
-
-
-def draw_alphabet(folder, characters, *, drawings=4):
-    for character in range(1, characters + 1):
-        for number in range(1, drawings + 1):
-            draw(folder / f"character{character:02}" / f"{number:02}.png", 10 * character)
-
-
-def zip_up(folder, file):
-    with zipfile.ZipFile(file, "w") as archive:
-        for path in sorted(folder.rglob("*")):
-            archive.write(path, path.relative_to(folder.parent))
-    return file
 
 
 @pytest.fixture
@@ -143,6 +122,85 @@ def test_what_is_no_omniglot_is_refused(tmp_path):
         list_characters(tmp_path)
 
 
+def test_equal_names_of_other_drawings_are_refused(sets, tmp_path):
+    draw(sets / "set2" / "Greek" / "character02" / "04.png", 70)
+    with pytest.raises(DataError, match=r"set2/Greek: holds other drawings than .*set1/Greek"):
+        list_characters(sets)
+    zip_up(sets / "set1", tmp_path / "archives.zip").rename(sets / "set1.zip")
+    shutil.rmtree(sets / "set1")
+    with pytest.raises(DataError, match=r"set2/Greek: holds other drawings than .*set1\.zip.*Greek"):
+        list_characters(sets)
+
+
+def test_strokes_beside_the_drawings_are_passed_over(sets, tmp_path):
+    names = names_of(sets)
+    for alphabet in ("Greek", "Latin"):
+        stroke = tmp_path / "strokes" / alphabet / "character01" / "01.txt"
+        stroke.parent.mkdir(parents=True)
+        stroke.write_text("START\n1,2,3\n")
+    zip_up(tmp_path / "strokes", sets / "strokes.zip")
+    assert names_of(sets) == names
+    assert [len(character.drawings) for character in list_characters(sets)] == [4] * 9
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_stands_twice_in_a_zip_file_is_one_drawing(sets, tmp_path):
+    file = zip_up(sets / "set1" / "Latin", tmp_path / "Latin.zip")
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.write(sets / "set1/Latin/character03/01.png", "Latin/character01/01.png")
+    assert [len(character.drawings) for character in list_characters(file)] == [4] * 3
+    first = load_data(OmniglotConfig(root=file, test=0.0, validation=0.0)).train.images.pixels[0]
+    assert torch.equal(first, read_ink(sets / "set1/Latin/character03/01.png", 28))
+
+
+def changed_zip(folder, file, change):
+    """Zip a folder, packed, and change the bytes of the file."""
+    zip_up(folder, file, zipfile.ZIP_DEFLATED)
+    data = bytearray(file.read_bytes())
+    change(data)
+    file.write_bytes(data)
+    return file
+
+
+def damage(data):
+    start = data.find(b"Latin/character01/01.png") + len("Latin/character01/01.png")
+    data[start : start + 2] = b"\xff\xff"
+
+
+def encrypt(data):
+    for signature, place in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        position = -1
+        while (position := data.find(signature, position + 1)) >= 0:
+            data[position + place] |= 1
+
+
+def pack_otherwise(data):
+    for signature, place in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        position = -1
+        while (position := data.find(signature, position + 1)) >= 0:
+            data[position + place] = 99
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (damage, r"while decompressing"),
+        (encrypt, r"is encrypted"),
+        (pack_otherwise, r"compression method is not supported"),
+    ],
+)
+def test_zip_files_that_cannot_be_unpacked(sets, tmp_path, change, said):
+    file = changed_zip(sets / "set1" / "Latin", tmp_path / "Latin.zip", change)
+    with pytest.raises(DataError, match=rf"character01/01\.png: cannot be read as a picture \(.*{said}"):
+        load_data(OmniglotConfig(root=file))
+
+
+def test_a_picture_too_large_to_be_one_is_named(sets, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match=r"01\.png: cannot be read as a picture \(.*exceeds limit"):
+        load_data(OmniglotConfig(root=sets))
+
+
 def test_a_broken_drawing_is_named(sets):
     (sets / "set1" / "Latin" / "character02" / "03.png").write_bytes(b"no picture")
     with pytest.raises(
@@ -156,61 +214,6 @@ def test_sizes_above_the_drawings_own_are_refused():
         OmniglotConfig(root="x", image_size=128)
 
 
-@pytest.fixture
-def runs(tmp_path):
-    folder = tmp_path / "all_runs"
-    for run in (1, 2):
-        lines = []
-        for number in (1, 2, 3):
-            draw(folder / f"run0{run}/training/class0{number}.png", 20 * number)
-            draw(folder / f"run0{run}/test/item0{number}.png", 20 * (number % 3 + 1))
-            lines.append(f"run0{run}/test/item0{number}.png run0{run}/training/class0{number % 3 + 1}.png")
-        (folder / f"run0{run}/class_labels.txt").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def test_a_run_says_which_pictures_belong_together(runs, tmp_path):
-    zipped = zip_up(runs / "run01", tmp_path / "one.zip")
-    for place, count in ((runs, 2), (tmp_path, 2), (zipped, 1), (zip_up(runs, tmp_path / "all_runs.zip"), 2)):
-        found = omniglot_runs(place)
-        assert [run.name for run in found] == ["run01", "run02"][:count]
-        first = found[0]
-        assert first.training.targets.tolist() == [0, 1, 2]
-        assert first.test.targets.tolist() == [1, 2, 0]
-        training, test = first.training.images.pixels, first.test.images.pixels
-        assert training.shape == (3, 1, 28, 28)
-        assert torch.equal(test, training[first.test.targets])
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ("", r"item01\.png: .*class_labels\.txt does not name it"),
-        ("run01/test/item01.png\n", r"line 1: found 'run01/test/item01\.png'; allowed: a test picture"),
-        (
-            "run01/test/item01.png run01/training/class09.png\n",
-            r"says run01/training/class09\.png, which is not",
-        ),
-    ],
-)
-def test_labels_that_do_not_fit(runs, labels, message):
-    (runs / "run01" / "class_labels.txt").write_text(labels)
-    with pytest.raises(DataError, match=message):
-        omniglot_runs(runs)
-
-
-def test_missing_pieces_of_runs(runs, tmp_path):
-    (runs / "run02" / "test" / "item03.png").unlink()
-    with pytest.raises(DataError, match=r"names run02/test/item03\.png, which is not there"):
-        omniglot_runs(runs)
-    (runs / "run02" / "class_labels.txt").unlink()
-    with pytest.raises(DataError, match=r"class_labels\.txt: is not there; fetch all_runs again"):
-        omniglot_runs(runs)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"holds no run01, run02"):
-        omniglot_runs(tmp_path / "empty")
-
-
 class TestSharedData:
     pytestmark = needs_shared
 
@@ -219,13 +222,3 @@ class TestSharedData:
         assert len(characters) == 242  # 136 + 156, less the 24 Greek and 26 Latin ones in both
         assert {len(character.drawings) for character in characters} == {20}
         assert len({character.name.partition("/")[0] for character in characters}) == 8
-
-    def test_the_official_runs(self):
-        runs = omniglot_runs(SHARED / "all_runs.zip")
-        assert [run.name for run in runs] == [f"run{number:02}" for number in range(1, 21)]
-        for run in runs:
-            assert sorted(run.test.targets.tolist()) == list(range(20))
-            assert run.training.images.pixels.shape == (20, 1, 28, 28)
-        with zipfile.ZipFile(SHARED / "all_runs.zip") as archive:
-            lines = archive.read("run07/class_labels.txt").decode().split()[1::2]
-        assert [f"run07/training/class{k + 1:02}.png" for k in runs[6].test.targets.tolist()] == lines

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy
@@ -76,6 +77,11 @@ def test_a_single_block_has_its_kinds_in_turn(tmp_path: Path, faces: Path) -> No
         ("1\nann 1 9\nann 1 bob 2\n", r"line 2: there is no picture 9 of 'ann'; .* holds 5, numbered 1-5"),
         ("1\nann 1 2\nann 0 bob 2\n", r"line 3: there is no picture 0 of 'ann'"),
         ("1\nann 1 1\nann 1 bob 2\n", r"line 2: is a picture and itself \(.*1\.png\)"),
+        ("1\nann 1 2\nann 1 " + "x" * 300 + " 2\n", r"line 3: there is no folder of 'x{60}' in"),
+        ("1\nann 1 2\nann 1 " + "9" * 5000 + "\n", r"line 3: found 'ann 1 9+'; allowed"),
+        ("9" * 5000 + "\nann 1 2\n", r"begins with '9{60}'"),
+        ("1\nann 1 2\nann/ 1 bob 2\n", r"line 3: there is no folder of 'ann/'"),
+        ("1\nann 1 2\n. 1 bob 2\n", r"line 3: there is no folder of '\.'"),
         ("1\nann 1 2\nann 1 3\n", r"of its 2 pairs none is of two people"),
         (
             "2 1\nann 1 2\nbob 1 2\nann 1 bob 1\nann 2 bob 2\n",
@@ -87,74 +93,6 @@ def test_a_wrong_lfw_file_is_one_line(tmp_path: Path, faces: Path, text: str, sa
     with pytest.raises(DataError, match=said) as error:
         read_pairs(written(tmp_path, text), faces)
     assert "\n" not in str(error.value)
-
-
-def lists(folder: Path, **texts: str) -> Path:
-    folder.mkdir()
-    for name, text in texts.items():
-        (folder / f"{name.removeprefix('f')}.txt").write_text(text)
-    return folder
-
-
-@pytest.fixture
-def named_faces(tmp_path: Path) -> Path:
-    folder = face_folder(tmp_path / "named", ["Al_Roe", "Bo"])
-    for file in folder.glob("*/*.png"):
-        file.rename(file.with_name(f"{file.parent.name}_{int(file.stem):04d}.png"))
-    return folder
-
-
-def test_two_lists_a_fold(tmp_path: Path, named_faces: Path) -> None:
-    folder = lists(
-        tmp_path / "lists",
-        f01_test_same="Al_Roe_0001 Al_Roe_0002\nBo_0001 Bo_0002\n",
-        f01_test_diff="Al_Roe_0001 Bo_0001\nAl_Roe_0002 Bo_0001\n",
-        f02_test_same="Bo_0003 Bo_0004\n",
-        f02_test_diff="Bo_0003 Al_Roe_0005\n",
-        f01_train_same="not read",
-    )
-    pairs = read_pairs(folder, named_faces)
-    assert pairs.folds is not None
-    assert pairs.folds.tolist() == [0, 0, 0, 0, 1, 1]
-    assert pairs.same.tolist() == [True, False, True, False, True, False]
-    assert shown(pairs)[0] == ("Al_Roe/Al_Roe_0001.png", "Al_Roe/Al_Roe_0002.png", True)
-    one = read_pairs(folder / "02_test_diff.txt", named_faces)
-    assert shown(one) == shown(pairs)[4:]
-    assert one.folds is None
-
-
-def test_lists_of_pictures_without_folders(tmp_path: Path, named_faces: Path) -> None:
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    for file in named_faces.glob("*/*.png"):
-        file.rename(flat / file.name)
-    folder = lists(tmp_path / "lists", fsame="Bo_0003 Bo_0004\n", fdiff="Bo_0003 Al_Roe_0005\n")
-    pairs = read_pairs(folder, flat)
-    assert shown(pairs)[1] == ("Bo_0003.png", "Al_Roe_0005.png", False)
-    assert pairs.people == ("Al_Roe", "Bo")
-
-
-def test_wrong_lists(tmp_path: Path, named_faces: Path) -> None:
-    folder = lists(tmp_path / "lists", f1_same="Bo_0001 Bo_0002\n", f1_diff="Bo_0001 Bo_0002\n")
-    with pytest.raises(
-        DataError, match=r"1_diff\.txt, line 1: Bo_0001 and Bo_0002 show one person, and this is"
-    ):
-        read_pairs(folder, named_faces)
-    (folder / "1_diff.txt").write_text("Bo_0001\n")
-    with pytest.raises(DataError, match=r"1_diff\.txt, line 1: found 'Bo_0001'; allowed: two names such as"):
-        read_pairs(folder, named_faces)
-    (folder / "1_diff.txt").write_text("\nBo_0001 Al_Roe_0017\n")
-    with pytest.raises(DataError, match=r"1_diff\.txt, line 2: there is no picture 17 of 'Al_Roe'"):
-        read_pairs(folder, named_faces)
-    (folder / "1_diff.txt").unlink()
-    with pytest.raises(DataError, match=r"1_same\.txt: misses its partner 1_diff\.txt"):
-        read_pairs(folder, named_faces)
-    with pytest.raises(DataError, match=r"holds no lists of pairs"):
-        read_pairs(named_faces, named_faces)
-    with pytest.raises(DataError, match=r"gone_same\.txt: is not there"):
-        read_pairs(folder / "gone_same.txt", named_faces)
-    with pytest.raises(DataError, match=r"gone\.txt: cannot be read"):
-        read_pairs(folder / "gone.txt", named_faces)
 
 
 CSV = "first,second,same,fold,remark\nann/1.png,ann/2.png,1,b,\nann/1.png,bob/1.png,0,b,x\n"
@@ -185,9 +123,22 @@ def test_csv_pictures_without_folders_are_of_nobody_known(tmp_path: Path, faces:
         (CSV + "\n\ncy/1.png,cy/9.png,1,a,\n", r"line 6: there is no picture 'cy/9\.png'"),
         (CSV + "cy/1.png,,1,a,\n", r"line 4: there is no picture ''"),
         (CSV + "cy/1.png,cy/2.png,1,,\n", r"line 4: the fold is missing"),
+        (
+            CSV + '"cy/1.png,cy/2.png,1,a,\n' + CSV,
+            r"line 4: is no row of a CSV file \(unexpected end of data\)",
+        ),
+        (CSV + "x" * 300 + ",cy/2.png,1,a,\n", r"line 4: there is no picture 'x{80}'"),
+        (CSV + "x" * 140_000 + ",cy/2.png,1,a,\n", r"line 4: is no row of a CSV file \(field larger"),
+        (CSV + "cy/1.png,dee/1.png,1,a,\n", r"line 4: says .* one person, and they lie .* of 'cy' and 'dee'"),
+        (CSV + "cy/1.png,cy/2.png,0,a,\n", r"line 4: says .* two people, and they lie .* of 'cy' and 'cy'"),
+        (CSV + "cy/1.png,../faces/cy/1.png,1,a,\n", r"line 4: is a picture and itself"),
+        (CSV + "cy/1.png,../other/1.png,0,a,\n", r"line 4: '\.\./other/1\.png' leads out of .*faces"),
+        (CSV + "cy/1.png,.kept/1.png,0,a,\n", r"line 4: '\.kept' is no person's folder"),
     ],
 )
 def test_a_wrong_csv_file_is_one_line(tmp_path: Path, faces: Path, text: str, said: str) -> None:
+    face_folder(tmp_path, ["other"], each=1)
+    face_folder(faces, [".kept"], each=1)
     with pytest.raises(DataError, match=said):
         read_pairs(written(tmp_path, text, "pairs.csv"), faces)
 
@@ -217,9 +168,53 @@ def test_folds_asked_for_replace_the_files(tmp_path: Path, faces: Path) -> None:
 def test_digest_tells_pairs_and_folds_apart_and_not_places(tmp_path: Path, faces: Path) -> None:
     pairs = read_pairs(written(tmp_path, LFW), faces)
     folds = folds_of(pairs, 2)
+    before = pairs.digest(folds)
     moved = read_pairs(written(tmp_path, LFW, "moved.txt"), face_folder(tmp_path / "elsewhere"))
     other = read_pairs(written(tmp_path, LFW.replace("ann\t1\t2", "ann\t1\t3"), "other.txt"), faces)
     assert pairs.digest(folds) == moved.digest(folds)
     assert pairs.digest(folds) != other.digest(folds)
     assert pairs.digest(folds) != pairs.digest(1 - folds)
     assert pairs.summary(folds)["of_one_person"] == 2
+    (faces / "ann").rename(faces / "zoe")
+    renamed = read_pairs(written(tmp_path, LFW.replace("ann", "zoe"), "renamed.txt"), faces)
+    assert renamed.digest(folds) == before
+    shutil.copy(faces / "cy" / "5.png", faces / "zoe" / "1.png")
+    assert renamed.digest(folds) != before  # other pixels
+
+
+def test_a_tab_at_the_end_of_a_line(tmp_path: Path, faces: Path) -> None:
+    trailing = read_pairs(written(tmp_path, LFW.replace("\n", "\t\n"), "trailing.txt"), faces)
+    assert shown(trailing) == shown(read_pairs(written(tmp_path, LFW), faces))
+
+
+def test_csv_people_are_the_first_folders_on_the_path(tmp_path: Path, faces: Path) -> None:
+    for name in ("ann", "bob"):
+        shutil.copytree(faces / name, faces / name / "day" / "d1")
+    text = "first,second,same\nann/day/d1/1.png,ann/2.png,1\nann/../bob/day/d1/1.png,ann/day/d1/1.png,0\n"
+    pairs = read_pairs(written(tmp_path, text, "pairs.csv"), faces)
+    assert (pairs.people, pairs.unnamed) == (("ann", "bob"), 0)
+    absolute = f"first,second,same\n{faces}/ann/1.png,ann/2.png,1\nann/1.png,bob/1.png,0\n"
+    assert read_pairs(written(tmp_path, absolute, "absolute.csv"), faces).people == ("ann", "bob")
+
+
+def test_one_picture_on_two_paths_is_one(tmp_path: Path, faces: Path) -> None:
+    (faces / "ann" / "9.png").symlink_to(faces / "ann" / "1.png")
+    text = "first,second,same\nann/1.png,ann/2.png,1\nann/9.png,bob/1.png,0\n"
+    assert len(read_pairs(written(tmp_path, text, "pairs.csv"), faces).paths) == 3
+    with pytest.raises(DataError, match=r"line 4: is a picture and itself"):
+        read_pairs(written(tmp_path, text + "ann/1.png,ann/9.png,1\n", "pairs.csv"), faces)
+
+
+def test_pairs_that_come_again_are_counted(tmp_path: Path, faces: Path) -> None:
+    text = "2 1\nann 1 2\nann 1 bob 1\nann 2 1\nbob 1 ann 1\n"
+    (note,) = read_pairs(written(tmp_path, text), faces).notes
+    assert note.endswith("pairs.txt: 2 of 4 pairs stand there before, in either order; they count again")
+    assert read_pairs(written(tmp_path, LFW), faces).notes == ()
+
+
+def test_a_pair_told_in_two_ways(tmp_path: Path, faces: Path) -> None:
+    text = "first,second,same\n1.png,2.png,1\n2.png,3.png,0\n2.png,1.png,0\n"
+    with pytest.raises(
+        DataError, match=r"line 4: .* show two people here, and one person in .*line 2; remove one"
+    ):
+        read_pairs(written(tmp_path, text, "pairs.csv"), faces / "ann")

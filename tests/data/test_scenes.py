@@ -3,8 +3,10 @@ import time
 import pytest
 import torch
 
+from kdcam.data.class_split import classes_of
+from kdcam.data.common_config import ClassSplitConfig
 from kdcam.data.config import DigitScenesConfig
-from kdcam.data.digits import read_digits
+from kdcam.data.digits import DIGIT_NAMES, read_digits
 from kdcam.data.scenes import draw_scenes, gather_sources, load_digit_scenes, scene_counts
 from kdcam.data.seeding import seeded_generator
 from kdcam.data.splits import stratified_split
@@ -37,6 +39,34 @@ def test_the_parts_their_sizes_boxes_and_labels(size):
         assert float(height.min()) >= 0.2 * size
         assert float(height.max()) <= 0.6 * size
         assert bool((boxes[:, 2] > boxes[:, 0]).all())
+
+
+def test_with_a_class_split_halves_are_of_base_digits():
+    split = ClassSplitConfig(novel=3, seed=2)
+    base = {int(name) for name in classes_of(DigitScenesConfig(class_split=split), DIGIT_NAMES)}
+    values, targets = read_digits()
+    sources = gather_sources(values, targets, halves_of=sorted(base))
+    assert set(targets[sources.halves].tolist()) == base
+    whole, same = load(), load(class_split=split)
+    assert not same_pixels(whole.train, same.train)
+    assert torch.equal(whole.train.boxes, same.train.boxes)
+    assert same_pixels(load(class_split=split, test_size=20).test, same.test.subset(torch.arange(20)))
+
+
+def test_no_half_is_of_a_digit_that_is_left_out():
+    values, targets = read_digits()
+    # Only the digits 8 and 9 have ink; labelled are others.
+    ink = values * (targets >= 8)[:, None, None]
+    labels = torch.arange(8).repeat(5)
+    spread = []
+    for halves_of in (range(8), range(10)):
+        sources = gather_sources(ink, targets, halves_of=halves_of)
+        drawn = draw_scenes(labels, sources, size=48, digits=1, generator=seeded_generator(5))
+        bare = gather_sources(0 * ink, targets, halves_of=halves_of)
+        empty = draw_scenes(labels, bare, size=48, digits=1, generator=seeded_generator(5))
+        spread.append(int((drawn.pixels != empty.pixels).sum()))
+    assert spread[0] == 0
+    assert spread[1] > 1000
 
 
 def test_the_box_holds_what_changes_with_the_label():
@@ -88,9 +118,9 @@ def test_the_parts_are_made_of_disjoint_source_digits(monkeypatch):
     marked = torch.arange(len(values))[:, None, None].expand(-1, 8, 8)  # each digit's ink is its own number
     used = []
 
-    def spy(values, targets):
+    def spy(values, targets, **keys):
         used.append(set(values[:, 0, 0].tolist()))
-        return gather_sources(read_digits()[0][: len(values)], targets)
+        return gather_sources(read_digits()[0][: len(values)], targets, **keys)
 
     monkeypatch.setattr("kdcam.data.scenes.read_digits", lambda: (marked, targets))
     monkeypatch.setattr("kdcam.data.scenes.gather_sources", spy)

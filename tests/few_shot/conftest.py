@@ -55,13 +55,13 @@ def class_folders(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def one_shot_folder(tmp_path: Path) -> Path:
-    """Three one-shot runs of five characters, each a bar at its own place; test drawings in another order."""
+    """Twenty one-shot runs of twenty characters, each a bar at its own place; test drawings in another order."""
     generator = numpy.random.default_rng(0)
-    for run in ("run01", "run02", "run03"):
+    for run in (f"run{number:02}" for number in range(1, 21)):
         lines = []
         for part in ("training", "test"):
             (tmp_path / "all_runs" / run / part).mkdir(parents=True)
-        order = generator.permutation(5)
+        order = generator.permutation(20)
         for position, character in enumerate(order):
             _bar(character).save(tmp_path / f"all_runs/{run}/test/item{position + 1:02}.png")
             _bar(position).save(tmp_path / f"all_runs/{run}/training/class{position + 1:02}.png")
@@ -72,5 +72,5 @@ def one_shot_folder(tmp_path: Path) -> Path:
 
 def _bar(character: int) -> Image.Image:
     ink = numpy.full((105, 105), 255, dtype=numpy.uint8)
-    ink[:, 20 * character : 20 * character + 20] = 0
+    ink[:, 5 * character : 5 * character + 5] = 0
     return Image.fromarray(ink)

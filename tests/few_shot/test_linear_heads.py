@@ -5,6 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from kdcam.errors import ModelError
 from kdcam.few_shot import linear_heads
 from kdcam.few_shot.linear_heads import cosine_head_scores, logistic_heads, logistic_scores
 
@@ -18,6 +19,24 @@ def episodes(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor]:
     support = (middles + torch.randn(4, 3, shots, size, generator=generator)).relu()
     query = (middles + torch.randn(4, 3, 4, size, generator=generator)).relu().flatten(1, 2)
     return support, query
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_minimum_is_found_whatever_the_size_of_embeddings(
+    episodes: tuple[Tensor, Tensor], scale: float
+) -> None:
+    heads = logistic_heads(scale * episodes[0])
+    assert bool(heads.weight.isfinite().all())
+
+
+def test_a_minimum_that_is_not_found_is_an_error(
+    episodes: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdcam.few_shot.logistic._STEPS", 1)
+    with pytest.raises(
+        ModelError, match=r"few-shot\.heads: the logistic regression of 4 of 4 episodes \(baseline\)"
+    ):
+        logistic_heads(episodes[0])
 
 
 def test_baseline_equals_scikit_learn_on_each_episode(episodes: tuple[Tensor, Tensor]) -> None:

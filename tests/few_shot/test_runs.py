@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
 from kdcam.api import recipe_of
 from kdcam.data.novel import novel_classes
-from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
+from kdcam.errors import CheckpointError, DataError, Interrupted, ModelError, RecipeError
+from kdcam.few_shot.episode_files import read_episodes
 from kdcam.few_shot.report import FewShotReport
 from kdcam.progress import Silent
 from kdcam.teacher_cache.fingerprints import weights_digest
+from kdcam.weights import read_tensors_and_metadata
 
 SMALL = {"ways": 3, "shots": (1, 2), "queries": 3, "episodes": 20}
 
@@ -158,3 +161,63 @@ def test_a_stop_writes_nothing(split_runs: tuple[Path, Path], tmp_path: Path) ->
     with pytest.raises(Interrupted, match=r"nothing was written"):
         kdcam.evaluate_few_shot([run], settings=SMALL, device="cpu", progress=Watcher(stop_after=2))
     assert not (run / "few-shot.json").exists()
+
+
+def test_the_episodes_are_kept_beside_the_scores(
+    split_runs: tuple[Path, Path], tmp_path: Path, one_shot_folder: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(split_runs[0], run)
+    (found,) = evaluate(run, heads=("prototype",))
+    kept = read_episodes(run)
+    assert [kept[scores.shots].digest for scores in found.scores] == [
+        scores.episodes for scores in found.scores
+    ]
+    assert kept[2].support.shape == (20, 6)
+    assert found.novel is not None
+    assert int(torch.cat([drawn.query for drawn in kept.values()], 1).max()) < found.novel.images
+    assert json.loads((run / "few-shot.json").read_text())["episodes_file"] == "few-shot-episodes.safetensors"
+    # Without a class split only the official runs are asked.
+    recipe = json.loads((run / "recipe.json").read_text())
+    del recipe["recipe"]["data"]["class_split"]
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    kdcam.evaluate_few_shot([run], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu")
+    assert not (run / "few-shot-episodes.safetensors").exists()
+
+
+def test_no_run_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"few-shot: found no run; name one or more"):
+        kdcam.evaluate_few_shot([])
+
+
+@pytest.mark.parametrize("head", ["prototype", "cosine-prototype", "baseline", "baseline++"])
+def test_embeddings_that_are_not_finite_are_refused(
+    split_runs: tuple[Path, Path], tmp_path: Path, head: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(split_runs[0], run)
+    tensors = load_file(run / "model.safetensors")
+    save_file(
+        {name: one * torch.nan if one.is_floating_point() else one for name, one in tensors.items()},
+        run / "model.safetensors",
+        metadata=read_tensors_and_metadata(run / "model.safetensors")[1],
+    )
+    with pytest.raises(ModelError, match=r"run: the embeddings of \d+ of \d+ pictures are not finite"):
+        evaluate(run, heads=(head,))
+
+
+def test_the_batch_size_makes_no_difference(split_runs: tuple[Path, Path]) -> None:
+    one, other = (
+        kdcam.evaluate_few_shot([split_runs[0]], settings=SMALL, batch_size=size, device="cpu")[0].scores
+        for size in (7, 256)
+    )
+    for small, large in zip(one, other, strict=True):
+        # Rounding may turn a query that lies between two classes.
+        assert sum(abs(a - b) for a, b in zip(small.right, large.right, strict=True)) <= 1
+
+
+def test_a_stop_between_batches_is_heeded(split_runs: tuple[Path, Path]) -> None:
+    watcher = Watcher(stop_after=4)
+    with pytest.raises(Interrupted, match=r"features: stopped, nothing was written"):
+        kdcam.evaluate_few_shot([split_runs[0]], settings=SMALL, batch_size=8, device="cpu", progress=watcher)
+    assert [done for task, done, _ in watcher.done if "features" in task] == [1, 2]

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,18 +6,21 @@ import pytest
 
 import kdcam
 from kdcam.api import recipe_of
+from kdcam.data.config import ImageFolderConfig
+from kdcam.data.datasets import load_source
 from kdcam.errors import DataError
 from kdcam.few_shot.settings import FewShotSettings
-from kdcam.few_shot.sources import check_unseen, has_unseen_classes, in_folder, split_off
+from kdcam.few_shot.sources import check_unseen, content_digest, has_unseen_classes, in_folder, split_off
 from kdcam.progress import Silent
+from kdcam.recipe import read_recipe
 
 
 def test_a_runs_own_split_gives_what_it_was_not_trained_on(split_runs: tuple[Path, Path]) -> None:
     recipe = recipe_of(split_runs[0])
     assert has_unseen_classes(recipe)
-    novel = split_off(recipe, FewShotSettings(), progress=Silent())
-    validation = split_off(recipe, FewShotSettings(classes="validation"), progress=Silent())
     trained = kdcam.load(split_runs[0]).label_names
+    novel = split_off(recipe, FewShotSettings(), trained, progress=Silent())
+    validation = split_off(recipe, FewShotSettings(classes="validation"), trained, progress=Silent())
     assert sorted([*novel.label_names, *validation.label_names, *trained]) == [
         str(digit) for digit in range(10)
     ]
@@ -43,8 +47,8 @@ def test_overlapping_classes_are_named(whole_run: Path, class_folders: Callable[
     classifier = kdcam.load(whole_run)
     found = in_folder(class_folders("3", "ant", "7"), classifier, progress=Silent())
     with pytest.raises(DataError, match=r"pictures: .*whole was trained on '3', '7', so its features"):
-        check_unseen(found, whole_run, classifier.label_names)
-    check_unseen(found, whole_run, ("cat", "dog"))
+        check_unseen(found, whole_run, progress=Silent())
+    check_unseen(found._replace(label_names=("cat", "dog")), whole_run, progress=Silent())
 
 
 def test_an_unreadable_picture_is_named(whole_run: Path, class_folders: Callable[..., Path]) -> None:
@@ -52,3 +56,47 @@ def test_an_unreadable_picture_is_named(whole_run: Path, class_folders: Callable
     (root / "bee" / "3.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1 of 16 files cannot be read as pictures: .*3\.png"):
         in_folder(root, kdcam.load(whole_run), progress=Silent())
+
+
+def test_a_split_that_trains_on_other_classes_now_is_refused(split_runs: tuple[Path, Path]) -> None:
+    recipe = recipe_of(split_runs[0])
+    trained = kdcam.load(split_runs[0]).label_names
+    split = recipe.data.class_split.model_copy(update={"seed": 7})  # type: ignore[union-attr]
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update={"class_split": split})})
+    with pytest.raises(
+        DataError, match=r"was trained on 5 classes, and the split makes 5 now, of which '\d'"
+    ):
+        split_off(other, FewShotSettings(), trained, progress=Silent())
+
+
+@pytest.mark.parametrize("image_size", [16, 80])  # held in memory, decoded batch by batch
+def test_the_content_is_that_of_the_files(class_folders: Callable[..., Path], image_size: int) -> None:
+    root = class_folders("ant", "bee", count=3)
+
+    def digest() -> str:
+        config = ImageFolderConfig(root=root, image_size=image_size, workers=0, validation=0.0, test=0.0)
+        return content_digest(load_source(config, Silent()).train)
+
+    before = digest()
+    if image_size == 80:
+        config = ImageFolderConfig(root=root, image_size=16, channels=1, validation=0.0, test=0.0)
+        assert content_digest(load_source(config, Silent()).train) == before
+    shutil.copy(root / "ant/0.png", root / "ant/1.png")
+    assert digest() != before
+
+
+def test_a_fine_tuned_run_has_seen_what_it_began_with(
+    whole_run: Path, split_runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data = recipe_of(split_runs[0]).data
+    table = {
+        "data": data.model_dump(mode="json"),
+        "init": {"checkpoint": str(whole_run)},
+        "epochs": 1,
+        "batch_size": 16,
+    }
+    tuned = kdcam.finetune(read_recipe(table, source="tuned"), output=tmp_path / "tuned").path
+    with pytest.raises(
+        DataError, match=r"tuned learned from \S+whole, which was trained on '\d', .*have seen such"
+    ):
+        kdcam.evaluate_few_shot([tuned], settings={"ways": 3, "queries": 3, "episodes": 2}, device="cpu")

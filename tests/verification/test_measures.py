@@ -9,6 +9,7 @@ from kdcam.verification.measures import (
     corners,
     equal_error_rate,
     fold_scores,
+    largest_threshold,
     roc,
     squared_distances,
     threshold_at_rate,
@@ -30,6 +31,12 @@ def test_squared_distances_of_unit_vectors() -> None:
     vectors = numpy.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     found = squared_distances(vectors, numpy.array([0, 0, 1]), numpy.array([1, 2, 1]))
     assert found.tolist() == [2.0, 4.0, 0.0]
+
+
+def test_squared_distances_of_many_pairs_go_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdcam.verification.measures._BLOCK", 7)
+    flat, first = EMBEDDINGS.reshape(-1, 8), numpy.arange(100)
+    assert (squared_distances(flat, first, first + 6000) == DISTANCES[:100]).all()
 
 
 def accuracy(threshold, distances, same):
@@ -72,6 +79,24 @@ def test_midpoints_of_neighbouring_numbers_and_of_one_distance() -> None:
     assert low < found <= high
     assert best_threshold(numpy.array([1.0, 1.0]), numpy.array([True, True]), thresholds="midpoints") > 1
     assert best_threshold(numpy.array([1.0, 1.0]), numpy.array([False, False]), thresholds="midpoints") == 1
+
+
+@pytest.mark.parametrize("far", [1e-3, 1e-2, 0.1, 0.5])
+def test_largest_threshold_equals_trying_every_one(far: float) -> None:
+    for others in (DISTANCES[~SAME][:700], DISTANCES[~SAME][:700].round(1)):
+        found = largest_threshold(others, far)
+        assert (others < found).mean() <= far < (others < numpy.nextafter(found, 5)).mean()
+
+
+@pytest.mark.parametrize("far", [1e-3, 1e-2, 0.1, 0.5])
+def test_true_accepts_of_midpoints_do_not_hang_on_the_scale(far: float) -> None:
+    whole = true_accepts(DISTANCES, SAME, FOLDS, far=far, thresholds="midpoints")
+    small = true_accepts(DISTANCES * 2.0**-20, SAME, FOLDS, far=far, thresholds="midpoints")
+    assert small == whole
+    assert whole.mean == pytest.approx(true_accepts(DISTANCES, SAME, FOLDS, far=far).mean, abs=0.02)
+    assert whole.mean > 0
+    grid = true_accepts(DISTANCES * 2.0**-20, SAME, FOLDS, far=far)
+    assert grid.found_far != pytest.approx(whole.found_far, abs=1e-3) or far > 0.1
 
 
 @pytest.mark.parametrize("far", [1e-3, 1e-2, 0.1, 0.5])
@@ -121,6 +146,16 @@ def test_curve_without_straight_stretches_is_the_same_curve() -> None:
         assert area_under(few) == pytest.approx(area_under(whole), abs=1e-12)
         assert equal_error_rate(few) == pytest.approx(equal_error_rate(whole), abs=1e-12)
     assert len(corners(roc(DISTANCES, SAME)).far) < 0.7 * len(roc(DISTANCES, SAME).far)
+
+
+def test_curve_in_steps_is_the_same_with_ties_too() -> None:
+    for distances in (DISTANCES[:600], DISTANCES[:600].round(1), numpy.repeat(numpy.arange(300) / 100, 2)):
+        whole = roc(distances, SAME[:600])
+        few = corners(whole)
+        for rate in numpy.linspace(0, 1, 301):
+            # steps-post: as far up as the last point at or left of a rate
+            heights = [curve.tar[curve.far <= rate][-1] for curve in (whole, few)]
+            assert heights[0] == heights[1]
 
 
 def test_equal_error_rate() -> None:

@@ -34,3 +34,15 @@ def test_lines_hold_the_curves_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy.testing.assert_allclose(across[CURVE.far > 0.1], 100 * CURVE.far[CURVE.far > 0.1])
     assert min(across) > 0  # zero has no place on a logarithmic axis
     assert axes.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("name", ["a$x_{b$", r"a$\bad$", "_x", "$_net"])
+def test_names_that_would_be_formulas_or_left_out(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **b: drawn.append(figure) or save(figure, *a, **b)
+    )
+    draw_roc({name: CURVE, "other": CURVE}, others=30)
+    (legend,) = drawn[0].legends
+    assert [text.get_text().strip().replace(r"\$", "$") for text in legend.get_texts()] == [name, "other"]

@@ -10,10 +10,11 @@ from PIL import Image
 from small_runs import Watcher
 
 import kdcam
+from kdcam.comparison.evaluations import read_evaluations
 from kdcam.data.drawn_pairs import make_pairs
 from kdcam.data.images import read_image
 from kdcam.data.pairs import folds_of, read_pairs
-from kdcam.errors import DataError, Interrupted, ModelError, RecipeError
+from kdcam.errors import CheckpointError, DataError, Interrupted, ModelError, RecipeError
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.recipe import read_recipe
 from kdcam.run_state import VERIFICATION_FILE
@@ -100,8 +101,14 @@ def test_settings_count(run: Path, pairs: Path, faces: Path) -> None:
         for flip, thresholds in ((True, "grid"), (False, "midpoints"))
     )
     assert len(plain.scores.folds) == 2
-    assert plain.scores.auc != other.scores.auc
+    assert plain.scores.auc != other.scores.auc  # flip
     assert [one.far for one in other.scores.true_accepts] == [0.2]
+    few, midpoints = (
+        verify(run, pairs, faces, settings={"thresholds": kind, "far": (0.2,), "folds": 2})[0].scores
+        for kind in ("grid", "midpoints")
+    )
+    assert few.folds == plain.scores.folds
+    assert [fold.threshold for fold in few.folds] != [fold.threshold for fold in midpoints.folds]
     with pytest.raises(RecipeError, match=r"far"):
         verify(run, pairs, faces, settings={"far": (0.0,)})
     with pytest.raises(RecipeError, match=r"more than once"):
@@ -123,11 +130,31 @@ def test_people_that_a_run_was_trained_on_are_refused(run: Path, faces: Path, tm
     assert any("are not those of new people" in text for text in watcher.warnings)
 
 
+def test_people_that_a_run_learned_of_before_are_refused(
+    run: Path, pairs: Path, faces: Path, tmp_path: Path
+) -> None:
+    before = random_network(tmp_path / "before", label_names=read_pairs(pairs, faces).people)
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["recipe"]["init"] = {"checkpoint": str(before)}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(
+        DataError, match=r"run learned from .*before, which was trained on '\w+', .*, so it has seen"
+    ):
+        verify(run, pairs, faces)
+    (report,) = verify(run, pairs, faces, settings={"allow_seen": True})
+    assert report.seen == tuple(read_pairs(pairs, faces).people)
+    recipe["recipe"]["init"] = {"checkpoint": "resnet18"}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    watcher = Watcher()
+    verify(run, pairs, faces, progress=watcher)
+    assert any("learned from resnet18: whose classes are not known" in text for text in watcher.warnings)
+
+
 def test_nothing_is_written_where_a_later_run_is_refused(
     run: Path, pairs: Path, faces: Path, tmp_path: Path
 ) -> None:
     seen = random_network(tmp_path / "network", label_names=read_pairs(pairs, faces).people)
-    with pytest.raises(DataError, match=r"network: was trained on"):
+    with pytest.raises(DataError, match=r"network was trained on"):
         verify([run, seen], pairs, faces)
     assert not (run / VERIFICATION_FILE).exists()
     colours = random_network(tmp_path / "colours", channels=3)
@@ -168,11 +195,75 @@ def test_a_picture_that_cannot_be_read(run: Path, pairs: Path, faces: Path, tmp_
 
 def test_large_pictures_are_read_by_the_batch(run: Path, pairs: Path, faces: Path, monkeypatch) -> None:
     (held,) = verify(run, pairs, faces)
-    monkeypatch.setattr("kdcam.verification.runs.RESIDENT_LIMIT", 8)
-    monkeypatch.setattr("kdcam.verification.runs._WORKERS", 0)
+    monkeypatch.setattr("kdcam.verification.pair_pictures.RESIDENT_LIMIT", 8)
+    monkeypatch.setattr("kdcam.verification.pair_pictures._WORKERS", 0)
     (streamed,) = verify(run, pairs, faces, batch_size=4)
     assert streamed.scores.folds == held.scores.folds
     assert streamed.scores.auc == held.scores.auc
+
+
+def test_large_pictures_that_cannot_be_read_are_all_named_first(
+    run: Path, pairs: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdcam.verification.pair_pictures.RESIDENT_LIMIT", 8)
+    broken = shutil.copytree(faces, tmp_path / "broken")
+    for path in read_pairs(pairs, broken).paths[:5]:
+        path.write_bytes(b"no picture")
+    watcher = Watcher()
+    with pytest.raises(DataError, match=r"5 of 15 pictures of .*pairs\.txt cannot be read: .* and 2 more"):
+        verify(run, pairs, broken, progress=watcher)
+    assert [task for task, _, _ in watcher.done] == ["reading pictures of pairs"]
+
+
+def test_what_cannot_be_written_is_known_before_the_work(
+    run: Path, pairs: Path, faces: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    (other / VERIFICATION_FILE).mkdir()
+    watcher = Watcher()
+    with pytest.raises(CheckpointError, match=r"other/verification\.json: is a folder"):
+        verify([run, other], pairs, faces, progress=watcher)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file: the folder cannot be made"):
+        verify(run, pairs, faces, figures=tmp_path / "file", progress=watcher)
+    assert watcher.done == []
+    assert not (run / VERIFICATION_FILE).exists()
+
+
+def facts(run: Path, *arguments: Path, **settings: object) -> str:
+    """Verify a run, and return what `kdcam compare` takes for the question that it was asked."""
+    (report,) = verify(run, *arguments, settings=settings)
+    found = read_evaluations(run)
+    assert found.left_out == ()
+    assert found.found["verification"].values == report.headline()
+    return found.found["verification"].facts
+
+
+def test_what_compare_reads(run: Path, pairs: Path, faces: Path, tmp_path: Path) -> None:
+    usual = facts(run, pairs, faces)
+    assert facts(run, pairs, faces, folds=3) == usual  # the file's own
+    assert facts(run, pairs, faces, allow_seen=True, far=(0.1,)) == usual  # nobody was seen
+    assert facts(run, pairs, faces, folds=2) != usual
+    assert facts(run, pairs, faces, flip=False) != usual
+    other = shutil.copytree(faces, tmp_path / "other")
+    for person in other.iterdir():
+        shutil.copy(faces / "s1" / "1.png", person / "1.png")
+    assert facts(run, pairs, other) != usual  # other pixels of the same names
+    people = read_pairs(pairs, faces).people
+    config = json.loads((run / "config.json").read_text())
+    for table in (config, config["kdcam"]):
+        table["label_names"] = [*people, *(f"x{number}" for number in range(2))]
+    (run / "config.json").write_text(json.dumps(config))
+    assert facts(run, pairs, faces, allow_seen=True) != usual  # everybody was
+
+
+def test_what_is_odd_about_pairs_is_told(run: Path, pairs: Path, faces: Path) -> None:
+    lines = pairs.read_text().splitlines()
+    lines[2] = lines[1]
+    pairs.write_text("\n".join(lines) + "\n")
+    watcher = Watcher()
+    verify(run, pairs, faces, progress=watcher)
+    assert any("1 of 60 pairs stand there before" in text for text in watcher.messages)
 
 
 def test_unknown_people_are_told(run: Path, faces: Path, tmp_path: Path) -> None:

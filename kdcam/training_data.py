@@ -1,0 +1,61 @@
+"""Which training images a run began with, as its recipe.json tells, so that no other ones are mixed in later."""
+
+from pathlib import Path
+from typing import Any
+
+from kdcam.data.parts import DataParts
+from kdcam.errors import CheckpointError
+from kdcam.json_files import read_json
+from kdcam.run_state import RECIPE_FILE
+from kdcam.runlog import TRAINING_KEY
+from kdcam.teacher_cache.fingerprints import targets_digest
+from kdcam.wording import listed
+
+_NAMED = 3  # classes named in an error; the others are counted
+
+
+def training_data(parts: DataParts) -> dict[str, Any]:
+    """Return classes, number of training images and the SHA-256 of their true labels, in a form that JSON takes."""
+    labels = parts.train.targets if parts.noise is None else parts.noise.clean
+    return {
+        "label_names": list(parts.label_names),
+        "images": len(parts.train),
+        "labels": targets_digest(labels),
+    }
+
+
+def check_training_data(folder: Path, parts: DataParts) -> None:
+    """Raise ``CheckpointError`` where an unfinished run would go on with other classes or images than it began with.
+
+    A class folder added, a file of a class split changed: its two halves would be of different classes under the same
+    numbers. A run of before this was kept goes on.
+    """
+    before = read_json(folder / RECIPE_FILE).get(TRAINING_KEY)
+    now = training_data(parts)
+    if before is None or before == now:
+        return
+    if before["label_names"] != now["label_names"]:
+        then, there = before["label_names"], now["label_names"]
+        gone = [name for name in then if name not in there]
+        new = [name for name in there if name not in then]
+        change = (
+            f"{len(then)} classes then and {len(there)} now ({_some(gone)} then alone, {_some(new)} now alone)"
+            if gone or new
+            else f"the same {len(then)} classes in another order"
+        )
+    elif before["images"] != now["images"]:
+        change = f"{before['images']} training images then, {now['images']} now"
+    else:
+        change = f"the labels of its {now['images']} training images are others now than then"
+    raise CheckpointError(
+        f"{folder}: the data has changed since the run began: {change}; restore the data, or start over with --resume "
+        "never"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return listed(map(repr, names[:_NAMED])) + more if names else "none"
+
+
+__all__ = ["check_training_data", "training_data"]
