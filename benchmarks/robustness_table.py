@@ -4,8 +4,9 @@
 
 MNIST sized for two CPU cores: teachers (resnet14_s2) by four losses and by adversarial training, students (resnet8_s2)
 distilled from each by kd and caam_cam, and wrong training labels. ``--data`` holds mnist/. Runs and evaluations that
-are finished are not done again, so that it may be stopped and started. ``--full`` takes all of MNIST, resnet20 and
-resnet8, and all test images; it needs a GPU.
+are finished are not done again, so that it may be stopped and started; ``--checks-anew`` makes the checks of finished
+runs again and keeps their numbers. ``--full`` takes all of MNIST, resnet20 and resnet8, and all test images; it needs a
+GPU.
 """
 
 import argparse
@@ -69,6 +70,7 @@ class Job(NamedTuple):
     table: Table
     size: Size
     device: str
+    checks_anew: bool = False
 
 
 def recipe(size: Size, root: Path, network: str, losses: list[Table], **more: Any) -> Table:
@@ -125,6 +127,10 @@ def do(job: Job) -> Table:
     kept = job.place / "measures.json"
     if kept.exists():
         found: Table = json.loads(kept.read_text())
+        if job.checks_anew and "failed_checks" in found:
+            found["failed_checks"] = _failed_checks(job)
+            kept.write_text(json.dumps(found) + "\n")
+            print(f"{job.place.name}: {found['failed_checks']}", file=sys.stderr, flush=True)
         return found
     one = read_recipe(job.table, source=job.place.name)
     work = distill if one.has_teacher else train
@@ -138,6 +144,11 @@ def do(job: Job) -> Table:
 
 def _evaluated(job: Job, **settings: Any) -> RunRobustness:
     return evaluate_robustness([job.place], settings=settings, device=job.device)[0]
+
+
+def _failed_checks(job: Job) -> list[str]:
+    found = _evaluated(job, attacks=["fgsm", "pgd-20"], eps=EPS, n_examples=job.size.attacked).to_json()
+    return [check["name"] for check in found["checks"] if not check["passed"]]
 
 
 def _noise(job: Job) -> Table:
@@ -183,6 +194,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with mnist/")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--checks-anew", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--runs", type=Path, default=Path("runs/robustness-table"))
@@ -202,6 +214,7 @@ def main() -> None:
                     tables[seed][name] | {"seed": seed},
                     size,
                     arguments.device,
+                    arguments.checks_anew,
                 )
                 for seed in SEEDS
             ]
