@@ -185,12 +185,19 @@ def _show(comparison: "Comparison", place: Path) -> None:
 
     from . import render
 
-    for table in (comparison_table(comparison, title=str(place)), further_table(comparison)):
+    tables = (
+        comparison_table(comparison, title=str(place)),
+        further_table(comparison),
+        evaluation_table(comparison),
+    )
+    for table in tables:
         if len(table.columns) > 1:
             render.show_table(table)
     single = (tested_note(comparison), choosing_note(comparison), other_data_note(comparison))
     for note in (*selection_notes(comparison), *(one for one in single if one is not None)):
         render.show_text(f"{note[:1].lower()}{note[1:]}")
+    for text in comparison.left_out:
+        render.show_text(f"left out: {text}")
     for run in comparison.failed:
         render.show_text(f"failed: {run.name}: {run.reason}")
     names = [MARKDOWN_FILE, CSV_FILE, JSON_FILE, *([CURVES_FILE] if (place / CURVES_FILE).exists() else [])]
@@ -240,6 +247,20 @@ def further_table(comparison: "Comparison") -> "Table":
     return _filled(columns)
 
 
+def evaluation_table(comparison: "Comparison") -> "Table":
+    """Return what later evaluations of the runs found: few-shot, verification, localization."""
+    from kdcam.comparison.columns import evaluation_lines
+
+    from .render import Table
+
+    heads, lines = evaluation_lines(comparison)
+    if not lines:
+        return Table((), [])
+    return Table(
+        heads, lines, title="evaluations after training, mean ± standard deviation over seeds", left=2
+    )
+
+
 def _filled(columns: "Mapping[str, Sequence[str]]", *, title: str = "") -> "Table":
     from .render import Table
 
@@ -247,4 +268,4 @@ def _filled(columns: "Mapping[str, Sequence[str]]", *, title: str = "") -> "Tabl
     return Table(tuple(filled), list(zip(*filled.values(), strict=True)), title=title)
 
 
-__all__ = ["compare", "comparison_table", "further_table"]
+__all__ = ["compare", "comparison_table", "evaluation_table", "further_table"]

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 Method = Annotated[
     Literal["cam", "gradcam", "hirescam"],
-    typer.Option("--method", help="cam becomes gradcam for a network without an exact CAM."),
+    typer.Option(
+        "--method",
+        help="cam becomes gradcam for a network without an exact CAM; of a ViT or Swin its last tokens are shown.",
+    ),
 ]
 Label = Annotated[
     str | None,
@@ -54,7 +57,13 @@ Colormap = Annotated[str, typer.Option("--colormap", metavar="NAME", help="One o
 
 
 def explain(
-    run: Annotated[str, typer.Argument(help="A run folder, or a .safetensors file beside its config.json.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a .safetensors file beside its config.json, or the name of a network with published "
+            "weights."
+        ),
+    ],
     images: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     more_runs: MoreRuns = None,
     method: Method = "cam",

@@ -12,6 +12,7 @@ from kdcam.data.datasets import DataParts, Part, batches, load_data
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
+from kdcam.named_networks import is_name, load_named
 from kdcam.noise_file import with_kept_noise
 from kdcam.precision import pick_device
 from kdcam.predicting import Prediction, predict
@@ -19,7 +20,7 @@ from kdcam.preflight import preflight
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.recipe import load as load_recipe
-from kdcam.run_state import RECIPE_FILE, RESULT_FILE, Resume
+from kdcam.run_state import RECIPE_FILE, RESULT_FILE, Resume, has_kept_state
 from kdcam.scores import THRESHOLD, MultiLabelReport, Report, score
 from kdcam.training import EVALUATION_BATCH, RunResult, finished_run, run
 from kdcam.wording import listed
@@ -114,15 +115,32 @@ def _run(
     finished = finished_run(recipe, output=place, resume=resume)
     if finished is not None:
         return finished
-    checked = preflight(recipe, device=device)
+    try:
+        checked = preflight(recipe, device=device)
+    except CheckpointError as error:
+        if has_kept_state(place):
+            raise CheckpointError(
+                f"{error} (the unfinished run in {place} goes on only with what it began with: put that back, or "
+                "choose another folder with --output)"
+            ) from error
+        raise
     return run(checked, output=place, resume=resume, command=command, progress=progress or Silent())
 
 
 def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str = "cpu") -> Classifier:
     """Return the classifier of a run folder, a timm folder or a .safetensors file with its config.json, in eval mode.
 
+    What is neither a path nor there is taken as the name of a network with published weights, which are downloaded
+    where they are not yet (`kdcam.named_networks.load_named`).
+
     Raises ``CheckpointError`` when there is none or its tensors do not fit.
     """
+    if is_name(run_or_path):
+        if weights == "last":
+            raise CheckpointError(
+                f"{run_or_path}: is no run folder, and only a run has last weights; use --weights selected"
+            )
+        return load_named(str(run_or_path)).to(pick_device(device))
     return load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
 
 

@@ -15,7 +15,8 @@ from kdcam.data.images import read_image
 from kdcam.data.picture_files import readable_pictures
 from kdcam.errors import DataError, RecipeError
 from kdcam.models.classifier import Classifier
-from kdcam.models.probes import widths
+from kdcam.models.imagenet_names import readable_names
+from kdcam.models.token_maps import SpatialReader, spatial_reader
 from kdcam.progress import Progress, Silent
 from kdcam.wording import did_you_mean, listed
 
@@ -66,6 +67,8 @@ class _Run(NamedTuple):
     path: Path
     classifier: Classifier
     names: tuple[str, ...]
+    readable: tuple[str, ...]  # the names with words for ImageNet's numbers
+    reader: SpatialReader
     method: Method
     label: int | None  # given for all images
     chosen: tuple[int, ...]
@@ -92,10 +95,12 @@ def explain(
     and the runner-up. With several labels an image: of those predicted present, at most four, or the highest.
 
     Args:
-        runs: A run folder or a .safetensors file beside its config.json, or several, one a row.
+        runs: What `kdcam.load` reads, or several, one a row: run folders, .safetensors files beside their config.json,
+            names of networks with published weights.
         images: Picture files; a folder stands for the pictures below it.
         output: The folder for the PNG files, named as the images; files of these names are replaced.
-        method: "cam" (becomes "gradcam" for a network without an exact CAM), "gradcam" or "hirescam".
+        method: "cam" (becomes "gradcam" for a network without an exact CAM), "gradcam" or "hirescam"; of a network of
+            tokens they are of its last grid of tokens (`kdcam.models.token_maps`).
         label: The label of all images; by default that of an image in a folder named as a class.
         classes: These classes instead, by name or index.
         scale, alpha, colormap: See `kdcam.cam.panels.Look`.
@@ -131,14 +136,18 @@ def _explain_one(path: Path, file: Path, runs: Sequence[_Run], look: Look) -> Ex
         label = run.label
         if label is None and path.absolute().parent.name in run.names:
             label = run.names.index(path.absolute().parent.name)
-        maps = explain_image(run.classifier, image, method=run.method, label=label, chosen=run.chosen)
-        shown = _described(maps, run.names)
+        maps = explain_image(
+            run.classifier, image, method=run.method, label=label, chosen=run.chosen, reader=run.reader
+        )
+        shown = _described(maps, run.readable)
         name = None if label is None else run.names[label]
         told.append(RunMaps(run.path, run.method, name, shown))
         title = ("input" if len(runs) == 1 else run.path.absolute().name, f"maps: {run.method}")
         # The probability first: a long name is cut off at the picture's width.
         captions = [(f"{one.probability:.1%} | {one.name}", ", ".join(one.roles)) for one in shown]
-        rows.append(panels(image, maps.caam, maps.class_maps, title=title, captions=captions, look=look))
+        # What speaks against a class is not drawn of HiResCAM, as its paper and grad-cam have it.
+        class_maps = maps.class_maps.relu() if run.method == "hirescam" else maps.class_maps
+        rows.append(panels(image, maps.caam, class_maps, title=title, captions=captions, look=look))
     save_png(grid(rows, gap=4), file)
     return Explanation(path, file, tuple(told))
 
@@ -161,19 +170,20 @@ def _open_run(classifier: Classifier, path: str | Path, asked: _Asked, progress:
     names = classifier.class_names
     chosen = [_class_index(one, names, place=f"{path}: class") for one in asked.classes]
     known = None if asked.label is None else _class_index(asked.label, names, place=f"{path}: label")
-    taken = method_for(classifier, asked.method)
+    taken, reader = method_for(classifier, asked.method), spatial_reader(classifier)
     if taken != asked.method:
+        of = "" if reader.what is None else f", of {reader.what}"
         progress.warning(
             f"{path}: {classifier.config.name} has no exact class activation map, so {taken} is shown instead of "
-            f"{asked.method}"
+            f"{asked.method}{of}"
         )
-    sizes = widths(classifier)
-    if sizes.height == sizes.width == 1:
+    if reader.height == reader.width == 1:
         progress.warning(
             f"{path}: {classifier.config.name} has a map of 1 x 1 for pictures of {classifier.image_size} pixels, "
             "so its maps are even and show no place; train it on larger pictures"
         )
-    return _Run(Path(path), classifier, names, taken, known, tuple(dict.fromkeys(chosen)))
+    readable = readable_names(names)
+    return _Run(Path(path), classifier, names, readable, reader, taken, known, tuple(dict.fromkeys(chosen)))
 
 
 def _class_index(asked: str | int, names: Sequence[str], *, place: str) -> int:

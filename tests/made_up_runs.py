@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdcam.comparison.evaluations import Evaluation, Evaluations
 from kdcam.comparison.measures import AgreementScores, PartScores, RunMeasures
 from kdcam.comparison.plan import ComparisonPlan, Row
 from kdcam.recipe import Published, TeacherConfig, read_recipe
@@ -36,6 +37,13 @@ def measures(test: float | None, *, curve: Sequence[float | None] = (), **change
 def agreed(top1: float, kl: float, cam: float | None = None, caam_cam: float | None = None) -> dict[str, Any]:
     """Return what `measures` takes of a run that was measured against the teacher of `plan_of`."""
     return {"agreement": AgreementScores(top1, kl, cam, caam_cam), "agreed_with": "runs/teacher"}
+
+
+def evaluated(
+    kind: str, values: Mapping[str, float], *, facts: str = "[]", left_out: Sequence[str] = ()
+) -> Evaluations:
+    """Return what one later evaluation of a run found."""
+    return Evaluations({kind: Evaluation(values, facts)}, tuple(left_out))
 
 
 def plan_of(

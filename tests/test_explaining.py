@@ -221,7 +221,36 @@ def test_bad_pictures_runs_and_places(runs: dict[str, Path], pictures: Path, tmp
 
 
 def test_a_network_without_a_map_is_refused(pictures: Path, tmp_path: Path) -> None:
-    vit = ModelConfig(name="vit_tiny_patch16_224")
+    vit = ModelConfig(name="torchvision:vit_b_32")
     save_model(tmp_path / "vit", build_classifier(vit, num_classes=3, in_channels=3, image_size=32))
-    with pytest.raises(ModelError, match=r"no \(N, C, H, W\) map"):
+    with pytest.raises(ModelError, match=r"neither a \(N, C, H, W\) map"):
         kdcam.explain(tmp_path / "vit", [pictures / "3"], output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", ["cam", "hirescam"])
+def test_a_network_of_tokens(pictures: Path, tmp_path: Path, method: str) -> None:
+    config = ModelConfig(name="test_vit")
+    save_model(tmp_path / "vit", build_classifier(config, num_classes=3, in_channels=3, image_size=64))
+    watcher = Watcher()
+    (found,) = kdcam.explain(
+        tmp_path / "vit", [pictures / "3" / "0.png"], output=tmp_path, method=method, progress=watcher
+    )
+    assert found.runs[0].method == ("gradcam" if method == "cam" else method)
+    told = "so gradcam is shown instead of cam, of the tokens that its last attention reads"
+    assert [warning.endswith(told) for warning in watcher.warnings] == ([True] if method == "cam" else [])
+    assert any(shown.high > shown.low for shown in found.runs[0].maps)
+
+
+def test_classes_of_imagenet_have_words(pictures: Path, tmp_path: Path) -> None:
+    names = ("n01440764", "n02123045", "cat")
+    config = ModelConfig(name="kdcam:resnet8")
+    network = build_classifier(config, num_classes=3, in_channels=3, image_size=32, label_names=names)
+    save_model(tmp_path / "run", network)
+    picture = pictures / "3" / "0.png"
+    (found,) = kdcam.explain(tmp_path / "run", [picture], classes=names, output=tmp_path / "out")
+    assert [shown.name for shown in found.runs[0].maps] == ["tench (n01440764)", "tabby (n02123045)", "cat"]
+
+
+def test_what_is_neither_a_run_nor_a_network_is_one_line(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"^resnet1: there is no such folder or file, and .*resnet1"):
+        kdcam.explain("resnet1", [pictures / "3"], output=tmp_path / "out")

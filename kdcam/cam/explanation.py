@@ -9,7 +9,8 @@ from torch import Tensor
 from kdcam.cam.maps import caam, class_cams, grad_cam, hires_cam
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier, Outputs, Task
-from kdcam.models.probes import check_cam, widths
+from kdcam.models.probes import check_cam
+from kdcam.models.token_maps import SpatialReader, spatial_reader
 
 Method = Literal["cam", "gradcam", "hirescam"]
 Role = Literal["label", "predicted", "strongest wrong", "runner-up", "highest", "chosen"]
@@ -37,13 +38,9 @@ class ImageMaps(NamedTuple):
 def method_for(classifier: Classifier, method: Method) -> Method:
     """Return ``method``, or "gradcam" where "cam" is asked of a network without an exact CAM.
 
-    Raises ``ModelError`` where the network has no map (N, C, H, W) at all.
+    Raises ``ModelError`` where no map of the network can be shown at all; see `spatial_reader`.
     """
-    if widths(classifier).channels is None:
-        raise ModelError(
-            f"model.name: {classifier.config.name!r} has no (N, C, H, W) map before a global pooling, only tokens or "
-            "channels-last features, so no map of it can be shown; take a convolutional network"
-        )
+    spatial_reader(classifier)
     if method != "cam":
         return method
     try:
@@ -92,6 +89,7 @@ def explain_image(
     method: Method,
     label: int | None = None,
     chosen: Sequence[int] = (),
+    reader: SpatialReader | None = None,
 ) -> ImageMaps:
     """Return the maps that explain what a classifier in eval mode says about one image; no gradient stays.
 
@@ -102,7 +100,9 @@ def explain_image(
             logit. "gradcam", "hirescam": see `kdcam.cam.maps`.
         label: its known label.
         chosen: the classes to show; by default as `shown_classes` says.
+        reader: of the classifier, where it is at hand; None: it is found anew.
     """
+    read = reader or spatial_reader(classifier)
     device, by_gradient = classifier.mean.device, method != "cam"
     # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
     with (
@@ -111,7 +111,7 @@ def explain_image(
         torch.autocast(device.type, enabled=False),
     ):
         images = image.detach().clone().to(device)[None].requires_grad_(by_gradient)
-        outputs = classifier.outputs(images)
+        outputs = read(images)
         logits = outputs.logits[0].detach()
         shown = shown_classes(logits, task=classifier.task, label=label, chosen=chosen)
         maps = _class_maps(outputs, [one.class_index for one in shown], method)

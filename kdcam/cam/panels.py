@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from kdcam.cam.maps import minmax_normalize
 from kdcam.cam.picture import COLORMAP, Picture, captioned, magnified, overlay, to_picture
@@ -59,9 +60,10 @@ def panels(
         look: how they are drawn.
     """
     base = magnified(to_picture(image), least=_LEAST_PIXELS)
+    size = base.shape[1], base.shape[2]
     drawn = [
-        (minmax_normalize(agnostic), ("CAAM", "")),
-        *zip(_scaled(class_maps, look.scale), captions, strict=True),
+        (drawn_maps(agnostic[None], size=size)[0], ("CAAM", "")),
+        *zip(drawn_maps(class_maps, size=size, scale=look.scale), captions, strict=True),
     ]
     row = [captioned(base, title)]
     for map_, lines in drawn:
@@ -69,10 +71,16 @@ def panels(
     return row
 
 
-def _scaled(maps: Tensor, scale: Scale) -> Tensor:
+def drawn_maps(maps: Tensor, *, size: tuple[int, int], scale: Scale = "each") -> Tensor:
+    """Return maps (K, h, w) as they are coloured: (K, H, W) in [0, 1], brought to the picture's size bilinearly.
+
+    Only then to [0, 1], as jacobgil/pytorch-grad-cam does, whose arrays these are where ``scale`` is "each": between
+    its places a small map does not reach its lowest and highest value.
+    """
+    large = interpolate(maps[None].float(), size, mode="bilinear", align_corners=False)[0]
     if scale == "each":
-        return minmax_normalize(maps)
-    return minmax_normalize(maps.flatten(0, 1)).view_as(maps)  # as one tall map
+        return minmax_normalize(large)
+    return minmax_normalize(large.flatten(0, 1)).view_as(large)  # as one tall map
 
 
-__all__ = ["Caption", "Look", "Scale", "check_look", "panels"]
+__all__ = ["Caption", "Look", "Scale", "check_look", "drawn_maps", "panels"]

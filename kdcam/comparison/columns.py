@@ -1,10 +1,16 @@
 """The columns of a comparison's table as text: what a reader sees and what a program reads."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kdcam.comparison.results import ComparedRow, EpochsToReach
+from kdcam.comparison.evaluations import measure_text
+from kdcam.comparison.notes import footnotes
+from kdcam.comparison.results import ComparedRow, EpochsToReach, EvaluationScore
 from kdcam.comparison.statistics import PairedDifference, Summary
+from kdcam.selection import SCORE_NAMES
+
+if TYPE_CHECKING:
+    from kdcam.comparison.comparison import Comparison
 
 
 class Column(NamedTuple):
@@ -12,6 +18,58 @@ class Column(NamedTuple):
 
     heading: str
     text: Callable[[ComparedRow], str]  # empty: nothing is known
+
+
+def columns_of(comparison: "Comparison") -> list[Column]:
+    """Return the columns of a comparison that have a text in any row."""
+    score = f"{SCORE_NAMES[comparison.score]}, %"
+    level = "" if comparison.level is None else f"{comparison.level * 100:.2f}"
+    marks = footnotes(comparison)
+    columns = [
+        Column("row", lambda row: row.name),
+        Column("seeds", lambda row: seeds_text(row, len(comparison.seeds))),
+        Column(f"test, selected ({score})", lambda row: percent_text(row.test_selected)),
+        Column(f"test, last ({score})", lambda row: percent_text(row.test_last)),
+        Column(f"validation, selected ({score})", lambda row: percent_text(row.validation_selected)),
+        Column(f"validation, last ({score})", lambda row: percent_text(row.validation_last)),
+        Column("best epoch", lambda row: epoch_text(row.best_epoch)),
+        Column(
+            f"difference to {comparison.base}, points [95 %]", lambda row: difference_text(row.difference)
+        ),
+        Column("agreement with the teacher (%)", lambda row: percent_text(row.agreement)),
+        Column("KL from the teacher (nats)", lambda row: plain_text(row.kl)),
+        Column("CAM similarity", lambda row: plain_text(row.cam_similarity)),
+        Column("CAAM-CAM similarity", lambda row: plain_text(row.caam_cam_similarity)),
+        Column(f"epochs to {level} %", lambda row: epochs_text(row.epochs_to_base)),
+        Column("images/s", lambda row: speed_text(row.images_per_second)),
+        Column("seconds", lambda row: speed_text(row.seconds)),
+        Column("parameters", lambda row: "" if row.parameters is None else f"{row.parameters:,}"),
+        Column("published (%)", lambda row: _published(row, marks)),
+    ]
+    return [column for column in columns if any(column.text(row) for row in comparison.rows)]
+
+
+def evaluation_lines(comparison: "Comparison") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heads and lines of a table of later evaluations: a line for each number and row that has it."""
+    names = dict.fromkeys(name for row in comparison.rows for name in row.evaluations)
+    lines = [
+        (
+            measure_text(*name.split("/", 1)),
+            row.name,
+            _percent_of(row.evaluations[name].summary, len(row.seeds)),
+            _evaluation_difference(row.evaluations[name]),
+        )
+        for name in names
+        for row in comparison.rows
+        if name in row.evaluations
+    ]
+    heads = ("evaluation", "row", "%", f"difference to {comparison.base}, points [95 %]")
+    width = len(heads) if any(line[-1] for line in lines) else len(heads) - 1
+    return heads[:width], [line[:width] for line in lines]
+
+
+def _evaluation_difference(score: EvaluationScore) -> str:
+    return difference_text(score.difference) + (" over episodes" if score.over == "episodes" else "")
 
 
 def percent_text(summary: Summary | None) -> str:
@@ -70,8 +128,10 @@ def numbers(row: ComparedRow, *, part: str) -> dict[str, object]:
         "folder": row.folder,
         "recipe": row.source,
         "method": row.method,
+        "losses": "+".join(row.losses),
         "settings": "; ".join(row.settings) or None,
         "teacher": "; ".join(row.teachers) or None,
+        "start": row.start,
         "seeds": " ".join(map(str, row.seeds)),
         "runs": len(row.seeds),
     }
@@ -94,6 +154,15 @@ def numbers(row: ComparedRow, *, part: str) -> dict[str, object]:
         }
     for name in ("images_per_second", "seconds"):
         values |= _spread(name, getattr(row, name))
+    for name, score in row.evaluations.items():
+        values |= _spread(name, score.summary) | {f"{name}_runs": score.summary.count}
+        if score.difference is not None:
+            values |= {
+                f"{name}_difference": score.difference.mean,
+                f"{name}_difference_low": score.difference.low,
+                f"{name}_difference_high": score.difference.high,
+                f"{name}_difference_pairs": score.difference.pairs,
+            }
     published = row.published or {}
     return values | {
         "parameters": row.parameters,
@@ -113,11 +182,23 @@ def _with_sd(summary: Summary | None, scale: float, digits: int) -> str:
     return f"{summary.mean * scale:.{digits}f}{sd}"
 
 
+def _percent_of(summary: Summary, runs: int) -> str:
+    return percent_text(summary) + ("" if summary.count == runs else f" (n = {summary.count})")
+
+
+def _published(row: ComparedRow, marks: dict[str, int]) -> str:
+    if not row.published:
+        return ""
+    return f"{row.published['accuracy']:.2f} ({marks[str(row.published['source'])]})"
+
+
 __all__ = [
     "Column",
+    "columns_of",
     "difference_text",
     "epoch_text",
     "epochs_text",
+    "evaluation_lines",
     "numbers",
     "percent_text",
     "plain_text",

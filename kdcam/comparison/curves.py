@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdcam.comparison.comparison import Comparison
 from kdcam.comparison.results import ComparedRow
 from kdcam.comparison.statistics import epochs_to_reach, median_epochs
-from kdcam.comparison.table import Comparison
 from kdcam.selection import SCORE_WORDS
 
 if TYPE_CHECKING:

@@ -6,31 +6,21 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kdcam.comparison.columns import (
-    Column,
-    difference_text,
-    epoch_text,
-    epochs_text,
-    numbers,
-    percent_text,
-    plain_text,
-    seeds_text,
-    speed_text,
-)
-from kdcam.comparison.notes import choosing_note, other_data_note, selection_notes, tested_note
+from kdcam.comparison.columns import columns_of, evaluation_lines, numbers
+from kdcam.comparison.notes import notes_of
 from kdcam.comparison.results import ComparedRow
-from kdcam.selection import SCORE_NAMES, SCORE_WORDS
 from kdcam.wording import listed
 
 if TYPE_CHECKING:
-    from kdcam.comparison.table import Comparison
+    from kdcam.comparison.comparison import Comparison
 
 
 def markdown_of(comparison: "Comparison") -> str:
     """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
     blocks = [
-        _table(comparison),
-        *_section("What the numbers are", [*_notes(comparison), *_sources(comparison)]),
+        _scores(comparison),
+        *_evaluations(comparison),
+        *_section("What the numbers are", list(notes_of(comparison))),
         *_section("Rows", [_described(row) for row in comparison.rows]),
         *_section("Failed runs", [f"{run.name}: {_line(run.reason)}" for run in comparison.failed]),
         *_section("Not run yet", comparison.missing),
@@ -52,111 +42,29 @@ def csv_of(comparison: "Comparison") -> str:
     return text.getvalue()
 
 
-def _columns(comparison: "Comparison") -> list[Column]:
-    score = f"{SCORE_NAMES[comparison.score]}, %"
-    level = "" if comparison.level is None else f"{comparison.level * 100:.2f}"
-    footnotes = _footnotes(comparison)
-    return [
-        Column("row", lambda row: row.name),
-        Column("seeds", lambda row: seeds_text(row, len(comparison.seeds))),
-        Column(f"test, selected ({score})", lambda row: percent_text(row.test_selected)),
-        Column(f"test, last ({score})", lambda row: percent_text(row.test_last)),
-        Column(f"validation, selected ({score})", lambda row: percent_text(row.validation_selected)),
-        Column(f"validation, last ({score})", lambda row: percent_text(row.validation_last)),
-        Column("best epoch", lambda row: epoch_text(row.best_epoch)),
-        Column(
-            f"difference to {comparison.base}, points [95 %]", lambda row: difference_text(row.difference)
-        ),
-        Column("agreement with the teacher (%)", lambda row: percent_text(row.agreement)),
-        Column("KL from the teacher (nats)", lambda row: plain_text(row.kl)),
-        Column("CAM similarity", lambda row: plain_text(row.cam_similarity)),
-        Column("CAAM-CAM similarity", lambda row: plain_text(row.caam_cam_similarity)),
-        Column(f"epochs to {level} %", lambda row: epochs_text(row.epochs_to_base)),
-        Column("images/s", lambda row: speed_text(row.images_per_second)),
-        Column("seconds", lambda row: speed_text(row.seconds)),
-        Column("parameters", lambda row: "" if row.parameters is None else f"{row.parameters:,}"),
-        Column("published (%)", lambda row: _published(row, footnotes)),
-    ]
+def _scores(comparison: "Comparison") -> str:
+    shown = columns_of(comparison)
+    lines = [[column.text(row) for column in shown] for row in comparison.rows]
+    return _table([column.heading for column in shown], lines, left=1)
 
 
-def _table(comparison: "Comparison") -> str:
-    columns = [
-        (column.heading, [column.text(row) for row in comparison.rows]) for column in _columns(comparison)
-    ]
-    shown = [(heading, texts) for heading, texts in columns if any(texts)]
-    lines = [
-        [heading for heading, _ in shown],
-        ["---", *["---:"] * (len(shown) - 1)],
-        *([texts[index] for _, texts in shown] for index in range(len(comparison.rows))),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _evaluations(comparison: "Comparison") -> list[str]:
+    head, lines = evaluation_lines(comparison)
+    return ["## Evaluations after training", _table(head, lines, left=2)] if lines else []
 
 
-def _notes(comparison: "Comparison") -> Iterator[str]:
-    measure = SCORE_WORDS[comparison.score]
-    yield f"Scores: {measure} in per cent, mean ± sample standard deviation over the seeds that are done."
-    yield from (f"{note}." for note in selection_notes(comparison))
-    yield from (f"{note}." for note in (tested_note(comparison), choosing_note(comparison)) if note)
-    if any(row.difference is not None for row in comparison.rows):
-        yield (
-            f"Difference: of the selected {comparison.part} score, in percentage points, paired by seed (n pairs), "
-            "with Student's 95 % interval of the mean; it is not corrected for the number of rows."
-        )
-    if other_data := other_data_note(comparison):
-        yield f"{other_data}."
-    if any(row.agreement is not None for row in comparison.rows):
-        yield from _agreement_notes(comparison)
-    if comparison.level is not None:
-        yield (
-            f"Epochs to {comparison.level * 100:.2f} %: the first epoch whose validation score is at least that of "
-            f"{comparison.base} after its last epoch (mean over its seeds); median over the runs, where never counts "
-            "as infinite (in brackets how many get there)."
-        )
-    yield (
-        "images/s and seconds: of training; median and sum over the epochs, mean over the seeds, as each run was made; "
-        "runs side by side share the machine."
-    )
-
-
-def _agreement_notes(comparison: "Comparison") -> Iterator[str]:
-    teachers = dict.fromkeys(row.agreement_teacher for row in comparison.rows if row.agreement is not None)
-    same, divergence = (
-        ("share of test images with one top class", "KL(teacher || student)")
-        if comparison.score == "acc1"
-        else (
-            "share of (image, class) decisions that are alike on the test part",
-            "mean binary KL(teacher || student)",
-        )
-    )
-    yield f"Agreement of the selected weights with the teacher ({listed(teachers)}): {same}; {divergence}."
-    if any(row.cam_similarity is not None for row in comparison.rows):
-        yield (
-            "Similarity: Pearson's correlation over the positions, mean over the test images: of both class activation "
-            "maps of the label (CAM), and of the student's class-agnostic one and the teacher's CAM (CAAM-CAM)."
-        )
-
-
-def _footnotes(comparison: "Comparison") -> dict[str, int]:
-    sources = dict.fromkeys(str(row.published["source"]) for row in comparison.rows if row.published)
-    return {source: number for number, source in enumerate(sources, start=1)}
-
-
-def _published(row: ComparedRow, footnotes: dict[str, int]) -> str:
-    if not row.published:
-        return ""
-    return f"{row.published['accuracy']:.2f} ({footnotes[str(row.published['source'])]})"
-
-
-def _sources(comparison: "Comparison") -> Iterator[str]:
-    for source, number in _footnotes(comparison).items():
-        yield f"Published ({number}): {source}"
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
+    rule = [*["---"] * left, *["---:"] * (len(head) - left)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
 
 
 def _described(row: ComparedRow) -> str:
     facts = [
         f"recipe {row.source}",
         "" if row.method is None else f"method {row.method}",
+        f"losses {'+'.join(row.losses)}",
         *row.settings,
+        row.start or "",
         f"taught by {listed(row.teachers)}" if row.teachers else "",
     ]
     return f"{row.name}: {'; '.join(fact for fact in facts if fact)} (runs/{row.folder}-SEED)"

@@ -1,12 +1,13 @@
-"""What a finished run's folder tells: scores, its curve, its speed, and how far it agrees with a teacher."""
+"""What a finished run's folder tells: scores, curve, speed, agreement with a teacher, later evaluations."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from kdcam.comparison.evaluations import Evaluations, read_evaluations
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.metrics_log import read_metrics
@@ -51,9 +52,9 @@ class RunMeasures:
 
     selected: PartScores
     last: PartScores
-    best_epoch: int  # the selected one, counted from 1
+    best_epoch: int | None  # the selected one, counted from 1; None: the run has no epochs
     curve: tuple[float | None, ...]  # validation score by epoch; empty without a validation part
-    images_per_second: float  # in training; the median over the epochs
+    images_per_second: float | None  # in training; the median over the epochs; None: the run has none
     seconds: float  # of training, all epochs together
     parameters: int  # of the student
     test_images: int  # 0: there is no test part
@@ -61,6 +62,8 @@ class RunMeasures:
     agreed_with: str | None  # the checkpoint of the teacher that ``agreement`` was measured against
     machine: Mapping[str, Any]
     versions: Mapping[str, str | None]
+    evaluations: Evaluations = field(default_factory=Evaluations)
+    solved: bool = False  # a linear probe whose classifier was solved, without steps or epochs
 
 
 def read_run(folder: Path) -> RunMeasures:
@@ -73,7 +76,7 @@ def read_run(folder: Path) -> RunMeasures:
     recipe, result = read_json(folder / RECIPE_FILE), read_json(folder / RESULT_FILE)
     epochs = read_metrics(folder)
     try:
-        return _measures(recipe, result, epochs, read_agreement(folder))
+        return _measures(recipe, result, epochs, read_agreement(folder), read_evaluations(folder))
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: its files lack something or have another layout ({error!r}); were they written by another "
@@ -96,15 +99,17 @@ def _measures(
     result: Mapping[str, Any],
     epochs: Sequence[Mapping[str, Any]],
     agreement: Agreement | None,
+    evaluations: Evaluations,
 ) -> RunMeasures:
     score = MAIN_SCORES[recipe["recipe"]["task"]]
-    curve = tuple(_number(epoch["val"].get(score)) for epoch in epochs)
+    solved = "probe" in result
+    curve = () if solved else tuple(_number(epoch["val"].get(score)) for epoch in epochs)
     return RunMeasures(
         selected=_part_scores(result["selected"], score),
         last=_part_scores(result["last"], score),
-        best_epoch=int(result["selected"]["epoch"]),
+        best_epoch=None if solved else int(result["selected"]["epoch"]),
         curve=curve if any(value is not None for value in curve) else (),
-        images_per_second=median(float(epoch["images_per_second"]) for epoch in epochs),
+        images_per_second=None if solved else median(float(epoch["images_per_second"]) for epoch in epochs),
         seconds=math.fsum(float(epoch["seconds"]) for epoch in epochs),
         parameters=int(result["parameters"]),
         test_images=int(result["images"]["test"]),
@@ -112,6 +117,8 @@ def _measures(
         agreed_with=None if agreement is None else agreement.checkpoint,
         machine=dict(recipe["machine"]),
         versions=dict(recipe["versions"]),
+        evaluations=evaluations,
+        solved=solved,
     )
 
 

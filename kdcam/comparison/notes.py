@@ -3,11 +3,86 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kdcam.selection import selection_words
+from kdcam.selection import SCORE_WORDS, selection_words
 from kdcam.wording import listed
 
 if TYPE_CHECKING:
-    from kdcam.comparison.table import Comparison
+    from kdcam.comparison.comparison import Comparison
+
+
+def notes_of(comparison: "Comparison") -> Iterator[str]:
+    """Yield all that a reader of the tables must know, a sentence each."""
+    measure = SCORE_WORDS[comparison.score]
+    yield f"Scores: {measure} in per cent, mean ± sample standard deviation over the seeds that are done."
+    yield from (f"{note}." for note in selection_notes(comparison))
+    yield from (f"{note}." for note in (tested_note(comparison), choosing_note(comparison)) if note)
+    if any(row.difference is not None for row in comparison.rows):
+        yield (
+            f"Difference: of the selected {comparison.part} score, in percentage points, paired by seed (n pairs), "
+            "with Student's 95 % interval of the mean; it is not corrected for the number of rows."
+        )
+    if other_data := other_data_note(comparison):
+        yield f"{other_data}."
+    if any(row.agreement is not None for row in comparison.rows):
+        yield from _agreement_notes(comparison)
+    if comparison.level is not None:
+        yield (
+            f"Epochs to {comparison.level * 100:.2f} %: the first epoch whose validation score is at least that of "
+            f"{comparison.base} after its last epoch (mean over its seeds); median over the runs, where never counts "
+            "as infinite (in brackets how many get there)."
+        )
+    yield (
+        "images/s and seconds: of training; median and sum over the epochs, mean over the seeds, as each run was made; "
+        "runs side by side share the machine."
+    )
+    if solved := [row.name for row in comparison.rows if row.solved]:
+        yield (
+            f"Linear probes ({listed(solved)}): the classifier was solved on features computed once, so there are no "
+            "epochs to select and no training speed; selected and last are the same, seconds are of the features and "
+            "the fits."
+        )
+    if any(row.evaluations for row in comparison.rows):
+        yield from _evaluation_notes(comparison)
+    yield from (f"Left out: {one}." for one in comparison.left_out)
+    yield from (f"Published ({number}): {source}" for source, number in footnotes(comparison).items())
+
+
+def _evaluation_notes(comparison: "Comparison") -> Iterator[str]:
+    yield (
+        "Evaluations after training: of the selected weights, mean ± sample standard deviation over the seeds (n where "
+        f"not all have been evaluated); difference to {comparison.base} paired by seed, with Student's 95 % interval."
+    )
+    if any(name.startswith("few-shot/") for row in comparison.rows for name in row.evaluations):
+        yield "Few-shot: all runs are asked the same episodes."
+    if any(score.over == "episodes" for row in comparison.rows for score in row.evaluations.values()):
+        yield (
+            "Over episodes: one seed alone is common to both rows, so the interval (1.96 standard errors) is of "
+            "the differences in each episode: over the draw of the episodes, not over training seeds."
+        )
+
+
+def _agreement_notes(comparison: "Comparison") -> Iterator[str]:
+    teachers = dict.fromkeys(row.agreement_teacher for row in comparison.rows if row.agreement is not None)
+    same, divergence = (
+        ("share of test images with one top class", "KL(teacher || student)")
+        if comparison.score == "acc1"
+        else (
+            "share of (image, class) decisions that are alike on the test part",
+            "mean binary KL(teacher || student)",
+        )
+    )
+    yield f"Agreement of the selected weights with the teacher ({listed(teachers)}): {same}; {divergence}."
+    if any(row.cam_similarity is not None for row in comparison.rows):
+        yield (
+            "Similarity: Pearson's correlation over the positions, mean over the test images: of both class activation "
+            "maps of the label (CAM), and of the student's class-agnostic one and the teacher's CAM (CAAM-CAM)."
+        )
+
+
+def footnotes(comparison: "Comparison") -> dict[str, int]:
+    """Return the sources of published numbers with the numbers that stand for them, from 1 on."""
+    sources = dict.fromkeys(str(row.published["source"]) for row in comparison.rows if row.published)
+    return {source: number for number, source in enumerate(sources, start=1)}
 
 
 def selection_notes(comparison: "Comparison") -> Iterator[str]:
@@ -56,4 +131,4 @@ def other_data_note(comparison: "Comparison") -> str | None:
     return f"No difference to {comparison.base}, trained on other data: {listed(others)}"
 
 
-__all__ = ["choosing_note", "other_data_note", "selection_notes", "tested_note"]
+__all__ = ["choosing_note", "footnotes", "notes_of", "other_data_note", "selection_notes", "tested_note"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.atomic import make_folder, remove_leftovers, write_atomically
+from kdcam.comparison.comparison import Comparison
 from kdcam.comparison.curves import draw_curves
-from kdcam.comparison.table import Comparison
 from kdcam.errors import CheckpointError, FolderInUseError
 from kdcam.folder_lock import FolderLock
 from kdcam.json_files import read_json, write_json

@@ -1,7 +1,7 @@
 """What came out of a comparison's rows, as plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kdcam.comparison.statistics import PairedDifference, Summary
@@ -17,13 +17,23 @@ class EpochsToReach:
 
 
 @dataclass(frozen=True)
+class EvaluationScore:
+    """One number of a later evaluation over a row's seeds: few-shot, verification, localization."""
+
+    summary: Summary
+    difference: PairedDifference | None  # to the base, by seed
+    # What the interval of the difference is over; episodes where one seed alone is common to both rows.
+    over: Literal["seeds", "episodes"] = "seeds"
+
+
+@dataclass(frozen=True)
 class ComparedRow:
     """One row over its seeds. Scores are shares in [0, 1]; summaries are over the finished seeds; None: unknown."""
 
     name: str  # in the table
     folder: str  # what the folders of its runs are called, before -SEED
     source: str  # the recipe as it was named
-    method: str | None  # None: the recipe's own losses
+    method: str | None  # None: the losses are the recipe's own, or those that were named
     settings: tuple[str, ...]  # "key=value" of the grid
     teachers: tuple[str, ...]  # checkpoints that it was trained under
     agreement_teacher: str | None  # the checkpoint that the agreement is with
@@ -46,6 +56,11 @@ class ComparedRow:
     parameters: int | None
     published: Mapping[str, Any] | None  # accuracy in per cent, source
     curves: Mapping[int, tuple[float | None, ...]]  # seed -> validation score by epoch
+    # Files of an earlier kdcam lack what follows.
+    losses: tuple[str, ...] = ()  # the names of all that it was trained with
+    evaluations: Mapping[str, EvaluationScore] = field(default_factory=dict)  # by "kind/name"
+    start: str | None = None  # what a fine-tuning starts from and what of it is frozen, in words
+    solved: bool = False  # linear probes: the classifier was solved, so that there are no epochs
 
 
 @dataclass(frozen=True)
@@ -58,4 +73,4 @@ class FailedRun:
     reason: str
 
 
-__all__ = ["ComparedRow", "EpochsToReach", "FailedRun"]
+__all__ = ["ComparedRow", "EpochsToReach", "EvaluationScore", "FailedRun"]

@@ -1,52 +1,20 @@
-"""The table of a comparison: built of what the runs came to, given as JSON, CSV and Markdown."""
+"""The table of a comparison, built of what the runs came to."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from kdcam.comparison.markdown import csv_of, markdown_of
+from kdcam.comparison.comparison import Comparison
+from kdcam.comparison.evaluated import evaluated_rows
 from kdcam.comparison.measures import AgreementScores, RunMeasures
 from kdcam.comparison.plan import Cell, ComparisonPlan, Row
-from kdcam.comparison.results import ComparedRow, EpochsToReach, FailedRun
+from kdcam.comparison.results import ComparedRow, EpochsToReach, EvaluationScore, FailedRun
 from kdcam.comparison.row_facts import have_same_data
 from kdcam.comparison.statistics import Summary, epochs_to_reach, median_epochs, paired_difference, summarise
-from kdcam.json_files import plain
 from kdcam.recipe import TrainRecipe
 from kdcam.selection import MAIN_SCORES
 
 Runs = Mapping[int, RunMeasures]  # by seed
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What was compared and what came out."""
-
-    score: str  # "acc1" (top-1 accuracy) or "mean_ap" (mean average precision), in [0, 1]
-    part: str  # whose selected score the differences are of: "test", or "validation" where no run has a test part
-    base: str  # the first row's name
-    seeds: tuple[int, ...]  # wanted of each row
-    sets: tuple[str, ...]  # "key=value" that all rows share
-    level: float | None  # the base's mean last validation score, to which epochs are counted
-    rows: tuple[ComparedRow, ...]
-    failed: tuple[FailedRun, ...]
-    missing: tuple[str, ...]  # names of runs that neither finished nor failed
-    machines: tuple[Mapping[str, Any], ...]  # different ones on which the runs were made
-    versions: Mapping[str, tuple[str | None, ...]]  # package -> its different versions
-    command: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything in a form that JSON takes; scores in [0, 1], published numbers in per cent."""
-        document: dict[str, Any] = plain(asdict(self))
-        return document
-
-    def to_csv(self) -> str:
-        """Return a line a row, scores in [0, 1]; columns that are empty everywhere are left out."""
-        return csv_of(self)
-
-    def to_markdown(self) -> str:
-        """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
-        return markdown_of(self)
 
 
 def build_comparison(
@@ -69,6 +37,11 @@ def build_comparison(
     finished = [runs[cell.name] for cell in cells if cell.name in runs]
     part = "test" if any(run.selected.test is not None for run in finished) or not finished else "validation"
     base = _base(plan.rows[0], by_row[plan.rows[0].name], part)
+    evaluated = evaluated_rows(
+        by_row,
+        base=base.name,
+        same_data=frozenset(row.name for row in plan.rows if have_same_data(row.recipe, base.recipe)),
+    )
     return Comparison(
         score=MAIN_SCORES[plan.rows[0].recipe.task],
         part=part,
@@ -76,7 +49,7 @@ def build_comparison(
         seeds=plan.seeds,
         sets=plan.sets,
         level=base.level,
-        rows=tuple(_row(row, by_row[row.name], base) for row in plan.rows),
+        rows=tuple(_row(row, by_row[row.name], base, evaluated.rows[row.name]) for row in plan.rows),
         failed=tuple(
             FailedRun(cell.name, cell.row.name, cell.seed, failed[cell.name])
             for cell in cells
@@ -86,6 +59,7 @@ def build_comparison(
         machines=_different([run.machine for run in finished]),
         versions=_versions(finished),
         command=tuple(command),
+        left_out=evaluated.left_out,
     )
 
 
@@ -109,7 +83,7 @@ def _base(row: Row, runs: Runs, part: str) -> _Base:
     return _Base(row.name, row.recipe, part, _scores(runs, part), None if last is None else last.mean)
 
 
-def _row(row: Row, runs: Runs, base: _Base) -> ComparedRow:
+def _row(row: Row, runs: Runs, base: _Base, evaluations: Mapping[str, EvaluationScore]) -> ComparedRow:
     any_run = next(iter(runs.values()), None)
     same_data = have_same_data(row.recipe, base.recipe)
     differs = same_data and row.name != base.name
@@ -139,6 +113,10 @@ def _row(row: Row, runs: Runs, base: _Base) -> ComparedRow:
         parameters=None if any_run is None else any_run.parameters,
         published=None if row.published is None else row.published.model_dump(),
         curves={seed: run.curve for seed, run in runs.items() if run.curve},
+        losses=tuple(loss.name for loss in row.recipe.loss),
+        evaluations=evaluations,
+        start=None if row.recipe.init is None else row.recipe.init.in_words(),
+        solved=any(run.solved for run in runs.values()),
     )
 
 
@@ -186,4 +164,4 @@ def _versions(runs: Sequence[RunMeasures]) -> dict[str, tuple[str | None, ...]]:
     return {name: tuple(dict.fromkeys(run.versions.get(name) for run in runs)) for name in names}
 
 
-__all__ = ["Comparison", "build_comparison", "count_epochs"]
+__all__ = ["build_comparison", "count_epochs"]

@@ -7,10 +7,11 @@ from math import fsum
 from statistics import median
 from typing import Any
 
+from kdcam.json_files import read_json
 from kdcam.report.blocks import Block, Facts, Listing, Section, Table
 from kdcam.report.reading import METRICS_FILE, ReportedRun, layout_of
 from kdcam.report.wording import NONE
-from kdcam.run_state import RECIPE_FILE, RESULT_FILE
+from kdcam.run_state import CONFIG_FILE, RECIPE_FILE, RESULT_FILE
 from kdcam.wording import duration_text, listed
 
 _NO_DIFFERENCE = ("description", "published")
@@ -34,19 +35,47 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
         if record["command"]:
             yield "command", shlex.join(record["command"])
         yield "seed", str(record["seed"])
-        yield "network", str(recipe["model"]["name"])
+        if (network := _network(run)) is not None:
+            yield "network", network
+        yield from _start(recipe.get("init") or {})
         yield "data", str(recipe["data"]["name"])
         yield "losses", listed(f"{loss['weight']:g} * {loss['name']}" for loss in recipe["loss"])
         if recipe.get("teacher"):
             yield "teacher", _teachers(recipe["teacher"])
-        yield "optimiser", f"{recipe['optimizer']['name']}, lr {recipe['optimizer']['lr']:g}"
-        yield "batch size", str(recipe["batch_size"])
+        if run.result is not None and "probe" in run.result:
+            yield "classifier", str(run.result["selection"]).partition(";")[0]  # solved, without steps
+        else:
+            yield "optimiser", f"{recipe['optimizer']['name']}, lr {recipe['optimizer']['lr']:g}"
+            yield "batch size", str(recipe["batch_size"])
     yield from _measured(run)
     with layout_of(run.folder / RECIPE_FILE):
         machine = record["machine"].items()
         yield "machine", listed(f"{value} cores" if name == "cores" else value for name, value in machine)
         versions = [(name, found) for name, found in record["versions"].items() if found is not None]
         yield "versions", listed(f"{name} {found}" for name, found in versions)
+
+
+def _network(run: ReportedRun) -> str | None:
+    """Return a network's name; None of a fine-tuning that has kept no weights yet: its start would tell it."""
+    name = run.recipe["model"].get("name")
+    file = run.folder / CONFIG_FILE
+    if name is None and file.is_file():
+        with layout_of(file):
+            name = read_json(file)["kdcam"]["model"]["name"]
+    return None if name is None else str(name)
+
+
+def _start(init: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a fine-tuning began with; of its settings those that change anything."""
+    if init:
+        yield "start", str(init["checkpoint"])
+        if init["frozen"] != "none":
+            stages = init["frozen"]
+            yield "frozen", "all but the classifier" if stages == "all" else f"stem and {stages} of its stages"
+        if init["unfreeze"] < 1:
+            yield "unfrozen", f"after {init['unfreeze']:g} of the run"
+        if init["layer_decay"] < 1:
+            yield "layer decay", f"{init['layer_decay']:g}"
 
 
 def _teachers(tables: Any) -> str:
@@ -62,9 +91,12 @@ def _measured(run: ReportedRun) -> Iterator[tuple[str, str]]:
         with layout_of(run.folder / METRICS_FILE):
             seconds = fsum(float(epoch["seconds"]) for epoch in run.epochs)
             pace = median(float(epoch["images_per_second"]) for epoch in run.epochs)
+            solved = run.result is not None and "probe" in run.result
             yield (
                 "training",
-                f"{duration_text(seconds)} in {len(run.epochs)} epochs, {pace:,.0f} images/s (median)",
+                f"{duration_text(seconds)} for features and fits"
+                if solved
+                else f"{duration_text(seconds)} in {len(run.epochs)} epochs, {pace:,.0f} images/s (median)",
             )
 
 

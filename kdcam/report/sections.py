@@ -4,10 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kdcam.json_files import read_json
 from kdcam.report.blocks import Section
+from kdcam.report.few_shot import few_shot_section
+from kdcam.report.localization import localization_section
 from kdcam.report.reading import Found, ReportedRun, layout_of
 from kdcam.report.robustness import robustness_section
+from kdcam.report.verification import verification_section
+from kdcam.run_state import FEW_SHOT_FILE, LOCALIZATION_FILE, VERIFICATION_FILE
 
 SECTIONS: Mapping[str, Callable[[Sequence[Found]], Section]] = {
+    FEW_SHOT_FILE: few_shot_section,
+    VERIFICATION_FILE: verification_section,
+    LOCALIZATION_FILE: localization_section,
     "robustness.json": robustness_section,
 }
 """File name -> what makes a section of the files of that name in the runs that have one, in the report's order.

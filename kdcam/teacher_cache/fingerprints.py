@@ -25,12 +25,17 @@ class ImagesDigest(NamedTuple):
     sha256: str
 
 
-def weights_digest(network: nn.Module) -> str:
-    """Return the SHA-256 of a network's state: names, types, shapes and bytes."""
+def weights_digest(network: nn.Module, *, without: Sequence[str | None] = ()) -> str:
+    """Return the SHA-256 of a network's state: names, types, shapes and bytes.
+
+    ``without``: modules, by name, whose state is left out; None stands for none.
+    """
+    left_out = tuple(f"{name}." for name in without if name is not None)
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        _add_text(digest, name)
-        _add_tensor(digest, tensor)
+        if not name.startswith(left_out):
+            _add_text(digest, name)
+            _add_tensor(digest, tensor)
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from made_up_runs import agreed, measures, plan_of
+from made_up_runs import agreed, evaluated, measures, plan_of
 from small_runs import scenes_file
 
 from kdcam.comparison.table import build_comparison
@@ -236,3 +236,12 @@ def test_both_tables_of_whole_rows_fit_a_terminal(module) -> None:
         cells = [table.columns, *table.rows]
         widths = [max(len(line[column]) for line in cells) for column in range(len(table.columns))]
         assert sum(widths) + 3 * (len(widths) - 1) + 1 <= 100  # as rich sets them
+
+
+def test_later_evaluations_are_a_table_of_their_own(module) -> None:
+    asked = {"evaluations": evaluated("verification", {"accuracy": 0.75})}
+    found = build_comparison(plan_of(["alone"], [0]), {"alone-0": measures(0.5, **asked)}, {})
+    compare = module("compare")
+    assert compare.evaluation_table(found).rows == [("verification: accuracy", "alone", "75.00")]
+    without = build_comparison(plan_of(["alone"], [0]), {"alone-0": measures(0.5)}, {})
+    assert compare.evaluation_table(without).columns == ()

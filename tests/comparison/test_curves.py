@@ -6,8 +6,9 @@ from made_up_runs import measures, plan_of
 from matplotlib.figure import Figure
 from PIL import Image
 
+from kdcam.comparison.comparison import Comparison
 from kdcam.comparison.curves import draw_curves, epochs_by_level, mean_and_range, score_levels
-from kdcam.comparison.table import Comparison, build_comparison
+from kdcam.comparison.table import build_comparison
 
 
 def comparison(**curves: tuple[float | None, ...]) -> Comparison:

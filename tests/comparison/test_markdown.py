@@ -42,9 +42,9 @@ side by side share the machine.
 
 ## Rows
 
-- alone: recipe some.toml; method alone (runs/alone-SEED)
-- kd: recipe some.toml; method kd (runs/kd-SEED)
-- dkd: recipe some.toml; method dkd (runs/dkd-SEED)
+- alone: recipe some.toml; method alone; losses cross_entropy (runs/alone-SEED)
+- kd: recipe some.toml; method kd; losses cross_entropy (runs/kd-SEED)
+- dkd: recipe some.toml; method dkd; losses cross_entropy (runs/dkd-SEED)
 
 ## Failed runs
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from made_up_runs import measures
 
+from kdcam.comparison.comparison import Comparison
 from kdcam.comparison.outputs import check_output, prepare_output, run_folder, write_comparison
 from kdcam.comparison.plan import plan_comparison
-from kdcam.comparison.table import Comparison, build_comparison
+from kdcam.comparison.table import build_comparison
 from kdcam.errors import CheckpointError
 from kdcam.folder_lock import FolderLock
 

@@ -267,6 +267,40 @@ def test_a_run_under_former_weights_of_its_teacher_is_not_in_the_table(scenes: s
     assert [row.seeds for row in found.rows] == [(0,), ()]
 
 
+def test_a_run_from_former_weights_of_its_start_is_not_in_the_table(scenes: str, tmp_path: Path) -> None:
+    start = kdcam.train(scenes, output=tmp_path / "start").path
+    other = kdcam.train(kdcam.load_recipe(scenes, ["seed=1"]), output=tmp_path / "other").path
+    tuned = tmp_path / "tuned.toml"
+    table, _, _ = Path(scenes).read_text().partition("[model]")
+    tuned.write_text(f'{table}[init]\ncheckpoint = "{start}"\nfrozen = 2\n')
+    first = compare([scenes, str(tuned)], seeds=(0,), output=tmp_path / "out")
+    assert first.failed == ()
+    _, row = first.rows
+    assert row.start == f"starts from {start}, stem and 2 of its stages frozen"
+    assert f"; starts from {start}, stem and 2 of its stages frozen" in first.to_markdown()
+    shutil.copy(other / MODEL, start / MODEL)
+    found = compare([scenes, str(tuned)], seeds=(0,), output=tmp_path / "out")
+    (run,) = found.failed
+    assert run.name == "tuned-0"
+    assert f"under other weights of the teacher or start {start}" in run.reason
+    assert [row.seeds for row in found.rows] == [(0,), ()]
+
+
+def test_a_solved_probe_has_no_epochs_in_the_table(scenes: str, tmp_path: Path) -> None:
+    start = kdcam.train(scenes, output=tmp_path / "start").path
+    probe = tmp_path / "probe.toml"
+    table, _, _ = Path(scenes).read_text().partition("[model]")
+    probe.write_text(f'{table}[init]\ncheckpoint = "{start}"\nfrozen = "all"\n')
+    found = compare([scenes, str(probe)], seeds=(0,), output=tmp_path / "out")
+    trained, probed = found.rows
+    assert trained.best_epoch is not None
+    assert (probed.best_epoch, probed.epochs_to_base, probed.images_per_second) == (None, None, None)
+    assert probed.curves == {}
+    assert probed.validation_selected == probed.validation_last is not None
+    note = "Linear probes (probe): the classifier was solved on features computed once, so there are no epochs to"
+    assert note in found.to_markdown()
+
+
 def test_a_wrong_teacher_is_told_with_the_flag_that_named_it(scenes: str, tmp_path: Path) -> None:
     found = compare(
         [], base=scenes, methods=["kd"], teachers=["runs/gone"], seeds=(0,), output=tmp_path / "out"

@@ -155,5 +155,5 @@ def test_nothing_finished_yet_is_a_table_too() -> None:
         "| row | seeds |\n| --- | ---: |\n| alone | 0 of 1 |\n| kd | 0 of 1 |\n"
     )
     assert "- kd-0: no data" in found.to_markdown()
-    assert found.to_csv().splitlines()[0] == "row,folder,recipe,method,runs"
+    assert found.to_csv().splitlines()[0] == "row,folder,recipe,method,losses,runs"
     assert found.level is None

@@ -1,12 +1,17 @@
+import html
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from report_pages import ReportPage
+from small_runs import SCENES
 
+import kdcam
 from kdcam.errors import CheckpointError
+from kdcam.recipe import read_recipe
 from kdcam.report import write_report
 
 Runs = Callable[..., list[Path]]
@@ -162,3 +167,40 @@ def test_a_place_that_cannot_be_written_to_is_refused(runs: Runs, tmp_path: Path
     before = made.read_bytes()
     assert write_report([run], made).read_bytes() == before  # nothing in it changes from call to call
     assert [file.name for file in made.parent.iterdir()] == ["page.html"]
+
+
+def facts(page: ReportPage) -> dict[str, str]:
+    """Return the facts of how one run was made."""
+    found = re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page.source)
+    return {html.unescape(name): html.unescape(text) for name, text in found}
+
+
+def test_fine_tuned_runs_tell_their_start(runs: Runs, tmp_path: Path) -> None:
+    (start,) = runs("noisy-0")
+    init = {"checkpoint": str(start), "frozen": 1, "unfreeze": 0.5, "layer_decay": 0.75}
+    tuned = read_recipe({"epochs": 2, "batch_size": 16, "data": SCENES, "init": init}, source="tuned")
+    probe = read_recipe({"data": SCENES, "init": {"checkpoint": str(start), "frozen": "all"}}, source="probe")
+    places = [kdcam.finetune(one, output=tmp_path / name).path for name, one in (("t", tuned), ("p", probe))]
+    of_tuned, of_probe = (facts(ReportPage(write_report([place]))) for place in places)
+    for found in (of_tuned, of_probe):
+        assert (found["network"], found["start"]) == ("kdcam:resnet8_s2", str(start))
+    assert of_tuned["frozen"] == "stem and 1 of its stages"
+    assert of_tuned["unfrozen"] == "after 0.5 of the run"
+    assert (of_tuned["layer decay"], of_tuned["optimiser"]) == ("0.75", "sgd, lr 0.1")
+    assert of_probe["frozen"] == "all but the classifier"
+    assert of_probe["classifier"].startswith("the classifier was solved on features of the frozen network")
+    assert not {"optimiser", "batch size", "unfrozen", "layer decay"} & of_probe.keys()
+    assert "images/s" not in of_probe["training"]
+    assert "images/s" in of_tuned["training"]
+    assert ReportPage(write_report(places)).row("init.frozen")[1:] == ["1", "all"]
+
+
+def test_a_fine_tuning_without_weights_yet_has_no_network(runs: Runs) -> None:
+    (run,) = runs("stopped-0")
+    record = json.loads((run / "recipe.json").read_text())
+    init = {"checkpoint": "runs/gone", "frozen": "none", "unfreeze": 1.0, "layer_decay": 1.0}
+    changed(run / "recipe.json", recipe={**record["recipe"], "model": {}, "init": init})
+    (run / "config.json").unlink(missing_ok=True)
+    found = facts(ReportPage(write_report([run])))
+    assert found["start"] == "runs/gone"
+    assert not {"network", "frozen"} & found.keys()

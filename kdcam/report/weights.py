@@ -1,0 +1,23 @@
+"""Whether a result file is of the weights that lie beside it."""
+
+from collections.abc import Iterator, Sequence
+
+from kdcam.model_digest import weights_file_digest
+from kdcam.report.blocks import Note
+from kdcam.report.reading import Found
+from kdcam.run_state import MODEL_FILE
+
+
+def stale_notes(found: Sequence[Found]) -> Iterator[Note]:
+    """Yield a warning for each run whose file is of other weights than the selected ones in its folder."""
+    for one in found:
+        digest = weights_file_digest(one.folder / MODEL_FILE)
+        if digest is not None and one.content["model"] != digest:
+            yield Note(
+                f"{one.run}: of other weights than those selected now ({MODEL_FILE}): of the last epoch, or of an "
+                "earlier run; run the evaluation again",
+                warning=True,
+            )
+
+
+__all__ = ["stale_notes"]
