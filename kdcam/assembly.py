@@ -11,7 +11,7 @@ from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches
 from kdcam.data.episodic import EpisodeOrder
 from kdcam.engine import Plan, Position, Trainable, TrainState
-from kdcam.errors import DataError
+from kdcam.errors import DataError, RecipeError
 from kdcam.losses.loss import Objective
 from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier
@@ -61,6 +61,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         )
     if len(train) == 0:
         raise DataError(f"data: {len(parts.train)} training images give no batch; at least 2 are needed")
+    _check_waking(recipe, len(train))
     plan = Plan(
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
@@ -79,6 +80,20 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         frozen=None if recipe.init is None else frozen_stages(student, recipe.init),
     )
     return plan, state
+
+
+def _check_waking(recipe: TrainRecipe, steps: int) -> None:
+    """Raise ``RecipeError`` where frozen stages would wake only after the last update of a run."""
+    if recipe.init is None or recipe.init.unfreeze == 1:
+        return
+    group = (steps - 1) // recipe.accumulate * recipe.accumulate  # stages wake at the begin of a group alone
+    last = (recipe.epochs - 1 + group / steps) / recipe.epochs
+    if last < recipe.init.unfreeze:
+        raise RecipeError(
+            f"init.unfreeze: found {recipe.init.unfreeze:g}, but the last update of {recipe.epochs} epochs of {steps} "
+            f"steps begins after {last:.3g} of the run, so that nothing would wake; set a smaller one, more epochs, or "
+            "leave it out to keep the stages as they are"
+        )
 
 
 def _training_batches(recipe: TrainRecipe, parts: DataParts, device: torch.device) -> Batches:

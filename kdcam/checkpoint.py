@@ -13,10 +13,10 @@ from torch import Tensor
 
 from kdcam.atomic import make_folder, write_atomically
 from kdcam.errors import CheckpointError
-from kdcam.json_files import write_json
+from kdcam.json_files import read_json, write_json
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
-from kdcam.run_state import CONFIG_FILE, MODEL_FILE, RESUME_FOLDER
+from kdcam.run_state import CONFIG_FILE, MODEL_FILE, RESULT_FILE, RESUME_FOLDER
 from kdcam.stored_model import StoredModel, config_json, read_config
 from kdcam.timm_config import check_arguments
 from kdcam.weights import (
@@ -100,7 +100,7 @@ def load_classifier(
         path: A run folder, a timm folder (config.json and model.safetensors), or a .safetensors file with its
             config.json beside it.
         weights: "selected": those of model.safetensors. "last": those of the run's last saved state, the
-            moving average's where there is one.
+            moving average's where there is one. A solved linear probe has one kind of weights, which both mean.
         device: Where the classifier goes.
 
     Raises:
@@ -108,7 +108,8 @@ def load_classifier(
     """
     refuse_pickles(path)
     stored = read_config(path)
-    place, tensors = _last_weights(path) if weights == "last" else _selected_weights(path)
+    reads_last = weights == "last" and not _is_solved(path)
+    place, tensors = _last_weights(path) if reads_last else _selected_weights(path)
     with torch.random.fork_rng(devices=[]):
         classifier = build_classifier(
             stored.model,
@@ -133,6 +134,11 @@ def _selected_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
             "file can be given by its own path"
         )
     return file, read_tensors(file)
+
+
+def _is_solved(path: Path) -> bool:
+    """Return whether a run's classifier was solved, so that its selected weights are its last ones, too."""
+    return (path / RESULT_FILE).is_file() and "probe" in read_json(path / RESULT_FILE)
 
 
 def _last_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:

@@ -1,6 +1,6 @@
 """The checks that look at the machine, the data's folders and the networks, before any work is done."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shutil import which
 from typing import NamedTuple
@@ -17,9 +17,13 @@ from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.models.layer_groups import layer_scales
-from kdcam.models.probes import check_cam, check_linear_classifier, widths
+from kdcam.models.packaged_weights import RGB, is_packaged
+from kdcam.models.probes import check_cam, check_linear_classifier, linear_layer, widths
+from kdcam.models.published import published_classes
+from kdcam.models.starting_weights import holds_neck, starting_weights
 from kdcam.optim import build_optimizer
 from kdcam.precision import Precision, pick_device, pick_precision
+from kdcam.probe_recipe import is_solved
 from kdcam.recipe import TeacherConfig, TrainRecipe
 from kdcam.recipe_checks import model_problems
 from kdcam.schedule import build_schedule
@@ -71,6 +75,8 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     build_schedule(recipe.schedule, optimizer, epochs=recipe.epochs)
     if recipe.init is not None:
         frozen_stages(student, recipe.init)
+    if is_solved(recipe, student.config):
+        linear_layer(student)
     teachers = [_checked_teacher(config, recipe, summary, fetches=fetches) for config in recipe.teachers]
     checked = Checked(
         recipe,
@@ -98,12 +104,15 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
     The generators stay as they are.
     """
     if recipe.init is None:
-        return _built(recipe, recipe.model, summary, fetches=fetches)
+        student = _built(recipe, recipe.model, summary, fetches=fetches)
+        student.notes += tuple(_kept_classifier(recipe.model, "model.pretrained", summary))
+        return student
     start = starting_point(recipe.init, recipe.model)
     _check_start(recipe, start, summary)
     with told_of_init():
         student = _built(recipe, start.model, summary, fetches=fetches)
     student.notes = tuple(map(in_words_of_init, student.notes))
+    student.notes += tuple(_kept_classifier(start.model, "init.checkpoint", summary))
     if start.stored is not None and start.stored.image_size != summary.image_size:
         student.notes += (
             f"the network was trained on images of {start.stored.image_size} pixels and sees {summary.image_size} here",
@@ -138,30 +147,54 @@ def _built(recipe: TrainRecipe, model: ModelConfig, summary: DataSummary, *, fet
         return build_for_data(config, summary, recipe.task, label_names=summary.label_names)
 
 
+def _kept_classifier(model: ModelConfig, key: str, summary: DataSummary) -> Iterator[str]:
+    """Yield what must be known where a classifier of published weights is kept, whose classes have no names."""
+    is_published = model.pretrained or (model.weights is not None and is_packaged(model.weights))
+    if is_published and published_classes(model.name) == len(summary.label_names):
+        yield (
+            f"{key}: the published weights of {model.name} tell as many classes apart as the data has "
+            f"({len(summary.label_names)}), so their classifier is kept; is the data of other classes, or in another "
+            "order, it begins with wrong ones"
+        )
+
+
 def _check_start(recipe: TrainRecipe, start: StartingPoint, summary: DataSummary) -> None:
     assert recipe.init is not None
     problems = list(model_problems(recipe, start.model))
     if problems:
         raise RecipeError("\n".join(problems))
     stored, checkpoint = start.stored, recipe.init.checkpoint
-    fresh_neck = start.model.has_neck and (stored is None or not stored.model.has_neck)
-    if recipe.init.is_probe and fresh_neck:
+    if recipe.init.is_probe and start.model.has_neck and not _brings_neck(start.model):
         raise RecipeError(
             f'init.frozen: found "all", but {checkpoint} has no neck (model.channel_attention, '
             "model.feature_channels), and a new one would stay as it was drawn; leave the neck out, or freeze a number "
             "of stages"
         )
+    if is_packaged(checkpoint) and summary.channels != RGB:
+        raise DataError(_other_channels(checkpoint, RGB, summary))
     if stored is None:
         return
     if stored.in_channels != summary.channels:
-        raise DataError(
-            f"init.checkpoint: {checkpoint} reads images of {stored.in_channels} channels, the data has "
-            f"{summary.channels}; start from a network of such images, or set data.channels where the source has it"
-        )
+        raise DataError(_other_channels(checkpoint, stored.in_channels, summary))
     if stored.timm_args:
         load_classifier(
             Path(checkpoint).expanduser()
         )  # proves that these arguments mean the network that is built
+
+
+def _other_channels(checkpoint: str, channels: int, summary: DataSummary) -> str:
+    return (
+        f"init.checkpoint: {checkpoint} reads images of {channels} channels, the data has {summary.channels}; start "
+        "from a network of such images, or set data.channels where the source has it"
+    )
+
+
+def _brings_neck(model: ModelConfig) -> bool:
+    """Return whether the weights that a network starts from are of one with a neck, whatever a config.json says."""
+    if model.weights is None:
+        return False
+    with told_of_init():
+        return holds_neck(starting_weights(model.weights))
 
 
 def _checked_teacher(

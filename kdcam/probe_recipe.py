@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from kdcam.recipe import TrainRecipe
 
 
+_STEPPING = ("epochs", "batch_size", "optimizer", "schedule")
+
+
 def is_solved(recipe: "TrainRecipe", model: "ModelConfig") -> bool:
     """Return whether a recipe's classifier has a minimum that is computed, on features that never change.
 
@@ -36,6 +39,29 @@ def probe_problems(recipe: "TrainRecipe", model: "ModelConfig") -> Iterator[str]
                 f'data.{key}: found {value} with init.frozen = "all" and cross_entropy alone, which is solved on '
                 f"features of the images as they are; leave {key} out, or let stages learn (init.frozen, init.unfreeze)"
             )
+    steps = {
+        "accumulate": recipe.accumulate != 1,
+        "clip_norm": recipe.clip_norm,
+        "ema_decay": recipe.ema_decay,
+    }
+    for key, is_set in steps.items():
+        if is_set:
+            yield (
+                f'{key}: found {getattr(recipe, key):g} with init.frozen = "all" and cross_entropy alone, which is '
+                f"solved without steps; leave {key} out, or let stages learn (init.frozen, init.unfreeze)"
+            )
 
 
-__all__ = ["is_solved", "probe_problems"]
+def idle_settings(recipe: "TrainRecipe", model: "ModelConfig") -> tuple[str, ...]:
+    """Return the keys that do nothing where `is_solved`: those that any recipe has, and what else is set."""
+    others = {
+        "loss.weight": recipe.loss[0].weight != 1,
+        "precision": recipe.precision != "auto",
+        "compile": recipe.compile,
+        "model.drop_rate": bool(model.drop_rate),
+        "model.drop_path_rate": bool(model.drop_path_rate),
+    }
+    return (*_STEPPING, *(key for key, is_set in others.items() if is_set))
+
+
+__all__ = ["idle_settings", "is_solved", "probe_problems"]

@@ -11,10 +11,11 @@ from kdcam.assembly import evaluation_batches
 from kdcam.data.datasets import DataParts
 from kdcam.data.parts import Part
 from kdcam.embeddings import FeatureTable, feature_table
-from kdcam.errors import Interrupted, ModelError, TrainingError
+from kdcam.errors import Interrupted, TrainingError
 from kdcam.linear_probe import LogisticFit, fit_path
 from kdcam.models.classifier import Classifier
-from kdcam.models.starting_weights import head_name
+from kdcam.models.probes import linear_layer
+from kdcam.modes import evaluating
 from kdcam.preflight import Checked
 from kdcam.progress import EpochRecord, Progress, Silent
 from kdcam.scores import Report, ScoreSums
@@ -25,6 +26,11 @@ INVERSE_PENALTIES: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 
 USUAL_INVERSE_PENALTY = 1.0
 """Where nothing is selected: scikit-learn's default."""
+
+_STOPPED = "the linear probe was stopped, and nothing of it is kept"
+
+# Of the largest logit; rounding gives 1e-6, TF32 on a GPU 1e-3. kdcam's choice.
+_TOLERANCE = 1e-2
 
 
 class Candidate(NamedTuple):
@@ -78,8 +84,8 @@ def run_probe(checked: Checked, parts: DataParts, *, progress: Progress) -> Prob
     classifier is fitted to the training part alone, so that its validation scores stay those of unseen images.
 
     Raises ``ModelError`` where the classifier is no linear layer with a bias, ``DataError`` where a picture can no
-    longer be read, ``TrainingError`` where the features are not finite, and ``Interrupted`` when the watcher asks to
-    stop.
+    longer be read, ``TrainingError`` where the features are not finite or the network does not give the logits that
+    were fitted, and ``Interrupted`` when the watcher asks to stop.
     """
     start = time.perf_counter()
     recipe = checked.recipe
@@ -98,6 +104,7 @@ def run_probe(checked: Checked, parts: DataParts, *, progress: Progress) -> Prob
     )
     chosen = best_candidate(candidates)
     _put(layer, chosen.fit)
+    _check_put(checked, student, parts.train, train, chosen.fit)
     record = EpochRecord(
         epoch=1,
         epochs=1,
@@ -111,18 +118,6 @@ def run_probe(checked: Checked, parts: DataParts, *, progress: Progress) -> Prob
         best=True,
     )
     return Probe(student.eval(), chosen, candidates, record)
-
-
-def linear_layer(student: Classifier) -> nn.Linear:
-    """Return the layer that a solved classifier is put into; ``ModelError`` where there is no such linear layer."""
-    name = head_name(student.network)
-    layer = None if name is None else student.network.get_submodule(name)
-    if not isinstance(layer, nn.Linear) or layer.bias is None:
-        raise ModelError(
-            f'init.frozen: found "all" with cross_entropy alone, but the classifier of {student.config.name!r} is no '
-            "single linear layer with a bias, which could be solved; freeze a number of stages, or take another network"
-        )
-    return layer
 
 
 def fit_candidates(
@@ -175,22 +170,44 @@ def _report(fit: LogisticFit, table: FeatureTable) -> Report:
 def _features(
     checked: Checked, student: Classifier, part: Part, name: str, progress: Progress
 ) -> FeatureTable:
-    table = feature_table(
-        student, evaluation_batches(checked, part), task=f"features of the {name} part", progress=progress
-    )
-    _stop_if_asked(progress)
-    return table
+    try:
+        return feature_table(
+            student, evaluation_batches(checked, part), task=f"features of the {name} part", progress=progress
+        )
+    except Interrupted as stop:
+        raise Interrupted(_STOPPED) from stop
 
 
 def _stop_if_asked(progress: Progress) -> None:
     if progress.should_stop():
-        raise Interrupted("the linear probe was stopped, and nothing of it is kept")
+        raise Interrupted(_STOPPED)
 
 
 def _put(layer: nn.Linear, fit: LogisticFit) -> None:
     with torch.no_grad():
         layer.weight.copy_(fit.weight)
         layer.bias.copy_(fit.bias)
+
+
+def _check_put(
+    checked: Checked, student: Classifier, part: Part, table: FeatureTable, fit: LogisticFit
+) -> None:
+    """Raise ``TrainingError`` where a network with a fit put in does not give the fit's logits of its first images.
+
+    All scores of the run are of the network, those that chose the fit are of the features.
+    """
+    first = next(iter(evaluation_batches(checked, part).epoch(0)))
+    with evaluating(student), torch.no_grad():
+        found = student(first.images).float().cpu()
+    expected = torch.addmm(fit.bias, table.embeddings[: len(found)], fit.weight.T)
+    error, largest = float((found - expected).abs().max()), float(expected.abs().max())
+    if not error <= _TOLERANCE * largest:
+        raise TrainingError(
+            f"linear probe: {student.config.name!r} with the solved classifier put in gives other logits than the "
+            f"classifier of the features (they differ by {error:.2g}, the largest is {largest:.2g}), so that its "
+            "scores would not be those of the fit; freeze a number of stages instead (init.frozen), or take another "
+            "network"
+        )
 
 
 __all__ = [
@@ -200,6 +217,5 @@ __all__ = [
     "Probe",
     "best_candidate",
     "fit_candidates",
-    "linear_layer",
     "run_probe",
 ]

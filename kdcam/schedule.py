@@ -169,6 +169,7 @@ def _timm_schedule(config: TimmScheduleConfig, optimizer: torch.optim.Optimizer,
     known: Sequence[str] = [name for name in parameters if name not in own]
     _check_options(config.options, known)
     options: dict[str, Any] = {**config.options, "num_epochs": epochs, "warmup_epochs": config.warmup_epochs}
+    _scale_by_timm(optimizer)
     try:
         scheduler, _ = create_scheduler_v2(optimizer, sched=config.name, **options)
         scheduler.step(0)
@@ -177,6 +178,20 @@ def _timm_schedule(config: TimmScheduleConfig, optimizer: torch.optim.Optimizer,
             f"schedule.options: timm's {config.name} does not take {config.options!r}: {error}"
         ) from error
     return TimmSchedule(scheduler)
+
+
+def _scale_by_timm(optimizer: torch.optim.Optimizer) -> None:
+    """Give all groups one rate, and their factors of it to timm.
+
+    timm's schedules begin their warm-up at one rate and end at one, which would be the rates of all groups; what they
+    set is multiplied by a group's ``lr_scale``.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if len(set(rates)) == 1:
+        return
+    largest = max(rates)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"], group["lr_scale"] = largest, rate / largest
 
 
 def _check_options(options: Iterable[str], known: Sequence[str]) -> None:

@@ -63,12 +63,16 @@ def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
             f"init.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors or .pth file, the name of "
             "a timm or torchvision network, or package:NAME"
         )
-    with told_of_init():
-        if published_classes(checkpoint) is None:
-            raise ModelError(
-                f"init.checkpoint: {checkpoint} is no run folder or file, and a network of this name has no published "
-                "weights; train it (kdcam train) and give its run folder"
-            )
+    try:
+        classes = published_classes(checkpoint)
+    except ModelError as error:
+        reason = str(error).removeprefix("model.name: ")
+        raise ModelError(f"init.checkpoint: {checkpoint} is no run folder or file, and {reason}") from error
+    if classes is None:
+        raise ModelError(
+            f"init.checkpoint: {checkpoint} is no run folder or file, and a network of this name has no published "
+            "weights; train it (kdcam train) and give its run folder"
+        )
     return StartingPoint(_merged(written, {"name": checkpoint, "pretrained": True}, checkpoint))
 
 

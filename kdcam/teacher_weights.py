@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.errors import CheckpointError
+from kdcam.init_config import PACKAGE_PREFIX
 from kdcam.run_state import CONFIG_FILE, MODEL_FILE
 
 WEIGHTS_KEY = "teacher_weights"
@@ -24,15 +25,18 @@ def file_digest(file: Path) -> str | None:
 
 
 def is_network_name(checkpoint: str) -> bool:
-    """Return whether a teacher's checkpoint is no file or folder, so that it can only name a network."""
-    return not Path(checkpoint).expanduser().exists()
+    """Return whether a checkpoint is no file, folder or package, so that it can only name a network."""
+    return not checkpoint.startswith(PACKAGE_PREFIX) and not Path(checkpoint).expanduser().exists()
 
 
 def checkpoint_digest(checkpoint: str) -> str | None:
-    """Return the SHA-256 of a teacher's weights and, behind it, of the config.json beside them where there is one.
+    """Return the SHA-256 of the weights of a teacher or start and, behind it, of the config.json beside them.
 
-    The config.json tells statistics and head. None for a network's name, and for files that are gone.
+    The config.json, where there is one, tells statistics and head. None for a network's name, and for files and
+    packages that are gone.
     """
+    if checkpoint.startswith(PACKAGE_PREFIX):
+        return _package_digest(checkpoint)
     path = Path(checkpoint).expanduser()
     folder, file = (path, path / MODEL_FILE) if path.is_dir() else (path.parent, path)
     weights = file_digest(file)
@@ -42,10 +46,19 @@ def checkpoint_digest(checkpoint: str) -> str | None:
     return weights if config is None else f"{weights} {config}"
 
 
+def _package_digest(place: str) -> str | None:
+    from kdcam.models.packaged_weights import package_file
+
+    try:
+        return file_digest(package_file(place))
+    except CheckpointError:
+        return None
+
+
 def digests_of(recipe: Mapping[str, Any], named: Digests | None = None) -> dict[str, str | None]:
     """Return the digest of each teacher and of the start of a resolved recipe by its checkpoint.
 
-    ``named``: those of teachers that are networks' names.
+    ``named``: those of networks' names, where they are loaded.
     """
     teachers = recipe.get("teacher") or []
     tables = [teachers] if isinstance(teachers, Mapping) else teachers

@@ -17,6 +17,8 @@ from kdcam.assembly import assemble
 from kdcam.data.datasets import load_data
 from kdcam.engine import Plan, TrainState, fit, train_step
 from kdcam.errors import CheckpointError, Interrupted, RecipeError
+from kdcam.models import build
+from kdcam.models.build import ModelConfig
 from kdcam.preflight import preflight
 from kdcam.recipe import TrainRecipe, read_recipe
 
@@ -203,3 +205,113 @@ def test_rates_fall_with_depth(trained: Path) -> None:
     state.schedule.before_update(1.0)  # half of the cosine
     assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
     assert min(group["lr"] for group in state.optimizer.param_groups) == pytest.approx(0.025 / 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"),
+    [
+        ({"epochs": 1}, "0.667"),
+        ({"epochs": 2, "accumulate": 2}, "0.833"),
+        ({"epochs": 1, "accumulate": 4}, "0"),
+    ],
+)
+def test_stages_that_would_never_wake_are_refused(trained: Path, changes: dict[str, Any], last: str) -> None:
+    with pytest.raises(RecipeError, match=rf"init\.unfreeze: found 0\.9, .* begins after {last} of the run"):
+        assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.9}, **changes))
+
+
+def test_stages_that_wake_for_the_last_update_are_not(trained: Path) -> None:
+    assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.66}, epochs=1))
+
+
+LOSSES_OF_ALL_KINDS = {
+    "arcface": ([{"name": "arcface"}], {"head": "cosine"}),
+    "center": ([{"name": "cross_entropy"}, {"name": "center"}], {}),
+    "cam": ([{"name": "cross_entropy"}, {"name": "cam"}], {}),
+    "asoftmax": ([{"name": "asoftmax"}], {"head": "unit-weight"}),
+    "lgm": ([{"name": "lgm"}], {"head": "gaussian"}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES_OF_ALL_KINDS))
+def test_losses_with_heads_and_parameters_of_their_own_train_from_a_start(trained: Path, name: str) -> None:
+    losses, model = LOSSES_OF_ALL_KINDS[name]
+    init = {"frozen": 1, "unfreeze": 0.5, "layer_decay": 0.5}
+    plan, state = assembled(tuned(trained, init, loss=losses, model=model))
+    start = {key: one.clone() for key, one in state.model.state_dict().items()}
+    assert {group["lr"] / 0.05 for group in state.optimizer.param_groups} >= {1, 0.5, 0.25, 0.125, 0.0625}
+    rates = {id(one): group["lr"] for group in state.optimizer.param_groups for one in group["params"]}
+    assert all(rates[id(one)] == 0.05 for one in state.model.objective.parameters() if one.requires_grad)
+    kept = Snapshots()
+    fit(plan, state, keeper=kept, progress=Watcher())
+    first, second = kept.epochs
+    begun = {key.removeprefix("student."): one for key, one in start.items() if key.startswith("student.")}
+    held = {key for key in begun if key.startswith(STEM_AND_FIRST)}
+    assert not moved(begun, first) & held
+    assert held <= moved(first, second)
+    head = [key for key in moved(begun, first) if key.startswith("network.fc.")]
+    assert head  # what the loss classifies by learns from the start
+    learned = [key for key, one in state.model.objective.named_parameters() if one.requires_grad]
+    assert all(
+        not torch.equal(start[f"objective.{key}"], state.model.objective.state_dict()[key]) for key in learned
+    )
+
+
+def named_start(monkeypatch: pytest.MonkeyPatch, seed: int) -> str:
+    """Let a name stand for published weights that a seed draws, in the place of a download."""
+    original = build._from_timm
+
+    def published(config: ModelConfig, name: str, *sizes: int) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return original(config.model_copy(update={"pretrained": False}), name, *sizes)
+
+    monkeypatch.setitem(build._BUILDERS, "timm", published)
+    return "resnet10t"
+
+
+def test_an_unfinished_run_from_a_name_notices_other_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tuned(Path(named_start(monkeypatch, 1)), data={**SCENES, "image_size": 32})
+    with pytest.raises(Interrupted):
+        kdcam.finetune(recipe, output=tmp_path / "run", device="cpu", progress=Watcher(4))
+    record = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    digest = record["teacher_weights"]["resnet10t"]
+    assert len(digest) == 64
+    named_start(monkeypatch, 2)
+    with pytest.raises(CheckpointError, match=r"an unfinished run under other weights of .* start resnet10t"):
+        kdcam.finetune(recipe, output=tmp_path / "run", device="cpu")
+    named_start(monkeypatch, 1)
+    kdcam.finetune(recipe, output=tmp_path / "run", device="cpu")
+    # Another seed draws another classifier, and the start is the same one.
+    other = tuned(Path("resnet10t"), data={**SCENES, "image_size": 32}, seed=5, epochs=1)
+    kdcam.finetune(other, output=tmp_path / "other", device="cpu")
+    record = json.loads((tmp_path / "other" / "recipe.json").read_text())
+    assert record["teacher_weights"] == {"resnet10t": digest}
+
+
+def test_an_unfinished_run_whose_start_has_changed_or_gone_says_so(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    kdcam.train(small_recipe(epochs=1), output=start, device="cpu")
+    with pytest.raises(Interrupted):
+        kdcam.finetune(tuned(start), output=tmp_path / "run", device="cpu", progress=Watcher(4))
+    weights = start / "model.safetensors"
+    former = weights.read_bytes()
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(
+        CheckpointError, match=r"an unfinished run under other weights of the teacher or start"
+    ):
+        kdcam.finetune(tuned(start), output=tmp_path / "run", device="cpu")
+    start.rename(tmp_path / "moved")
+    with pytest.raises(
+        CheckpointError,
+        match=r"start is not there; .* \(the unfinished run in .*run goes on only with what it began",
+    ):
+        kdcam.finetune(tuned(start), output=tmp_path / "run", device="cpu")
+    with pytest.raises(CheckpointError, match=r"start is not there") as error:
+        kdcam.finetune(tuned(start), output=tmp_path / "new", device="cpu")
+    assert "the unfinished run" not in str(error.value)
+    (tmp_path / "moved").rename(start)
+    weights.write_bytes(former)
+    assert not kdcam.finetune(tuned(start), output=tmp_path / "run", device="cpu").was_finished

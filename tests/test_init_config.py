@@ -69,3 +69,18 @@ def test_the_head_that_a_loss_needs_may_come_from_the_checkpoint() -> None:
     assert recipe({"checkpoint": "a"}, loss=loss).model.head == "linear"
     with pytest.raises(RecipeError, match=r'needs head = "cosine"'):
         read_recipe({"data": {"name": "digits"}, "loss": loss}, source="plain")
+
+
+@pytest.mark.parametrize(
+    ("init", "words"),
+    [
+        ({}, "starts from runs/a"),
+        ({"frozen": "all"}, "starts from runs/a, all but the classifier frozen"),
+        (
+            {"frozen": 2, "unfreeze": 0.3, "layer_decay": 0.75},
+            "starts from runs/a, stem and 2 of its stages frozen for 0.3 of the run, layer decay 0.75",
+        ),
+    ],
+)
+def test_a_start_in_words(init: dict[str, Any], words: str) -> None:
+    assert InitConfig(checkpoint="runs/a", **init).in_words() == words

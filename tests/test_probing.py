@@ -4,27 +4,33 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small_runs import Watcher, small_recipe
-from torch import nn
 
 import kdcam
+from kdcam.checkpoint import save_model
 from kdcam.data.datasets import batches, load_data
+from kdcam.data.streaming import StreamImages
 from kdcam.embeddings import FeatureTable, feature_table
 from kdcam.errors import Interrupted, ModelError, RecipeError, TrainingError
-from kdcam.probe_recipe import is_solved
-from kdcam.probing import INVERSE_PENALTIES, best_candidate, fit_candidates, linear_layer
+from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.preflight import preflight
+from kdcam.probe_recipe import idle_settings, is_solved
+from kdcam.probing import INVERSE_PENALTIES, best_candidate, fit_candidates
 from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.starting_point import started_model
 
 CPU = torch.device("cpu")
 DIGITS = {"name": "digits", "image_size": 16}
 PARTS = ("validation", "test")
+DIGIT_NAMES = tuple("0123456789")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +125,7 @@ def test_a_fraction_and_wrong_labels_are_what_is_fitted(trained: Path, tmp_path:
 
 def test_a_stopped_probe_starts_anew_and_ends_alike(trained: Path, probed: Path, tmp_path: Path) -> None:
     output, recipe = tmp_path / "run", probe_recipe(trained)
-    for stop_after in (1, 2, 4):
+    for stop_after in (1, 6, 8):  # training features, validation features, fits
         with pytest.raises(
             Interrupted, match=r"run: the linear probe was stopped, .*; the same command starts it anew"
         ):
@@ -180,12 +186,121 @@ def test_a_probe_by_another_loss_is_trained_in_steps(trained: Path, tmp_path: Pa
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"fc.weight", "fc.bias"}
 
 
-@pytest.mark.parametrize("layer", [nn.Linear(4, 10, bias=False), nn.Sequential(nn.Linear(4, 10))])
-def test_a_classifier_that_cannot_be_solved_is_refused(trained: Path, layer: nn.Module) -> None:
-    classifier = kdcam.load(trained)
-    classifier.network.fc = layer
-    with pytest.raises(ModelError, match=r"'kdcam:resnet8_s2' is no single linear layer with a bias"):
-        linear_layer(classifier)
+def start_of(folder: Path, name: str, *, image_size: int = 32) -> Path:
+    """Write a random network whose BatchNorms have statistics, as after training, and return its folder."""
+    torch.manual_seed(0)
+    classifier = build_classifier(
+        ModelConfig(name=name), num_classes=10, in_channels=1, image_size=image_size, label_names=DIGIT_NAMES
+    )
+    for key, value in classifier.network.state_dict().items():
+        if key.endswith("running_mean"):
+            value.normal_()
+        if key.endswith("running_var"):
+            value.uniform_(0.05, 5)
+    save_model(folder, classifier)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["shvit_s1", "repvit_m0_9"])
+def test_a_classifier_of_several_layers_is_refused_before_the_data_is_read(tmp_path: Path, name: str) -> None:
+    start, data = start_of(tmp_path / "start", name, image_size=64), {"name": "digits", "image_size": 64}
+    recipe = probe_recipe(start, data=data)
+    message = rf"the classifier of '{name}' is no single linear layer of the embedding"
+    with pytest.raises(ModelError, match=message):
+        preflight(recipe, device="cpu", fetches=False)
+    with pytest.raises(ModelError, match=message):
+        kdcam.finetune(recipe, output=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+    smoothed = {"name": "cross_entropy", "label_smoothing": 0.1}
+    preflight(probe_recipe(start, data=data, loss=[smoothed]), device="cpu")  # trained in steps
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "torchvision:shufflenet_v2_x0_5", "test_vit"])
+def test_networks_of_other_sources_score_as_their_fit_does(tmp_path: Path, name: str) -> None:
+    size = 160 if name == "test_vit" else 32
+    start = start_of(tmp_path / "start", name, image_size=size)
+    data = {"name": "digits", "image_size": size, "fraction": 0.1}
+    result = kdcam.finetune(probe_recipe(start, data=data), output=tmp_path / "run", device="cpu").result
+    of_fits = {one["inverse_penalty"]: one["validation"] for one in result["probe"]["candidates"]}
+    chosen = of_fits[result["probe"]["inverse_penalty"]]
+    assert result["selected"]["validation"]["acc1"] == pytest.approx(chosen["acc1"], abs=1e-6)
+    assert result["selected"]["validation"]["nll"] == pytest.approx(chosen["nll"], rel=1e-3)
+
+
+def test_a_network_that_reads_other_features_than_were_fitted_is_noticed(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shifted(*arguments: Any, **keys: Any) -> FeatureTable:
+        table = feature_table(*arguments, **keys)
+        return table._replace(embeddings=table.embeddings + 0.1)
+
+    monkeypatch.setattr("kdcam.probing.feature_table", shifted)
+    with pytest.raises(
+        TrainingError, match=r"'kdcam:resnet8_s2' with the solved classifier put in gives other"
+    ):
+        kdcam.finetune(probe_recipe(trained), output=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_classes_of_a_split_are_solved_alone(trained: Path, tmp_path: Path) -> None:
+    data = {**DIGITS, "class_split": {"novel": 4}}
+    run = kdcam.finetune(probe_recipe(trained, data=data), output=tmp_path / "run", device="cpu")
+    assert len(run.result["label_names"]) == 6
+    assert load_file(run.path / "model.safetensors")["fc.weight"].shape[0] == 6
+    assert run.result["selected"]["test"]["acc1"] > 0.5
+
+
+def test_streamed_pictures_are_solved_like_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "photos"
+    generator = np.random.default_rng(0)
+    for label in ("dark", "light"):
+        (root / label).mkdir(parents=True)
+        for index in range(12):
+            grey = generator.integers(0, 120, (16, 16, 1)) + (120 if label == "light" else 0)
+            Image.fromarray(np.repeat(grey, 3, 2).astype(np.uint8)).save(root / label / f"{index}.png")
+    torch.manual_seed(0)
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8_s2"), num_classes=2, in_channels=3, image_size=16
+    )
+    save_model(tmp_path / "start", classifier)
+    data = {"name": "image-folder", "root": str(root), "image_size": 16, "validation": 0.25, "test": 0.25}
+    recipe, results = probe_recipe(tmp_path / "start", data=data), []
+    for name, limit in (("held", 64), ("streamed", 8)):
+        monkeypatch.setattr("kdcam.data.picture_files.RESIDENT_LIMIT", limit)
+        assert isinstance(load_data(recipe.data).train.images, StreamImages) == (name == "streamed")
+        results.append(kdcam.finetune(recipe, output=tmp_path / name, device="cpu").result)
+    assert results[0]["probe"] == results[1]["probe"]
+    assert results[0]["selected"]["test"]["acc1"] == 1
+
+
+@pytest.mark.parametrize(("key", "value"), [("accumulate", 2), ("clip_norm", 1.0), ("ema_decay", 0.9)])
+def test_what_changes_steps_is_refused_where_there_are_none(
+    trained: Path, tmp_path: Path, key: str, value: float
+) -> None:
+    with pytest.raises(
+        RecipeError, match=rf'{key}: found {value:g} with init\.frozen = "all" .* leave {key} out'
+    ):
+        preflight(probe_recipe(trained, **{key: value}), device="cpu")
+    preflight(probe_recipe(trained, init={"checkpoint": str(trained)}, **{key: value}), device="cpu")
+
+
+def test_what_does_nothing_is_told(trained: Path) -> None:
+    plain = probe_recipe(trained)
+    assert idle_settings(plain, started_model(plain)) == ("epochs", "batch_size", "optimizer", "schedule")
+    more = probe_recipe(
+        trained, precision="fp32", model={"drop_rate": 0.2}, loss=[{"name": "cross_entropy", "weight": 2.0}]
+    )
+    found = idle_settings(more, started_model(more))
+    assert found[4:] == ("loss.weight", "precision", "model.drop_rate")
+
+
+def test_the_last_weights_of_a_probe_are_its_only_ones(probed: Path) -> None:
+    selected, last = kdcam.load(probed), kdcam.load(probed, weights="last")
+    assert torch.equal(selected.network.fc.weight, last.network.fc.weight)
+    again = kdcam.evaluate(probed, weights="last", device="cpu").headline()
+    assert again == pytest.approx(kdcam.evaluate(probed, device="cpu").headline())
 
 
 def made_up(images: int, seed: int) -> FeatureTable:

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 import torch
 
@@ -64,6 +66,26 @@ def test_constant_stays() -> None:
 )
 def test_timm_schedules_move_by_the_epoch(config: TimmScheduleConfig, expected: list[float]) -> None:
     assert rates(config, 4) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["step", "tanh", "poly"])
+def test_timm_schedules_keep_the_factors_of_groups_with_other_rates(
+    name: Literal["step", "tanh", "poly"],
+) -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [{"params": parameters[:1], "lr": 0.1}, {"params": parameters[1:], "lr": 0.1 * 2**-16}]
+    own = torch.optim.SGD(groups, lr=0.1)
+    options = {"decay_epochs": 2} if name == "step" else {"min_lr": 1e-3}
+    schedule = build_schedule(TimmScheduleConfig(name=name, warmup_epochs=2, options=options), own, epochs=6)
+    found = []
+    for epoch in range(6):
+        schedule.before_update(epoch)
+        found.append([group["lr"] for group in own.param_groups])
+        schedule.after_epoch(epoch + 1)
+    # timm's warm-up would begin at 1e-5 for both, and tanh and poly would end at 1e-3 for both.
+    assert [low / high for high, low in found] == pytest.approx([2**-16] * 6)
+    whole = TimmScheduleConfig(name=name, warmup_epochs=2, options=options)
+    assert [high for high, _ in found] == pytest.approx(rates(whole, 6))
 
 
 def test_timm_schedule_state_round_trip() -> None:

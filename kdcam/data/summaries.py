@@ -184,7 +184,7 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
             targets = targets[kept]
     check_labelled(targets)
     if config.fraction < 1:  # refused as on reading where it is too small
-        fraction_of(targets, fraction=config.fraction, seed=config.split_seed, place=f"data ({config.name})")
+        fraction_of(targets, fraction=config.fraction, seed=config.split_seed, place=f"data ({config.root})")
     unlabelled = int((targets.sum(1) == 0).sum())
     absent = int((targets.sum(0) == 0).sum())
     notes += [f"{unlabelled} to train on without a label"] * (unlabelled > 0)

@@ -60,7 +60,7 @@ def build_classifier(
         raise ValueError(f"{len(label_names)} label names for {num_classes} classes")
     source, name = split_name(config.name)
     built = _BUILDERS[source](config, name, num_classes, in_channels, image_size)
-    network, notes = _started(config, built, (in_channels, image_size, image_size), label_names)
+    network, notes = _started(config, built, (in_channels, image_size, image_size), label_names, task)
     return Classifier(
         _channels_last(network),
         built.reader,
@@ -75,7 +75,11 @@ def build_classifier(
 
 
 def _started(
-    config: ModelConfig, built: _Built, image_shape: tuple[int, int, int], label_names: Sequence[str]
+    config: ModelConfig,
+    built: _Built,
+    image_shape: tuple[int, int, int],
+    label_names: Sequence[str],
+    task: Task,
 ) -> tuple[nn.Module, list[str]]:
     """Return a network with neck, head and starting weights, and what the user should know about these."""
     network, notes = built.network, list[str]()
@@ -85,7 +89,7 @@ def _started(
 
     def load() -> list[str]:
         assert place is not None
-        others = learned_other_classes(place, label_names)
+        others = learned_other_classes(place, label_names, task)
         return load_starting_weights(
             network, tensors, place, without_bias=config.head != "linear", other_classes=others
         )

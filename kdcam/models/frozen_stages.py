@@ -16,7 +16,7 @@ class FrozenStages(NamedTuple):
     """The part of a student that does not learn until a fraction of the run."""
 
     parameters: tuple[nn.Parameter, ...]
-    modules: tuple[nn.Module, ...]  # all that holds them and nothing else, BatchNorms and dropouts included
+    modules: tuple[nn.Module, ...]  # all that holds them and nothing else, with what runs between them
     until: float  # the fraction of the run from which they learn; 1: never
 
     def hold(self, progress: float) -> None:
@@ -66,15 +66,19 @@ def _first(student: Classifier, count: int) -> set[str]:
 
 
 def _modules_of(module: nn.Module, frozen: set[int]) -> Iterator[nn.Module]:
-    """Yield the largest modules below one all of whose parameters are frozen."""
-    parameters = list(module.parameters())
-    if not parameters:
-        return
-    if all(id(parameter) in frozen for parameter in parameters):
-        yield module
-        return
-    for child in module.children():
-        yield from _modules_of(child, frozen)
+    """Yield the largest modules below one that hold frozen parameters alone, and those without parameters before them.
+
+    Modules stand in the order in which they run: a dropout before a frozen block (pos_drop of a vision transformer)
+    is a part of what is frozen, one behind the last (before the classifier) is not.
+    """
+    children = list(module.children())
+    held = [[id(parameter) in frozen for parameter in child.parameters()] for child in children]
+    last = max((index for index, found in enumerate(held) if any(found)), default=-1)
+    for index, (child, found) in enumerate(zip(children, held, strict=True)):
+        if all(found) and index <= last:
+            yield child
+        elif any(found):
+            yield from _modules_of(child, frozen)
 
 
 __all__ = ["FrozenStages", "frozen_stages"]

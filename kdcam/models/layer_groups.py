@@ -15,7 +15,8 @@ def stage_depths(network: nn.Module) -> dict[str, int]:
     """Return the depth of each parameter by its name: 0 the stem, then the stages, last the neck and the classifier.
 
     The stages are timm's own (``group_matcher(coarse=True)``); of networks without it (kdcam's, torchvision's) the
-    containers that they are made of, in order, a layer behind one counted to it.
+    containers that they are made of, in order, a layer behind one counted to it. The stages of torchvision's network
+    need not be those of timm's network of the same name: what n stages hold of one, they need not hold of the other.
     """
     return _depths(network, coarse=True)
 

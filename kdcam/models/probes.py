@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier, Outputs, Widths, why_no_parts
 from kdcam.models.reading import readable
+from kdcam.models.starting_weights import head_name
 from kdcam.modes import evaluating
 
 WITH_EXACT_CAM = (
@@ -50,6 +51,26 @@ def check_linear_classifier(classifier: Classifier) -> None:
             f"model.name: the classifier of {classifier.config.name!r} is no single linear layer, and a loss of the "
             f"recipe reads its weights; take a network such as {WITH_EXACT_CAM}, or leave that loss out"
         )
+
+
+def linear_layer(classifier: Classifier) -> nn.Linear:
+    """Return the layer that a solved classifier is put into: it alone makes the logits, of the embedding.
+
+    The layer that timm names a network's classifier is only part of one where a BatchNorm or a second classifier
+    stands beside it (EfficientViT-MSRA, SHViT, VOLO).
+
+    Raises ``ModelError`` where there is no such layer, or it has no bias.
+    """
+    name = head_name(classifier.network)
+    layer = None if name is None else classifier.network.get_submodule(name)
+    outputs, _ = _probe(classifier, _black_image(classifier))
+    if not isinstance(layer, nn.Linear) or layer.bias is None or outputs.weight is not layer.weight:
+        raise ModelError(
+            f'init.frozen: found "all" with cross_entropy alone, but the classifier of {classifier.config.name!r} is '
+            "no single linear layer of the embedding with a bias, which could be solved; freeze a number of stages, "
+            f"or take another network, such as {WITH_EXACT_CAM}"
+        )
+    return layer
 
 
 def widths(classifier: Classifier, *, image_size: int | None = None) -> Widths:
@@ -124,4 +145,4 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return bool(((one - other).abs().max() <= _CAM_TOLERANCE * other.abs().max()).item())
 
 
-__all__ = ["WITH_EXACT_CAM", "check_cam", "check_linear_classifier", "widths"]
+__all__ = ["WITH_EXACT_CAM", "check_cam", "check_linear_classifier", "linear_layer", "widths"]

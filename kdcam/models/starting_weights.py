@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
-from kdcam.models.classifier import Preprocessing
+from kdcam.models.classifier import Preprocessing, Task
 from kdcam.models.foreign_checkpoints import (
     CIFAR100_STATISTICS,
     architecture_from_path,
@@ -37,13 +37,13 @@ def load_starting_weights(
     place: str,
     *,
     without_bias: bool = False,
-    other_classes: bool = False,
+    other_classes: str | None = None,
 ) -> list[str]:
     """Load the tensors of ``place`` into a network and return what the user should know about it.
 
-    All tensors must fit but the classifier's: one of another class count, or with ``other_classes``, starts afresh,
-    which is noted, and with ``without_bias`` its bias may be missing (the weights are of a network with a head that
-    has none).
+    All tensors must fit but the classifier's: one of another class count, or of ``other_classes`` (what they are, as
+    `learned_other_classes` tells it), starts afresh, which is noted, and with ``without_bias`` its bias may be missing
+    (the weights are of a network with a head that has none).
     Raises ``CheckpointError`` naming the first tensor that does not fit.
     """
     found = dict(tensors)
@@ -53,10 +53,10 @@ def load_starting_weights(
     head_weight = f"{head}.weight"
     if head is not None and head_weight in found:
         theirs, ours = found[head_weight].shape[0], own[head_weight].shape[0]
-        if theirs != ours or other_classes:
+        if theirs != ours or other_classes is not None:
             kept = {key: value for key, value in own.items() if key.startswith(f"{head}.")}
             found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")} | kept
-            what = f"{theirs} classes, the data {ours}" if theirs != ours else "other classes than the data"
+            what = f"{theirs} classes, the data {ours}" if theirs != ours else other_classes
             notes.append(f"model.weights has {what}: the classifier starts afresh")
     bias = f"{head}.bias"
     if without_bias and bias in own:
@@ -102,17 +102,23 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
     return None
 
 
-def learned_other_classes(place: str, label_names: Sequence[str]) -> bool:
-    """Return whether the config.json beside weights tells other classes, or another order; no names tell nothing."""
+def learned_other_classes(place: str, label_names: Sequence[str], task: Task) -> str | None:
+    """Return what the config.json beside weights tells that is not the data's: classes, their order, or the task.
+
+    None: nothing, or no names of the data are known.
+    """
     if is_packaged(place) or not label_names:
-        return False
+        return None
     config_file = _weight_file(place).parent / "config.json"
     if not config_file.is_file():
-        return False
+        return None
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         theirs = config.get("label_names") or ()
-        return bool(theirs) and tuple(theirs) != tuple(label_names)
+        if theirs and tuple(theirs) != tuple(label_names):
+            return "other classes than the data"
+        learned = (config.get("kdcam") or {}).get("task", task)
+        return None if learned == task else f'a classifier of another task ("{learned}")'
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"model.weights: {config_file} cannot be read ({error}); mend or remove it"

@@ -71,7 +71,10 @@ def _start(init: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "start", str(init["checkpoint"])
         if init["frozen"] != "none":
             stages = init["frozen"]
-            yield "frozen", "all but the classifier" if stages == "all" else f"stem and {stages} of its stages"
+            yield (
+                "frozen",
+                "all but the classifier" if stages == "all" else f"stem and {stages} of its stages",
+            )
         if init["unfreeze"] < 1:
             yield "unfrozen", f"after {init['unfreeze']:g} of the run"
         if init["layer_decay"] < 1:

@@ -60,7 +60,7 @@ def test_too_small_a_fraction_is_refused_before_pictures_are_read(pictures):
     for look in (describe_data, load_data):
         with pytest.raises(
             DataError,
-            match=r"data \(image-labels\): fraction = 0\.03 of 32 training images keeps 1, .* takes 2",
+            match=r"data \(.*\): fraction = 0\.03 of 32 training images keeps 1, .* takes 2",
         ):
             look(settings)
 

@@ -89,3 +89,18 @@ def test_a_network_without_one_layer_for_the_logits() -> None:
     student = build("torchvision:squeezenet1_1")
     with pytest.raises(ModelError, match=r'init\.frozen: found "all", but .* has no single layer'):
         frozen_stages(student, InitConfig(checkpoint="a", frozen="all"))
+
+
+@pytest.mark.parametrize("frozen", [1, "all"])
+def test_dropouts_between_what_is_frozen_rest_and_those_behind_it_work(frozen: int | str) -> None:
+    config = ModelConfig(name="test_vit", drop_rate=0.5)
+    student = build_classifier(config, num_classes=5, in_channels=3, image_size=160).train()
+    stages = frozen_stages(student, InitConfig(checkpoint="a", frozen=frozen))
+    assert stages is not None
+    stages.hold(0.0)
+    network = student.network
+    assert not any(
+        module.training for module in (network.pos_drop, network.norm_pre, network.blocks[0].drop_path1)
+    )
+    assert network.head_drop.training
+    assert network.blocks[-1].drop_path1.training == (frozen == 1)

@@ -9,7 +9,7 @@ from kdcam.cam.maps import class_cams
 from kdcam.errors import ModelError
 from kdcam.losses.loss import Widths
 from kdcam.models import Classifier, ModelConfig, build_classifier
-from kdcam.models.probes import check_cam, check_linear_classifier, widths
+from kdcam.models.probes import check_cam, check_linear_classifier, linear_layer, widths
 
 EXACT = [
     ("kdcam:resnet8", 32),
@@ -150,3 +150,32 @@ def test_a_linear_classifier_is_seen_whatever_comes_before_it(name: str) -> None
 def test_other_classifiers_are_refused() -> None:
     with pytest.raises(ModelError, match=r"'dla46x_c' is no single linear layer.*kdcam:resnet20"):
         check_linear_classifier(make("dla46x_c", 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("kdcam:resnet8", "fc"), ("torchvision:mobilenet_v2", "classifier.1"), ("test_vit", "head")],
+)
+def test_the_layer_that_alone_makes_the_logits(name: str, layer: str) -> None:
+    classifier = build_classifier(ModelConfig(name=name), num_classes=3, in_channels=3, image_size=160)
+    assert linear_layer(classifier) is classifier.network.get_submodule(layer)
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientvit_m0", "shvit_s1", "levit_128s", "deit_tiny_distilled_patch16_224"]
+)
+def test_a_classifier_of_more_than_one_layer_has_none(name: str) -> None:
+    classifier = build_classifier(ModelConfig(name=name), num_classes=3, in_channels=3, image_size=224)
+    with pytest.raises(
+        ModelError, match=rf"the classifier of '{name}' is no single linear layer of the embedding"
+    ):
+        linear_layer(classifier)
+
+
+def test_a_layer_without_bias_is_none() -> None:
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8"), num_classes=3, in_channels=3, image_size=32
+    )
+    classifier.network.fc = nn.Linear(64, 3, bias=False)
+    with pytest.raises(ModelError, match=r"no single linear layer of the embedding with a bias"):
+        linear_layer(classifier)
