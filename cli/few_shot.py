@@ -1,46 +1,50 @@
 """`kdcam few-shot`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import BatchSize, Device, Json, Quiet, Weights
+from .options import BatchSize, Device, Json, Quiet, RunsElseNetworks, Weights, given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdcam.few_shot.intervals import Interval
     from kdcam.few_shot.report import EpisodeScores, FewShotReport
 
     from .render import Table
 
-Runs = Annotated[
-    list[str],
-    typer.Argument(
-        help="Run folders; with --data or --omniglot-runs also .safetensors files beside their config.json."
-    ),
+Ways = Annotated[
+    int | None, typer.Option("--ways", min=2, metavar="N", help="Classes in an episode.  [default: 5]")
 ]
-Ways = Annotated[int, typer.Option("--ways", min=2, metavar="N", help="Classes in an episode.")]
 Shots = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--shots", metavar="N[,N]", help="Support images of a class; several numbers: each in turn."
+        "--shots",
+        metavar="N[,N]",
+        help="Support images of a class; several numbers: each in turn.  [default: 1,5]",
     ),
 ]
 Queries = Annotated[
-    int, typer.Option("--queries", min=1, metavar="N", help="Images of a class to be told apart.")
+    int | None,
+    typer.Option("--queries", min=1, metavar="N", help="Images of a class to be told apart.  [default: 15]"),
 ]
-EpisodeCount = Annotated[int, typer.Option("--episodes", min=1, metavar="N", help="How many.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Decides the episodes.")]
+EpisodeCount = Annotated[
+    int | None, typer.Option("--episodes", min=1, metavar="N", help="How many.  [default: 600]")
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, metavar="N", help="Decides the episodes.  [default: 0]")
+]
 Classes = Annotated[
-    Literal["novel", "validation"],
-    typer.Option("--classes", help="Which of the classes that the runs' class split held out."),
+    Literal["novel", "validation"] | None,
+    typer.Option(
+        "--classes", help="Which of the classes that the runs' class split held out.  [default: novel]"
+    ),
 ]
-Data = Annotated[
+Root = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="A folder of class folders instead, of classes new to the runs."
+        "--root", metavar="DIR", help="A folder of class folders instead, of classes new to the runs."
     ),
 ]
 Heads = Annotated[
@@ -58,20 +62,22 @@ FineTune = Annotated[
 OneShotRuns = Annotated[
     Path | None,
     typer.Option(
-        "--omniglot-runs", metavar="PATH", help="Omniglot's all_runs.zip: the 20 official one-shot runs, too."
+        "--omniglot-runs",
+        metavar="PATH",
+        help="Omniglot's all_runs.zip: the 20 official one-shot runs, too; any network may be asked them.",
     ),
 ]
 
 
 def few_shot(
-    runs: Runs,
-    ways: Ways = 5,
-    shots: Shots = "1,5",
-    queries: Queries = 15,
-    episodes: EpisodeCount = 600,
-    seed: Seed = 0,
-    classes: Classes = "novel",
-    data: Data = None,
+    runs: RunsElseNetworks,
+    ways: Ways = None,
+    shots: Shots = None,
+    queries: Queries = None,
+    episodes: EpisodeCount = None,
+    seed: Seed = None,
+    classes: Classes = None,
+    root: Root = None,
     heads: Heads = None,
     fine_tune_last_stage: FineTune = False,
     omniglot_runs: OneShotRuns = None,
@@ -91,15 +97,14 @@ def few_shot(
 
     from . import render
 
-    sizes = {"ways": ways, "shots": _numbers(shots), "queries": queries, "episodes": episodes, "seed": seed}
-    settings: dict[str, Any] = {**sizes, "classes": classes, "fine_tune_last_stage": fine_tune_last_stage}
-    if heads:
-        settings["heads"] = tuple(heads)
+    sizes = {"ways": ways, "shots": None if shots is None else _numbers(shots), "queries": queries}
+    rest = {"episodes": episodes, "seed": seed, "classes": classes, "heads": tuple(heads or ()) or None}
+    settings = given(**sizes, **rest, fine_tune_last_stage=fine_tune_last_stage or None)
     with render.watching(quiet=quiet) as progress:
         found = kdcam.evaluate_few_shot(
             runs,
             settings=settings,
-            data=data,
+            root=root,
             omniglot_runs=omniglot_runs,
             weights=weights,
             batch_size=batch_size,
@@ -150,6 +155,8 @@ def _title(first: "FewShotReport") -> str:
 
 def episode_table(found: "Sequence[FewShotReport]", *, title: str = "") -> "Table":
     """Return a row for each kind of episode and run; from the second run on with the difference to the first."""
+    from kdcam.few_shot.report import interval_text
+
     from .render import Table
 
     several = len(found) > 1
@@ -157,35 +164,33 @@ def episode_table(found: "Sequence[FewShotReport]", *, title: str = "") -> "Tabl
     for index, base in enumerate(found[0].scores):
         for number, report in enumerate(found):
             scores = report.scores[index]
-            row = [base.name if number == 0 else "", str(report.run), share_text(scores.accuracy)]
+            row = [base.name if number == 0 else "", str(report.run), interval_text(scores.accuracy)]
             rows.append((*row, *([_difference(scores, base, number)] if several else [])))
     columns = ("episodes", "run", "accuracy", *(["difference"] if several else []))
     return Table(columns, rows, title=title, left=2)
 
 
 def _difference(scores: "EpisodeScores", base: "EpisodeScores", number: int) -> str:
-    return "" if number == 0 else share_text(scores.difference(base), signed=True)
+    from kdcam.few_shot.report import interval_text
+
+    return "" if number == 0 else interval_text(scores.difference(base), signed=True)
 
 
 def one_shot_table(found: "Sequence[FewShotReport]") -> "Table":
     """Return a row for each head and run on Omniglot's official one-shot runs."""
+    from kdcam.few_shot.report import interval_text
+
     from .render import Table
 
     rows = []
     for index, first in enumerate(found[0].one_shot):
         for number, report in enumerate(found):
             name = first.head if number == 0 else ""
-            rows.append((name, str(report.run), share_text(report.one_shot[index].error)))
+            rows.append((name, str(report.run), interval_text(report.one_shot[index].error)))
     first = found[0].one_shot[0]
     runs = f"{len(first.right)} official {first.drawings}-way one-shot runs"
     title = f"Omniglot's {runs}: error with 95 % interval over runs"
     return Table(("head", "run", "error"), rows, title=title, left=2)
 
 
-def share_text(one: "Interval", *, signed: bool = False) -> str:
-    """Return a mean share and its interval as percentages."""
-    mean = f"{100 * one.mean:{'+' if signed else ''}.2f}"
-    return f"{mean}%" if one.interval is None else f"{mean} ± {100 * one.interval:.2f}%"
-
-
-__all__ = ["episode_table", "few_shot", "one_shot_table", "share_text"]
+__all__ = ["episode_table", "few_shot", "one_shot_table"]

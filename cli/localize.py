@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import BatchSize, Device, Json, Quiet, RunPaths
+from .options import BatchSize, Device, Json, Pictures, Quiet, RunsElseNetworks, Weights, given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from .render import Table
 
 Map = Annotated[
-    Literal["cam", "caam", "gradcam"] | None,
+    Literal["cam", "caam", "gradcam", "hirescam"] | None,
     typer.Option("--map", help="cam becomes gradcam for a network without an exact CAM.  [default: cam]"),
 ]
 MapOf = Annotated[
     Literal["label", "predicted"] | None,
     typer.Option(
-        "--class", help="The label's map, or that of the class that the network says.  [default: label]"
+        "--map-of", help="The label's map, or that of the class that the network says.  [default: label]"
     ),
 ]
 Boxes = Annotated[
     Path | None,
     typer.Option(
         "--boxes",
-        metavar="CSV|FOLDER",
+        metavar="CSV|DIR",
         help="Columns path, x0, y0, x1, y1 in pixels of each picture, or Tiny-ImageNet's files.  [default: the data's "
         "own boxes]",
     ),
@@ -38,7 +38,7 @@ Root = Annotated[
     Path | None,
     typer.Option(
         "--root",
-        metavar="FOLDER",
+        metavar="DIR",
         help="Evaluate the pictures that the boxes name, below this folder, rather than the run's part.",
     ),
 ]
@@ -89,21 +89,14 @@ Contours = Annotated[
         "[default: regions]",
     ),
 ]
-Weights = Annotated[
-    Literal["selected", "last"],
-    typer.Option(
-        "--weights",
-        help="The selected weights or those of the last epoch; localization.json is of those asked last.",
-    ),
-]
 Figures = Annotated[
     Path | None,
-    typer.Option("--figures", metavar="FOLDER", help="Draw localization.png there: images with boxes."),
+    typer.Option("--figures", metavar="DIR", help="Draw localization.png of all runs together, too."),
 ]
 
 
 def localize(
-    runs: RunPaths,
+    runs: RunsElseNetworks,
     map_kind: Map = None,
     map_of: MapOf = None,
     boxes: Boxes = None,
@@ -115,6 +108,7 @@ def localize(
     n_examples: Examples = None,
     resolution: Resolution = None,
     contours: Contours = None,
+    pictures: Pictures = True,
     figures: Figures = None,
     weights: Weights = "selected",
     batch_size: BatchSize = 256,
@@ -125,19 +119,20 @@ def localize(
     """Measure how well the maps of runs find the objects.
 
     MaxBoxAccV2 (overlaps of 30, 50 and 70 %), MaxBoxAcc (V1), pointing game and energy inside the box, for images
-    whose boxes are known. Writes localization.json into each run.
+    whose boxes are known. Writes localization.json and figures/localization.png into each run.
     """
     import kdcam
 
     from . import render
 
-    which = _given(boxes=boxes, root=root, box_ends=box_ends, class_column=class_column, part=part)
-    how = _given(map=map_kind, map_of=map_of, resolution=resolution, contours=contours)
-    rest = _given(threshold_from=threshold_from, n_examples=n_examples)
+    which = given(boxes=boxes, root=root, box_ends=box_ends, class_column=class_column, part=part)
+    how = given(map=map_kind, map_of=map_of, resolution=resolution, contours=contours)
+    rest = given(threshold_from=threshold_from, n_examples=n_examples)
     with render.watching(quiet=quiet) as progress:
         found = kdcam.localize(
             runs,
             settings=which | how | rest,
+            draw=pictures,
             figures=figures,
             weights=weights,
             batch_size=batch_size,
@@ -148,11 +143,6 @@ def localize(
         render.show_json([{"run": run.run.as_posix(), **run.to_json()} for run in found])
     else:
         _show(found)
-
-
-def _given(**flags: Any) -> dict[str, Any]:
-    """Return what the user gave: the defaults live in the library."""
-    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _show(found: "Sequence[RunLocalization]") -> None:

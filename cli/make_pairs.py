@@ -53,7 +53,7 @@ def make_pairs(
         people=tuple(filter(None, people.split(","))),
         not_in=not_in or (),
         folds=folds,
-        each=per_fold,
+        per_fold=per_fold,
         seed=seed,
     )
     for note in found.notes:
@@ -62,7 +62,7 @@ def make_pairs(
         render.show_json(found.to_json())
     else:
         render.show_text(
-            f"{found.file}: {found.folds} folds of 2 x {found.each} pairs, of {found.pictures:,} pictures of "
+            f"{found.file}: {found.folds} folds of 2 x {found.per_fold} pairs, of {found.pictures:,} pictures of "
             f"{len(found.people):,} people"
         )
 

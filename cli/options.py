@@ -1,13 +1,20 @@
 """Options and arguments that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 RecipeName = Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe (`kdcam recipes list`).")]
 RunPath = Annotated[str, typer.Argument(help="A run folder, as `kdcam train` made it.")]
 RunPaths = Annotated[list[str], typer.Argument(help="Run folders, as `kdcam train` made them.")]
+_OTHERS = ".safetensors files beside their config.json, and names of networks with published weights"
+Networks = Annotated[list[str], typer.Argument(help=f"Run folders, {_OTHERS}.")]
+RunsElseNetworks = Annotated[
+    list[str],
+    typer.Argument(help=f"Run folders, as `kdcam train` made them; with --root also {_OTHERS}."),
+]
+Pictures = Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw into each run's figures/.")]
 
 Sets = Annotated[
     list[str] | None,
@@ -36,22 +43,35 @@ Quiet = Annotated[
 ]
 Weights = Annotated[
     Literal["selected", "last"],
-    typer.Option("--weights", help="The selected weights or those of the last epoch."),
+    typer.Option(
+        "--weights",
+        help="The selected weights or those of the last epoch; a file of results is of those asked last.",
+    ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, metavar="N", help="Images at a time.")]
+
+
+def given(**flags: Any) -> dict[str, Any]:
+    """Return the flags that the user gave, by name: the defaults live in the library."""
+    return {name: value for name, value in flags.items() if value is not None}
+
 
 __all__ = [
     "BatchSize",
     "Device",
     "DryRun",
     "Json",
+    "Networks",
     "Output",
+    "Pictures",
     "Quiet",
     "RecipeName",
     "Resume",
     "RunPath",
     "RunPaths",
+    "RunsElseNetworks",
     "Seed",
     "Sets",
     "Weights",
+    "given",
 ]

@@ -23,7 +23,7 @@ def list_recipes(as_json: Json = False) -> None:
     entries = [
         {
             "name": name,
-            "command": "distill" if "teacher" in table or _reads_teacher(table) else "train",
+            "command": _command_of(table),
             "description": str(table.get("description", "")),
         }
         for name, table in tables.items()
@@ -33,6 +33,12 @@ def list_recipes(as_json: Json = False) -> None:
         return
     rows = [tuple(entry.values()) for entry in entries]
     render.show_table(render.Table(("recipe", "command", "description"), rows, left=3))
+
+
+def _command_of(table: dict[str, object]) -> str:
+    if "teacher" in table or _reads_teacher(table):
+        return "distill"
+    return "finetune" if "init" in table else "train"
 
 
 def _reads_teacher(table: dict[str, object]) -> bool:

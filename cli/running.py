@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 from kdcam import api
 from kdcam.allocator import keep_freed_memory
 from kdcam.commands import Command, check_command
+from kdcam.finetune_recipe import load_to_finetune
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.preflight import Checked, preflight
-from kdcam.recipe import load
+from kdcam.recipe import TrainRecipe, load
 from kdcam.recipe_files import recipe_stem
 from kdcam.run_state import find_state
 from kdcam.teacher_cache.foreseeing import foreseen_cache
@@ -57,10 +58,12 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
 
     Raises ``KdcamError`` subclasses: see `kdcam.train`.
     """
-    recipe = load(name, options.overrides, method=options.method)
+    recipe, note = _loaded(name, options, command)
     check_command(recipe, command)
     stem = recipe_stem(name) if options.method is None else f"{recipe_stem(name)}-{options.method}"
     place = options.output or api.default_output(stem, recipe.seed)
+    if note is not None and not options.quiet:
+        render.show_notice(note)
     if options.dry_run:
         _show_plan(preflight(recipe, device=options.device, fetches=False), place, options)
         return
@@ -84,6 +87,13 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     published = done.result.get("published")
     if published is not None:
         render.show_text(f"published: {published['accuracy']:g}% ({published['source']})")
+
+
+def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainRecipe, str | None]:
+    """Return a command's recipe and what the user should know of how it was read."""
+    if command == "finetune":
+        return load_to_finetune(name, options.overrides)
+    return load(name, options.overrides, method=options.method), None
 
 
 def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:

@@ -1,11 +1,11 @@
 """`kdcam verify`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import BatchSize, Device, Json, Quiet, RunPaths, Weights
+from .options import BatchSize, Device, Json, Networks, Pictures, Quiet, Weights, given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ PairsFile = Annotated[
     ),
 ]
 Root = Annotated[
-    Path, typer.Option("--root", metavar="FOLDER", help="With a folder of pictures for each person.")
+    Path, typer.Option("--root", metavar="DIR", help="With a folder of pictures for each person.")
 ]
 Folds = Annotated[
     int | None,
@@ -34,35 +34,44 @@ Folds = Annotated[
         help="Contiguous blocks of the pairs' order.  [default: the file's own, else 10]",
     ),
 ]
-Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Add the mirrored picture's embedding.")]
+Flip = Annotated[
+    bool | None,
+    typer.Option("--flip/--no-flip", help="Add the mirrored picture's embedding.  [default: flip]"),
+]
 Far = Annotated[
-    str, typer.Option("--far", metavar="RATE[,RATE]", help="Rates at which pairs of two may be accepted.")
+    str | None,
+    typer.Option(
+        "--far",
+        metavar="RATE[,RATE]",
+        help="Rates at which pairs of two may be accepted.  [default: 0.001,0.01]",
+    ),
 ]
 Thresholds = Annotated[
-    Literal["grid", "midpoints"],
+    Literal["grid", "midpoints"] | None,
     typer.Option(
         "--thresholds",
         help="grid: squared distances 0 to 3.99 by 0.01, for rates by 0.001; midpoints: all between neighbouring "
-        "distances.",
+        "distances.  [default: grid]",
     ),
 ]
 AllowSeen = Annotated[
     bool, typer.Option("--allow-seen", help="Also where a run was trained on people of the pairs.")
 ]
 Figures = Annotated[
-    Path | None, typer.Option("--figures", metavar="FOLDER", help="Draw roc.png there, all runs in one.")
+    Path | None, typer.Option("--figures", metavar="DIR", help="Draw roc.png of all runs together, too.")
 ]
 
 
 def verify(
-    runs: RunPaths,
+    runs: Networks,
     pairs: PairsFile,
     root: Root,
     folds: Folds = None,
-    flip: Flip = True,
-    far: Far = "0.001,0.01",
-    thresholds: Thresholds = "grid",
+    flip: Flip = None,
+    far: Far = None,
+    thresholds: Thresholds = None,
     allow_seen: AllowSeen = False,
+    pictures: Pictures = True,
     figures: Figures = None,
     weights: Weights = "selected",
     batch_size: BatchSize = 256,
@@ -73,25 +82,22 @@ def verify(
     """Tell whether two pictures show one person.
 
     A pair is taken for one person where the distance of the pictures' embeddings lies below a threshold, which is found
-    on the other folds. No person of the pairs may be one that a run was trained on. Written to verification.json.
+    on the other folds. No person of the pairs may be one that a run was trained on. Written to
+    verification.json and figures/roc.png.
     """
     import kdcam
 
     from . import render
 
-    settings: dict[str, Any] = {
-        "folds": folds,
-        "flip": flip,
-        "far": _rates(far),
-        "thresholds": thresholds,
-        "allow_seen": allow_seen,
-    }
+    rates = None if far is None else _rates(far)
+    settings = given(folds=folds, flip=flip, far=rates, thresholds=thresholds, allow_seen=allow_seen or None)
     with render.watching(quiet=quiet) as progress:
         found = kdcam.verify(
             runs,
             pairs,
             root,
             settings=settings,
+            draw=pictures,
             figures=figures,
             weights=weights,
             batch_size=batch_size,
@@ -115,6 +121,8 @@ def _rates(far: str) -> tuple[float, ...]:
 
 def verification_table(found: "Sequence[VerificationReport]") -> "Table":
     """Return a table with a row a run; what stands after ± is the standard deviation over folds."""
+    from kdcam.verification.report import spread_text
+
     from .render import Table
 
     first = found[0]
@@ -122,8 +130,8 @@ def verification_table(found: "Sequence[VerificationReport]") -> "Table":
     rows = []
     for report in found:
         scores = report.scores
-        told = [_spread(one.mean, one.std) for one in scores.true_accepts]
-        accuracy = _spread(scores.accuracy, scores.std)
+        told = [spread_text(one.mean, one.std) for one in scores.true_accepts]
+        accuracy = spread_text(scores.accuracy, scores.std)
         ends = (f"{scores.auc:.4f}", f"{scores.eer:.2%}", f"{scores.threshold:.3f}")
         rows.append((str(report.run), accuracy, *told, *ends))
     columns = ("run", "accuracy", *rates, "AUC", "EER", "threshold")
@@ -139,27 +147,11 @@ def _title(report: "VerificationReport") -> str:
     )
 
 
-def _spread(mean: float, std: float) -> str:
-    return f"{100 * mean:.2f} ± {100 * std:.2f}%"
-
-
 def notes(found: "Sequence[VerificationReport]") -> list[str]:
     """Return what the numbers of a table do not say by themselves."""
-    first = found[0]
-    # A threshold is found on all folds but one.
-    others = first.pairs["of_two"] * (first.pairs["folds"] - 1) / first.pairs["folds"]
-    lines = []
-    for one in first.scores.true_accepts:
-        if one.far * others < 1:
-            by = (
-                "is interpolated between none and one"
-                if first.settings.thresholds == "grid"
-                else "lets none pass"
-            )
-            lines.append(
-                f"FAR {one.far:g} is less than one of the {others:.0f} pairs of two that a threshold is found on: it "
-                f"{by}"
-            )
+    from kdcam.verification.report import rate_notes
+
+    lines = rate_notes(found[0].to_json())
     for report in found:
         if report.blank:
             lines.append(f"{report.run}: {report.blank} pictures have an embedding of nothing but zeros")

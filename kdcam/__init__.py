@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kdcam.errors import KdcamError
     from kdcam.explaining import explain
     from kdcam.exporting import export
+    from kdcam.few_shot.episode_files import read_episodes
     from kdcam.few_shot.runs import evaluate_few_shot
     from kdcam.localization.runs import localize
     from kdcam.losses import LOSSES
@@ -42,6 +43,7 @@ _HOMES = {
     "localize": ("kdcam.localization.runs", "localize"),
     "make_pairs": ("kdcam.data.drawn_pairs", "make_pairs"),
     "predict": ("kdcam.api", "predict"),
+    "read_episodes": ("kdcam.few_shot.episode_files", "read_episodes"),
     "train": ("kdcam.api", "train"),
     "verify": ("kdcam.verification.runs", "verify"),
 }
@@ -96,6 +98,7 @@ __all__ = [
     "localize",
     "make_pairs",
     "predict",
+    "read_episodes",
     "train",
     "verify",
 ]

@@ -12,8 +12,9 @@ from kdcam.data.datasets import DataParts, Part, batches, load_data
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
-from kdcam.named_networks import is_name, load_named
+from kdcam.named_networks import load_named
 from kdcam.noise_file import with_kept_noise
+from kdcam.places import kind_of
 from kdcam.precision import pick_device
 from kdcam.predicting import Prediction, predict
 from kdcam.preflight import preflight
@@ -135,7 +136,7 @@ def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str 
 
     Raises ``CheckpointError`` when there is none or its tensors do not fit.
     """
-    if is_name(run_or_path):
+    if kind_of(run_or_path) in ("name", "package"):
         if weights == "last":
             raise CheckpointError(
                 f"{run_or_path}: is no run folder, and only a run has last weights; use --weights selected"

@@ -1,6 +1,5 @@
 """Networks with published weights, by their names, in the place of a run."""
 
-from pathlib import Path
 from typing import Any
 
 from kdcam.errors import CheckpointError, KdcamError, ModelError
@@ -10,14 +9,6 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.imagenet_names import CLASSES, imagenet_names
 from kdcam.models.packaged_weights import is_packaged, packaged
 from kdcam.models.published import published_classes
-
-_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
-
-
-def is_name(place: str | Path) -> bool:
-    """Return whether a place of weights can only be the name of a network: it is no path, and nothing lies there."""
-    text = str(place)
-    return not Path(text).expanduser().exists() and "/" not in text and not text.endswith(_FILES)
 
 
 def load_named(name: str) -> Classifier:
@@ -77,4 +68,4 @@ def _facts(network: str) -> dict[str, Any]:
     return {"image_size": int(known.input_size[-1]), "of_imagenet": known.label_names is None}
 
 
-__all__ = ["is_name", "load_named"]
+__all__ = ["load_named"]

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.run_state import CONFIG_FILE, RECIPE_FILE
-from kdcam.wording import listed
-
-_NAMED = 3  # classes named in a sentence; the others are counted
+from kdcam.wording import first_few, listed
 
 
 class Origin(NamedTuple):
@@ -40,8 +38,7 @@ class Origins(NamedTuple):
 
     def sentence(self, seen: Origin) -> str:
         """Return how a network of these saw some classes: ``runs/a was trained on 'x', 'y'``."""
-        more = f" and {len(seen.label_names) - _NAMED} more" if len(seen.label_names) > _NAMED else ""
-        what = f"was trained on {listed(map(repr, seen.label_names[:_NAMED]))}{more}"
+        what = f"was trained on {first_few(map(repr, seen.label_names))}"
         place = self.itself.place
         return (
             f"{place} {what}" if seen.place == place else f"{place} learned from {seen.place}, which {what}"

@@ -15,7 +15,7 @@ from pydantic import (
 
 from kdcam.adversary import AdversaryConfig
 from kdcam.data.config import DataConfig
-from kdcam.data.episodes_config import EpisodesConfig, with_batch_size
+from kdcam.data.episodes_config import EpisodesConfig, with_episodes
 from kdcam.errors import RecipeError
 from kdcam.init_config import InitConfig
 from kdcam.losses import LOSSES
@@ -72,8 +72,8 @@ class TrainRecipe(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _batch_of_an_episode(cls, table: Any) -> Any:
-        return with_batch_size(table)
+    def _what_episodes_tell(cls, table: Any) -> Any:
+        return with_episodes(table)
 
     @field_serializer("model", mode="wrap")
     def _model_as_written(

@@ -25,6 +25,10 @@ TYPE_WORDS = {
     "dict_type": "a table",
     "union_tag_not_found": "a table",
 }
+COMMAND_SETS = {
+    "init.checkpoint": "`kdcam finetune RECIPE --from CHECKPOINT` sets it",
+    "teacher.checkpoint": "`kdcam distill RECIPE --teacher RUN` sets it",
+}
 BOUND_WORDS = {
     "greater_than": ("gt", "greater than"),
     "greater_than_equal": ("ge", "at least"),
@@ -59,7 +63,9 @@ def _sentences(details: ErrorDetails, model: type[BaseModel], root: str) -> Iter
         names = listed(_names(model, location))
         yield f"{_place(location, model, root)}: the key name is missing; allowed: {names}"
         return
-    yield f"{_place(location, model, root) or 'recipe'}: {_allowed(kind, context, details)}"
+    place = _place(location, model, root)
+    way_out = f"; {COMMAND_SETS[place]}" if kind == "missing" and place in COMMAND_SETS else ""
+    yield f"{place or 'recipe'}: {_allowed(kind, context, details)}{way_out}"
 
 
 def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> str:

@@ -13,13 +13,13 @@ from kdcam.models.build import ModelConfig
 from kdcam.models.foreign_checkpoints import architecture_from_path, is_foreign
 from kdcam.models.packaged_weights import is_packaged, packaged
 from kdcam.models.published import published_classes
+from kdcam.places import WEIGHTS_SUFFIXES, kind_of
 from kdcam.recipe import TrainRecipe
 from kdcam.recipe_errors import explain
 from kdcam.run_state import CONFIG_FILE
 from kdcam.stored_model import StoredModel, read_config
 
 _START = ("pretrained", "weights")
-_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
 class StartingPoint(NamedTuple):
@@ -51,14 +51,14 @@ def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
         with told_of_init():
             network = packaged(checkpoint).network
         return StartingPoint(_merged(written, {"name": network, "weights": checkpoint}, checkpoint))
-    if path.is_file() and (is_foreign(path) or not (path.parent / CONFIG_FILE).is_file()):
+    if path.is_file() and is_bare_file(checkpoint):
         return StartingPoint(_of_bare_file(written, path))
     if path.exists():
         _check_folder(checkpoint, path)
         stored = read_config(path)
         known = stored.model.model_dump() | {"pretrained": False, "weights": str(path)}
         return StartingPoint(_merged(written, known, checkpoint), stored)
-    if "/" in checkpoint or checkpoint.endswith(_FILES):
+    if kind_of(checkpoint) == "missing":
         raise CheckpointError(
             f"init.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors or .pth file, the name of "
             "a timm or torchvision network, or package:NAME"
@@ -74,6 +74,16 @@ def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
             "weights; train it (kdcam train) and give its run folder"
         )
     return StartingPoint(_merged(written, {"name": checkpoint, "pretrained": True}, checkpoint))
+
+
+def is_bare_file(checkpoint: str) -> bool:
+    """Return whether a checkpoint is, or by its name would be, a file of weights without a config.json that names the
+    network.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.is_file():
+        return is_foreign(path) or not (path.parent / CONFIG_FILE).is_file()
+    return checkpoint.endswith(WEIGHTS_SUFFIXES) and not path.exists()
 
 
 @contextmanager
@@ -132,4 +142,11 @@ def _merged(written: ModelConfig, known: dict[str, Any], checkpoint: str) -> Mod
         raise RecipeError(f"{problems[0]} (with what init.checkpoint, {checkpoint}, tells)") from error
 
 
-__all__ = ["StartingPoint", "in_words_of_init", "started_model", "starting_point", "told_of_init"]
+__all__ = [
+    "StartingPoint",
+    "in_words_of_init",
+    "is_bare_file",
+    "started_model",
+    "starting_point",
+    "told_of_init",
+]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.errors import CheckpointError
-from kdcam.init_config import PACKAGE_PREFIX
+from kdcam.places import kind_of
 from kdcam.run_state import CONFIG_FILE, MODEL_FILE
 
 WEIGHTS_KEY = "teacher_weights"
@@ -24,18 +24,13 @@ def file_digest(file: Path) -> str | None:
         return None
 
 
-def is_network_name(checkpoint: str) -> bool:
-    """Return whether a checkpoint is no file, folder or package, so that it can only name a network."""
-    return not checkpoint.startswith(PACKAGE_PREFIX) and not Path(checkpoint).expanduser().exists()
-
-
 def checkpoint_digest(checkpoint: str) -> str | None:
     """Return the SHA-256 of the weights of a teacher or start and, behind it, of the config.json beside them.
 
     The config.json, where there is one, tells statistics and head. None for a network's name, and for files and
     packages that are gone.
     """
-    if checkpoint.startswith(PACKAGE_PREFIX):
+    if kind_of(checkpoint) == "package":
         return _package_digest(checkpoint)
     path = Path(checkpoint).expanduser()
     folder, file = (path, path / MODEL_FILE) if path.is_dir() else (path.parent, path)
@@ -108,5 +103,4 @@ __all__ = [
     "checkpoint_digest",
     "digests_of",
     "file_digest",
-    "is_network_name",
 ]

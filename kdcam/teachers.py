@@ -18,13 +18,12 @@ from kdcam.models.classifier import Classifier, Preprocessing, Task
 from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
 from kdcam.models.published import published_classes
 from kdcam.models.starting_weights import stored_statistics
+from kdcam.places import kind_of
 from kdcam.progress import Progress
 from kdcam.recipe import TeacherConfig
 from kdcam.run_state import CONFIG_FILE
 from kdcam.scores import score
 from kdcam.wording import listed
-
-_FOREIGN = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
 def load_teacher(
@@ -44,7 +43,7 @@ def load_teacher(
     if path.exists():
         _check_unused(config)
         return _from_folder(checkpoint, path, summary, task)
-    if "/" in checkpoint or checkpoint.endswith((".safetensors", *_FOREIGN)):
+    if kind_of(checkpoint) == "missing":
         raise CheckpointError(
             f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors or .pth file, or the "
             "name of a timm or torchvision network"

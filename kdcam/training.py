@@ -8,11 +8,13 @@ from typing import Any
 from kdcam.assembly import EVALUATION_BATCH, assemble, evaluation_batches
 from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resume
 from kdcam.data.datasets import DataParts, load_data
+from kdcam.digests import weights_digest
 from kdcam.engine import TrainState, fit
 from kdcam.errors import CheckpointError, Interrupted
 from kdcam.models.classifier import Classifier
 from kdcam.models.starting_weights import head_name
 from kdcam.noise_file import keep_noise
+from kdcam.places import kind_of
 from kdcam.preflight import Checked, of_these_classes
 from kdcam.probe_recipe import idle_settings, is_solved
 from kdcam.probing import run_probe
@@ -24,13 +26,11 @@ from kdcam.runlog import Resume, RunFolder
 from kdcam.scores import score
 from kdcam.selection import MAIN_SCORES, selection_words
 from kdcam.teacher_cache.caching import cache_teachers
-from kdcam.teacher_cache.fingerprints import weights_digest
 from kdcam.teacher_cache.kept import cached_views
-from kdcam.teacher_weights import is_network_name
 from kdcam.teachers import judge_teachers
 from kdcam.teaching import live_classifiers
 from kdcam.training_data import check_training_data, training_data
-from kdcam.wording import listed
+from kdcam.wording import first_few, listed
 
 _TEST_READ = "the test part, where there is one, was read once, after it"
 
@@ -166,10 +166,10 @@ def _named_weights(checked: Checked) -> dict[str, str]:
     found = {
         config.checkpoint: weights_digest(teacher.network)
         for config, teacher in pairs
-        if is_network_name(config.checkpoint)
+        if kind_of(config.checkpoint) == "name"
     }
     init, network = checked.recipe.init, checked.student.network
-    if init is not None and is_network_name(init.checkpoint):
+    if init is not None and kind_of(init.checkpoint) == "name":
         found.setdefault(init.checkpoint, weights_digest(network, without=("neck", head_name(network))))
     return found
 
@@ -183,7 +183,9 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
         f"{len(parts.label_names)} classes{held}; batch {recipe.batch_size}, {checked.precision.device}"
     )
     if parts.skipped:
-        progress.warning(f"{len(parts.skipped)} files left out: {'; '.join(parts.skipped[:5])}")
+        progress.warning(
+            f"{len(parts.skipped)} files left out: {first_few(parts.skipped, most=5, between='; ')}"
+        )
     for teacher in checked.teachers:
         if teacher.image_size != parts.image_size:
             progress.warning(

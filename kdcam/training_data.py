@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.data.parts import DataParts
+from kdcam.digests import targets_digest
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.run_state import RECIPE_FILE
 from kdcam.runlog import TRAINING_KEY
-from kdcam.teacher_cache.fingerprints import targets_digest
-from kdcam.wording import listed
-
-_NAMED = 3  # classes named in an error; the others are counted
+from kdcam.wording import first_few
 
 
 def training_data(parts: DataParts) -> dict[str, Any]:
@@ -39,7 +37,8 @@ def check_training_data(folder: Path, parts: DataParts) -> None:
         gone = [name for name in then if name not in there]
         new = [name for name in there if name not in then]
         change = (
-            f"{len(then)} classes then and {len(there)} now ({_some(gone)} then alone, {_some(new)} now alone)"
+            f"{len(then)} classes then and {len(there)} now ({first_few(map(repr, gone))} then alone, "
+            f"{first_few(map(repr, new))} now alone)"
             if gone or new
             else f"the same {len(then)} classes in another order"
         )
@@ -51,11 +50,6 @@ def check_training_data(folder: Path, parts: DataParts) -> None:
         f"{folder}: the data has changed since the run began: {change}; restore the data, or start over with --resume "
         "never"
     )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return listed(map(repr, names[:_NAMED])) + more if names else "none"
 
 
 __all__ = ["check_training_data", "training_data"]

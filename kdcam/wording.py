@@ -15,6 +15,16 @@ def listed(words: Iterable[object]) -> str:
     return ", ".join(str(word) for word in words) or "none"
 
 
+def first_few(words: Iterable[object], *, most: int = 3, between: str = ", ") -> str:
+    """Return the first words and how many follow, ``a, b, c and 4 more``; ``none`` where there is none.
+
+    ``most``: how many are named; the usual three are kdcam's choice.
+    """
+    texts = [str(word) for word in words]
+    more = f"{between.strip(', ')} and {len(texts) - most} more" if len(texts) > most else ""
+    return between.join(texts[:most]) + more or "none"
+
+
 def duration_text(seconds: float) -> str:
     """Return a time as minutes and seconds, with hours where there are any: 1:15, 2:02:05."""
     minutes, rest = divmod(round(seconds), 60)
@@ -39,4 +49,12 @@ def failed_check_text(name: str, text: str, value: float, limit: float, *, warni
     return f"check {name} failed ({text}: {value:.3g}, limit {limit:.3g}): {warning}"
 
 
-__all__ = ["amount_text", "budget_text", "did_you_mean", "duration_text", "failed_check_text", "listed"]
+__all__ = [
+    "amount_text",
+    "budget_text",
+    "did_you_mean",
+    "duration_text",
+    "failed_check_text",
+    "first_few",
+    "listed",
+]

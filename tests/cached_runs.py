@@ -7,6 +7,7 @@ import torch
 from small_runs import SCENES, Watcher, small_recipe
 
 from kdcam.data.datasets import DataParts, load_data
+from kdcam.data.image_digests import ImagesDigest
 from kdcam.data.views import Views
 from kdcam.engine import Plan
 from kdcam.models.classifier import TeacherOutputs
@@ -14,7 +15,6 @@ from kdcam.preflight import Checked, preflight
 from kdcam.recipe import TrainRecipe
 from kdcam.teacher_cache.cached_teacher import CachedTeacher
 from kdcam.teacher_cache.caching import cache_teachers
-from kdcam.teacher_cache.fingerprints import ImagesDigest
 from kdcam.teacher_cache.kept import teacher_needs
 from kdcam.teacher_cache.key import CacheKey, DataKey, TeacherIdentity
 from kdcam.training import assemble

@@ -14,7 +14,10 @@ def recipe(init: dict[str, Any], **changes: Any) -> TrainRecipe:
 @pytest.mark.parametrize(
     ("init", "message"),
     [
-        ({"frozen": 2}, r"init\.checkpoint: this key is missing"),
+        (
+            {"frozen": 2},
+            r"init\.checkpoint: this key is missing; `kdcam finetune RECIPE --from CHECKPOINT` sets it",
+        ),
         (
             {"checkpoint": "a", "frozen": "some"},
             r'init\.frozen: found \'some\'; must be "none", "all" or a number of stages',

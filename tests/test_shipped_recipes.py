@@ -52,7 +52,6 @@ def tiny(name: str, folder: Path) -> TrainRecipe:
     table["batch_size"] = 8
     if "episodes" in table:  # of 8 images, and a tiny class has not many
         table["episodes"] = {"ways": 4, "shots": 1, "queries": 1, "per_epoch": 2}
-        table["loss"] = [{**loss, "shots": 1} if "shots" in loss else loss for loss in table["loss"]]
     if "teacher" in table:
         table["teacher"]["checkpoint"] = random_teacher(folder, describe(table["data"]))
     if "init" in table:

@@ -8,10 +8,10 @@ import pytest
 from small_runs import Watcher, small_recipe
 
 import kdcam
+from kdcam.digests import weights_digest
 from kdcam.errors import CheckpointError, DataError, Interrupted
 from kdcam.recipe import TrainRecipe
 from kdcam.run_state import find_state
-from kdcam.teacher_cache.fingerprints import weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_teacher_is_judged_once_where_a_state_was_kept(teacher: Path, tmp_path
 def test_the_weights_that_a_name_stands_for_are_recorded_and_compared(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdcam.training.is_network_name", lambda _: True)
+    monkeypatch.setattr("kdcam.training.kind_of", lambda _: "name")
     recipe = taught_by(teacher)
     with pytest.raises(Interrupted):
         kdcam.distill(recipe, output=tmp_path / "run", device="cpu", progress=Watcher(5))

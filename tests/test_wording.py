@@ -1,6 +1,8 @@
+from collections.abc import Iterable
+
 import pytest
 
-from kdcam.wording import budget_text, did_you_mean, duration_text, failed_check_text, listed
+from kdcam.wording import budget_text, did_you_mean, duration_text, failed_check_text, first_few, listed
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,24 @@ def test_nothing_known_nothing_proposed() -> None:
 def test_lists_take_anything_and_an_empty_one_says_so() -> None:
     assert listed(["a", 1, None]) == "a, 1, None"
     assert listed(iter(())) == "none"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "none"),
+        (["a"], "a"),
+        ("abc", "a, b, c"),
+        ("abcd", "a, b, c and 1 more"),
+        (range(9), "0, 1, 2 and 6 more"),
+    ],
+)
+def test_first_words_are_named_and_the_others_counted(words: Iterable[object], text: str) -> None:
+    assert first_few(words) == text
+
+
+def test_sentences_are_kept_apart_from_how_many_follow() -> None:
+    assert first_few(["a, b", "c", "d"], most=1, between="; ") == "a, b; and 2 more"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdcam.digests import weights_file_digest
 from kdcam.errors import CheckpointError
 from kdcam.few_shot.report import ONE_SHOT_RUNS, EpisodeScores
 from kdcam.json_files import read_json
-from kdcam.model_digest import weights_file_digest
 from kdcam.run_state import FEW_SHOT_FILE, LOCALIZATION_FILE, MODEL_FILE, VERIFICATION_FILE
 
 
@@ -34,7 +34,7 @@ KINDS: Mapping[str, Kind] = {
         # The digest tells the folds; people that a run was trained on make its numbers others, allowed or not.
         VERIFICATION_FILE,
         ("pairs.sha256", "seen"),
-        frozenset({"allow_seen", "far", "folds", "weights"}),
+        frozenset({"allow_seen", "far", "folds"}),
     ),
     "localization": Kind(
         LOCALIZATION_FILE,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kdcam.errors import DataError
+from kdcam.setting_names import named
 from kdcam.wording import did_you_mean, listed
 
 BoxEnds = Literal["exclusive", "inclusive"]
@@ -37,7 +38,7 @@ class BoxLine(NamedTuple):
 
 
 def read_boxes(
-    path: Path, *, ends: BoxEnds = "exclusive", class_column: str | None = None
+    path: Path, *, box_ends: BoxEnds | None = None, class_column: str | None = None
 ) -> tuple[BoxLine, ...]:
     """Return the boxes of a file, or of the text files in a folder, in their order.
 
@@ -48,14 +49,25 @@ def read_boxes(
 
     Args:
         path: of the file or folder.
-        ends: of a CSV file, what x1 and y1 are: "exclusive": the first pixel outside; "inclusive": the last inside.
+        box_ends: of a CSV file, what x1 and y1 are: "exclusive" (None, too): the first pixel outside; "inclusive": the
+            last inside.
         class_column: of a CSV file, the column of the object's class; none: ``class``, where there is one.
 
     Raises:
-        DataError: the file is missing or of another kind, a column is missing, a line has no four numbers, or a box
-            ends before it begins.
+        DataError: the file is missing or of another kind, a column is missing, a line has no four numbers, a box ends
+            before it begins, or ``box_ends`` or ``class_column`` are given and it is no CSV file.
     """
     path = path.expanduser()
+    if path.suffix.lower() == ".csv" and not is_folder(path):
+        ends = box_ends or "exclusive"
+        return _read(path, lambda file: _csv_lines(file, ends=ends, class_column=class_column))
+    of_text = is_folder(path) or path.suffix.lower() == ".txt"
+    for key, value in (("box_ends", box_ends), ("class_column", class_column)):
+        if of_text and value is not None:
+            raise DataError(
+                f"{path}: {named(key)} = {value} is of CSV files only, and Tiny-ImageNet's files say it themselves; "
+                "remove it"
+            )
     if is_folder(path):
         files = sorted(path.glob(_TINY_FILES))
         if not files:
@@ -63,8 +75,6 @@ def read_boxes(
                 f"{path}: holds no {_TINY_FILES}; name a folder of such files, or a CSV file of boxes"
             )
         return tuple(line for file in files for line in _read(file, _tiny_lines))
-    if path.suffix.lower() == ".csv":
-        return _read(path, lambda file: _csv_lines(file, ends=ends, class_column=class_column))
     if path.suffix.lower() == ".txt":
         return _read(path, _tiny_lines)
     raise DataError(

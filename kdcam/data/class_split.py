@@ -17,7 +17,7 @@ from kdcam.data.common_config import CLASS_PARTS, ClassPart, ClassSplitConfig, C
 from kdcam.data.parts import Part, SourceParts
 from kdcam.data.seeding import seeded_generator
 from kdcam.errors import DataError
-from kdcam.wording import did_you_mean, listed
+from kdcam.wording import did_you_mean, first_few, listed
 
 FEWEST_CLASSES = 2  # that a classifier tells apart
 _HEADER = ("class", "part")
@@ -176,8 +176,7 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" ... ({len(names)} in all)" if len(names) > _NAMED else ""
-    return listed(map(repr, names[:_NAMED])) + more
+    return first_few(map(repr, names), most=_NAMED)
 
 
 def classes_of(

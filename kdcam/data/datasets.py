@@ -32,6 +32,7 @@ from kdcam.data.streaming import StreamBatches
 from kdcam.data.views import Views
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
+from kdcam.wording import first_few
 
 
 def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
@@ -177,7 +178,7 @@ def _check_classes(source: SourceParts) -> None:
         left_out = f" ({len(source.skipped)} bad files were left out)" if source.skipped else ""
         raise DataError(
             "data: no training image of class "
-            f"{', '.join(map(repr, missing[:5]))}{' ...' * (len(missing) > 5)}{left_out}; add images of it "
+            f"{first_few(map(repr, missing), most=5)}{left_out}; add images of it "
             "or remove the class"
         )
 

@@ -12,10 +12,9 @@ from kdcam.data.pairs import USUAL_FOLDS
 from kdcam.errors import DataError
 from kdcam.origins import origins_of
 from kdcam.stored_model import read_config
-from kdcam.wording import did_you_mean, listed
+from kdcam.wording import did_you_mean, first_few
 
-MOST_EACH = 300  # pairs of a kind in a fold, as in LFW's own
-_NAMED = 3  # people named in a sentence; the others are counted
+MOST_PER_FOLD = 300  # pairs of a kind in a fold, as in LFW's own
 
 
 class DrawnPairs(NamedTuple):
@@ -23,7 +22,7 @@ class DrawnPairs(NamedTuple):
 
     file: Path
     folds: int
-    each: int  # pairs of one person in a fold, and as many of two people
+    per_fold: int  # pairs of one person in a fold, and as many of two people
     people: tuple[str, ...]
     pictures: int  # of these people, whether in a pair or not
     notes: tuple[str, ...] = ()  # what else is to be known, in sentences
@@ -40,7 +39,7 @@ def make_pairs(
     people: Sequence[str] = (),
     not_in: Sequence[str | Path] = (),
     folds: int = USUAL_FOLDS,
-    each: int | None = None,
+    per_fold: int | None = None,
     seed: int = 0,
 ) -> DrawnPairs:
     """Draw pairs of an identity folder's pictures and write them in the format of LFW's pairs.txt.
@@ -59,20 +58,20 @@ def make_pairs(
         not_in: Runs (or files beside their config.json) whose classes are left out, so that no person is in both; those
             of what they were started from or taught by, too.
         folds: How many.
-        each: Pairs of one person in a fold, and as many of two; none: as many as can be, at most 300.
+        per_fold: Pairs of one person in a fold, and as many of two; none: as many as can be, at most 300.
         seed: Decides the draw.
 
     Raises ``DataError`` where there is no such folder or person, too few people or pictures, a name that the format
     cannot hold, or a run whose classes have no names; ``CheckpointError`` for a run, or where the file cannot be
     written.
     """
-    if folds < 2 or (each is not None and each < 1):
-        raise ValueError(f"{folds} folds of {each} pairs; wanted: 2 or more folds of 1 pair or more")
+    if folds < 2 or (per_fold is not None and per_fold < 1):
+        raise ValueError(f"{folds} folds of {per_fold} pairs; wanted: 2 or more folds of 1 pair or more")
     file = _pairs_file(Path(output).expanduser())
     identities = IdentityFolder(Path(folder))
     chosen, notes = _chosen(identities, people, not_in)
     numbers = {name: tuple(identities.pictures(name)) for name in chosen}
-    wanted = _each(numbers, folds, each, identities.root)
+    wanted = _pairs_a_fold(numbers, folds, per_fold, identities.root)
     genuine = genuine_pairs(numbers, folds * wanted, seed=seed)
     others = pairs_of_two(numbers, folds * wanted, seed=seed)
     lines = [f"{folds}\t{wanted}"]
@@ -134,7 +133,7 @@ def _seen(identities: IdentityFolder, runs: Sequence[str | Path]) -> tuple[froze
         if similar:
             notes.append(
                 f"{run}: {len(similar)} people are left out since a class is called nearly so: "
-                f"{listed(f'{name!r} ({other!r})' for name, other in list(similar.items())[:_NAMED])}"
+                f"{first_few(f'{name!r} ({other!r})' for name, other in similar.items())}"
             )
         doubt = origins.doubt()
         notes += [] if doubt is None else [doubt]
@@ -156,18 +155,18 @@ def _check_name(root: Path, name: str) -> None:
         )
 
 
-def _each(numbers: Mapping[str, Sequence[int]], folds: int, each: int | None, root: Path) -> int:
+def _pairs_a_fold(numbers: Mapping[str, Sequence[int]], folds: int, per_fold: int | None, root: Path) -> int:
     counts = [len(pictures) for pictures in numbers.values()]
     genuine, others = possible_pairs(counts)
     possible = min(genuine, others)
-    wanted = min(possible // folds, MOST_EACH) if each is None else each
+    wanted = min(possible // folds, MOST_PER_FOLD) if per_fold is None else per_fold
     if wanted < 1 or folds * wanted > possible:
         raise DataError(
-            f"{root}: the {sum(counts)} pictures of {len(counts)} people ({listed(list(numbers)[:3])} ...) make "
+            f"{root}: the {sum(counts)} pictures of {len(counts)} people ({first_few(numbers)}) make "
             f"{genuine} pairs of one person and {others} of two, too few for {folds} folds of "
             f"{max(wanted, 1)} each; ask for fewer pairs (--per-fold) or folds (--folds)"
         )
     return wanted
 
 
-__all__ = ["MOST_EACH", "DrawnPairs", "make_pairs"]
+__all__ = ["MOST_PER_FOLD", "DrawnPairs", "make_pairs"]

@@ -10,6 +10,9 @@ from kdcam.settings import Settings
 if TYPE_CHECKING:
     from kdcam.recipe import TrainRecipe
 
+EPISODIC_LOSSES = ("prototypical",)
+"""Losses whose ``shots`` are those of the episodes."""
+
 
 class EpisodesConfig(Settings):
     """Trains in episodes: each batch holds ``ways`` classes, and of each ``shots`` + ``queries`` images.
@@ -29,15 +32,29 @@ class EpisodesConfig(Settings):
         return self.ways * (self.shots + self.queries)
 
 
-def with_batch_size(table: Any) -> Any:
-    """Return a recipe's table with the batch size of its episodes, where it has them and says no size itself."""
-    if not isinstance(table, Mapping) or "batch_size" in table or table.get("episodes") is None:
+def with_episodes(table: Any) -> Any:
+    """Return a recipe's table with what follows from its episodes, where it has them: the batch size, and the shots of
+    the losses that read them (`EPISODIC_LOSSES`). What is written stays.
+    """
+    if not isinstance(table, Mapping) or table.get("episodes") is None:
         return table
     try:
         episodes = EpisodesConfig.model_validate(table["episodes"])
     except ValidationError:
         return table  # told with the recipe's other wrong keys
-    return {**table, "batch_size": episodes.images}
+    filled = {"batch_size": episodes.images, **table}
+    losses = table.get("loss")
+    if isinstance(losses, list | tuple):
+        filled["loss"] = [_with_shots(loss, episodes.shots) for loss in losses]
+    return filled
+
+
+def _with_shots(loss: Any, shots: int) -> Any:
+    if isinstance(loss, Mapping):
+        return {"shots": shots, **loss} if loss.get("name") in EPISODIC_LOSSES else loss
+    if getattr(loss, "name", None) in EPISODIC_LOSSES and "shots" not in loss.model_fields_set:
+        return loss.model_copy(update={"shots": shots})
+    return loss
 
 
 def episode_problems(recipe: "TrainRecipe") -> Iterator[str]:
@@ -59,9 +76,9 @@ def episode_problems(recipe: "TrainRecipe") -> Iterator[str]:
         shots = getattr(loss, "shots", episodes.shots)
         if shots != episodes.shots:
             yield (
-                f"loss[{index}] ({loss.name}): found shots = {shots}, but episodes.shots is {episodes.shots}; make "
-                "them equal"
+                f"loss[{index}] ({loss.name}): found shots = {shots}, but episodes.shots is {episodes.shots}; leave "
+                "shots out of the loss"
             )
 
 
-__all__ = ["EpisodesConfig", "episode_problems", "with_batch_size"]
+__all__ = ["EPISODIC_LOSSES", "EpisodesConfig", "episode_problems", "with_episodes"]

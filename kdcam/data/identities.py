@@ -7,11 +7,10 @@ from pathlib import Path
 
 from kdcam.data.picture_files import files_below, folders_in
 from kdcam.errors import DataError
-from kdcam.wording import did_you_mean, listed
+from kdcam.wording import did_you_mean, first_few
 
 _DIGITS = re.compile(r"(\d+)")
 _BLANKS = re.compile(r"[\s_]+")
-_NAMED = 3  # people named in a sentence; the others are counted
 
 
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:
@@ -70,10 +69,9 @@ class IdentityFolder:
         people = list(self._left_out)
         if not people:
             return ()
-        more = f" and {len(people) - _NAMED} more" if len(people) > _NAMED else ""
         return (
             f"{self.root}: {sum(self._left_out.values())} files have no number, since other files of their folders are "
-            f"called as Name_0001 is and they are not; left out of {listed(map(repr, people[:_NAMED]))}{more}",
+            f"called as Name_0001 is and they are not; left out of {first_few(map(repr, people))}",
         )
 
     def has(self, person: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from kdcam.errors import DataError
-from kdcam.wording import listed
+from kdcam.wording import first_few
 
 # Patrini et al. (2017, arXiv:1609.03683), section 5; cat and dog are taken for each other.
 CIFAR10_PAIRS = {
@@ -60,7 +60,7 @@ def look_alikes(label_names: Sequence[str]) -> dict[int, int]:
     else:
         raise DataError(
             f"data.noise: asymmetric noise is told by the names of CIFAR-10's or CIFAR-100's classes, found "
-            f"{len(label_names)} classes: {listed(map(repr, label_names[:5]))}{' ...' * (len(label_names) > 5)}; name "
+            f"{len(label_names)} classes: {first_few(map(repr, label_names), most=5)}; name "
             'them so, or take kind = "pairflip", or "matrix" with a file of your own pairs'
         )
     place = {name: index for index, name in enumerate(label_names)}

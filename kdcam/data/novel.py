@@ -15,12 +15,10 @@ from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import PictureSource, StreamImages
 from kdcam.errors import DataError
 from kdcam.progress import Progress
-from kdcam.wording import listed
+from kdcam.wording import first_few
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_NAMED = 3  # classes or files named in a message; the others are counted
 
 
 def novel_classes(
@@ -63,7 +61,7 @@ def novel_classes(
     names = classes_of(config, source.label_names, part)
     if source.skipped:
         progress.warning(
-            f"{len(source.skipped)} files of the data left out: {'; '.join(source.skipped[:_NAMED])}"
+            f"{len(source.skipped)} files of the data left out: {first_few(source.skipped, between='; ')}"
         )
     held = (source.train, source.validation, source.test)
     parts = [of_classes(one, source.label_names, names)[0] for one in held if one is not None]
@@ -82,16 +80,13 @@ def _check_split(config: DataConfig, now: tuple[str, ...], then: tuple[str, ...]
         return
     gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))
     change = "in another order" * (not gone and not new)
-    change = change or f"of which {_some(gone)} then alone, {_some(new)} now alone"
+    change = (
+        change or f"of which {first_few(map(repr, gone))} then alone, {first_few(map(repr, new))} now alone"
+    )
     raise DataError(
         f"data.class_split ({config.name}): the run was trained on {len(then)} classes, and the split makes {len(now)} "
         f"now, {change}; give the data and the split back what they were, or train anew"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return listed(map(repr, names[:_NAMED])) + more if names else "none"
 
 
 class ChainedPictures:

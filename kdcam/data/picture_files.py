@@ -16,6 +16,7 @@ from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
 from kdcam.progress import Progress
+from kdcam.wording import first_few
 
 _LITTER = ("thumbs.db", "desktop.ini")  # left by file managers, besides hidden files
 _NAMED = 5  # bad files named in an error; the others are counted
@@ -179,9 +180,8 @@ def _without_bad(part: Part, reasons: Sequence[str | None], *, place: str) -> Pa
 
 
 def _bad_files(reasons: Sequence[str], count: int) -> str:
-    named = "; ".join(reasons[:_NAMED])
-    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-    return f"{len(reasons)} of {count} files cannot be read as pictures: {named}{more}"
+    named = first_few(reasons, most=_NAMED, between="; ")
+    return f"{len(reasons)} of {count} files cannot be read as pictures: {named}"
 
 
 __all__ = [

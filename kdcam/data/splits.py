@@ -1,4 +1,4 @@
-"""Stratified, seeded splits, for one label an image and for several: which images are held out."""
+"""Stratified, seeded splits, for one label an image and for several, and draws from all classes."""
 
 from collections.abc import Iterator, Sequence
 from itertools import compress
@@ -160,11 +160,31 @@ def across_classes(targets: Tensor) -> Tensor:
     return by_class[torch.argsort(rank[by_class], stable=True)]
 
 
+def drawn_positions(targets: Tensor, n_examples: int) -> Tensor | None:
+    """Return which images (n,) of a part to take where its first ones do not show all of its classes; None: they do.
+
+    As many of each class as can be, the classes in turn, always the same ones. Of several labels an image the first
+    ones are taken whatever they show.
+
+    Args:
+        targets: (N,) int64 labels of the part, or rows (N, K).
+        n_examples: how many are wanted, at most.
+    """
+    classes = targets.unique() if targets.ndim == 1 else targets.new_empty(0)
+    if len(targets[:n_examples].unique()) >= len(classes):
+        return None
+    generator = seeded_generator(0)  # not that of an evaluation: another one of theirs meets the same images
+    shuffled = torch.randperm(len(targets), generator=generator)
+    turn = torch.randperm(int(classes[-1]) + 1, generator=generator)
+    return shuffled[across_classes(turn[targets[shuffled]])[:n_examples]]
+
+
 __all__ = [
     "across_classes",
     "check_labelled",
     "check_split",
     "checked_split",
+    "drawn_positions",
     "held_out_counts",
     "stratified_rows_split",
     "stratified_split",

@@ -35,11 +35,21 @@ def write_episodes(folder: Path, episodes: Mapping[int, Episodes]) -> None:
         ) from error
 
 
-def read_episodes(folder: Path) -> dict[int, Episodes]:
+def read_episodes(run: str | Path) -> dict[int, Episodes]:
     """Return the episodes of a run's few-shot.json by their number of shots.
+
+    Positions in ``classes`` count along few-shot.json's novel.classes; those in ``support`` and ``query`` along the
+    images, in the order of the held-out classes' data or, with a root, of its class folders and their file names.
+
+    Args:
+        run: The run folder, after `kdcam.evaluate_few_shot` or ``kdcam few-shot``.
+
+    Returns:
+        `kdcam.data.episodes.Episodes` by shots: ``read_episodes("runs/base-0")[5].support`` is (T, ways * 5).
 
     Raises ``CheckpointError`` where there is no such file, or it is damaged.
     """
+    folder = Path(run).expanduser()
     tensors = read_tensors(folder / EPISODES_FILE)
     try:
         return {

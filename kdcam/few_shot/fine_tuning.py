@@ -18,6 +18,7 @@ from kdcam.few_shot.scoring import query_labels, stop_if_asked
 from kdcam.models.classifier import Classifier
 from kdcam.models.layer_groups import stage_count, stage_depths
 from kdcam.progress import Progress, Silent
+from kdcam.setting_names import named
 
 FINE_TUNED = "fine-tuned"
 # All kdcam's choice; the rate is that of the linear heads.
@@ -101,8 +102,8 @@ def _last_stage(classifier: Classifier) -> list[nn.Parameter]:
     stages, depths = stage_count(classifier.network), stage_depths(classifier.network)
     if stages < 1:
         raise ModelError(
-            f"few-shot.fine_tune_last_stage: {classifier.config.name!r} tells no stages apart; leave it out, or take "
-            "another network"
+            f"few-shot.{named('fine_tune_last_stage')}: {classifier.config.name!r} tells no stages apart; leave it "
+            "out, or take another network"
         )
     found = []
     for name, parameter in classifier.network.named_parameters():

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize, one_hot
 from kdcam.data.seeding import seeded_generator
 from kdcam.errors import ModelError
 from kdcam.few_shot.logistic import solve_logistic
+from kdcam.setting_names import named
 
 WEIGHT_DECAY = 1e-3
 EPOCHS = 100
@@ -63,8 +64,8 @@ def logistic_heads(support: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> Li
     lost = int((~solved.converged).sum())
     if lost:
         raise ModelError(
-            f"few-shot.heads: the logistic regression of {lost} of {episodes} episodes (baseline) was not solved, as "
-            "happens to very large embeddings; leave the head baseline out"
+            f"few-shot.{named('heads')}: the logistic regression of {lost} of {episodes} episodes (baseline) was not "
+            "solved, as happens to very large embeddings; leave the head baseline out"
         )
     back = vectors * torch.where(kept, 1 / lengths.clamp(min=_LEAST), 0)[:, None]
     weight = (flat.transpose(1, 2) @ (back @ solved.weight)).transpose(1, 2)

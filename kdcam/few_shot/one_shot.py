@@ -11,10 +11,12 @@ from torch import Tensor
 from kdcam.data.config import OmniglotConfig
 from kdcam.data.datasets import batches
 from kdcam.data.episodes import Episodes
+from kdcam.data.image_digests import images_digest
 from kdcam.data.novel import joined
 from kdcam.data.one_shot_runs import OneShotRun, omniglot_runs
 from kdcam.data.parts import Part
 from kdcam.data.resident import ResidentImages
+from kdcam.digests import targets_digest
 from kdcam.embeddings import check_finite, feature_table
 from kdcam.errors import DataError
 from kdcam.few_shot.report import OneShotScores
@@ -22,7 +24,6 @@ from kdcam.few_shot.scoring import right_queries
 from kdcam.few_shot.settings import FewShotSettings
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress
-from kdcam.teacher_cache.fingerprints import images_digest, targets_digest
 
 OFFICIAL_RUNS, OFFICIAL_CHARACTERS = 20, 20
 

@@ -89,6 +89,7 @@ class FewShotReport:
 
     run: Path
     model: str  # the SHA-256 of its weights
+    weights: str  # selected or last
     settings: FewShotSettings
     novel: NovelImages | None  # None: no episodes were drawn, only the official runs
     scores: tuple[EpisodeScores, ...] = ()
@@ -106,6 +107,7 @@ class FewShotReport:
             "headline": self.headline(),
             "settings": self.settings.model_dump(mode="json"),
             "model": self.model,
+            "weights": self.weights,
             "novel": None if self.novel is None else vars(self.novel),
             "scores": [vars(scores) for scores in self.scores],
             "one_shot": [vars(runs) for runs in self.one_shot],
@@ -138,4 +140,17 @@ class FewShotReport:
         return f"the draw of the episodes (of the one-shot error: over {runs})" if self.scores else runs
 
 
-__all__ = ["ONE_SHOT_RUNS", "EpisodeScores", "FewShotReport", "NovelImages", "OneShotScores"]
+def interval_text(one: Interval, *, signed: bool = False) -> str:
+    """Return a mean share and how far its interval reaches, in per cent."""
+    mean = f"{100 * one.mean:{'+' if signed else ''}.2f}"
+    return f"{mean}%" if one.interval is None else f"{mean} ± {100 * one.interval:.2f}%"
+
+
+__all__ = [
+    "ONE_SHOT_RUNS",
+    "EpisodeScores",
+    "FewShotReport",
+    "NovelImages",
+    "OneShotScores",
+    "interval_text",
+]

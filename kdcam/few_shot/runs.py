@@ -10,14 +10,20 @@ from torch import Tensor
 from kdcam.api import Weights, load, recipe_of
 from kdcam.data.datasets import batches
 from kdcam.data.episodes import Episodes, draw_episodes
+from kdcam.digests import targets_digest, weights_digest
 from kdcam.embeddings import FeatureTable, check_finite, feature_table
-from kdcam.errors import DataError, RecipeError
+from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.few_shot.episode_files import write_episodes
 from kdcam.few_shot.fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_right
 from kdcam.few_shot.one_shot import one_shot_scores
 from kdcam.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
 from kdcam.few_shot.scoring import right_queries, stop_if_asked
-from kdcam.few_shot.settings import FewShotSettings, few_shot_settings
+from kdcam.few_shot.settings import (
+    FewShotSettings,
+    few_shot_settings,
+    refuse_without_episodes,
+    refuse_without_split,
+)
 from kdcam.few_shot.sources import (
     UnseenClasses,
     check_unseen,
@@ -31,7 +37,7 @@ from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe
 from kdcam.run_state import FEW_SHOT_FILE, RECIPE_FILE
-from kdcam.teacher_cache.fingerprints import targets_digest, weights_digest
+from kdcam.setting_names import named
 from kdcam.training import EVALUATION_BATCH
 
 
@@ -39,7 +45,8 @@ class _Plan(NamedTuple):
     """What is done to every run, and how."""
 
     settings: FewShotSettings
-    data: Path | None
+    weights: Weights
+    root: Path | None
     one_shot_runs: Path | None
     batch_size: int
     progress: Progress
@@ -56,7 +63,7 @@ def evaluate_few_shot(
     runs: Sequence[str | Path],
     *,
     settings: Mapping[str, Any] | FewShotSettings | None = None,
-    data: str | Path | None = None,
+    root: str | Path | None = None,
     omniglot_runs: str | Path | None = None,
     weights: Weights = "selected",
     batch_size: int = EVALUATION_BATCH,
@@ -67,17 +74,17 @@ def evaluate_few_shot(
 
     The features of each image are found once, in eval mode; episodes are drawn from the seed alone, the same for all
     runs, so that their accuracies may be compared episode by episode (``differences`` of two reports). Beside
-    few-shot.json the episodes themselves are kept: see `kdcam.few_shot.episode_files`.
+    few-shot.json the episodes themselves are kept: `kdcam.read_episodes` reads them.
 
     Args:
-        runs: Run folders; with ``data`` or ``omniglot_runs`` also other folders and files that `kdcam.load` reads,
-            into which nothing is written.
+        runs: Run folders; with ``root`` or ``omniglot_runs`` also files, timm folders and names of networks with
+            published weights, as `kdcam.load` takes them; nothing is written beside these.
         settings: Keys as `kdcam.few_shot.settings.FewShotSettings` takes them: ways, shots, queries, episodes, seed,
-            classes, heads, fine_tune_last_stage.
-        data: A folder of class folders, none of a class that a run was trained on; by default the classes that the
+            classes, heads, fine_tune_last_stage. What would do nothing is refused.
+        root: A folder of class folders, none of a class that a run was trained on; by default the classes that the
             runs' ``[data.class_split]`` held out.
         omniglot_runs: Omniglot's all_runs.zip or its folder: the 20 official one-shot runs are asked, too. Alone, where
-            there is neither ``data`` nor a class split.
+            there is neither ``root`` nor a class split.
         weights: Which epoch's weights of each run.
         batch_size: Images at a time; but for rounding the result does not depend on it.
         device: auto, cpu, cuda, cuda:INDEX or mps.
@@ -93,10 +100,12 @@ def evaluate_few_shot(
     """
     checked = settings if isinstance(settings, FewShotSettings) else few_shot_settings(settings or {})
     watcher = progress or Silent()
-    plan = _Plan(checked, _path(data), _path(omniglot_runs), batch_size, watcher)
+    plan = _Plan(checked, weights, _path(root), _path(omniglot_runs), batch_size, watcher)
     if not runs:
         raise RecipeError("few-shot: found no run; name one or more run folders")
-    opened = _all_opened([Path(run) for run in runs], plan, weights, device)
+    if root is not None:
+        refuse_without_split(checked)
+    opened = _all_opened([Path(run) for run in runs], plan, device)
     episodes = _episodes(opened, checked)
     found = [_evaluated(one, episodes, plan) for one in opened]
     for report in found:
@@ -114,21 +123,35 @@ def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given).expanduser()
 
 
-def _all_opened(runs: Sequence[Path], plan: _Plan, weights: Weights, device: str) -> list[_Opened]:
+def _all_opened(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]:
     """Return all runs with their images: a wrong last one is refused before the first is asked."""
     opened, read = list[_Opened](), dict[str, UnseenClasses]()
     for path in runs:
         # With data of its own any network will do, that of a run or not.
-        given = plan.data is not None or plan.one_shot_runs is not None
-        recipe = None if given and not (path / RECIPE_FILE).exists() else recipe_of(path)
-        classifier = load(path, weights=weights, device=device)
+        given = plan.root is not None or plan.one_shot_runs is not None
+        recipe = _recipe(path, needed=not given)
+        classifier = load(path, weights=plan.weights, device=device)
         unseen = None
-        if plan.data is not None or has_unseen_classes(recipe) or plan.one_shot_runs is None:
+        if plan.root is not None or has_unseen_classes(recipe) or plan.one_shot_runs is None:
             unseen = _unseen(path, classifier, recipe, plan, read)
             check_unseen(unseen, path, progress=plan.progress)
         opened.append(_Opened(path, classifier, recipe, unseen))
     _check_same_images(opened)
+    if opened[0].unseen is None:
+        refuse_without_episodes(plan.settings, str(opened[0].path))
     return opened
+
+
+def _recipe(path: Path, *, needed: bool) -> TrainRecipe | None:
+    """Return the recipe of a run; None: a network that is no run."""
+    if (path / RECIPE_FILE).exists():
+        return recipe_of(path)
+    if needed:
+        raise CheckpointError(
+            f"{path}: holds no {RECIPE_FILE}, so it is no run folder; name one that `kdcam train` made, or, for any "
+            f"network, a folder of new classes ({named('root')})"
+        )
+    return None
 
 
 def _unseen(
@@ -139,16 +162,16 @@ def _unseen(
     read: dict[str, UnseenClasses],
 ) -> UnseenClasses:
     """Return the images of new classes; runs that take the same ones share them in ``read``."""
-    if plan.data is not None:
-        key = f"{plan.data} {classifier.image_size} {classifier.in_channels}"
+    if plan.root is not None:
+        key = f"{plan.root} {classifier.image_size} {classifier.in_channels}"
         if key not in read:
-            read[key] = in_folder(plan.data, classifier, progress=plan.progress)
+            read[key] = in_folder(plan.root, classifier, progress=plan.progress)
         return read[key]
     assert recipe is not None
     if not has_unseen_classes(recipe):
         raise DataError(
             f"{path}: was trained on all classes of {recipe.data.name}, so there are none that it has not seen; name a "
-            "folder of others (--data), or train with a class split ([data.class_split])"
+            "folder of others (--root), or train with a class split ([data.class_split])"
         )
     learned = classifier.label_names
     key = f"{recipe.data.model_dump_json()} {learned}"
@@ -165,7 +188,7 @@ def _check_same_images(opened: Sequence[_Opened]) -> None:
             without = first if one is None else other
             raise DataError(
                 f"{without.path}: was trained on all classes of its data and others were not, so they cannot be asked "
-                "the same; name a folder of new classes (--data), or ask them one by one"
+                "the same; name a folder of new classes (--root), or ask them one by one"
             )
         if one is None or same is None:
             continue
@@ -173,7 +196,7 @@ def _check_same_images(opened: Sequence[_Opened]) -> None:
             raise DataError(
                 f"{other.path}: has other new classes or images ({len(same.label_names)} classes, "
                 f"{len(same.part)} images) than {first.path} ({len(one.label_names)} classes, {len(one.part)} images), "
-                "so they cannot be asked the same; name one folder for all (--data), or ask them one by one"
+                "so they cannot be asked the same; name one folder for all (--root), or ask them one by one"
             )
 
 
@@ -215,7 +238,7 @@ def _evaluated(one: _Opened, episodes: Mapping[int, Episodes], plan: _Plan) -> F
         for drawn in episodes.values():
             scores += _head_scores(one, one.unseen, table, drawn, plan)
     digest = weights_digest(one.classifier.network)
-    return FewShotReport(one.path, digest, plan.settings, novel, tuple(scores), one_shot)
+    return FewShotReport(one.path, digest, plan.weights, plan.settings, novel, tuple(scores), one_shot)
 
 
 def _novel_images(unseen: UnseenClasses) -> NovelImages:

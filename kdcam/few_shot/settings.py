@@ -6,10 +6,13 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from kdcam.errors import RecipeError
-from kdcam.recipe_errors import explain
+from kdcam.setting_names import named, settings_error
 from kdcam.settings import Settings
+from kdcam.wording import listed
 
 HeadName = Literal["prototype", "cosine-prototype", "baseline", "baseline++"]
+
+_OF_EPISODES = ("ways", "shots", "queries", "episodes", "classes", "fine_tune_last_stage")
 
 
 class FewShotSettings(Settings):
@@ -58,7 +61,37 @@ def few_shot_settings(keys: Mapping[str, Any]) -> FewShotSettings:
     try:
         return FewShotSettings.model_validate(dict(keys))
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, FewShotSettings, place="few-shot"))) from None
+        raise settings_error(error, FewShotSettings, command="few-shot") from None
 
 
-__all__ = ["FewShotSettings", "HeadName", "few_shot_settings"]
+def refuse_without_split(settings: FewShotSettings) -> None:
+    """Raise ``RecipeError`` where settings choose among held-out classes, and a folder is asked about instead."""
+    if "classes" in settings.model_fields_set:
+        raise RecipeError(
+            f"few-shot: {named('classes')} does nothing with {named('root')}, all classes of which are asked about; "
+            "remove one of them"
+        )
+
+
+def refuse_without_episodes(settings: FewShotSettings, place: str) -> None:
+    """Raise ``RecipeError`` where settings say how episodes are drawn, and none are.
+
+    Args:
+        settings: asked for.
+        place: of a network that holds no classes back.
+    """
+    given = [named(key) for key in _OF_EPISODES if key in settings.model_fields_set]
+    if given:
+        raise RecipeError(
+            f"few-shot: {listed(given)} would do nothing: {place} holds out no classes, so that only Omniglot's "
+            f"one-shot runs are asked; remove this, or name a folder of new classes ({named('root')})"
+        )
+
+
+__all__ = [
+    "FewShotSettings",
+    "HeadName",
+    "few_shot_settings",
+    "refuse_without_episodes",
+    "refuse_without_split",
+]

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from kdcam.data.config import DataConfig, ImageFolderConfig
 from kdcam.data.datasets import load_source
+from kdcam.data.image_digests import images_digest
 from kdcam.data.novel import joined, novel_classes
 from kdcam.data.parts import Part
 from kdcam.data.streaming import FilePictures, StreamImages
@@ -18,7 +19,6 @@ from kdcam.origins import origins_of
 from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.recipe_errors import explain
-from kdcam.teacher_cache.fingerprints import images_digest
 
 
 class UnseenClasses(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdcam.cam.explanation import method_for
-from kdcam.cam.maps import caam, grad_cam, target_cam
+from kdcam.cam.maps import caam, grad_cam, hires_cam, target_cam
 from kdcam.localization.settings import MapKind
 from kdcam.models.classifier import Classifier
 from kdcam.models.token_maps import spatial_reader
@@ -16,7 +16,7 @@ def map_kind_for(classifier: Classifier, kind: MapKind) -> MapKind:
     Raises ``ModelError`` where the network has no map to show at all.
     """
     found = method_for(classifier, "gradcam" if kind == "caam" else kind)
-    return "cam" if found == "cam" else (kind if kind == "caam" else "gradcam")
+    return kind if kind == "caam" else found
 
 
 def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, kind: MapKind) -> Tensor:
@@ -26,14 +26,14 @@ def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, k
         classifier: with a map that ``kind`` can read; see `map_kind_for`.
         images: (N, C, S, S) in [0, 1].
         classes: (N,) int64; None: the class that the network says.
-        kind: "cam" (without the bias), "caam" (of no class) or "gradcam"; see `kdcam.cam.maps`.
+        kind: "cam" (without the bias), "caam" (of no class) "gradcam" or "hirescam"; see `kdcam.cam.maps`.
 
     Returns:
         (N, H, W) float32.
 
     Raises ``ModelError`` where the network has no map to read; see `kdcam.models.token_maps.spatial_reader`.
     """
-    by_gradient = kind == "gradcam"
+    by_gradient = kind in ("gradcam", "hirescam")
     # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
     with (
         torch.inference_mode(False),
@@ -52,7 +52,7 @@ def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, k
         # In eval mode an image's score depends on its own map alone: one backward pass gives all gradients.
         score = outputs.logits.gather(1, of[:, None]).sum()
         (gradient,) = torch.autograd.grad(score, feature_map)
-        return grad_cam(feature_map.detach(), gradient)
+        return (grad_cam if kind == "gradcam" else hires_cam)(feature_map.detach(), gradient)
 
 
 __all__ = ["batch_maps", "map_kind_for"]

@@ -13,15 +13,17 @@ from kdcam.data.box_files import BoxLine, read_boxes
 from kdcam.data.boxes import ObjectBoxes, boxes_of_part, boxes_of_source, named_pictures, one_row_an_image
 from kdcam.data.config import PictureFilesConfig
 from kdcam.data.parts import Part
+from kdcam.data.splits import drawn_positions
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
-from kdcam.errors import DataError, RecipeError
+from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.localization.batch_maps import map_kind_for
 from kdcam.localization.evaluated import evaluated_digest
 from kdcam.localization.measuring import HowToLook, Sample
 from kdcam.localization.settings import LocalizationSettings
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress
-from kdcam.robustness.subset import drawn_positions
+from kdcam.run_state import RECIPE_FILE
+from kdcam.setting_names import named
 
 _WORKERS = 2  # processes that decode pictures which are no part of a run's data: kdcam's choice
 
@@ -65,7 +67,7 @@ class Opener:
         self._lines: Sequence[BoxLine] | None = None
         if settings.boxes is not None:
             self._lines = read_boxes(
-                settings.boxes, ends=settings.box_ends, class_column=settings.class_column
+                settings.boxes, box_ends=settings.box_ends, class_column=settings.class_column
             )
 
     def open(self, path: str | Path) -> Opened:
@@ -76,6 +78,11 @@ class Opener:
         """
         if self._settings.root is not None:
             return self._open_pictures(Path(path), self._settings.root)
+        if not (Path(path).expanduser() / RECIPE_FILE).exists():
+            raise CheckpointError(
+                f"{path}: holds no {RECIPE_FILE}, so it is no run folder; name one that `kdcam train` made, or, for "
+                f"any network, a folder of pictures ({named('root')}) and their {named('boxes')}"
+            )
         loaded = load_run(path, weights=self._weights, device=self._device, progress=self._progress)
         name = self._settings.part or "test"
         known = self._known_of_part(loaded, name)
@@ -162,8 +169,8 @@ class Opener:
         settings = self._settings
         if classifier.task == "multi-label" and settings.map_of == "predicted":
             raise RecipeError(
-                f"map_of: found predicted, but {path} has several labels an image and says no single class; take the "
-                "labels' maps (--class label)"
+                f"localize.{named('map_of')}: found predicted, but {path} has several labels an image and says no "
+                "single class; take label, for the labels' maps"
             )
         kind = map_kind_for(classifier, settings.map)
         if kind != settings.map:

@@ -8,6 +8,7 @@ from kdcam.api import Weights
 from kdcam.atomic import check_writable, make_folder
 from kdcam.cam.picture import save_png
 from kdcam.data.boxes import ObjectBoxes
+from kdcam.digests import weights_digest
 from kdcam.errors import CheckpointError
 from kdcam.json_files import write_json
 from kdcam.localization.measuring import Located, Measured, Sample, measure
@@ -15,8 +16,8 @@ from kdcam.localization.opening import Opened, Opener
 from kdcam.localization.report import Evaluated, LeftOut, LocalizationReport, RunLocalization
 from kdcam.localization.settings import LocalizationSettings, localization_settings
 from kdcam.progress import Progress, Silent
+from kdcam.run_pictures import check_writable_place, picture_of, remove_picture
 from kdcam.run_state import LOCALIZATION_FILE, RECIPE_FILE
-from kdcam.teacher_cache.fingerprints import weights_digest
 from kdcam.training import EVALUATION_BATCH
 
 PICTURE_FILE = "localization.png"
@@ -26,6 +27,7 @@ def localize(
     runs: str | Path | Sequence[str | Path],
     *,
     settings: Mapping[str, Any] | LocalizationSettings | None = None,
+    draw: bool = True,
     figures: str | Path | None = None,
     weights: Weights = "selected",
     batch_size: int = EVALUATION_BATCH,
@@ -38,11 +40,13 @@ def localize(
     `kdcam.localization.box_accuracy.level_overlaps` and `kdcam.cam.localization`.
 
     Args:
-        runs: A run folder, or several. With ``root`` also a timm folder or a .safetensors file beside its config.json;
-            only run folders get a localization.json.
+        runs: A run folder, or several. With ``root`` also files, timm folders and names of networks with published
+            weights, as `kdcam.load` takes them; nothing is written beside these.
         settings: See `kdcam.localization.settings.LocalizationSettings`; none: the labels' CAMs of the test part, with
             the boxes that the data knows.
-        figures: A folder for localization.png, a few images of each run with boxes; none: no picture.
+        draw: Whether figures/localization.png, a few images with boxes, is drawn in each run folder; else one of
+            earlier numbers is removed.
+        figures: A folder for localization.png, that of all runs in one; none: no such picture.
         weights: Which epoch's weights of each run.
         batch_size: Images at a time.
         device: auto, cpu, cuda, cuda:INDEX or mps.
@@ -61,20 +65,34 @@ def localize(
     # All are opened first: a wrong last one is refused before the first is measured.
     opened = [opener.open(path) for path in places]
     folders = [one.path for one in opened if (one.path / RECIPE_FILE).exists()]
-    _check_places(folders, None if figures is None else Path(figures))
+    together = None if figures is None else Path(figures).expanduser()
+    _check_places(folders, together)
+    own = {folder: picture_of(folder, PICTURE_FILE) for folder in folders}
+    for file in own.values() if draw else ():
+        check_writable_place(file)
     measured = [_localized(one, asked, weights, watcher) for one in opened]
     found = [run for run, _ in measured]
-    for run in found:
-        if run.run in folders:
-            _write(run)
-    if figures is not None:
-        from kdcam.localization.pictures import localization_picture
-
-        file = Path(figures) / PICTURE_FILE
-        shown = [(one, run.report, first) for one, (run, first) in zip(opened, measured, strict=True)]
-        save_png(localization_picture(shown), file)
-        watcher.message(f"{file}: objects' boxes in blue, those found in green")
+    shown = [(one, run.report, first) for one, (run, first) in zip(opened, measured, strict=True)]
+    for run, one in zip(found, shown, strict=True):
+        if run.run not in own:
+            continue
+        _write(run)
+        if draw:
+            _draw([one], own[run.run], watcher)
+        else:
+            remove_picture(own[run.run])
+    if together is not None:
+        _draw(shown, together / PICTURE_FILE, watcher)
     return found
+
+
+def _draw(
+    shown: Sequence[tuple[Opened, LocalizationReport, Located]], file: Path, progress: Progress
+) -> None:
+    from kdcam.localization.pictures import localization_picture
+
+    save_png(localization_picture(shown), file)
+    progress.message(f"{file}: objects' boxes in blue, those found in green")
 
 
 def _check_places(runs: Sequence[Path], figures: Path | None) -> None:

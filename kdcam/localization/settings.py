@@ -6,11 +6,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from kdcam.errors import RecipeError
-from kdcam.recipe_errors import explain
+from kdcam.setting_names import named, settings_error
 from kdcam.settings import Settings
 
-MapKind = Literal["cam", "caam", "gradcam"]
+MapKind = Literal["cam", "caam", "gradcam", "hirescam"]
 PartName = Literal["train", "validation", "test"]
 
 _PICTURE_RESOLUTION = 224  # that of the published figures
@@ -32,9 +31,10 @@ class LocalizationSettings(Settings):
         None,
         description="evaluate the pictures that the boxes name, below this folder; none: those of the run's part",
     )
-    box_ends: Literal["exclusive", "inclusive"] = Field(
+    box_ends: Literal["exclusive", "inclusive"] | None = Field(
+        None,
+        description="of a CSV file: x1 and y1 are the first pixel outside (exclusive) or the last inside; none: "
         "exclusive",
-        description="of a CSV file: whether x1 and y1 are the first pixel outside or the last inside",
     )
     class_column: str | None = Field(
         None,
@@ -67,23 +67,24 @@ class LocalizationSettings(Settings):
     def _nothing_without_effect(self) -> Self:
         if self.map == "caam" and self.map_of == "predicted":
             raise ValueError(
-                "map_of = predicted does nothing with map = caam, which is of no class; remove it"
+                f"{named('map_of')} = predicted does nothing with {named('map')} = caam, which is of no class; remove "
+                "it"
             )
         if self.boxes is None:
-            for key in ("root", "class_column"):
+            for key in ("root", "box_ends", "class_column"):
                 if getattr(self, key) is not None:
                     raise ValueError(
-                        f"{key} says how boxes of a file are read; name the file with boxes (--boxes)"
+                        f"{named(key)} says how boxes of a file are read; name the file with {named('boxes')}"
                     )
         if self.root is not None and self.part is not None:
             raise ValueError(
-                f"part = {self.part} and root = {self.root} name different images; remove part to evaluate the "
-                "pictures below root, or root to evaluate the run's part"
+                f"{named('part')} = {self.part} and {named('root')} = {self.root} name different images; remove "
+                "part to evaluate the pictures below root, or root to evaluate the run's part"
             )
         if self.threshold_from == "validation" and (self.root is not None or self.part == "validation"):
             raise ValueError(
-                "threshold_from = validation needs another part of the run's data to be evaluated; remove it, or "
-                f"{'root' if self.root is not None else 'part = validation'}"
+                f"{named('threshold_from')} = validation needs another part of the run's data to be evaluated; remove "
+                f"it, or {named('root') if self.root is not None else named('part') + ' = validation'}"
             )
         return self
 
@@ -102,7 +103,7 @@ def localization_settings(values: Mapping[str, Any]) -> LocalizationSettings:
     try:
         return LocalizationSettings.model_validate(values)
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, LocalizationSettings))) from None
+        raise settings_error(error, LocalizationSettings, command="localize") from None
 
 
 __all__ = ["LocalizationSettings", "MapKind", "PartName", "localization_settings"]

@@ -38,8 +38,8 @@ class PrototypicalConfig(LossConfig):
     so that validation scores, and selecting by them, mean something. It changes nothing else, and the term's value
     leaves it out. This is kdcam's choice: the paper has no classifier.
 
-    Constants: ``shots`` as in the test (equal to episodes.shots where the recipe has episodes). ``scale``, of cosine
-    alone, is kdcam's choice.
+    Constants: ``shots`` as in the test (episodes.shots where the recipe has episodes, which tell it). ``scale``, of
+    cosine alone, is kdcam's choice.
     """
 
     name: Literal["prototypical"] = "prototypical"

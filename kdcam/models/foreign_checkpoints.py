@@ -16,9 +16,9 @@ from torch import Tensor
 
 from kdcam.errors import CheckpointError
 from kdcam.models.cifar import CIFAR_NETWORKS
+from kdcam.places import FOREIGN_SUFFIXES
 from kdcam.weights import plain_names
 
-_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".ckpt", ".tar"})
 _STARTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive; a pickle as torch wrote it until version 1.5
 
 CIFAR100_STATISTICS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
@@ -87,7 +87,7 @@ _STAND_INS = (
 def is_foreign(path: Path) -> bool:
     """Return whether a file is one of torch.save: by its ending, or of a file without one by its first bytes."""
     if path.suffix:
-        return path.suffix.lower() in _SUFFIXES
+        return path.suffix.lower() in FOREIGN_SUFFIXES
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdcam.few_shot.intervals import Interval
-from kdcam.few_shot.report import EpisodeScores, OneShotScores
+from kdcam.few_shot.report import EpisodeScores, OneShotScores, interval_text
 from kdcam.report.blocks import Block, Note, Section, Table
 from kdcam.report.reading import Found
 from kdcam.report.weights import stale_notes
@@ -74,10 +73,4 @@ def _one_shot_table(found: Sequence[Found]) -> Iterator[Table]:
         yield Table(("head", *(run.run for run in found)), side_by_side(cells), title=title)
 
 
-def interval_text(one: Interval, *, signed: bool = False) -> str:
-    """Return a mean share and how far its interval reaches, in per cent."""
-    mean = f"{100 * one.mean:{'+' if signed else ''}.2f}"
-    return f"{mean}%" if one.interval is None else f"{mean} ± {100 * one.interval:.2f}%"
-
-
-__all__ = ["few_shot_section", "interval_text"]
+__all__ = ["few_shot_section"]

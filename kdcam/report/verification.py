@@ -8,6 +8,7 @@ from kdcam.report.pictures import run_picture
 from kdcam.report.reading import Found
 from kdcam.report.weights import stale_notes
 from kdcam.report.wording import number_text, share_text, side_by_side, told
+from kdcam.verification.report import rate_notes, spread_text
 
 Cells = dict[tuple[str, ...], str]
 
@@ -30,6 +31,7 @@ def verification_section(found: Sequence[Found]) -> Section:
         *told([(one.run, _asked(one.content)) for one in found], runs=len(found)),
         Table(("score", *runs), rows, title="verification"),
         Note(f"± is the {found[0].content['spread']}."),
+        *told([(one.run, f"{text}.") for one in found for text in rate_notes(one.content)], runs=len(found)),
         *pictures,
     ]
     return Section("Verification", tuple(blocks))
@@ -76,17 +78,13 @@ def _asked(content: Mapping[str, Any]) -> str:
 
 def _scores(content: Mapping[str, Any]) -> Cells:
     headline = content["headline"]
-    cells: Cells = {("accuracy",): _spread(headline["accuracy"], content["accuracy_std"])}
+    cells: Cells = {("accuracy",): spread_text(headline["accuracy"], content["accuracy_std"])}
     for one in content["true_accepts"]:
-        cells[f"TAR at FAR {one['far']:g}",] = _spread(one["mean"], one["std"])
+        cells[f"TAR at FAR {one['far']:g}",] = spread_text(one["mean"], one["std"])
         cells[f"TAR at FAR {one['far']:g}, all pairs",] = share_text(one["pooled"])
     cells["AUC",] = number_text(headline["auc"], 4)
     cells["equal error rate",] = share_text(headline["eer"])
     return cells
-
-
-def _spread(mean: float, std: float) -> str:
-    return f"{100 * mean:.2f} ± {100 * std:.2f}%"
 
 
 __all__ = ["verification_section"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from kdcam.model_digest import weights_file_digest
+from kdcam.digests import weights_file_digest
 from kdcam.report.blocks import Note
 from kdcam.report.reading import Found
 from kdcam.run_state import MODEL_FILE
@@ -13,9 +13,13 @@ def stale_notes(found: Sequence[Found]) -> Iterator[Note]:
     for one in found:
         digest = weights_file_digest(one.folder / MODEL_FILE)
         if digest is not None and one.content["model"] != digest:
+            which = (
+                "of the last epoch, as asked for"
+                if one.content.get("weights") == "last"
+                else "of an earlier run; run the evaluation again"
+            )
             yield Note(
-                f"{one.run}: of other weights than those selected now ({MODEL_FILE}): of the last epoch, or of an "
-                "earlier run; run the evaluation again",
+                f"{one.run}: of other weights than those selected now ({MODEL_FILE}): {which}",
                 warning=True,
             )
 

@@ -21,7 +21,7 @@ from kdcam.data.splits import across_classes
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
 from kdcam.robustness.corruption_table import SEVERITIES
-from kdcam.wording import did_you_mean, listed
+from kdcam.wording import did_you_mean, first_few, listed
 
 _LABELS = "labels"
 _NAMED = 10  # class names in an error; the others are counted
@@ -245,10 +245,9 @@ def _array(path: Path) -> np.ndarray:
 def _check_class_folders(place: Path, found: Sequence[str], label_names: Sequence[str]) -> None:
     unknown = [name for name in found if name not in label_names]
     if unknown:
-        more = f" ... ({len(label_names)} in all)" if len(label_names) > _NAMED else ""
         raise DataError(
             f"{place / unknown[0]}: the classifier has no class {unknown[0]!r}; its classes: "
-            f"{listed(label_names[:_NAMED])}{more}; class folders must bear its label names"
+            f"{first_few(label_names, most=_NAMED)}; class folders must bear its label names"
         )
 
 

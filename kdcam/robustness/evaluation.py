@@ -9,12 +9,13 @@ from torch import Tensor
 
 from kdcam.api import LoadedRun
 from kdcam.data.batches import Batches
+from kdcam.data.splits import drawn_positions
 from kdcam.errors import CheckpointError
 from kdcam.progress import Progress
 from kdcam.robustness.keys import Others
 from kdcam.robustness.outputs import LabelledLogits, collect_logits
 from kdcam.robustness.settings import EvaluationSettings
-from kdcam.robustness.subset import drawn_batches, drawn_positions, drawn_text
+from kdcam.robustness.subset import drawn_batches, drawn_text
 
 Report = TypeVar("Report", bound=BaseModel)
 

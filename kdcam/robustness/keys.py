@@ -12,7 +12,10 @@ import torch
 from torch import nn
 
 from kdcam.api import LoadedRun, Weights
+from kdcam.data.image_digests import images_digest
 from kdcam.data.parts import Part
+from kdcam.data.splits import drawn_positions
+from kdcam.digests import targets_digest, weights_digest
 from kdcam.errors import DataError
 from kdcam.models.classifier import Classifier
 from kdcam.noise_file import NOISE_FILE, read_noise
@@ -21,9 +24,7 @@ from kdcam.robustness.foreign_data import foreign_config, is_picture_folder
 from kdcam.robustness.pieces import Source
 from kdcam.robustness.progress_file import combined_digest
 from kdcam.robustness.settings import EvaluationSettings
-from kdcam.robustness.subset import drawn_positions
 from kdcam.run_state import RESULT_FILE
-from kdcam.teacher_cache.fingerprints import images_digest, targets_digest, weights_digest
 
 PROTOCOL = 4  # of the numbers; another number is another way to come by them, and nothing kept is taken over
 

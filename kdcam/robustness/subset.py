@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches, ChangedBatches
-from kdcam.data.seeding import seeded_generator
-from kdcam.data.splits import across_classes
 from kdcam.errors import DataError, ModelError
 from kdcam.modes import evaluating
 from kdcam.progress import Progress
@@ -34,25 +32,6 @@ def drawn_batches(found: Batches, positions: Tensor) -> Batches:
         return batch._replace(indices=positions[batch.indices.cpu()].to(batch.indices.device))
 
     return ChangedBatches(found, placed)
-
-
-def drawn_positions(targets: Tensor, n_examples: int) -> Tensor | None:
-    """Return which images (n,) of a part to take where its first ones do not show all of its classes; None: they do.
-
-    As many of each class as can be, the classes in turn, always the same ones. Of several labels an image the first
-    ones are taken whatever they show.
-
-    Args:
-        targets: (N,) int64 labels of the part, or rows (N, K).
-        n_examples: how many are wanted, at most.
-    """
-    classes = targets.unique() if targets.ndim == 1 else targets.new_empty(0)
-    if len(targets[:n_examples].unique()) >= len(classes):
-        return None
-    generator = seeded_generator(0)  # not the attacks' seed: another one of theirs meets the same images
-    shuffled = torch.randperm(len(targets), generator=generator)
-    turn = torch.randperm(int(classes[-1]) + 1, generator=generator)
-    return shuffled[across_classes(turn[targets[shuffled]])[:n_examples]]
 
 
 def images_to_attack(batches: Batches, n_examples: int) -> int:
@@ -166,7 +145,8 @@ def subset_text(images: int, *, whole: bool) -> str:
 
 
 def drawn_text(images: int, classes: int) -> str:
-    """Return in words which images were attacked where they are those of `drawn_positions`."""
+    """Return in words which images were attacked where they are those of
+    `kdcam.data.splits.drawn_positions`."""
     if images < classes:
         return f"{images} images of the part, one of each of {images} drawn from its {classes} classes"
     return f"{images} images of the part, drawn evenly from its {classes} classes"
@@ -176,7 +156,6 @@ __all__ = [
     "Placed",
     "batched_anew",
     "drawn_batches",
-    "drawn_positions",
     "drawn_text",
     "first_batches",
     "images_to_attack",

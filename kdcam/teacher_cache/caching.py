@@ -15,6 +15,7 @@ from torch import Tensor
 from kdcam.assembly import EVALUATION_BATCH
 from kdcam.data.batches import Batch, Batches
 from kdcam.data.datasets import DataParts, batches
+from kdcam.data.image_digests import images_digest
 from kdcam.data.views import Views
 from kdcam.engine import Plan
 from kdcam.errors import CheckpointError, FolderInUseError, Interrupted, ModelError
@@ -27,7 +28,6 @@ from kdcam.teacher_cache.arrays import EntryShapes, open_arrays
 from kdcam.teacher_cache.cached_teacher import CachedTeacher
 from kdcam.teacher_cache.contents import Contents, changed_versions, read_contents
 from kdcam.teacher_cache.filling import Filling
-from kdcam.teacher_cache.fingerprints import images_digest
 from kdcam.teacher_cache.folders import cache_folder, telling
 from kdcam.teacher_cache.kept import (
     Entry,

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from kdcam.data.views import Views
+from kdcam.digests import targets_digest
 from kdcam.losses.loss import needs_of
 from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs
 from kdcam.modes import evaluating
 from kdcam.recipe import TrainRecipe
 from kdcam.teacher_cache.arrays import Shape
-from kdcam.teacher_cache.fingerprints import targets_digest
 
 LABEL_CAM = "teacher.label_cam"
 FEWEST_VIEWS, MOST_VIEWS, EPOCHS_A_VIEW = 4, 16, 4

@@ -5,13 +5,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kdcam.data.image_digests import ImagesDigest
 from kdcam.data.parts import Part
 from kdcam.data.views import Views
 from kdcam.differences import first_difference, shown
+from kdcam.digests import weights_digest
 from kdcam.json_files import plain
 from kdcam.models.classifier import Classifier
 from kdcam.precision import Precision
-from kdcam.teacher_cache.fingerprints import ImagesDigest, weights_digest
 
 FORMAT = 1  # of the files and of how views are drawn; another number is another cache
 _LONGEST = 40  # characters of a value in words: a digest is told by its first ones

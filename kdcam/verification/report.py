@@ -92,8 +92,9 @@ class VerificationReport:
         scores = self.scores
         return {
             "headline": self.headline(),
-            "settings": {**self.settings.model_dump(mode="json"), "weights": self.weights},
+            "settings": self.settings.model_dump(mode="json"),
             "model": self.model,
+            "weights": self.weights,
             "pairs": dict(self.pairs),
             "seen": list(self.seen),
             "blank": self.blank,
@@ -105,4 +106,22 @@ class VerificationReport:
         }
 
 
-__all__ = ["VerificationReport", "VerificationScores", "verification_scores"]
+def spread_text(mean: float, std: float) -> str:
+    """Return a mean share and its standard deviation in per cent."""
+    return f"{100 * mean:.2f} ± {100 * std:.2f}%"
+
+
+def rate_notes(content: Mapping[str, Any]) -> list[str]:
+    """Return what is to be known of false accept rates below one pair, of the content of verification.json."""
+    pairs, fine = content["pairs"], content["settings"]["thresholds"] == "midpoints"
+    # A threshold is found on all folds but one.
+    others = pairs["of_two"] * (pairs["folds"] - 1) / pairs["folds"]
+    by = "lets none pass" if fine else "is interpolated between none and one"
+    return [
+        f"FAR {one['far']:g} is less than one of the {others:.0f} pairs of two that a threshold is found on: it {by}"
+        for one in content["true_accepts"]
+        if one["far"] * others < 1
+    ]
+
+
+__all__ = ["VerificationReport", "VerificationScores", "rate_notes", "spread_text", "verification_scores"]

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy
 
 from kdcam.api import Weights, load
-from kdcam.atomic import check_writable, make_folder, write_atomically
+from kdcam.atomic import write_atomically
 from kdcam.data.pairs import Numbers, Pairs, folds_of, read_pairs
-from kdcam.errors import CheckpointError, ModelError
+from kdcam.digests import weights_digest
+from kdcam.errors import ModelError
 from kdcam.json_files import write_json
 from kdcam.progress import Progress, Silent
+from kdcam.run_pictures import check_writable_place, picture_of, remove_picture
 from kdcam.run_state import RECIPE_FILE, VERIFICATION_FILE
-from kdcam.teacher_cache.fingerprints import weights_digest
 from kdcam.training import EVALUATION_BATCH
 from kdcam.verification.measures import ACCURACY_STEP, squared_distances
 from kdcam.verification.pair_pictures import PairImages, pair_batches, pair_images
@@ -50,6 +51,7 @@ def verify(
     root: str | Path,
     *,
     settings: Mapping[str, Any] | VerificationSettings | None = None,
+    draw: bool = True,
     figures: str | Path | None = None,
     weights: Weights = "selected",
     batch_size: int = EVALUATION_BATCH,
@@ -62,11 +64,13 @@ def verify(
     person where the squared distance lies below a threshold, which is found on the other folds.
 
     Args:
-        runs: Run folders; also timm folders and .safetensors files, beside which nothing is written.
+        runs: Run folders; also files, timm folders and names of networks with published weights, as `kdcam.load` takes
+            them; nothing is written beside these.
         pairs: The file of pairs, see `kdcam.data.pairs.read_pairs`.
         root: The folder of the people's folders.
         settings: Keys as `kdcam.verification.settings.VerificationSettings` takes them.
-        figures: A folder for roc.png, all runs in one picture; none: no picture.
+        draw: Whether figures/roc.png is drawn in each run folder; else one of earlier numbers is removed.
+        figures: A folder for roc.png, all runs in one picture; none: no such picture.
         weights: Which epoch's weights of each run.
         batch_size: Pictures at a time.
         device: auto, cpu, cuda, cuda:INDEX or mps.
@@ -90,18 +94,29 @@ def verify(
     places = [Path(place) for place in ([runs] if isinstance(runs, str | Path) else runs)]
     opened = [_open(place, plan) for place in places]  # all first: the last may be refused
     picture = None if figures is None else Path(figures).expanduser() / PICTURE_FILE
-    for file in filter(None, (picture, *map(_file_of, places))):
-        _check_place(file)
+    own = [picture_of(place, PICTURE_FILE) for place in places if draw and _file_of(place)]
+    for file in filter(None, (picture, *map(_file_of, places), *own)):
+        check_writable_place(file)
     summary = named.summary(plan.folds)
     held = dict[tuple[int, int], PairImages]()
     found = [_verified(one, plan, summary, held) for one in opened]
     for report in found:
-        kept = _file_of(report.run)
-        if kept is not None:
-            write_json(kept, report.to_json())
+        _keep(report, plan, draw=draw)
     if picture is not None:
         _draw(found, picture, plan)
     return found
+
+
+def _keep(report: VerificationReport, plan: _Plan, *, draw: bool) -> None:
+    """Write what was found into the run's folder."""
+    kept, picture = _file_of(report.run), picture_of(report.run, PICTURE_FILE)
+    if kept is None:
+        return
+    write_json(kept, report.to_json())
+    if draw:
+        _draw([report], picture, plan)
+    else:
+        remove_picture(picture)
 
 
 def _draw(found: Sequence[VerificationReport], file: Path, plan: _Plan) -> None:
@@ -124,14 +139,6 @@ def _open(path: Path, plan: _Plan) -> _Opened:
 def _file_of(run: Path) -> Path | None:
     """Return where a run keeps its numbers; None: it is no run."""
     return run / VERIFICATION_FILE if (run / RECIPE_FILE).exists() else None
-
-
-def _check_place(file: Path) -> None:
-    """Raise ``CheckpointError`` where a file could not be written, so that this is known before the work."""
-    if file.is_dir():
-        raise CheckpointError(f"{file}: is a folder, and the file of that name is to be written; remove it")
-    make_folder(file.parent)
-    check_writable(file.parent)
 
 
 def _verified(

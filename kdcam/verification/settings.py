@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from kdcam.errors import RecipeError
-from kdcam.recipe_errors import explain
+from kdcam.setting_names import settings_error
 from kdcam.settings import Settings
 
 
@@ -41,7 +40,7 @@ def verification_settings(keys: Mapping[str, Any]) -> VerificationSettings:
     try:
         return VerificationSettings.model_validate(dict(keys))
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, VerificationSettings, place="verify"))) from None
+        raise settings_error(error, VerificationSettings, command="verify") from None
 
 
 __all__ = ["VerificationSettings", "verification_settings"]

@@ -1,9 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from kdcam import api
+from kdcam.digests import weights_file_digest
 from kdcam.errors import RecipeError
 
 
@@ -28,6 +30,36 @@ def test_json_agrees_with_the_runs_result(kdcam, digits_run: Path) -> None:
 def test_other_parts_and_last_weights(kdcam, digits_run: Path, part: str) -> None:
     document = json.loads(kdcam("evaluate", digits_run, "--part", part, "--weights", "last", "--json").out)
     assert document["images"] == {"train": 1170, "validation": 130}[part]
+
+
+@pytest.fixture
+def verified_run(digits_run: Path, tmp_path: Path) -> Path:
+    """A run with the headline of a verification of its weights."""
+    run = tmp_path / "verified"
+    shutil.copytree(digits_run, run)
+    model = weights_file_digest(run / "model.safetensors")
+    content = {"headline": {"accuracy": 0.875, "eer": 0.125}, "settings": {"flip": True}, "model": model}
+    content |= {"pairs": {"sha256": "abc"}, "seen": []}
+    (run / "verification.json").write_text(json.dumps(content))
+    return run
+
+
+def test_other_evaluations_of_the_weights_are_below(kdcam, verified_run: Path) -> None:
+    found = kdcam("evaluate", verified_run).out
+    assert found.index("confusion matrix") < found.index("verification: accuracy")
+    assert "87.50%" in found
+    assert "verification: equal error rate" in found
+    document = json.loads(kdcam("evaluate", verified_run, "--json").out)
+    assert document["evaluations"] == {"verification": {"accuracy": 0.875, "eer": 0.125}}
+
+
+def test_other_evaluations_of_other_weights_are_not_shown(kdcam, verified_run: Path) -> None:
+    assert json.loads(kdcam("evaluate", verified_run, "--weights", "last", "--json").out)["evaluations"] == {}
+    file = verified_run / "verification.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model": "of others"}))
+    found = kdcam("evaluate", verified_run)
+    assert "verification" not in found.out
+    assert "not shown: verification.json is of other weights than model.safetensors" in found.err
 
 
 def test_no_run(kdcam, tmp_path: Path) -> None:

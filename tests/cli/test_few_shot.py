@@ -67,7 +67,7 @@ def test_json_tells_the_difference_to_the_first_run(kdcam, split_runs: tuple[Pat
 
 
 def test_a_folder_of_new_classes(kdcam, digits_run: Path, photos: Path) -> None:
-    options = ("--data", photos, "--ways", 2, "--shots", 1, "--queries", 5, "--episodes", 10)
+    options = ("--root", photos, "--ways", 2, "--shots", 1, "--queries", 5, "--episodes", 10)
     found = kdcam("few-shot", digits_run, *options)
     assert found.code == 0, found.err
     assert "24 images of 2 classes" in found.out
@@ -82,12 +82,17 @@ def test_what_is_wrong_is_one_line(
         ((digits_run,), "there are none that it has not seen"),
         ((split_runs[0], "--ways", 5), "5 ways need 5 classes"),
         ((split_runs[0], "--ways", 2, "--shots", 300), "take fewer shots"),
-        ((split_runs[0], "--shots", "1,1"), "few-shot.shots: 1 stands there more than once"),
-        ((split_runs[0], "--head", "svm"), "few-shot.heads[0]: found 'svm'; allowed: 'prototype'"),
+        ((split_runs[0], "--shots", "1,1"), "few-shot.shots (--shots): 1 stands there more than once"),
+        ((split_runs[0], "--head", "svm"), "few-shot.heads[0] (--head): found 'svm'; allowed: 'prototype'"),
         ((split_runs[0], "--classes", "validation"), "has no validation classes"),
-        ((digits_run, "--data", photos), "was trained on '3'"),
+        ((digits_run, "--root", photos), "was trained on '3'"),
         ((digits_run, "--omniglot-runs", photos), "holds no run01"),
-        ((digits_run, "--data", "nowhere"), "nowhere is not there"),
+        ((digits_run, "--root", "nowhere"), "nowhere is not there"),
+        ((digits_run, "--root", photos, "--classes", "novel"), "classes (--classes) does nothing with root"),
+        (
+            (digits_run / "nowhere",),
+            "so it is no run folder; name one that `kdcam train` made, or, for any network",
+        ),
         ((digits_run, "--omniglot-runs", "nowhere"), "omniglot-runs: nowhere is not there"),
     ):
         found = kdcam("few-shot", *arguments, "-q")

@@ -1,5 +1,10 @@
 import json
+import shlex
 from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
 
 TUNE = """
 epochs = 1
@@ -51,3 +56,59 @@ def test_a_start_that_is_not_there(kdcam, tmp_path: Path) -> None:
     assert found.code == 1
     assert len(found.err.strip().splitlines()) == 1
     assert "init.checkpoint: runs/nowhere is not there; give a run folder" in found.err
+
+
+@pytest.fixture
+def readme_folder(kdcam, tmp_path: Path, photos: Path, photo_recipe: Path) -> Path:
+    """Return a folder as README has it: pictures, the recipe that `kdcam recipes new` writes, and a run."""
+    assert kdcam("train", photo_recipe, "--output", "runs/base-0", "--quiet").code == 0
+    photo_recipe.unlink()
+    photos.rename(tmp_path / "my-photos")
+    written = kdcam("recipes", "new", "my-photos", "-o", "photos.toml")
+    assert written.code == 0, written.err
+    return tmp_path
+
+
+def lines_of_readme() -> list[list[str]]:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("kdcam finetune ")]
+
+
+def test_readme_has_its_lines() -> None:
+    assert len(lines_of_readme()) >= 3
+
+
+@pytest.mark.parametrize("line", lines_of_readme(), ids=" ".join)
+def test_the_lines_of_readme_work(kdcam, readme_folder: Path, line: list[str]) -> None:
+    found = kdcam(*line, "--dry-run")
+    assert found.code == 0, found.err
+    assert "frozen" in found.err or "init.frozen" not in " ".join(line)
+
+
+def test_what_a_recipe_says_of_its_own_network_gives_way(kdcam, readme_folder: Path) -> None:
+    line = (
+        "finetune",
+        "photos.toml",
+        "--from",
+        "runs/base-0",
+        "--set",
+        "epochs=1",
+        "--set",
+        "data.image_size=16",
+    )
+    found = kdcam(*line)
+    assert found.code == 0, found.err
+    (note,) = [one for one in found.err.splitlines() if "left out the recipe's name" in one]
+    assert "which is of 'kdcam:resnet8_s2'" in note
+    config = json.loads((readme_folder / "runs/photos-0/config.json").read_text())
+    assert "resnet8_s2" in json.dumps(config)
+    refused = kdcam(*line, "--set", "model.name=resnet18", "--output", "runs/other")
+    assert refused.code == 1
+    assert "model.name: found 'resnet18', but init.checkpoint (runs/base-0) is of" in refused.err
+
+
+def test_the_readmes_linear_probe_is_solved(kdcam, readme_folder: Path) -> None:
+    (line,) = [one for one in lines_of_readme() if any("linear-probe" in word for word in one)]
+    found = kdcam(*line)
+    assert found.code == 0, found.err
+    assert "C = " in found.out

@@ -28,7 +28,7 @@ def test_options_reach_the_library(kdcam, scenes_run: Path) -> None:
     options = [
         "--map",
         "gradcam",
-        "--class",
+        "--map-of",
         "predicted",
         "--threshold-from",
         "validation",
@@ -106,6 +106,8 @@ def test_what_is_wrong_is_one_line(kdcam, digits_run: Path, scenes_run: Path, ph
     Path("missing.csv").write_text("path,x0,y0,x1,y1\ncat/77.png,0,0,21,9\n")
     for arguments, said in (
         ([digits_run], "its data knows no boxes of its test images"),
+        ([scenes_run, "--box-ends", "inclusive"], "box_ends (--box-ends) says how boxes of a file are read"),
+        (["resnet18"], "resnet18: holds no recipe.json, so it is no run folder; name one"),
         ([scenes_run, "--root", photos], "name the file with boxes (--boxes)"),
         (
             [digits_run, "--boxes", "boxes.csv", "--root", photos, "--class-column", "kind"],
@@ -116,8 +118,11 @@ def test_what_is_wrong_is_one_line(kdcam, digits_run: Path, scenes_run: Path, ph
             [digits_run, "--boxes", "missing.csv", "--root", photos],
             "line 2: there is no picture 'cat/77.png'",
         ),
-        ([scenes_run, "--map", "caam", "--class", "predicted"], "does nothing with map = caam"),
-        ([scenes_run, "--resolution", "4"], "resolution: "),
+        (
+            [scenes_run, "--map", "caam", "--map-of", "predicted"],
+            "map_of (--map-of) = predicted does nothing",
+        ),
+        ([scenes_run, "--resolution", "4"], "localize.resolution (--resolution): "),
     ):
         found = kdcam("localize", *arguments)
         assert found.code == 1

@@ -10,7 +10,9 @@ def test_list_and_show(kdcam) -> None:
     assert found.code == 0
     assert "digits" in found.out
     entries = json.loads(kdcam("recipes", "list", "--json").out)
-    assert {entry["command"] for entry in entries} <= {"train", "distill"}
+    commands = {entry["name"]: entry["command"] for entry in entries}
+    assert set(commands.values()) == {"train", "distill", "finetune"}
+    assert commands["transfer/lite0-finetune"] == "finetune"
     shown = kdcam("recipes", "show", "digits").out
     assert tomllib.loads(shown) == json.loads(kdcam("recipes", "show", "digits", "--json").out)
 

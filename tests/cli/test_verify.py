@@ -51,8 +51,8 @@ def test_options_reach_the_library(kdcam, faces: Path, network: Path, pairs: Pat
         "thresholds": "midpoints",
         "far": [0.1],
         "allow_seen": False,
-        "weights": "selected",
     }
+    assert document["weights"] == "selected"
     assert set(document["headline"]) == {"accuracy", "tar at far 0.1", "auc", "eer"}
     assert len(document["folds"]) == 2
 
@@ -75,6 +75,8 @@ def test_what_is_wrong_is_one_line(kdcam, faces: Path, network: Path, pairs: Pat
     assert kdcam("verify", network, "--pairs", pairs, "--root", faces, "--far", "few").code == 2
     assert kdcam("verify", network, "--pairs", pairs).code == 2
     assert kdcam("verify", network, "--pairs", pairs, "--root", faces, "--far", "2").code == 1
+    far = kdcam("verify", network, "--pairs", pairs, "--root", faces, "--far", "2")
+    assert "verify.far[0] (--far): found 2.0; must be less than 1" in far.err
 
 
 def test_pairs_of_people_that_a_run_has_not_seen(kdcam, faces: Path, tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_pairs_of_people_that_a_run_has_not_seen(kdcam, faces: Path, tmp_path: P
     assert found.code == 0, found.err
     document = json.loads(found.out)
     assert document["people"] == ["ann", "cy"]
-    assert (document["folds"], document["each"], document["file"]) == (2, 3, "pairs.txt")
+    assert (document["folds"], document["per_fold"], document["file"]) == (2, 3, "pairs.txt")
     assert kdcam("verify", trained, "--pairs", "pairs.txt", "--root", faces).code == 0
     similar = random_network(tmp_path / "similar", label_names=["Bob", "eve"])
     found = kdcam("make-pairs", faces, "--not-in", similar, "--folds", "2")

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from kdcam.comparison.evaluations import Episodic, Evaluation, headline_of, measure_text, read_evaluations
-from kdcam.teacher_cache.fingerprints import weights_digest
+from kdcam.digests import weights_digest
 from kdcam.weights import tensor_bytes
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,9 @@ def test_a_csv_file_in_which_other_columns_stand_too(tmp_path: Path) -> None:
 def test_inclusive_ends_and_classes_of_a_csv_file(tmp_path: Path) -> None:
     text = "path,class,wnid,x0,y0,x1,y1\na.png,cat,n1,1,2,1,4\n"
     file = written(tmp_path, "a.csv", text)
-    (line,) = read_boxes(file, ends="inclusive")
+    (line,) = read_boxes(file, box_ends="inclusive")
     assert (line.edges, line.class_name) == ((1, 2, 2, 5), "cat")
-    assert read_boxes(file, ends="inclusive", class_column="wnid")[0].class_name == "n1"
+    assert read_boxes(file, box_ends="inclusive", class_column="wnid")[0].class_name == "n1"
 
 
 def test_tiny_imagenets_files(tmp_path: Path) -> None:
@@ -102,3 +103,13 @@ def test_a_class_column_that_is_not_there(tmp_path: Path) -> None:
     file = written(tmp_path, "a.csv", "path,wnid,x0,y0,x1,y1\n")
     with pytest.raises(DataError, match=r"has no column 'wnids'; did you mean 'wnid'\?"):
         read_boxes(file, class_column="wnids")
+
+
+@pytest.mark.parametrize("keys", [{"box_ends": "exclusive"}, {"class_column": "wnid"}])
+@pytest.mark.parametrize("name", ["n1_boxes.txt", "."])
+def test_what_text_files_say_themselves_is_refused(tmp_path: Path, name: str, keys: dict[str, Any]) -> None:
+    written(tmp_path, "n1_boxes.txt", "n1_7.JPEG\t5\t6\t5\t6\n")
+    ((key, value),) = keys.items()
+    said = rf"{key} \(--{key.replace('_', '-')}\) = {value} is of CSV files only"
+    with pytest.raises(DataError, match=said):
+        read_boxes(tmp_path / name, **keys)

@@ -21,8 +21,13 @@ def unordered(pairs: Pairs) -> list[frozenset[int]]:
 
 
 def test_reads_back_as_drawn(tmp_path: Path, faces: Path) -> None:
-    found = make_pairs(faces, tmp_path / "new" / "pairs.txt", folds=5, each=4, seed=3)
-    assert (found.folds, found.each, found.people, found.pictures) == (5, 4, ("p1", "p2", "p3", "p10"), 24)
+    found = make_pairs(faces, tmp_path / "new" / "pairs.txt", folds=5, per_fold=4, seed=3)
+    assert (found.folds, found.per_fold, found.people, found.pictures) == (
+        5,
+        4,
+        ("p1", "p2", "p3", "p10"),
+        24,
+    )
     pairs = read_pairs(found.file, faces)
     assert pairs.folds is not None
     assert pairs.folds.tolist() == [fold for fold in range(5) for _ in range(8)]
@@ -36,20 +41,20 @@ def test_reads_back_as_drawn(tmp_path: Path, faces: Path) -> None:
 def test_people_are_drawn_in_rounds(tmp_path: Path, faces: Path) -> None:
     for number in range(7, 40):
         (faces / "p1" / f"{number}.png").touch()
-    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=4, each=5).file, faces)
+    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=4, per_fold=5).file, faces)
     names = [path.parent.name for path in pairs.paths]
     assert Counter(names[one] for one in pairs.first[pairs.same]) == {"p1": 5, "p2": 5, "p3": 5, "p10": 5}
 
 
 def test_as_many_as_can_be(tmp_path: Path, faces: Path) -> None:
     found = make_pairs(faces, tmp_path / "pairs.txt")
-    assert found.each == 6  # 4 people x 15 pairs in 10 folds
+    assert found.per_fold == 6  # 4 people x 15 pairs in 10 folds
     assert len(set(unordered(read_pairs(found.file, faces)))) == 120
 
 
 def test_all_pairs_of_two_once(tmp_path: Path) -> None:
     faces = face_folder(tmp_path / "faces", ["a", "b"], each=4)
-    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=3, each=4).file, faces)
+    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=3, per_fold=4).file, faces)
     assert len(set(unordered(pairs))) == 24  # of 12 of one person and 16 of two
 
 
@@ -82,7 +87,7 @@ def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
     with pytest.raises(
         DataError, match=r"make 60 pairs of one person and 216 of two, too few for 10 folds of 7"
     ):
-        make_pairs(faces, tmp_path / "pairs.txt", each=7)
+        make_pairs(faces, tmp_path / "pairs.txt", per_fold=7)
     single = face_folder(tmp_path / "single", each=1)
     with pytest.raises(
         DataError, match=r"make 0 pairs of one person and 6 of two, too few for 10 folds of 1"
@@ -111,7 +116,7 @@ def test_a_file_that_would_be_read_in_another_way(tmp_path: Path, faces: Path, n
 def test_folds_hold_the_same_mix_of_people(tmp_path: Path) -> None:
     # In rounds the twenty people of one pair each come first; then all pairs are the last one's.
     faces = touched(tmp_path / "faces", {**{f"p{number}": 2 for number in range(20)}, "big": 30})
-    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=5, each=20).file, faces)
+    pairs = read_pairs(make_pairs(faces, tmp_path / "pairs.txt", folds=5, per_fold=20).file, faces)
     assert pairs.folds is not None
     names = [path.parent.name for path in pairs.paths]
     for fold in range(5):

@@ -8,11 +8,13 @@ from small_runs import Watcher, kept_files, small_recipe
 
 from kdcam.data.config import DigitsConfig, ImageFolderConfig
 from kdcam.data.datasets import batches, load_data
-from kdcam.data.episodes_config import EpisodesConfig
+from kdcam.data.episodes_config import EPISODIC_LOSSES, EpisodesConfig
 from kdcam.data.episodic import EpisodeOrder, check_ways
 from kdcam.errors import DataError, Interrupted, RecipeError
+from kdcam.losses import LOSSES
+from kdcam.losses.prototypical import PrototypicalConfig
 from kdcam.preflight import preflight
-from kdcam.recipe import read_recipe
+from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.training import run
 
 CPU = torch.device("cpu")
@@ -134,11 +136,26 @@ def test_the_batch_size_is_the_episodes():
     assert "episodes" not in small_recipe().model_dump(mode="json")
 
 
+def test_the_losss_shots_are_the_episodes():
+    assert {name for name, kind in LOSSES.items() if "shots" in kind.model_fields} == set(EPISODIC_LOSSES)
+    bare = {**PROTONET, "loss": [{"name": "cross_entropy"}, {"name": "prototypical", "distance": "cosine"}]}
+    recipe = read_recipe(bare, source="small")
+    assert [getattr(loss, "shots", None) for loss in recipe.loss] == [None, 2]
+    assert read_recipe(recipe.model_dump(mode="json"), source="stored") == recipe
+    built = TrainRecipe(data=recipe.data, episodes=recipe.episodes, loss=(PrototypicalConfig(),))
+    assert (built.batch_size, built.loss[0].shots) == (25, 2)
+    alone = read_recipe({"data": {"name": "digits"}, "loss": [{"name": "prototypical"}]}, source="small")
+    assert alone.loss[0].shots == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"batch_size": 64}, r"batch_size: found 64, but a batch is an episode of 5 ways x \(2 shots \+ 3"),
-        ({"loss": [{"name": "prototypical"}]}, r"found shots = 1, but episodes\.shots is 2; make them equal"),
+        (
+            {"loss": [{"name": "prototypical", "shots": 1}]},
+            r"found shots = 1, but episodes\.shots is 2; leave shots out of the loss",
+        ),
         ({"episodes": {"ways": 1}}, r"episodes\.ways"),
         (
             {

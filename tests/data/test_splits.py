@@ -7,6 +7,7 @@ from kdcam.data.splits import (
     across_classes,
     check_split,
     checked_split,
+    drawn_positions,
     held_out_counts,
     stratified_rows_split,
     stratified_split,
@@ -159,3 +160,18 @@ def test_across_classes_takes_the_classes_in_turn():
     assert across_classes(torch.tensor([0, 0, 0, 1, 2, 2])).tolist() == [0, 3, 4, 1, 5, 2]
     assert across_classes(torch.tensor([1, 0, 1])).tolist() == [1, 0, 2]
     assert across_classes(torch.tensor([], dtype=torch.int64)).tolist() == []
+
+
+def test_images_are_drawn_from_all_classes_where_the_first_do_not_show_them() -> None:
+    grouped = torch.arange(10).repeat_interleave(20)  # class by class
+    positions = drawn_positions(grouped, 25)
+    assert positions is not None
+    assert torch.equal(positions, drawn_positions(grouped, 25))
+    assert len(positions.unique()) == 25
+    assert sorted(grouped[positions].bincount().tolist()) == [2] * 5 + [3] * 5
+    few = drawn_positions(torch.arange(100), 5)  # fewer images than classes: not the first five classes
+    assert few is not None
+    assert len(few.unique()) == 5
+    assert int(few.max()) > 20
+    for shown in (torch.arange(10).repeat(20), torch.zeros(9, dtype=torch.int64), torch.eye(4)):
+        assert drawn_positions(shown, 12) is None

@@ -24,6 +24,7 @@ def test_headline_and_json() -> None:
     report = FewShotReport(
         Path("runs/a"),
         "model",
+        "last",
         FewShotSettings(),
         NovelImages("novel classes of x", ("a", "b"), 40, "targets", "content"),
         (SCORES,),
@@ -35,16 +36,16 @@ def test_headline_and_json() -> None:
     assert written["headline"] == report.headline()
     assert written["novel"]["classes"] == ["a", "b"]
     assert written["scores"][0]["right"] == [15, 0, 6]
-    assert written["model"] == "model"
+    assert (written["model"], written["weights"]) == ("model", "last")
 
 
 def test_differences_are_of_equal_episodes_and_runs() -> None:
     def report(*right: int, episodes: str = "digest", images: str = "images") -> FewShotReport:
         scores = EpisodeScores("prototype", 5, 1, 3, episodes, right)
         runs = OneShotScores("prototype", 20, (10, 10), images)
-        return FewShotReport(Path("b"), "model", FewShotSettings(), None, (scores,), (runs,))
+        return FewShotReport(Path("b"), "model", "selected", FewShotSettings(), None, (scores,), (runs,))
 
-    base = FewShotReport(Path("a"), "model", FewShotSettings(), None, (SCORES,), (ONE_SHOT,))
+    base = FewShotReport(Path("a"), "model", "selected", FewShotSettings(), None, (SCORES,), (ONE_SHOT,))
     found = report(15, 3, 9).differences(base)
     # 0, 0.2, 0.2: s = 0.11547, 1.96 s / sqrt(3); errors 0.5, 0.5 against 0, 0.5
     assert {
@@ -58,7 +59,9 @@ def test_differences_are_of_equal_episodes_and_runs() -> None:
 
 def test_what_the_interval_is_over_is_said() -> None:
     def said(scores: tuple[EpisodeScores, ...], runs: tuple[OneShotScores, ...]) -> str:
-        return FewShotReport(Path("a"), "model", FewShotSettings(), None, scores, runs).to_json()["interval"]
+        return FewShotReport(Path("a"), "model", "selected", FewShotSettings(), None, scores, runs).to_json()[
+            "interval"
+        ]
 
     assert said((SCORES,), ()) == "95 % over the draw of the episodes: 1.96 s / sqrt(n), s with n - 1"
     assert said((), (ONE_SHOT,)).startswith("95 % over Omniglot's one-shot runs: ")

@@ -11,11 +11,10 @@ from small_runs import SCENES, Watcher, small_recipe
 import kdcam
 from kdcam.api import recipe_of
 from kdcam.data.novel import novel_classes
+from kdcam.digests import weights_digest
 from kdcam.errors import CheckpointError, DataError, Interrupted, ModelError, RecipeError
-from kdcam.few_shot.episode_files import read_episodes
 from kdcam.few_shot.report import FewShotReport
 from kdcam.progress import Silent
-from kdcam.teacher_cache.fingerprints import weights_digest
 from kdcam.weights import read_tensors_and_metadata
 
 SMALL = {"ways": 3, "shots": (1, 2), "queries": 3, "episodes": 20}
@@ -32,6 +31,7 @@ def test_scores_on_the_novel_classes_are_written_into_each_run(split_runs: tuple
         assert written == json.loads(json.dumps(report.to_json()))
         assert written["model"] == weights_digest(kdcam.load(run).network)
         assert written["settings"]["episodes"] == 20
+        assert written["weights"] == "selected"
         assert list(written["headline"]) == [
             f"3-way {shots}-shot {head}"
             for shots in (1, 2)
@@ -90,9 +90,11 @@ def test_validation_classes_and_fine_tuning(split_runs: tuple[Path, Path]) -> No
 
 def test_a_folder_of_other_classes(whole_run: Path, class_folders: Callable[..., Path]) -> None:
     root = class_folders("ant", "bee", "cat")
-    (found,) = kdcam.evaluate_few_shot([whole_run], settings=SMALL, data=root, device="cpu")
+    (found,) = kdcam.evaluate_few_shot([whole_run], settings=SMALL, root=root, device="cpu")
     assert found.novel is not None
     assert found.novel.classes == ("ant", "bee", "cat")
+    with pytest.raises(RecipeError, match=r"classes \(--classes\) does nothing with root"):
+        kdcam.evaluate_few_shot([whole_run], settings={"classes": "validation"}, root=root, device="cpu")
     # Brightness alone tells these apart.
     assert found.scores[0].accuracy.mean > 0.9
 
@@ -105,7 +107,7 @@ def test_a_network_that_is_no_run_is_asked_and_nothing_written(
     for name in ("model.safetensors", "config.json"):
         shutil.copy(whole_run / name, bare)
     root = class_folders("ant", "bee", "cat")
-    found = kdcam.evaluate_few_shot([whole_run, bare], settings=SMALL, data=root, device="cpu")
+    found = kdcam.evaluate_few_shot([whole_run, bare], settings=SMALL, root=root, device="cpu")
     assert found[0].scores == found[1].scores
     assert not (bare / "few-shot.json").exists()
     with pytest.raises(CheckpointError, match=r"bare: holds no recipe\.json"):
@@ -115,11 +117,13 @@ def test_a_network_that_is_no_run_is_asked_and_nothing_written(
 def test_official_runs_alone_and_beside_episodes(
     whole_run: Path, split_runs: tuple[Path, Path], one_shot_folder: Path
 ) -> None:
-    (alone,) = kdcam.evaluate_few_shot(
-        [whole_run], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu"
-    )
+    (alone,) = kdcam.evaluate_few_shot([whole_run], omniglot_runs=one_shot_folder, device="cpu")
     assert alone.novel is None
     assert [runs.name for runs in alone.one_shot] == list(alone.headline())
+    with pytest.raises(
+        RecipeError, match=r"ways \(--ways\), shots .* would do nothing: .*whole holds out no"
+    ):
+        kdcam.evaluate_few_shot([whole_run], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu")
     (both,) = kdcam.evaluate_few_shot(
         [split_runs[0]], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu"
     )
@@ -128,7 +132,7 @@ def test_official_runs_alone_and_beside_episodes(
 
 
 def test_a_run_on_all_classes_needs_other_data(whole_run: Path) -> None:
-    with pytest.raises(DataError, match=r"whole: was trained on all classes of digit-scenes.*--data"):
+    with pytest.raises(DataError, match=r"whole: was trained on all classes of digit-scenes.*--root"):
         evaluate(whole_run)
 
 
@@ -151,7 +155,7 @@ def test_too_few_images_and_classes_are_named(split_runs: tuple[Path, Path]) -> 
         evaluate(split_runs[0], queries=500)
     with pytest.raises(DataError, match=r"5 ways need 5 classes with images, and there are 3"):
         evaluate(split_runs[0], ways=5)
-    with pytest.raises(RecipeError, match=r"few-shot\.ways: found 1"):
+    with pytest.raises(RecipeError, match=r"few-shot\.ways \(--ways\): found 1"):
         evaluate(split_runs[0], ways=1)
 
 
@@ -169,7 +173,7 @@ def test_the_episodes_are_kept_beside_the_scores(
     run = tmp_path / "run"
     shutil.copytree(split_runs[0], run)
     (found,) = evaluate(run, heads=("prototype",))
-    kept = read_episodes(run)
+    kept = kdcam.read_episodes(str(run))
     assert [kept[scores.shots].digest for scores in found.scores] == [
         scores.episodes for scores in found.scores
     ]
@@ -181,7 +185,7 @@ def test_the_episodes_are_kept_beside_the_scores(
     recipe = json.loads((run / "recipe.json").read_text())
     del recipe["recipe"]["data"]["class_split"]
     (run / "recipe.json").write_text(json.dumps(recipe))
-    kdcam.evaluate_few_shot([run], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu")
+    kdcam.evaluate_few_shot([run], omniglot_runs=one_shot_folder, device="cpu")
     assert not (run / "few-shot-episodes.safetensors").exists()
 
 

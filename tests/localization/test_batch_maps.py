@@ -27,7 +27,7 @@ def images() -> Tensor:
     return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("kind", ["cam", "gradcam"])
+@pytest.mark.parametrize("kind", ["cam", "gradcam", "hirescam"])
 def test_each_image_has_the_map_that_explain_shows(small: Classifier, images: Tensor, kind) -> None:
     found = batch_maps(small, images, CLASSES, kind)
     for image, number, map_ in zip(images, CLASSES.tolist(), found, strict=True):
@@ -55,6 +55,7 @@ def test_gradcam_where_there_is_no_exact_cam() -> None:
     mobilenet = network("mobilenetv3_small_050", 64)
     assert map_kind_for(mobilenet, "cam") == "gradcam"
     assert map_kind_for(mobilenet, "caam") == "caam"
+    assert map_kind_for(mobilenet, "hirescam") == "hirescam"
     maps = batch_maps(mobilenet, torch.rand(4, 3, 64, 64), CLASSES, "gradcam")
     assert maps.shape == (4, 2, 2)
 

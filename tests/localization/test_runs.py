@@ -60,7 +60,7 @@ def test_several_runs_and_several_labels(scenes_runs: dict[str, Path]) -> None:
     assert len({run.model for run in found}) == 3
     assert [run.report.images for run in found] == [20] * 3
     assert found[2].report.maps > 20  # a map for each digit of a scene
-    with pytest.raises(RecipeError, match=r"map_of: found predicted, but .*labels has several labels"):
+    with pytest.raises(RecipeError, match=r"localize\.map_of \(--map-of\): .*labels has several labels"):
         kdcam.localize(list(scenes_runs.values()), settings={"map_of": "predicted"}, device="cpu")
 
 
@@ -207,6 +207,25 @@ def test_a_picture_of_boxes(scenes_runs: dict[str, Path], tmp_path: Path) -> Non
     assert x0 <= columns.min() <= columns.max() < x1
     assert (shown == (0, 158, 115)).all(2).any()
     assert "localization.png" in watcher.messages[-1]
+
+
+def test_each_run_keeps_a_picture_of_its_own(
+    scenes_runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [copied(scenes_runs[name], tmp_path / "runs") for name in ("one", "other")]
+    pictures = [run / "figures" / "localization.png" for run in runs]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kdcam.localize(runs, device="cpu", figures="~/both")
+    with Image.open(pictures[0]) as one, Image.open(tmp_path / "both" / "localization.png") as both:
+        assert both.size == (one.size[0], 2 * one.size[1] + 4)
+    assert pictures[0].read_bytes() != pictures[1].read_bytes()
+    kdcam.localize(runs[0], settings={"map": "hirescam"}, device="cpu", draw=False)
+    assert [picture.exists() for picture in pictures] == [False, True]  # it was of earlier numbers
+    pictures[0].mkdir()
+    watcher = Watcher()
+    with pytest.raises(CheckpointError, match=r"localization\.png: is a folder"):
+        kdcam.localize(runs[0], device="cpu", progress=watcher)
+    assert not [task for task, _, _ in watcher.done if "drawing" not in task]
 
 
 def test_outlines_lie_at_the_borders_of_their_boxes() -> None:

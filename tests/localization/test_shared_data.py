@@ -61,7 +61,9 @@ def test_imagenettes_boxes_are_cut_down_as_published(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    found = named_pictures(read_boxes(boxes, ends="inclusive"), root=root, label_names=names, image_size=224)
+    found = named_pictures(
+        read_boxes(boxes, box_ends="inclusive"), root=root, label_names=names, image_size=224
+    )
     assert len(found.paths) == 20
     assert found.boxes.cut_away == 0
     whole = whole_pixels(found.boxes.boxes.numpy(), 224, 224)

@@ -7,13 +7,13 @@ import numpy
 import pytest
 from report_pages import ReportPage
 
+from kdcam.digests import weights_file_digest
 from kdcam.errors import CheckpointError
 from kdcam.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
 from kdcam.few_shot.settings import FewShotSettings
 from kdcam.json_files import read_json, write_json
 from kdcam.localization.box_accuracy import BoxAccuracy, MaxBoxAcc
 from kdcam.localization.report import Evaluated, LeftOut, LocalizationReport, RunLocalization
-from kdcam.model_digest import weights_file_digest
 from kdcam.report import write_report
 from kdcam.run_state import FEW_SHOT_FILE, LOCALIZATION_FILE, VERIFICATION_FILE
 from kdcam.verification.report import VerificationReport, verification_scores
@@ -31,7 +31,7 @@ def write_few_shot(run: Path, *right: int, episodes: str = "abc") -> None:
     novel = NovelImages("novel classes of <b>omniglot", ("a", "b"), 40, "labels", "pixels")
     one_shot = OneShotScores("prototype", 20, (10, 20), "drawings")
     settings = FewShotSettings(episodes=2)
-    report = FewShotReport(run, model(run), settings, novel, (scores,), (one_shot,))
+    report = FewShotReport(run, model(run), "selected", settings, novel, (scores,), (one_shot,))
     write_json(run / FEW_SHOT_FILE, report.to_json())
 
 
@@ -117,6 +117,12 @@ def test_verification(runs: Runs) -> None:
     assert page.row("equal error rate")[1] == "0.00%"
     assert page.row("TAR at FAR 0.5, all pairs")[1] == "100.00%"
     assert "1 people of the pairs were in its training data" in page.warnings[0]
+    said = "FAR 0.5 is less than one of the 1 pairs of two that a threshold is found on: it is interpolated"
+    assert said in page.words
+    content = read_json(run / VERIFICATION_FILE)
+    content["pairs"]["of_two"] = 20
+    write_json(run / VERIFICATION_FILE, content)
+    assert "is less than one of the" not in ReportPage(write_report([run])).words
 
 
 def test_runs_that_were_asked_different_pairs_are_warned_of(runs: Runs) -> None:
@@ -137,6 +143,10 @@ def test_other_weights_are_warned_of(runs: Runs) -> None:
     write_json(run / LOCALIZATION_FILE, localization(run).to_json() | {"model": "others"})
     page = ReportPage(write_report([run]))
     assert "noisy-0: of other weights than those selected now" in page.warnings[0]
+    assert "of an earlier run" in page.warnings[0]
+    last = {"model": "others", "weights": "last"}
+    write_json(run / LOCALIZATION_FILE, localization(run).to_json() | last)
+    assert "of the last epoch, as asked for" in ReportPage(write_report([run])).warnings[0]
 
 
 @pytest.mark.parametrize(

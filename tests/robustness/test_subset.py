@@ -6,7 +6,6 @@ from kdcam.errors import DataError
 from kdcam.robustness.subset import (
     batched_anew,
     drawn_batches,
-    drawn_positions,
     drawn_text,
     first_batches,
     images_to_attack,
@@ -60,21 +59,6 @@ def test_how_many_images(batches: TensorBatches) -> None:
     empty = TensorBatches(torch.zeros(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(DataError, match=r"no image"):
         images_to_attack(empty, 5)
-
-
-def test_images_are_drawn_from_all_classes_where_the_first_do_not_show_them() -> None:
-    grouped = torch.arange(10).repeat_interleave(20)  # class by class
-    positions = drawn_positions(grouped, 25)
-    assert positions is not None
-    assert torch.equal(positions, drawn_positions(grouped, 25))
-    assert len(positions.unique()) == 25
-    assert sorted(grouped[positions].bincount().tolist()) == [2] * 5 + [3] * 5
-    few = drawn_positions(torch.arange(100), 5)  # fewer images than classes: not the first five classes
-    assert few is not None
-    assert len(few.unique()) == 5
-    assert int(few.max()) > 20
-    for shown in (torch.arange(10).repeat(20), torch.zeros(9, dtype=torch.int64), torch.eye(4)):
-        assert drawn_positions(shown, 12) is None
 
 
 def test_what_was_drawn_is_said() -> None:

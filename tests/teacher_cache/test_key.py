@@ -1,8 +1,8 @@
 import pytest
 from cached_runs import small_key
 
+from kdcam.data.image_digests import ImagesDigest
 from kdcam.data.views import Views
-from kdcam.teacher_cache.fingerprints import ImagesDigest
 from kdcam.teacher_cache.key import CacheKey, key_difference
 
 KEY = small_key(views=4, images=9)

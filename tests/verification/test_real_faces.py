@@ -24,7 +24,7 @@ def test_orl_people_in_pairs(tmp_path: Path) -> None:
     faces = tmp_path / "orl_faces"
     people = [f"s{number}" for number in range(31, 41)]
     drawn = make_pairs(faces, tmp_path / "pairs.txt", people=people)
-    assert (drawn.folds, drawn.each, drawn.pictures) == (10, 45, 100)
+    assert (drawn.folds, drawn.per_fold, drawn.pictures) == (10, 45, 100)
     pairs = read_pairs(drawn.file, faces)
     assert pairs.people == tuple(sorted(people))
     assert len(pairs) == 900

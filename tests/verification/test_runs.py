@@ -49,7 +49,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pairs(faces: Path, trained: Path, tmp_path: Path) -> Path:
-    return make_pairs(faces, tmp_path / "pairs.txt", not_in=[trained], folds=3, each=10).file
+    return make_pairs(faces, tmp_path / "pairs.txt", not_in=[trained], folds=3, per_fold=10).file
 
 
 def test_numbers_and_file(run: Path, pairs: Path, faces: Path) -> None:
@@ -74,6 +74,7 @@ def test_numbers_and_file(run: Path, pairs: Path, faces: Path) -> None:
     assert written["pairs"]["people"] == 3
     assert written["model"] == report.model
     assert written["settings"]["flip"] is True
+    assert (written["weights"], "weights" in written["settings"]) == ("selected", False)
     assert len(written["roc"]["far"]) == len(written["roc"]["tar"])
 
 
@@ -93,6 +94,23 @@ def test_several_runs_one_picture_and_nothing_in_other_folders(
     assert read == [("reading pictures of pairs", 15, 15)]  # once for both
 
 
+def test_each_run_keeps_a_picture_of_its_own(run: Path, pairs: Path, faces: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    verify([run, other], pairs, faces)
+    pictures = [place / "figures" / "roc.png" for place in (run, other)]
+    for picture in pictures:
+        with Image.open(picture) as shown:
+            assert shown.format == "PNG"
+    verify(run, pairs, faces, draw=False)
+    assert [picture.exists() for picture in pictures] == [False, True]  # it was of earlier numbers
+    (other / "figures" / "roc.png").unlink()
+    (other / "figures" / "roc.png").mkdir()
+    watcher = Watcher()
+    with pytest.raises(CheckpointError, match=r"other/figures/roc\.png: is a folder"):
+        verify(other, pairs, faces, progress=watcher)
+    assert watcher.done == []
+
+
 def test_settings_count(run: Path, pairs: Path, faces: Path) -> None:
     plain, other = (
         verify(
@@ -109,11 +127,11 @@ def test_settings_count(run: Path, pairs: Path, faces: Path) -> None:
     )
     assert few.folds == plain.scores.folds
     assert [fold.threshold for fold in few.folds] != [fold.threshold for fold in midpoints.folds]
-    with pytest.raises(RecipeError, match=r"far"):
+    with pytest.raises(RecipeError, match=r"verify\.far\[0\] \(--far\): found 0"):
         verify(run, pairs, faces, settings={"far": (0.0,)})
     with pytest.raises(RecipeError, match=r"more than once"):
         verify(run, pairs, faces, settings={"far": (0.1, 0.1)})
-    with pytest.raises(RecipeError, match=r"fold"):
+    with pytest.raises(RecipeError, match=r"verify\.folds \(--folds\): found 1"):
         verify(run, pairs, faces, settings={"folds": 1})
 
 

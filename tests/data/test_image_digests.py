@@ -5,26 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from kdcam.data.image_digests import ImagesDigest, images_digest
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
-from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.teacher_cache.fingerprints import ImagesDigest, images_digest, targets_digest, weights_digest
-
-
-def network(seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    config = ModelConfig(name="kdcam:resnet8")
-    return build_classifier(config, num_classes=3, in_channels=1, image_size=16).network
-
-
-def test_weights_and_buffers_decide() -> None:
-    first = network(0)
-    digest = weights_digest(first)
-    assert weights_digest(network(0)) == digest != weights_digest(network(1))
-    assert weights_digest(first.to(memory_format=torch.channels_last)) == digest  # type: ignore[call-overload]
-    next(iter(first.buffers())).add_(1e-3)
-    assert weights_digest(first) != digest
 
 
 def test_bytes_and_order_of_images_in_memory_decide() -> None:
@@ -118,10 +102,3 @@ def test_of_other_sources_spread_pictures_and_their_number_decide() -> None:
 
     assert digest(Painted(300)) == digest(Painted(300))
     assert len({digest(one) for one in (Painted(300), Painted(299), Painted(300, last=9))}) == 3
-
-
-def test_values_and_shape_of_targets_decide() -> None:
-    labels = torch.arange(6)
-    others = [labels, labels.flip(0), labels.view(2, 3), labels.float()]
-    assert len({targets_digest(one) for one in others}) == 4
-    assert targets_digest(labels) == targets_digest(torch.arange(6))

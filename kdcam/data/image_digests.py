@@ -1,4 +1,4 @@
-"""Digests of what a teacher's outputs depend on: its weights, the training images, the training targets."""
+"""Digests of images, held in memory or in files, by which results and caches know them again."""
 
 import hashlib
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
 
 from kdcam.data.picture_files import in_threads
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, PictureSource, StreamImages
+from kdcam.digests import add_bytes, add_tensor, add_text
 from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
 
@@ -25,20 +25,6 @@ class ImagesDigest(NamedTuple):
     sha256: str
 
 
-def weights_digest(network: nn.Module, *, without: Sequence[str | None] = ()) -> str:
-    """Return the SHA-256 of a network's state: names, types, shapes and bytes.
-
-    ``without``: modules, by name, whose state is left out; None stands for none.
-    """
-    left_out = tuple(f"{name}." for name in without if name is not None)
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        if not name.startswith(left_out):
-            _add_text(digest, name)
-            _add_tensor(digest, tensor)
-    return digest.hexdigest()
-
-
 def images_digest(images: ResidentImages | StreamImages, *, progress: Progress | None = None) -> ImagesDigest:
     """Return the SHA-256 of the images in their order.
 
@@ -50,24 +36,17 @@ def images_digest(images: ResidentImages | StreamImages, *, progress: Progress |
     """
     digest = hashlib.sha256()
     if isinstance(images, ResidentImages):
-        _add_tensor(digest, images.pixels.permute(0, 2, 3, 1))
+        add_tensor(digest, images.pixels.permute(0, 2, 3, 1))
         return ImagesDigest("digest", digest.hexdigest())
     if isinstance(images.source, FilePictures):
-        _add_text(digest, str(images.channels))
+        add_text(digest, str(images.channels))
         paths = [images.source.paths[index] for index in images.order.tolist()]
         _add_files(digest, paths, progress or Silent())
         return ImagesDigest("files", digest.hexdigest())
-    _add_tensor(digest, images.order)
-    _add_text(digest, str(images.channels))
+    add_tensor(digest, images.order)
+    add_text(digest, str(images.channels))
     _add_samples(digest, images.source)
     return ImagesDigest("digest", digest.hexdigest())
-
-
-def targets_digest(targets: Tensor) -> str:
-    """Return the SHA-256 of labels (N,) or rows (N, K)."""
-    digest = hashlib.sha256()
-    _add_tensor(digest, targets)
-    return digest.hexdigest()
 
 
 def _add_files(digest: "hashlib._Hash", paths: Sequence[Path], progress: Progress) -> None:
@@ -80,8 +59,8 @@ def _add_files(digest: "hashlib._Hash", paths: Sequence[Path], progress: Progres
     )
     for path, content in zip(paths, contents, strict=True):
         # Bytes, since a file's name need not be UTF-8.
-        _add_bytes(digest, os.fsencode(path.absolute().relative_to(folder).as_posix()))
-        _add_bytes(digest, content)
+        add_bytes(digest, os.fsencode(path.absolute().relative_to(folder).as_posix()))
+        add_bytes(digest, content)
 
 
 def _file_digest(path: Path) -> bytes:
@@ -97,26 +76,11 @@ def _file_digest(path: Path) -> bytes:
 
 def _add_samples(digest: "hashlib._Hash", source: PictureSource) -> None:
     count = len(source)
-    _add_text(digest, f"{type(source).__name__} {count}")
+    add_text(digest, f"{type(source).__name__} {count}")
     for index in torch.linspace(0, count - 1, min(count, _SAMPLED)).long().tolist():
         picture = source.picture(index, None).convert("RGB")
-        _add_text(digest, f"{picture.size}")
+        add_text(digest, f"{picture.size}")
         digest.update(picture.tobytes())
 
 
-def _add_tensor(digest: "hashlib._Hash", tensor: Tensor) -> None:
-    _add_text(digest, f"{tensor.dtype} {tuple(tensor.shape)}")
-    held = tensor.detach().cpu().contiguous()
-    if held.numel():
-        digest.update(held.reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _add_text(digest: "hashlib._Hash", text: str) -> None:
-    _add_bytes(digest, text.encode())
-
-
-def _add_bytes(digest: "hashlib._Hash", data: bytes) -> None:
-    digest.update(b"%d:%b" % (len(data), data))
-
-
-__all__ = ["ImagesDigest", "images_digest", "targets_digest", "weights_digest"]
+__all__ = ["ImagesDigest", "images_digest"]
