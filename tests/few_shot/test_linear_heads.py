@@ -34,7 +34,8 @@ def test_a_minimum_that_is_not_found_is_an_error(
 ) -> None:
     monkeypatch.setattr("kdcam.few_shot.logistic._STEPS", 1)
     with pytest.raises(
-        ModelError, match=r"few-shot\.heads: the logistic regression of 4 of 4 episodes \(baseline\)"
+        ModelError,
+        match=r"few-shot\.heads \(--head\): the logistic regression of 4 of 4 episodes \(baseline\)",
     ):
         logistic_heads(episodes[0])
 
