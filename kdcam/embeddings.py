@@ -20,7 +20,12 @@ class FeatureTable(NamedTuple):
 
 
 def feature_table(
-    classifier: Classifier, batches: Batches, *, task: str = "features", progress: Progress | None = None
+    classifier: Classifier,
+    batches: Batches,
+    *,
+    flip: bool = False,
+    task: str = "features",
+    progress: Progress | None = None,
 ) -> FeatureTable:
     """Return embeddings and labels of all batches, in order, each image seen once; modes are put back afterwards.
 
@@ -30,6 +35,7 @@ def feature_table(
     Args:
         classifier: Whose embeddings: what its last linear layer reads.
         batches: Evaluation batches on its device.
+        flip: Add the embedding of each mirrored image.
         task: What the watcher is told this is.
         progress: Who watches.
 
@@ -43,7 +49,10 @@ def feature_table(
         for done, batch in enumerate(batches.epoch(0), start=1):
             if watcher.should_stop():
                 raise Interrupted(f"{task}: stopped, nothing was written")
-            embeddings.append(classifier.outputs(batch.images).embedding.float().cpu())
+            embedding = classifier.outputs(batch.images).embedding.float()
+            if flip:
+                embedding = embedding + classifier.outputs(batch.images.flip(-1)).embedding.float()
+            embeddings.append(embedding.cpu())
             targets.append(batch.targets.cpu())
             watcher.advance(task, done, len(batches))
     if not embeddings:

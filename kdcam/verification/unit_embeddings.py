@@ -3,15 +3,12 @@
 from pathlib import Path
 
 import numpy
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from kdcam.data.batches import Batches
-from kdcam.embeddings import check_finite
+from kdcam.embeddings import check_finite, feature_table
 from kdcam.errors import Interrupted
 from kdcam.models.classifier import Classifier
-from kdcam.modes import evaluating
 from kdcam.progress import Progress
 
 
@@ -32,22 +29,14 @@ def unit_embeddings(
     Raises ``DataError`` where a picture cannot be read, ``ModelError`` where an embedding is not finite,
     ``Interrupted`` where the watcher asks to stop.
     """
-    found = list[Tensor]()
-    device = classifier.mean.device.type
-    with evaluating(classifier), torch.no_grad(), torch.autocast(device, enabled=False):
-        for done, batch in enumerate(batches.epoch(0), start=1):
-            if progress.should_stop():
-                raise Interrupted(
-                    "the verification was stopped; nothing was written, the same command starts it over"
-                )
-            embedding = classifier.outputs(batch.images).embedding.float()
-            if flip:
-                embedding = embedding + classifier.outputs(batch.images.flip(-1)).embedding.float()
-            found.append(embedding.cpu())
-            progress.advance(f"{place}: embeddings", done, len(batches))
-    together = torch.cat(found)
-    check_finite(together, str(place))
-    embeddings = together.double().numpy()
+    try:
+        table = feature_table(classifier, batches, flip=flip, task=f"{place}: embeddings", progress=progress)
+    except Interrupted as stop:
+        raise Interrupted(
+            "the verification was stopped; nothing was written, the same command starts it over"
+        ) from stop
+    check_finite(table.embeddings, str(place))
+    embeddings = table.embeddings.double().numpy()
     lengths = numpy.linalg.norm(embeddings, axis=1, keepdims=True)
     unit: NDArray[numpy.float64] = embeddings / numpy.where(lengths > 0, lengths, 1)
     return unit
