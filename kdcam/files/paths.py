@@ -1,0 +1,66 @@
+"""Questions about paths that users gave, which any name answers: one too long, or with NUL in it, is not there."""
+
+import os
+import stat
+from pathlib import Path
+
+from kdcam.errors import KdcamError
+
+
+def exists(path: str | Path) -> bool:
+    """Return whether anything lies at ``path``; False for a name that no file system takes."""
+    return _status(path) is not None
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether a file lies at ``path``; False for a name that no file system takes."""
+    status = _status(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether a folder lies at ``path``; False for a name that no file system takes."""
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _status(path: str | Path) -> os.stat_result | None:
+    try:
+        return Path(path).stat()
+    except (OSError, ValueError):  # ValueError: NUL in it, or a lone surrogate
+        return None
+
+
+def shown(path: str | Path) -> str:
+    """Return a path as a message may hold it: bytes that are no UTF-8 and control characters as escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(path)
+    )
+
+
+def read_bounded(path: Path, *, limit: int, error: type[KdcamError], place: str | None = None) -> bytes:
+    """Return the bytes of a file that may have ``limit`` of them at most.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have; more than that is not read.
+        error: What is raised.
+        place: How the message begins; the path unless given.
+
+    Raises:
+        KdcamError: of the type ``error``: the file is missing, cannot be read, or is larger than ``limit``.
+    """
+    where = place or shown(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise error(f"{where}: cannot be read ({reason})") from problem
+    if len(data) > limit:
+        raise error(f"{where}: has more than {limit / 1e6:g} MB, the most that is read of such a file")
+    return data
+
+
+__all__ = ["exists", "is_file", "is_folder", "read_bounded", "shown"]
