@@ -56,7 +56,7 @@ class Trainable(nn.Module):
             taught: by each teacher.
             clean_images: the batch's before an attack, where a loss reads what the student says of them.
         """
-        stages = "stages" in self.objective.needs
+        stages = bool(self.objective.needs & {"stages", "published_stages"})
         clean = None if clean_images is None else self.read(clean_images, stages=stages)
         same = clean_images is batch.images  # nothing was attacked
         outputs = clean if same and clean is not None else self.read(batch.images, stages=stages)

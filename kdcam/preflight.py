@@ -32,8 +32,10 @@ from kdcam.teacher_cache.key import TeacherIdentity, identify
 from kdcam.teachers import load_teacher, told_of_teacher
 from kdcam.wording import listed
 
-_STUDENT_MAPS = frozenset({"cam", "feature_map"})
-_TEACHER_MAPS = frozenset({"teacher.label_cam", "teacher.class_cams", "teacher.feature_map"})
+_STUDENT_MAPS = frozenset({"cam", "feature_map", "published_stages"})
+_TEACHER_MAPS = frozenset(
+    {"teacher.label_cam", "teacher.class_cams", "teacher.feature_map", "teacher.published_stages"}
+)
 
 
 class Checked(NamedTuple):
@@ -219,7 +221,7 @@ def _check_map(
     place: str,
 ) -> None:
     """Raise ``ModelError`` where losses read a network's last map (one of ``needs``) and it is not what they need."""
-    name, readers = classifier.config.name, [loss for loss in recipe.loss if loss.needs & needs]
+    name, readers = classifier.config.name, [loss for loss in recipe.loss if loss.needed() & needs]
     if not readers:
         return
     if sizes.height is None or sizes.width is None:

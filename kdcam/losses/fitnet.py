@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from kdcam.losses.loss import LossConfig, Shapes, Step, teacher_of
 from kdcam.losses.stages import (
     MAP_NEEDS,
+    Stages,
     all_maps,
     all_sizes,
+    needs_of_stages,
     pool_maps_to_smaller,
     teacher_widths,
     why_too_few_maps,
@@ -35,36 +37,43 @@ class FitnetConfig(LossConfig):
 
     Constants: weight 100 beside cross-entropy, in one training, is that of HobbitLong/RepDistiller and
     megvii-research/mdistiller; the paper trains the student's lower half on the hint first, then all of it with kd.
-    stage = -2, the last map but one, is their hint_layer = 2 in ResNets and WRNs of three stages. The adapter is
-    kdcam's choice. Theirs ends with a ReLU, which could not follow the negative values of maps of other families, and
-    resizes within it: a 3 x 3 convolution of stride 2, a transposed one of 4 x 4, or a kernel as large as the
-    difference.
+    Their map is hint_layer = 2, feat[2] in RepDistiller: the second of the maps that stages = "published" takes. That
+    is stage = -2 in networks of three stages (ResNets, WRNs, ShuffleNets) and -3 in those of four (VGGs, ResNet50,
+    MobileNetV2), as the pairs' recipes have it. The adapter is kdcam's choice. Theirs ends with a ReLU, which could
+    not follow the negative values of maps of other families, and resizes within it: a 3 x 3 convolution of stride 2, a
+    transposed one of 4 x 4, or a kernel as large as the difference.
     """
 
     name: Literal["fitnet"] = "fitnet"
     weight: float = Field(100.0, ge=0, allow_inf_nan=False, description="factor of the term in the sum")
     stage: int = Field(
-        -2, le=-1, description="the map compared, of the last maps of each size; -1: the last of all"
+        -2, le=-1, description="the map compared, of those that stages names; -1: the last of all"
     )
+    stages: Stages = "last-of-size"
 
     needs: ClassVar[frozenset[str]] = MAP_NEEDS
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
     takes_one_place: ClassVar[bool] = True
 
+    def needed(self) -> frozenset[str]:
+        """Return what must exist with these settings: the maps that ``stages`` names."""
+        return needs_of_stages(self.stages)
+
     def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""
-        reason = why_too_few_maps(shapes)
+        reason = why_too_few_maps(shapes, self.stages)
         if reason is not None or self.stage == -1:
             return reason
-        fewest = min(len(all_sizes(widths)) for widths in (shapes.student, teacher_widths(shapes)))
+        both = (shapes.student, teacher_widths(shapes))
+        fewest = min(len(all_sizes(widths, self.stages)) for widths in both)
         way_out = f"found stage = {self.stage}: set stage = {-fewest} or nearer to -1, the last map"
-        return why_too_few_maps(shapes, least=-self.stage, way_out=way_out)
+        return why_too_few_maps(shapes, self.stages, least=-self.stage, way_out=way_out)
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
-        student = all_sizes(shapes.student)[self.stage]
-        teacher = all_sizes(teacher_widths(shapes))[self.stage]
-        return Fitnet(student[0], teacher[0], stage=self.stage)
+        student = all_sizes(shapes.student, self.stages)[self.stage]
+        teacher = all_sizes(teacher_widths(shapes), self.stages)[self.stage]
+        return Fitnet(student[0], teacher[0], stage=self.stage, stages=self.stages)
 
 
 def fitnet(adapted_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -78,9 +87,12 @@ def fitnet(adapted_map: Tensor, teacher_map: Tensor) -> Tensor:
 class Fitnet(nn.Module):
     """`fitnet` of the student's and the teacher's map at one depth, with an adapter of its own."""
 
-    def __init__(self, student_channels: int, teacher_channels: int, *, stage: int) -> None:
+    def __init__(
+        self, student_channels: int, teacher_channels: int, *, stage: int, stages: Stages = "last-of-size"
+    ) -> None:
         super().__init__()
         self.stage = stage
+        self.stages = stages
         self.adapter = nn.Sequential(
             nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
             nn.BatchNorm2d(teacher_channels, track_running_stats=False),  # a loss is never evaluated
@@ -88,8 +100,8 @@ class Fitnet(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
-        student_map = all_maps(step.student)[self.stage]
-        teacher_map = all_maps(teacher_of(step))[self.stage].detach()
+        student_map = all_maps(step.student, self.stages)[self.stage]
+        teacher_map = all_maps(teacher_of(step), self.stages)[self.stage].detach()
         student_map, teacher_map = pool_maps_to_smaller(student_map, teacher_map)
         return fitnet(self.adapter(student_map), teacher_map)
 

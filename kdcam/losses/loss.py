@@ -51,7 +51,7 @@ class LossConfig(Settings):
     )
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What must exist: "cam" (an exact CAM of the student), "teacher.logits", "clean" (outputs of clean images) ..."""
+    """What must exist with default settings: "cam" (an exact CAM of the student), "teacher.logits", "clean" ..."""
     takes: ClassVar[frozenset[str]] = frozenset({"labels"})
     """Which targets the loss understands, of "labels", "mixed", "multi-label"."""
     misfit_heads: ClassVar[frozenset[str]] = frozenset()
@@ -63,17 +63,22 @@ class LossConfig(Settings):
     """Whether the loss does its work on last maps of 1 x 1; False: it reads where something is."""
 
     @model_serializer(mode="wrap")
-    def _only_unusual_images(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A run from before there was the key is of the same recipe.
+    def _only_unusual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run from before there were these keys is of the same recipe.
         values: dict[str, Any] = handler(self)
-        if self.images == "trained":
-            values.pop("images", None)
+        for key, usual in (("images", "trained"), ("stages", "last-of-size")):
+            if values.get(key) == usual:
+                del values[key]
         return values
 
     @classmethod
     def reads_teacher(cls) -> bool:
         """Return whether the loss needs anything of a teacher."""
         return any(need.startswith("teacher.") for need in cls.needs)
+
+    def needed(self) -> frozenset[str]:
+        """Return what must exist with these settings; a loss whose settings choose what it reads overrides it."""
+        return self.needs
 
     def images_read(self) -> frozenset[Images]:
         """Return which images' outputs the loss reads."""
@@ -129,7 +134,7 @@ def term_names(configs: Sequence[LossConfig]) -> list[str]:
 
 def needs_of(configs: Iterable[LossConfig]) -> frozenset[str]:
     """Return what losses together need from student and teacher."""
-    return frozenset[str]().union(*(config.needs for config in configs))
+    return frozenset[str]().union(*(config.needed() for config in configs))
 
 
 class Objective(nn.Module):

@@ -7,7 +7,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, teacher_of
-from kdcam.losses.stages import MAP_NEEDS, matched_maps, pool_maps_to_smaller, why_too_few_maps
+from kdcam.losses.stages import (
+    MAP_NEEDS,
+    Stages,
+    matched_maps,
+    needs_of_stages,
+    pool_maps_to_smaller,
+    why_too_few_maps,
+)
 from kdcam.numerics import unit_rows
 
 
@@ -22,7 +29,8 @@ class NstConfig(LossConfig):
     Equation: L = sum over maps of mean_n ( mean_ij k(s_i, s_j) + mean_ij k(t_i, t_j) - 2 mean_ij k(s_i, t_j) ),
     with s_i and t_j the maps of one channel as vectors of length 1 and k(a, b) = (a . b)^2, the polynomial kernel with
     degree 2 and no constant. The pairs are the last maps of each size, matched from the end; of a pair the larger is
-    average-pooled to the smaller first.
+    average-pooled to the smaller first. stages = "published" takes RepDistiller's maps instead (feat[1:-1] there),
+    matched from the first: its term on the pairs of its table.
 
     When it helps: ShuffleNet students of ResNets, where it passes kd by 0.1 to 0.2 points in the table of
     HobbitLong/RepDistiller. Where it fails: vgg13 -> MobileNetV2 ends 6 points below no distillation there, and pairs
@@ -36,18 +44,23 @@ class NstConfig(LossConfig):
 
     name: Literal["nst"] = "nst"
     weight: float = Field(50.0, ge=0, allow_inf_nan=False, description="factor of the term in the sum")
+    stages: Stages = "last-of-size"
 
     needs: ClassVar[frozenset[str]] = MAP_NEEDS
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
 
+    def needed(self) -> frozenset[str]:
+        """Return what must exist with these settings: the maps that ``stages`` names."""
+        return needs_of_stages(self.stages)
+
     def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""
-        return why_too_few_maps(shapes)
+        return why_too_few_maps(shapes, self.stages)
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
         del shapes
-        return Nst()
+        return Nst(self.stages)
 
 
 def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -83,9 +96,13 @@ def _likeness(first: Tensor, second: Tensor) -> Tensor:
 class Nst(nn.Module):
     """The sum of `nst` over the matched maps of student and teacher."""
 
+    def __init__(self, stages: Stages = "last-of-size") -> None:
+        super().__init__()
+        self.stages = stages
+
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
-        pairs = matched_maps(step.student, teacher_of(step))
+        pairs = matched_maps(step.student, teacher_of(step), self.stages)
         return torch.stack([nst(*pair) for pair in pairs]).sum()
 
 

@@ -38,8 +38,8 @@ class ReviewKdConfig(LossConfig):
     resnet110 -> resnet32 1; resnet32x4 -> resnet8x4 5, -> ShuffleNetV1 5, -> ShuffleNetV2 8; wrn_40_2 -> wrn_16_2,
     wrn_40_1 and ShuffleNetV1 5. warmup is its 20 of 240 epochs, by the step instead of the epoch. At most 512 shared
     channels, the pyramid and the weights' start are that code's. It reads the teacher's maps before their last ReLU;
-    kdcam's networks tell them behind it. Where the student's map is larger than the teacher's, the nearest places
-    are taken, as there.
+    kdcam's networks tell them behind it, and RepDistiller's maps (stages = "published" of other losses) are not its.
+    Where the student's map is larger than the teacher's, the nearest places are taken, as there.
     """
 
     name: Literal["review_kd"] = "review_kd"

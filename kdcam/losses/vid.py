@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from kdcam.losses.loss import LossConfig, Shapes, Step, teacher_of
 from kdcam.losses.stages import (
     MAP_NEEDS,
+    Stages,
     matched_maps,
     matched_sizes,
+    needs_of_stages,
     pool_maps_to_smaller,
     why_too_few_maps,
 )
@@ -33,7 +35,8 @@ class VidConfig(LossConfig):
     ( (F_teacher - m(F_student))^2 / v_c + log v_c ) / 2, with m three convolutions of 1 x 1 (the inner two have the
     teacher's width, ReLU between) and v_c = 1e-5 + softplus(a_c) a learned variance of each of the teacher's channels.
     The pairs are the last maps of each size, matched from the end; of a pair the larger is average-pooled to the
-    smaller first. The loss may fall below 0.
+    smaller first. stages = "published" takes RepDistiller's maps instead (feat[1:-1] there), matched from the first:
+    its term on the pairs of its table. The loss may fall below 0.
 
     When it helps: teachers of other widths and families (the paper's claim). Where it fails: in the table of
     HobbitLong/RepDistiller it stays behind kd in all rows but ResNet50 -> MobileNetV2, where it is 0.2 points ahead.
@@ -50,21 +53,27 @@ class VidConfig(LossConfig):
         allow_inf_nan=False,
         description="of each of the teacher's channels at the start",
     )
+    stages: Stages = "last-of-size"
 
     needs: ClassVar[frozenset[str]] = MAP_NEEDS
     takes: ClassVar[frozenset[str]] = frozenset({"labels", "mixed", "multi-label"})
     takes_one_place: ClassVar[bool] = True
 
+    def needed(self) -> frozenset[str]:
+        """Return what must exist with these settings: the maps that ``stages`` names."""
+        return needs_of_stages(self.stages)
+
     def misfit(self, shapes: Shapes) -> str | None:
         """Return why the loss cannot work with these sizes, and the way out; None where it can."""
-        return why_too_few_maps(shapes)
+        return why_too_few_maps(shapes, self.stages)
 
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
-        return Vid(
+        predictions = (
             Prediction(student[0], teacher[0], initial_variance=self.initial_variance)
-            for student, teacher in matched_sizes(shapes)
+            for student, teacher in matched_sizes(shapes, self.stages)
         )
+        return Vid(predictions, stages=self.stages)
 
 
 def vid(predicted: Tensor, variance: Tensor, teacher_map: Tensor) -> Tensor:
@@ -106,13 +115,14 @@ class Prediction(nn.Module):
 class Vid(nn.Module):
     """The sum of `vid` over the matched maps of student and teacher, with predictions of its own."""
 
-    def __init__(self, predictions: Iterable[Prediction]) -> None:
+    def __init__(self, predictions: Iterable[Prediction], *, stages: Stages = "last-of-size") -> None:
         super().__init__()
+        self.stages = stages
         self.predictions = nn.ModuleList(predictions)
 
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
-        pairs = matched_maps(step.student, teacher_of(step))
+        pairs = matched_maps(step.student, teacher_of(step), self.stages)
         terms = []
         for prediction, pair in zip(self.predictions, pairs, strict=True):
             student_map, teacher_map = pool_maps_to_smaller(*pair)

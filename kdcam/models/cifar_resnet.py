@@ -54,6 +54,7 @@ class CifarResNet(PooledNetwork):
 
     classifier_name: ClassVar[str] = "fc"
     first_conv: ClassVar[str] = "conv1"
+    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages', after the ReLU
 
     def __init__(
         self, spec: CifarSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0

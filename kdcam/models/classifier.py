@@ -24,8 +24,11 @@ TEACHER_NEEDS = frozenset(
         "teacher.feature_map",
         "teacher.embedding",
         "teacher.stages",
+        "teacher.published_stages",
     }
 )
+
+_READ_WITH_STAGES = frozenset({"teacher.stages", "teacher.published_stages"})
 
 
 class Outputs(NamedTuple):
@@ -40,6 +43,7 @@ class Outputs(NamedTuple):
     bias: Tensor | None  # (K,)
     stages: tuple[Tensor, ...] = ()  # earlier maps, the last of each size, only when a loss needs them
     channel_attention: Tensor | None = None  # (N, C), only with the channel-attention block
+    published_stages: tuple[Tensor, ...] = ()  # those that published tables compare, with ``stages``
 
 
 class TeacherOutputs(NamedTuple):
@@ -51,6 +55,7 @@ class TeacherOutputs(NamedTuple):
     feature_map: Tensor | None = None  # (N, C, H, W)
     embedding: Tensor | None = None  # (N, E)
     stages: tuple[Tensor, ...] = ()
+    published_stages: tuple[Tensor, ...] = ()
 
 
 class Widths(NamedTuple):
@@ -61,6 +66,7 @@ class Widths(NamedTuple):
     height: int | None
     width: int | None
     stages: tuple[tuple[int, int, int], ...] = ()  # (C, H, W) of each earlier stage
+    published_stages: tuple[tuple[int, int, int], ...] = ()  # (C, H, W) of each
 
 
 class Preprocessing(NamedTuple):
@@ -74,7 +80,7 @@ class Reader(Protocol):
     """Runs a bare network on normalised images and tells its parts apart; one a source of networks."""
 
     def __call__(self, network: nn.Module, images: Tensor, /, *, stages: bool) -> Outputs:
-        """Return all outputs; ``stages``: the earlier maps too."""
+        """Return all outputs; ``stages``: the earlier maps and the published ones too."""
 
 
 class Classifier(nn.Module):
@@ -132,7 +138,8 @@ class Classifier(nn.Module):
     def outputs(self, images: Tensor, *, stages: bool = False) -> Outputs:
         """Return all that losses read, of images (N, C, H, W) in [0, 1]; its logits equal ``forward``'s.
 
-        ``stages``: the earlier maps too; there are none of a network that does not tell them (see `widths`).
+        ``stages``: the earlier maps and the published ones too; there are none of a network that does not tell them
+        (see `widths`).
         """
         return self._reader(self.network, self.normalise(images), stages=stages)
 
@@ -160,7 +167,7 @@ def teacher_outputs(
     with torch.no_grad():
         if needs == {"teacher.logits"}:
             return TeacherOutputs(logits=classifier(images))
-        outputs = classifier.outputs(images, stages="teacher.stages" in needs)
+        outputs = classifier.outputs(images, stages=bool(needs & _READ_WITH_STAGES))
         label_cam = all_cams = None
         if "teacher.label_cam" in needs:
             label_cam = target_cam(*_map_and_weight(classifier, outputs), targets)
@@ -172,7 +179,8 @@ def teacher_outputs(
         class_cams=all_cams,
         feature_map=outputs.feature_map if "teacher.feature_map" in needs else None,
         embedding=outputs.embedding if "teacher.embedding" in needs else None,
-        stages=outputs.stages,
+        stages=outputs.stages if "teacher.stages" in needs else (),
+        published_stages=outputs.published_stages if "teacher.published_stages" in needs else (),
     )
 
 

@@ -217,7 +217,7 @@ def _answers(classifier: Classifier) -> list[Tensor]:
     ):
         # forward and outputs take different ways through a network.
         logits, outputs = classifier(images), classifier.outputs(images, stages=True)
-    maps = [outputs.feature_map, outputs.channel_attention, *outputs.stages]
+    maps = [outputs.feature_map, outputs.channel_attention, *outputs.stages, *outputs.published_stages]
     return [logits, outputs.logits, outputs.embedding, *(one for one in maps if one is not None)]
 
 

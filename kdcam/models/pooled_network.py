@@ -8,12 +8,14 @@ from torch import Tensor, nn
 class PooledNetwork(nn.Module):
     """A network whose logits are one linear layer of the mean of its last map, so that its CAM is exact.
 
-    A family fills ``forward_intermediates`` and says where its classifier and its first convolution are; it
-    calls `he_normal` itself, since the ShuffleNets start as torch does.
+    A family fills ``forward_intermediates`` and says where its classifier and its first convolution are, and which
+    maps published tables compare; it calls `he_normal` itself, since the ShuffleNets start as torch does.
     """
 
     classifier_name: ClassVar[str]
     first_conv: ClassVar[str]
+    published_places: ClassVar[tuple[int, ...]]
+    """Which maps of ``forward_intermediates`` HobbitLong/RepDistiller's distillation compares: its ``feat[1:-1]``."""
 
     def __init__(self, num_features: int, *, num_classes: int, drop_rate: float) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """What a built network is asked before training: its sizes, and whether its class activation map is exact."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -84,8 +84,12 @@ def widths(classifier: Classifier, *, image_size: int | None = None) -> Widths:
     if outputs.feature_map is None:
         return Widths(outputs.embedding.shape[1], None, None, None)
     channels, height, width = outputs.feature_map.shape[1:]
-    stages = tuple((one.shape[1], one.shape[2], one.shape[3]) for one in outputs.stages)
-    return Widths(outputs.embedding.shape[1], channels, height, width, stages)
+    stages, published = _sizes(outputs.stages), _sizes(outputs.published_stages)
+    return Widths(outputs.embedding.shape[1], channels, height, width, stages, published)
+
+
+def _sizes(maps: Sequence[Tensor]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((one.shape[1], one.shape[2], one.shape[3]) for one in maps)
 
 
 def _black_image(classifier: Classifier, image_size: int | None = None) -> Tensor:

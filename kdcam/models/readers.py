@@ -21,7 +21,7 @@ def read_linear_head(network: Any, images: Tensor, /, *, stages: bool) -> Output
 
     The head runs once, so that a dropout in it is the same for embedding and logits.
     """
-    features, attention, earlier = _features(network, images, stages=stages)
+    features, others = _features(network, images, stages=stages)
     embedding = network.forward_head(features, pre_logits=True)
     classifier = network.get_classifier()
     if isinstance(classifier, Head):
@@ -29,54 +29,53 @@ def read_linear_head(network: Any, images: Tensor, /, *, stages: bool) -> Output
         if feature_map is not None and read.lengths is not None:
             # Divided as the embedding is, so that the mean of a class's map is its logit.
             feature_map = feature_map / read.lengths[:, None, None, None]
-        return Outputs(
-            read.logits,
-            read.embedding,
-            feature_map,
-            read.weight,
-            read.bias,
-            stages=earlier,
-            channel_attention=attention,
-        )
+        return Outputs(read.logits, read.embedding, feature_map, read.weight, read.bias, **others._asdict())
     return Outputs(
         classifier(embedding),
         embedding,
         _as_map(network, features),
         classifier.weight,
         classifier.bias,
-        stages=earlier,
-        channel_attention=attention,
+        **others._asdict(),
     )
 
 
 def read_other_head(network: Any, images: Tensor, /, *, stages: bool) -> Outputs:
     """Return the outputs of a network with any other head: no weight, and the head runs a second time."""
-    features, attention, earlier = _features(network, images, stages=stages)
+    features, others = _features(network, images, stages=stages)
     logits = network.forward_head(features)
     embedding = _as_embedding(network.forward_head(features, pre_logits=True))
-    feature_map = _as_map(network, features)
-    return Outputs(logits, embedding, feature_map, None, None, stages=earlier, channel_attention=attention)
+    return Outputs(logits, embedding, _as_map(network, features), None, None, **others._asdict())
 
 
-class _Features(NamedTuple):
-    features: Any  # what the head reads
-    attention: Tensor | None
-    earlier: tuple[Tensor, ...]
+class _Others(NamedTuple):
+    """What a body and its neck tell beside the features, under the names of `Outputs`."""
+
+    stages: tuple[Tensor, ...] = ()
+    channel_attention: Tensor | None = None
+    published_stages: tuple[Tensor, ...] = ()
 
 
-def _features(network: Any, images: Tensor, *, stages: bool) -> _Features:
+def _features(network: Any, images: Tensor, *, stages: bool) -> tuple[Any, _Others]:
+    """Return what the head reads, and what is told beside it."""
     body = network.body if isinstance(network, Necked) else network
-    earlier: tuple[Tensor, ...] = ()
+    others = _Others()
     if stages and hasattr(body, "forward_intermediates"):
         features, maps = body.forward_intermediates(images)
         if _as_map(body, features) is not None:
-            earlier = earlier_maps(maps, features)
+            others = _Others(stages=earlier_maps(maps, features), published_stages=published_maps(body, maps))
     else:
         features = body.forward_features(images)
     if isinstance(network, Necked):
         necked: NeckOutputs = network.neck(features)
-        return _Features(necked.feature_map, necked.channel_attention, earlier)
-    return _Features(features, None, earlier)
+        return necked.feature_map, others._replace(channel_attention=necked.channel_attention)
+    return features, others
+
+
+def published_maps(body: nn.Module, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return of the maps of ``forward_intermediates`` those that published tables compare; none where none are."""
+    places: tuple[int, ...] = getattr(body, "published_places", ())
+    return tuple(maps[place] for place in places)
 
 
 def earlier_maps(maps: Sequence[Tensor], last: Tensor) -> tuple[Tensor, ...]:
@@ -115,4 +114,4 @@ def _as_embedding(embedding: Any) -> Tensor:
     return torch.cat([part.flatten(1) for part in embedding], dim=1)
 
 
-__all__ = ["earlier_maps", "read_linear_head", "read_other_head", "reader_for"]
+__all__ = ["earlier_maps", "published_maps", "read_linear_head", "read_other_head", "reader_for"]

@@ -14,6 +14,9 @@ from kdcam.errors import CheckpointError
 
 Shape = tuple[int, ...]
 
+SEVERAL = frozenset({"stages", "published_stages"})
+"""The entries that have an array a map; each of the others has one."""
+
 _BYTES = 2  # of a number in fp16
 
 
@@ -81,7 +84,7 @@ def _opened(file: ArrayFile) -> Tensor:
 
 
 def _names(entry: EntryShapes) -> list[str]:
-    if entry.name != "stages":
+    if entry.name not in SEVERAL:
         return [f"{entry.name}.npy"]
     return [f"{entry.name}-{number}.npy" for number in range(len(entry.shapes))]
 
@@ -92,4 +95,4 @@ def _header(shape: Shape) -> bytes:
     return file.getvalue()
 
 
-__all__ = ["ArrayFile", "EntryShapes", "Shape", "array_bytes", "array_files", "open_arrays"]
+__all__ = ["SEVERAL", "ArrayFile", "EntryShapes", "Shape", "array_bytes", "array_files", "open_arrays"]

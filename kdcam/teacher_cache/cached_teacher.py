@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdcam.data.batches import Batch
 from kdcam.models.classifier import TeacherOutputs
+from kdcam.teacher_cache.arrays import SEVERAL
 from kdcam.teacher_cache.kept import output_name
 
 _SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
@@ -42,13 +43,12 @@ class CachedTeacher:
         if batch.views is None or batch.host_indices is None:
             raise ValueError("the batch has no views, and a cached teacher knows no other images")
         rows = (batch.views * self._images + batch.host_indices).to(self.place, non_blocking=True)
-        read: dict[str, Any] = {
-            output_name(need): tuple(self._gathered(array, rows) for array in group)
-            for need, group in self._arrays.items()
-            if need in needs
-        }
-        stages = read.pop("stages", ())
-        return TeacherOutputs(**{name: group[0] for name, group in read.items()}, stages=stages)
+        read: dict[str, Any] = {}
+        for need, group in self._arrays.items():
+            if need in needs:
+                name, gathered = output_name(need), tuple(self._gathered(array, rows) for array in group)
+                read[name] = gathered if name in SEVERAL else gathered[0]
+        return TeacherOutputs(**read)
 
     def _gathered(self, array: Tensor, rows: Tensor) -> Tensor:
         gathered = array[rows]
