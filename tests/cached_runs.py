@@ -13,6 +13,7 @@ from kdcam.engine import Plan
 from kdcam.models.classifier import TeacherOutputs
 from kdcam.preflight import Checked, preflight
 from kdcam.recipe import TrainRecipe
+from kdcam.teacher_cache.arrays import SEVERAL
 from kdcam.teacher_cache.cached_teacher import CachedTeacher
 from kdcam.teacher_cache.caching import cache_teachers
 from kdcam.teacher_cache.kept import teacher_needs
@@ -21,7 +22,10 @@ from kdcam.training import assemble
 
 LABELS = {"name": "cross_entropy"}
 KD = [LABELS, {"name": "kd"}]
-EVERY_NEED = [{"name": name} for name in ("cross_entropy", "kd", "caam_cam", "cat_kd", "review_kd", "rkd")]
+EVERY_NEED: list[dict[str, Any]] = [
+    {"name": "vid", "stages": "published"},
+    *({"name": name} for name in ("cross_entropy", "kd", "caam_cam", "cat_kd", "review_kd", "rkd")),
+]
 AUGMENTED = {**SCENES, "augment": ["crop", "flip"]}
 
 
@@ -101,7 +105,7 @@ def assert_rounded(said: TeacherOutputs, read: TeacherOutputs) -> None:
         if live is None:
             assert kept is None, name
             continue
-        pairs = zip(live, kept, strict=True) if name == "stages" else [(live, kept)]
+        pairs = zip(live, kept, strict=True) if name in SEVERAL else [(live, kept)]
         for one, other in pairs:
             assert other.dtype == torch.float32
             assert torch.equal(other.half().float(), other), name  # a number of fp16

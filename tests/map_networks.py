@@ -13,13 +13,20 @@ TEACHER: tuple[Size, ...] = ((3, 16, 16), (5, 8, 8), (12, 4, 4))
 NO_MAP = Widths(8, None, None, None)
 
 
-def widths(sizes: tuple[Size, ...]) -> Widths:
+def widths(sizes: tuple[Size, ...], *, published: tuple[Size, ...] = ()) -> Widths:
     """Return the widths of a network whose embedding is the pooled last map."""
-    return Widths(sizes[-1][0], *sizes[-1], sizes[:-1])
+    return Widths(sizes[-1][0], *sizes[-1], sizes[:-1], published)
 
 
 def shapes(student: tuple[Size, ...] = STUDENT, teacher: tuple[Size, ...] = TEACHER) -> Shapes:
     return Shapes("single-label", 3, torch.arange(3), widths(student), widths(teacher))
+
+
+def published_shapes(student: tuple[Size, ...], teacher: tuple[Size, ...]) -> Shapes:
+    """Return the shapes of two networks of which published tables compare maps of these sizes."""
+    return shapes()._replace(
+        student=widths(STUDENT, published=student), teacher=widths(TEACHER, published=teacher)
+    )
 
 
 def maps(sizes: tuple[Size, ...], seed: int, *, images: int = 5) -> list[Tensor]:
@@ -39,3 +46,13 @@ def step_of(student_maps: list[Tensor], teacher_maps: list[Tensor]) -> Step:
     )
     images = len(last)
     return Step(student, teacher, torch.zeros(images, dtype=torch.int64), torch.arange(images), 0.5)
+
+
+def published_step(student_maps: list[Tensor], teacher_maps: list[Tensor]) -> Step:
+    """Return a step of two networks of which published tables compare these maps, with others beside them."""
+    step = step_of(maps(STUDENT, 98), maps(TEACHER, 99))
+    assert step.teacher is not None
+    return step._replace(
+        student=step.student._replace(published_stages=tuple(student_maps)),
+        teacher=step.teacher._replace(published_stages=tuple(teacher_maps)),
+    )

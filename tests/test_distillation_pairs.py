@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -32,12 +33,17 @@ def network(name: str, role: str) -> Classifier:
 
 
 def train_a_step(teacher: str, method: str) -> dict[str, float]:
-    """Check a recipe as a run does, then take one step; return the terms."""
-    table = {"data": DATA, "teacher": {"checkpoint": teacher}, "loss": method_losses(method)}
+    """Check a recipe of a method as a run does, then take one step; return the terms."""
+    losses = method_losses(method)
     if method == "crd":
-        table["loss"][1]["negatives"] = 32  # type: ignore[index]
+        losses[1]["negatives"] = 32
     if method == "cam_kd":
-        table["loss"][1]["grids"] = (1, 2)  # type: ignore[index]  # some maps here are 2 x 2
+        losses[1]["grids"] = (1, 2)  # some maps here are 2 x 2
+    return train_a_step_of(teacher, losses)
+
+
+def train_a_step_of(teacher: str, losses: list[dict[str, Any]]) -> dict[str, float]:
+    table = {"data": DATA, "teacher": {"checkpoint": teacher}, "loss": losses}
     checked = preflight(read_recipe(table, source="pair"), device="cpu")
     torch.manual_seed(0)
     labels = torch.arange(12) % CLASSES
@@ -85,6 +91,36 @@ def test_a_teacher_of_tokens_serves_logits_and_embeddings(student: str) -> None:
         with pytest.raises((ModelError, RecipeError), match=r"vit_tiny_patch16_224|teacher") as refused:
             train_a_step(TOKENS, method)
         assert len(str(refused.value)) > 40, method  # a sentence with the reason
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ("kdcam:wrn_16_2", "kdcam:resnet8x4"),
+        ("kdcam:mobilenetv2", "kdcam:vgg8"),
+        ("kdcam:shufflenetv2", "kdcam:wrn_16_2"),
+        ("kdcam:resnet8x4", "kdcam:wrn_16_2"),
+    ],
+)
+def test_losses_of_both_kinds_of_maps_train_in_one_run(student: str, teacher: str) -> None:
+    published = ("attention_transfer", "nst", "vid", "similarity_preserving", "fitnet")
+    losses = [{"name": "cross_entropy"}, {"name": "review_kd"}, {"name": "attention_transfer"}]
+    losses += [{"name": name, "stages": "published"} for name in published]
+    terms = train_a_step_of(teacher, losses)
+    assert len(terms) == len(losses)
+    assert all(math.isfinite(value) for value in terms.values()), terms
+    assert terms["attention_transfer"] != terms["attention_transfer_2"]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "who"),
+    [("resnet10t", "kdcam:resnet8_s2", "student"), ("kdcam:resnet8_s2", "torchvision:resnet18", "teacher")],
+)
+def test_published_maps_of_other_networks_are_refused(student: str, teacher: str, who: str) -> None:
+    losses = [{"name": "cross_entropy"}, {"name": "similarity_preserving", "stages": "published"}]
+    reason = rf"loss\[1\] \(similarity_preserving\): stages: found \"published\", but no .* of the {who}'s; set stages"
+    with pytest.raises(RecipeError, match=reason):
+        train_a_step_of(teacher, losses)
 
 
 def test_every_loss_with_a_teacher_is_among_the_methods() -> None:

@@ -1,17 +1,16 @@
 """Terms of the standard pairs' recipes against those of HobbitLong/RepDistiller's own code, on the same weights."""
 
 import json
-from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from kdcam.losses.fitnet import FitnetConfig
 from kdcam.losses.loss import LossConfig, Shapes, Step, needs_of
 from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.cifar import build_cifar
 from kdcam.models.classifier import Classifier, teacher_outputs
 from kdcam.models.frozen import freeze
 from kdcam.models.probes import widths
@@ -99,6 +98,7 @@ class Terms:
         return built
 
     def values(self) -> dict[str, float]:
+        """Return the value of each method's own term."""
         labels = torch.arange(IMAGES)
         needs = needs_of(self.losses.values())
         with torch.no_grad():
@@ -116,3 +116,20 @@ def test_every_pair_of_the_table_is_compared() -> None:
 @pytest.mark.parametrize("pair", PAIRS)
 def test_terms_are_repdistillers(pair: str) -> None:
     assert Terms(pair).values() == pytest.approx(THEIRS[pair], rel=1e-9)
+
+
+@pytest.mark.parametrize("pair", ["wrn_40_2-shufflenetv1", "vgg13-mobilenetv2"])
+def test_a_teacher_whose_norms_are_folded_teaches_the_same(pair: str) -> None:
+    terms = Terms(pair)
+    assert freeze(terms.teacher).folded > 0
+    assert terms.values() == pytest.approx(THEIRS[pair], rel=1e-9)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_fitnet_reads_the_second_map(pair: str) -> None:
+    fitnet = load(PREFIX + pair, method="fitnet").loss[-1]
+    assert isinstance(fitnet, FitnetConfig)
+    assert fitnet.stages == "published"
+    for name in pair.split("-"):
+        places = build_cifar(name).published_places
+        assert places[fitnet.stage] == places[1]

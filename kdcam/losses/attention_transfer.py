@@ -35,10 +35,10 @@ class AttentionTransferConfig(LossConfig):
     5 points below no distillation. A map of one place has the same attention in any network, and adds nothing.
 
     Constants: weight 1000 beside cross-entropy is that of HobbitLong/RepDistiller and megvii-research/mdistiller, whose
-    equation this is, as it is that of the authors' code (szagoruyko/attention-transfer). It was found with the
-    published maps; with the last of each size the term is 0.36 to 1.8 times as large where they differ. Equation 2 of the paper has
-    the length of the difference where the code has its mean square; torchdistill's ATLoss offers both. Networks
-    for large images count their stem's map as one more pair, where it has a size of its own.
+    equation this is, as it is that of the authors' code (szagoruyko/attention-transfer). It goes with the published
+    maps: the last of each size make the term 0.55 to 1.83 times as large on that table's pairs. Equation 2 of the paper
+    has the length of the difference where the code has its mean square; torchdistill's ATLoss offers both. Networks for
+    large images count their stem's map as one more pair, where it has a size of its own.
     """
 
     name: Literal["attention_transfer"] = "attention_transfer"

@@ -30,7 +30,9 @@ MAP_NEEDS = frozenset({"stages", "feature_map", "teacher.stages", "teacher.featu
 _PUBLISHED_NEEDS = frozenset({"published_stages", "teacher.published_stages"})
 
 _OTHER_NETWORK = "take a network that has them, such as a ResNet, or a loss of the logits, such as kd"
-_OTHER_MAPS = 'set stages = "last-of-size", or take a network of kdcam\'s for 32-pixel images, such as kdcam:resnet20'
+_OTHER_MAPS = (
+    'set stages = "last-of-size", or take a network of kdcam\'s for 32-pixel images, such as kdcam:resnet20'
+)
 
 
 def needs_of_stages(stages: Stages, *, last_of_size: frozenset[str] = MAP_NEEDS) -> frozenset[str]:

@@ -21,8 +21,8 @@ SHAPES = Shapes(
     "single-label",
     K,
     torch.arange(N) % K,
-    Widths(C, C, H, W, stages=((4, 2 * H, 2 * W),)),
-    Widths(2 * C, 2 * C, H, W, stages=((6, 2 * H, 2 * W),)),
+    Widths(C, C, H, W, stages=((4, 2 * H, 2 * W),), published_stages=((C, H, W), (C, H, W))),
+    Widths(2 * C, 2 * C, H, W, stages=((6, 2 * H, 2 * W),), published_stages=((7, H, W), (2 * C, H, W))),
 )
 
 
@@ -62,14 +62,15 @@ def make_step(
     embedding = feature_map.mean((2, 3))
     logits, attention = embedding @ weight.T + bias, (embedding @ mixer).sigmoid()
     stages = (nn.functional.interpolate(feature_map[:, :4], scale_factor=2).relu(),)
-    student = Outputs(logits, embedding, feature_map, weight, bias, stages, channel_attention=attention)
+    published = (features, feature_map)
+    student = Outputs(logits, embedding, feature_map, weight, bias, stages, attention, published)
     head = head_for(config, weight)
     if head is not None:
         weight, read = head.weight, head.read(embedding)
         student = Outputs(read.logits, read.embedding, feature_map, read.weight, read.bias, stages)
     teacher = TeacherOutputs(
         leaf(N, K), leaf(N, H, W), leaf(N, K, H, W), leaf(N, 2 * C, H, W), leaf(N, 2 * C),
-        (leaf(N, 6, 2 * H, 2 * W),),
+        (leaf(N, 6, 2 * H, 2 * W),), (leaf(N, 7, H, W), leaf(N, 2 * C, H, W)),
     )  # fmt: skip
     taught = [leaf for leaf in tree_leaves(teacher) if isinstance(leaf, torch.Tensor)]
     clean = student._replace(logits=leaf(N, K)) if "clean" in config.needs else None
@@ -80,9 +81,13 @@ def gradients(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
     return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
-@pytest.fixture(params=sorted(LOSSES))
+WITH_STAGES = sorted(name for name, kind in LOSSES.items() if "stages" in kind.model_fields)
+
+
+@pytest.fixture(params=[*sorted(LOSSES), *(f"{name} of published maps" for name in WITH_STAGES)])
 def config(request: pytest.FixtureRequest) -> LossConfig:
-    return LOSSES[request.param]()
+    name, _, published = request.param.partition(" of ")
+    return LOSSES[name].model_validate({"stages": "published"} if published else {})
 
 
 @pytest.fixture
@@ -185,7 +190,7 @@ def test_makes_nothing_of_size_batch_x_batch_or_classes_x_channels(config: LossC
     )
     wide = torch.rand(images, channels, side, side)
     stages = (feature_map[:, :8].repeat_interleave(2, 2).repeat_interleave(2, 3),)
-    student = student._replace(stages=stages)
+    student = student._replace(stages=stages, published_stages=(feature_map, feature_map))
     teacher = TeacherOutputs(
         torch.rand(images, classes),
         wide[:, 0],
@@ -193,10 +198,11 @@ def test_makes_nothing_of_size_batch_x_batch_or_classes_x_channels(config: LossC
         wide,
         wide.mean((2, 3)),
         stages,
+        (wide, wide),
     )
     labels = torch.arange(images) % classes
     targets = labels if "labels" in config.takes else torch.nn.functional.one_hot(labels, classes).float()
-    sizes = Widths(channels, channels, side, side, ((8, 2 * side, 2 * side),))
+    sizes = Widths(channels, channels, side, side, ((8, 2 * side, 2 * side),), (feature_map.shape[1:],) * 2)
     if config.misfit(Shapes("single-label", classes, labels, sizes, sizes)) is not None:
         pytest.skip("needs more channels than classes, or fewer classes")
     module = config.build(Shapes("single-label", classes, labels, sizes, sizes))

@@ -97,7 +97,7 @@ def test_a_teacher_without_a_map_is_an_error() -> None:
     student, _ = maps()
     outputs = Outputs(student.mean((2, 3)), student.mean((2, 3)), student, None, None)
     step = Step(outputs, TeacherOutputs(), torch.arange(5) % 3, torch.arange(5), 0.5)
-    with pytest.raises(ValueError, match="the teacher's feature map"):
+    with pytest.raises(ValueError, match="reads the last feature map, and the step has none"):
         SimilarityPreservingConfig().build(SHAPES)(step)
 
 

@@ -51,6 +51,16 @@ STAGES = {  # of images of 32 pixels: the last map of each size, and the last ma
     "shufflenetv1": [(24, 32), (240, 16), (480, 8), (960, 4)],
     "shufflenetv2": [(24, 32), (116, 16), (232, 8), (1024, 4)],
 }
+PUBLISHED_STAGES = {  # of images of 32 pixels, as HobbitLong/RepDistiller's feat[1:-1]; whether an activation is last
+    "resnet20": ([(16, 32), (32, 16), (64, 8)], True),
+    "resnet8x4": ([(64, 32), (128, 16), (256, 8)], True),
+    "resnet50": ([(256, 32), (512, 16), (1024, 8), (2048, 4)], True),
+    "wrn_16_2": ([(32, 32), (64, 16), (128, 8)], False),
+    "vgg8": ([(128, 16), (256, 8), (512, 4), (512, 4)], True),
+    "mobilenetv2": ([(12, 16), (16, 8), (48, 4), (160, 2)], False),
+    "shufflenetv1": ([(240, 16), (480, 8), (960, 4)], True),
+    "shufflenetv2": ([(116, 16), (232, 8), (464, 4)], True),
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -81,6 +91,18 @@ def test_stages(name: str) -> None:
     assert sizes.stages == tuple((width, pixels, pixels) for width, pixels in earlier)
     assert (sizes.channels, sizes.height, sizes.width) == (channels, side, side)
     assert sizes.embedding == channels
+
+
+@pytest.mark.parametrize("name", PUBLISHED_STAGES)
+def test_published_stages(name: str) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(name=f"kdcam:{name}")
+    classifier = build_classifier(config, num_classes=3, in_channels=3, image_size=32)
+    expected, activated = PUBLISHED_STAGES[name]
+    sizes = tuple((width, pixels, pixels) for width, pixels in expected)
+    assert widths(classifier).published_stages == sizes
+    found = classifier.outputs(torch.rand(2, 3, 32, 32), stages=True).published_stages
+    assert [one.min().item() >= 0 for one in found] == [activated] * len(sizes)
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -14,6 +14,9 @@ NETWORKS = [  # name, image size, BatchNorms folded, BatchNorms left
     ("kdcam:resnet8", 32, 9, 0),
     ("kdcam:vgg13", 32, 10, 0),
     ("kdcam:vgg8", 64, 5, 0),  # with the pooling of large images
+    ("kdcam:wrn_16_2", 32, 7, 6),  # whose published maps are sums that norms read
+    ("kdcam:mobilenetv2", 32, 53, 0),
+    ("kdcam:shufflenetv2", 32, 56, 0),
     ("resnet10t", 64, 14, 0),
     ("resnet18", 64, 20, 0),
     ("mobilenetv2_035", 32, 52, 0),
@@ -58,7 +61,8 @@ def answers(classifier: Classifier, images: Tensor) -> dict[str, Tensor]:
         outputs = classifier.outputs(images, stages=True)
         found = {"forward": classifier(images), "logits": outputs.logits, "embedding": outputs.embedding}
     maps = () if outputs.feature_map is None else (*outputs.stages, outputs.feature_map)
-    return found | {f"map {place}": one for place, one in enumerate(maps)}
+    found |= {f"map {place}": one for place, one in enumerate(maps)}
+    return found | {f"published {place}": one for place, one in enumerate(outputs.published_stages)}
 
 
 def require_same(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:

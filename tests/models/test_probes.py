@@ -105,7 +105,9 @@ def test_networks_without_an_exact_cam(name: str, size: int, reason: str) -> Non
 
 
 def test_widths() -> None:
-    assert widths(make("kdcam:resnet8_s2", 48)) == Widths(64, 64, 6, 6, ((16, 24, 24), (32, 12, 12)))
+    earlier = ((16, 24, 24), (32, 12, 12))
+    assert widths(make("kdcam:resnet8_s2", 48)) == Widths(64, 64, 6, 6, earlier, (*earlier, (64, 6, 6)))
+    assert widths(make("resnet10t", 48)).published_stages == ()
     assert widths(make("vit_tiny_patch16_224", 32)) == Widths(192, None, None, None)
 
 

@@ -61,8 +61,8 @@ def test_sizes_of_the_stages(name: str, stages: tuple[tuple[int, int, int], ...]
 def test_stages_change_nothing_else(name: str, keys: dict[str, object]) -> None:
     classifier = build(name, **keys)
     plain, staged = classifier.outputs(images()), classifier.outputs(images(), stages=True)
-    assert plain.stages == ()
-    torch.testing.assert_close(staged._replace(stages=()), plain)
+    assert plain.stages == plain.published_stages == ()
+    torch.testing.assert_close(staged._replace(stages=(), published_stages=()), plain)
 
 
 def test_stages_of_a_resnet_are_its_own_maps() -> None:
@@ -72,11 +72,32 @@ def test_stages_of_a_resnet_are_its_own_maps() -> None:
     torch.testing.assert_close(classifier.outputs(images(), stages=True).stages[1], first)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18", "vit_tiny_patch16_224"])
+def test_no_table_compares_maps_of_other_networks(name: str) -> None:
+    assert build(name).outputs(images(), stages=True).published_stages == ()
+    assert widths(build(name)).published_stages == ()
+
+
+def test_published_maps_are_the_bodys_whatever_neck_and_head_follow() -> None:
+    plain = build("kdcam:wrn_16_2")
+    necked = build("kdcam:wrn_16_2", channel_attention=True, feature_channels=10, head="cosine")
+    weights = {key: one for key, one in plain.network.state_dict().items() if not key.startswith("fc.")}
+    necked.network.get_submodule("body").load_state_dict(weights, strict=False)
+    found, same = (one.outputs(images(), stages=True).published_stages for one in (necked, plain))
+    assert [tuple(one.shape[1:]) for one in found] == [(32, 64, 64), (64, 32, 32), (128, 16, 16)]
+    torch.testing.assert_close(found, same)
+
+
 def test_a_teacher_gives_its_stages_when_asked() -> None:
     teacher = build("kdcam:resnet8")
     labels = torch.zeros(2, dtype=torch.int64)
     asked = teacher_outputs(teacher, images(), labels, frozenset({"teacher.stages"}))
     assert [tuple(one.shape[1:]) for one in asked.stages] == [(16, 64, 64), (32, 32, 32)]
     assert not any(one.requires_grad for one in asked.stages)
+    assert asked.published_stages == ()
+    published = teacher_outputs(teacher, images(), labels, frozenset({"teacher.published_stages"}))
+    torch.testing.assert_close(published.published_stages[:2], asked.stages)
+    assert not any(one.requires_grad for one in published.published_stages)
+    assert (published.stages, published.feature_map) == ((), None)
     assert teacher_outputs(teacher, images(), labels, frozenset({"teacher.embedding"})).stages == ()
     assert isinstance(widths(teacher), Widths)

@@ -8,7 +8,8 @@ from kdcam.teacher_cache.cached_teacher import CachedTeacher
 CPU = torch.device("cpu")
 LOGITS = torch.arange(2 * 3 * 4).reshape(2, 3, 4).half()
 STAGES = (torch.zeros(2, 3, 5, 2, 2).half(), torch.ones(2, 3, 6, 1, 1).half())
-ARRAYS = {"teacher.logits": (LOGITS,), "teacher.stages": STAGES}
+PUBLISHED = (torch.full((2, 3, 7, 2, 2), 2.0).half(),)
+ARRAYS = {"teacher.logits": (LOGITS,), "teacher.stages": STAGES, "teacher.published_stages": PUBLISHED}
 
 
 def batch(views: list[int] | None, indices: list[int]) -> Batch:
@@ -43,13 +44,14 @@ def test_each_image_is_read_in_its_view_in_float32() -> None:
     assert read.logits.dtype == torch.float32
     assert torch.equal(read.logits, torch.stack([LOGITS[1, 2], LOGITS[0, 0], LOGITS[1, 0]]).float())
     assert [tuple(stage.shape) for stage in read.stages] == [(3, 5, 2, 2), (3, 6, 1, 1)]
+    assert [tuple(stage.shape) for stage in read.published_stages] == [(3, 7, 2, 2)]
 
 
 def test_only_what_is_needed_now_is_read() -> None:
     teacher = CachedTeacher(ARRAYS, device=CPU)
     read = teacher.outputs(batch([0], [1]), frozenset({"teacher.stages", "cam"}))
     assert read.logits is None
-    assert len(read.stages) == 2
+    assert (len(read.stages), read.published_stages) == (2, ())
     assert teacher.outputs(batch([0], [1]), frozenset({"cam"})) == TeacherOutputs()
 
 

@@ -37,7 +37,7 @@ from kdcam.teaching import live_classifiers
 
 def test_every_output_is_what_the_live_teacher_says_of_the_same_views(teachers: list[str]) -> None:
     recipe = cached_recipe(teachers[0], loss=EVERY_NEED)
-    assert len(teacher_needs(recipe)) == 6
+    assert len(teacher_needs(recipe)) == 7
     assert_read_equals_live(recipe)
 
 

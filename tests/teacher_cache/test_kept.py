@@ -26,6 +26,7 @@ def test_shapes_of_every_need_follow_the_size_of_the_images() -> None:
         "teacher.feature_map": ((64, 6, 6),),
         "teacher.label_cam": ((6, 6),),
         "teacher.logits": ((7,),),
+        "teacher.published_stages": ((16, 24, 24), (32, 12, 12), (64, 6, 6)),
         "teacher.stages": ((16, 24, 24), (32, 12, 12)),
     }
     assert {name: module.training for name, module in teacher.named_modules()} == modes
