@@ -18,8 +18,8 @@ Size = tuple[int, int, int]
 Stages = Annotated[
     Literal["last-of-size", "published"],
     Field(
-        description="the maps that are read: the last of each size, which most networks tell; or those that "
-        "HobbitLong/RepDistiller compares, which kdcam's networks for 32-pixel images tell"
+        description="the maps that are read; last-of-size: the last of each size, which most networks tell; published: "
+        "those that HobbitLong/RepDistiller compares, which kdcam's networks for 32-pixel images tell"
     ),
 ]
 """Which of a network's maps a loss reads."""
