@@ -114,7 +114,9 @@ def why_too_few_maps(
     for who, widths in (("student", shapes.student), ("teacher", teacher_widths(shapes))):
         found = len(all_sizes(widths, stages))
         if stages == "published" and found == 0:
-            return f'stages: found "published", but no published table compares maps of the {who}\'s; {_OTHER_MAPS}'
+            return (
+                f'stages: found "published", but no published table compares the {who}\'s maps; {_OTHER_MAPS}'
+            )
         if found < least:
             told = f"{found} published feature maps" if stages == "published" else _told(found)
             return f"the {who} has {told}, and this loss needs {least} or more; {way_out}"

@@ -141,7 +141,7 @@ def test_networks_that_no_table_compares_are_refused(who: str) -> None:
         published_shapes(STUDENT, TEACHER)._replace(**{who: widths(TEACHER)}), "published"
     )
     assert found == (
-        f'stages: found "published", but no published table compares maps of the {who}\'s; set '
+        f'stages: found "published", but no published table compares the {who}\'s maps; set '
         'stages = "last-of-size", or take a network of kdcam\'s for 32-pixel images, such as kdcam:resnet20'
     )
 
