@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import BatchSize, Device, Json, Quiet, RunPath, Weights
+from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunPath, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +35,8 @@ def evaluate(
     ] = "test",
     weights: Weights = "selected",
     threshold: Threshold = None,
+    sets: DataSets = None,
+    rest: Rest = False,
     batch_size: BatchSize = 256,
     device: Device = "auto",
     as_json: Json = False,
@@ -51,6 +53,7 @@ def evaluate(
     from kdcam import api
     from kdcam.checkpoint import read_config
     from kdcam.comparison.evaluations import Evaluations, read_evaluations
+    from kdcam.overrides import data_places
 
     from . import render
 
@@ -61,6 +64,8 @@ def evaluate(
             weights=weights,
             batch_size=batch_size,
             threshold=threshold,
+            data=data_places(sets or ()),
+            rest=rest,
             device=device,
             progress=progress,
         )

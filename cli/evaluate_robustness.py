@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import BatchSize, Device, Json, Quiet, Resume, RunPaths, Weights
+from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, Resume, RunPaths, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,6 +145,8 @@ def evaluate_robustness(
     ood: Ood = None,
     pictures: Pictures = True,
     figures: Figures = None,
+    sets: DataSets = None,
+    rest: Rest = False,
     resume: Resume = "auto",
     batch_size: BatchSize = 100,
     weights: Weights = "selected",
@@ -159,6 +161,7 @@ def evaluate_robustness(
     stays. Stopped at any time, the same command goes on.
     """
     import kdcam
+    from kdcam.overrides import data_places
 
     from . import render
 
@@ -192,6 +195,8 @@ def evaluate_robustness(
             resume=resume,
             draw=pictures,
             figures=figures,
+            data=data_places(sets or ()),
+            rest=rest,
             progress=progress,
         )
     if as_json:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import BatchSize, Device, Json, Quiet, RunsElseNetworks, Weights, given
+from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunsElseNetworks, Weights, given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,6 +81,8 @@ def few_shot(
     heads: Heads = None,
     fine_tune_last_stage: FineTune = False,
     omniglot_runs: OneShotRuns = None,
+    sets: DataSets = None,
+    rest: Rest = False,
     weights: Weights = "selected",
     batch_size: BatchSize = 256,
     device: Device = "auto",
@@ -94,18 +96,21 @@ def few_shot(
     few-shot.json, the episodes to few-shot-episodes.safetensors.
     """
     import kdcam
+    from kdcam.overrides import data_places
 
     from . import render
 
     sizes = {"ways": ways, "shots": None if shots is None else _numbers(shots), "queries": queries}
-    rest = {"episodes": episodes, "seed": seed, "classes": classes, "heads": tuple(heads or ()) or None}
-    settings = given(**sizes, **rest, fine_tune_last_stage=fine_tune_last_stage or None)
+    drawn = {"episodes": episodes, "seed": seed, "classes": classes, "heads": tuple(heads or ()) or None}
+    settings = given(**sizes, **drawn, fine_tune_last_stage=fine_tune_last_stage or None)
     with render.watching(quiet=quiet) as progress:
         found = kdcam.evaluate_few_shot(
             runs,
             settings=settings,
             root=root,
             omniglot_runs=omniglot_runs,
+            data=data_places(sets or ()),
+            rest=rest,
             weights=weights,
             batch_size=batch_size,
             device=device,

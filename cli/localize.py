@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import BatchSize, Device, Json, Pictures, Quiet, RunsElseNetworks, Weights, given
+from .options import (
+    BatchSize,
+    DataSets,
+    Device,
+    Json,
+    Pictures,
+    Quiet,
+    Rest,
+    RunsElseNetworks,
+    Weights,
+    given,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +121,8 @@ def localize(
     contours: Contours = None,
     pictures: Pictures = True,
     figures: Figures = None,
+    sets: DataSets = None,
+    rest: Rest = False,
     weights: Weights = "selected",
     batch_size: BatchSize = 256,
     device: Device = "auto",
@@ -122,18 +135,21 @@ def localize(
     whose boxes are known. Writes localization.json and figures/localization.png into each run.
     """
     import kdcam
+    from kdcam.overrides import data_places
 
     from . import render
 
     which = given(boxes=boxes, root=root, box_ends=box_ends, class_column=class_column, part=part)
     how = given(map=map_kind, map_of=map_of, resolution=resolution, contours=contours)
-    rest = given(threshold_from=threshold_from, n_examples=n_examples)
+    found_on = given(threshold_from=threshold_from, n_examples=n_examples)
     with render.watching(quiet=quiet) as progress:
         found = kdcam.localize(
             runs,
-            settings=which | how | rest,
+            settings=which | how | found_on,
             draw=pictures,
             figures=figures,
+            data=data_places(sets or ()),
+            rest=rest,
             weights=weights,
             batch_size=batch_size,
             device=device,

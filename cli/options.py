@@ -24,6 +24,18 @@ Sets = Annotated[
         help="Change a key: --set optimizer.lr=0.01 --set loss.cam.weight=1 (repeatable).",
     ),
 ]
+DataSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="data.KEY=VALUE",
+        help="Where the run's data lies now: --set data.root=DIR (also data.labels, data.names, data.workers).",
+    ),
+]
+Rest = Annotated[
+    bool,
+    typer.Option("--rest", help="Where pictures of the run are gone or changed, take those that are left."),
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="The run folder; runs/<recipe>-<seed> unless given."),
@@ -58,6 +70,7 @@ def given(**flags: Any) -> dict[str, Any]:
 
 __all__ = [
     "BatchSize",
+    "DataSets",
     "Device",
     "DryRun",
     "Json",
@@ -66,6 +79,7 @@ __all__ = [
     "Pictures",
     "Quiet",
     "RecipeName",
+    "Rest",
     "Resume",
     "RunPath",
     "RunPaths",

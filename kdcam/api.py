@@ -1,19 +1,18 @@
 """What the command line and a notebook call: train, distill, finetune, evaluate, evaluate_robustness, predict, load."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kdcam.checkpoint import load_classifier
 from kdcam.commands import check_command
 from kdcam.data.batches import Batches
-from kdcam.data.config import DataConfig
-from kdcam.data.datasets import DataParts, Part, batches, load_data
+from kdcam.data.datasets import DataParts, Part, batches
+from kdcam.data.kept import Lack
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
 from kdcam.named_networks import load_named
-from kdcam.noise_file import with_kept_noise
 from kdcam.places import kind_of
 from kdcam.precision import pick_device
 from kdcam.predicting import Prediction, predict
@@ -21,6 +20,7 @@ from kdcam.preflight import preflight
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.recipe import load as load_recipe
+from kdcam.run_data import check_part, read_run_data, warn_of_rest, with_places
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE, Resume, has_kept_state
 from kdcam.scores import THRESHOLD, MultiLabelReport, Report, score
 from kdcam.training import EVALUATION_BATCH, RunResult, finished_run, run
@@ -113,7 +113,7 @@ def _run(
     progress: Progress | None,
 ) -> RunResult:
     # First, since its result needs neither the data nor the teacher, which may be gone by now.
-    finished = finished_run(recipe, output=place, resume=resume)
+    finished = finished_run(recipe, output=place, resume=resume, progress=progress or Silent())
     if finished is not None:
         return finished
     try:
@@ -150,15 +150,27 @@ class LoadedRun(NamedTuple):
 
     path: Path
     classifier: Classifier
-    recipe: TrainRecipe
+    recipe: TrainRecipe  # its [data] table says where the files lie now
     parts: DataParts
+    lacks: Mapping[str, Lack] = {}  # by part, what is lost of it; `part` refuses it
+    rest: bool = False  # what is left of a part is taken
+    pictures: str | None = None  # the digest of the record of its pictures, where it kept one
 
     def part(self, name: str) -> Part:
-        """Return the training, validation or test part; ``DataError`` where the run has none of that name."""
-        part: Part | None = getattr(self.parts, name)
+        """Return the training, validation or test part, just as it was when the run was made.
+
+        Raises ``DataError`` where the run has none of that name, or pictures of it are gone or changed (with ``rest``:
+        where nothing of it is left).
+        """
+        part = self.parts.held()[name]
         if part is None:
             raise DataError(f"{self.path}: its data has no {name} part; choose another with --part")
+        check_part(self.path, name, self.lacks.get(name), rest=self.rest)
         return part
+
+    def with_parts_of(self, other: "LoadedRun") -> "LoadedRun":
+        """Return the run with the images that another run of the same pictures holds in memory."""
+        return self._replace(parts=other.parts, lacks=other.lacks)
 
     def batches(self, part: Part, *, batch_size: int = EVALUATION_BATCH) -> Batches:
         """Return a part's batches in order, without augmentation, on the classifier's device."""
@@ -174,29 +186,45 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(
-    path: str | Path, *, weights: Weights = "selected", device: str = "auto", progress: Progress | None = None
+    path: str | Path,
+    *,
+    weights: Weights = "selected",
+    device: str = "auto",
+    data: Mapping[str, Any] | None = None,
+    rest: bool = False,
+    progress: Progress | None = None,
 ) -> LoadedRun:
     """Return a run's classifier, in eval mode, its recipe, and its data read anew.
 
-    Raises ``CheckpointError`` when the folder holds no run, ``DataError`` when the data cannot be read any more.
+    Each part holds the pictures that it held when the run was made, and no other: they are known again by their bytes,
+    whatever they are called now.
+
+    Args:
+        path: The run folder.
+        weights: Which epoch's weights.
+        device: auto, cpu, cuda, cuda:INDEX or mps.
+        data: Keys of [data] that say where the files lie now, ``{"root": "moved"}``; None: where they lay.
+        rest: Where pictures of a part are gone or changed, what is left of it is taken; else it is refused when it is
+            asked for.
+        progress: Who watches; warned of all that is not as it was.
+
+    Raises ``CheckpointError`` when the folder holds no run, ``DataError`` when the data cannot be read any more,
+    ``RecipeError`` for a key of ``data`` that says more than where files lie.
     """
     folder = Path(path)
-    recipe = recipe_of(folder)
+    stored = recipe_of(folder)
+    config = with_places(stored.data, data, folder)
     classifier = load(folder, weights=weights, device=device)
     watcher = progress or Silent()
-    parts = _read_anew(folder, recipe.data, watcher)
-    _check_label_names(folder, classifier, parts)
-    _warn_of_changed_parts(folder, parts, watcher)
-    return LoadedRun(folder, classifier, recipe, parts)
-
-
-def _read_anew(folder: Path, config: DataConfig, progress: Progress) -> DataParts:
-    """Return a run's data; its noisy labels as the run keeps them, since files of noise move and change."""
-    if config.noise is None:
-        return load_data(config, progress=progress)
-    clean = load_data(config.model_copy(update={"noise": None}), progress=progress)
-    kept = with_kept_noise(folder, clean, config.noise.kind)
-    return load_data(config, progress=progress) if kept is None else kept
+    read = read_run_data(folder, config, progress=watcher)
+    _check_label_names(folder, classifier, read.parts)
+    if read.digest is None:
+        _warn_of_changed_parts(folder, read.parts, watcher)
+    if rest:
+        for name, lack in read.lacks.items():
+            warn_of_rest(folder, lack, f"of its {name} part", watcher)
+    recipe = stored.model_copy(update={"data": config})
+    return LoadedRun(folder, classifier, recipe, read.parts, read.lacks, rest, read.digest)
 
 
 def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -> None:
@@ -248,10 +276,13 @@ def evaluate(
     device: str = "auto",
     batch_size: int = EVALUATION_BATCH,
     threshold: float | None = None,
+    data: Mapping[str, Any] | None = None,
+    rest: bool = False,
     progress: Progress | None = None,
 ) -> Report | MultiLabelReport:
-    """Return the scores of a run on one part of its data.
+    """Return the scores of a run on one part of its data, the pictures that it held when the run was made.
 
+    ``data`` and ``rest``: see `load_run`; where the data lies now, and whether to score what is left of it.
     ``threshold`` is for runs of several labels an image: the probability above which a label is said to be
     there; None: `kdcam.scores.THRESHOLD`.
 
@@ -262,7 +293,7 @@ def evaluate(
     if threshold is not None:
         _check_threshold(threshold, Path(run_path))
         decided_at = threshold
-    loaded = load_run(run_path, weights=weights, device=device, progress=progress)
+    loaded = load_run(run_path, weights=weights, device=device, data=data, rest=rest, progress=progress)
     loader = loaded.batches(loaded.part(part), batch_size=batch_size)
     return score(loaded.classifier, loader, threshold=decided_at, progress=progress or Silent())
 

@@ -51,16 +51,21 @@ def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
     return tensors["clean"], tensors["noisy"]
 
 
-def with_kept_noise(folder: Path, parts: DataParts, kind: NoiseKind) -> DataParts | None:
+def with_kept_noise(
+    folder: Path, parts: DataParts, kind: NoiseKind, *, still_there: Tensor | None = None
+) -> DataParts | None:
     """Return parts read without label noise, with the noisy labels that a run keeps.
 
-    None where it keeps none, or those of other training images than these.
+    None where it keeps none, or those of other training images than these. ``still_there`` (N,) bool: which of the
+    images that it was trained on ``parts`` holds; None: all.
 
     Raises ``CheckpointError`` when the file cannot be read.
     """
     if not (folder / NOISE_FILE).exists():
         return None
     clean, noisy = read_noise(folder)
+    if still_there is not None and len(still_there) == len(clean):
+        clean, noisy = clean[still_there], noisy[still_there]
     if not torch.equal(clean, parts.train.targets):
         return None
     noise = NoisyLabels(clean, noisy, noisy != clean, kind, None)

@@ -39,6 +39,23 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     place[keys[-1]] = parse_value(value.strip())
 
 
+def data_places(sets: Sequence[str]) -> dict[str, Any]:
+    """Return the keys of [data] that ``--set data.root=DIR`` and its like name, for a run that is read again.
+
+    Raises ``RecipeError`` for a text that is no assignment, or changes another table.
+    """
+    table: dict[str, Any] = {}
+    for one in sets:
+        apply_override(table, one)
+    others = [key for key in table if key != "data"]
+    if others:
+        raise RecipeError(
+            f"--set {others[0]}: a run is as it was trained; allowed: keys of data that say where its files lie now, "
+            "as in --set data.root=DIR"
+        )
+    return {key: str(value) if key != "workers" else value for key, value in table.get("data", {}).items()}
+
+
 def _enter(place: Any, key: str, *, where: str, override: str) -> Any:
     """Return the table that a key names inside a table or a list of named tables; make it where it is absent."""
     if isinstance(place, list):
@@ -61,4 +78,4 @@ def _named(tables: Sequence[dict[str, Any]], key: str, *, where: str, override: 
     raise RecipeError(f"--set {override!r}: {where} {problem}; there are: {names}")
 
 
-__all__ = ["apply_override", "parse_value"]
+__all__ = ["apply_override", "data_places", "parse_value"]

@@ -17,6 +17,7 @@ RECIPE_FILE = "recipe.json"
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+PICTURES_FILE = "pictures.safetensors"
 FEW_SHOT_FILE = "few-shot.json"
 EPISODES_FILE = "few-shot-episodes.safetensors"
 VERIFICATION_FILE = "verification.json"
@@ -38,6 +39,7 @@ _WRITTEN = (
     MODEL_FILE,
     CONFIG_FILE,
     "noise.safetensors",
+    PICTURES_FILE,
     RECIPE_FILE,
 )
 _PATTERNS = (
@@ -147,6 +149,7 @@ __all__ = [
     "FIGURES_FOLDER",
     "LOCALIZATION_FILE",
     "MODEL_FILE",
+    "PICTURES_FILE",
     "RECIPE_FILE",
     "REPORT_FILE",
     "RESULT_FILE",

@@ -25,6 +25,9 @@ from kdcam.teacher_weights import WEIGHTS_KEY, Digests, changed_teacher, check_t
 TRAINING_KEY = "training_data"
 """The key of recipe.json under which the images that a run began with are told."""
 
+PICTURES_KEY = "pictures"
+"""The key of recipe.json that holds the SHA-256 of pictures.safetensors."""
+
 
 class RunFolder:
     """One run's folder, made by ``RunFolder.open``; a context manager that closes it.
@@ -99,11 +102,18 @@ class RunFolder:
         self.close()
 
     def write_recipe(
-        self, *, command: Sequence[str], seed: int, device: str, data: Mapping[str, Any] | None = None
+        self,
+        *,
+        command: Sequence[str],
+        seed: int,
+        device: str,
+        data: Mapping[str, Any] | None = None,
+        pictures: str | None = None,
     ) -> None:
         """Write recipe.json: recipe, versions of the packages, machine, command, seed, digests of teachers' weights.
 
-        ``data``: what `training_data` tells of the images that the run begins with.
+        ``data``: what `training_data` tells of the images that the run begins with; ``pictures``: the digest of
+        pictures.safetensors, where there is one.
         """
         record: dict[str, Any] = {
             "recipe": self._recipe,
@@ -116,6 +126,8 @@ class RunFolder:
             record[WEIGHTS_KEY] = self._digests
         if data is not None:
             record[TRAINING_KEY] = data
+        if pictures is not None:
+            record[PICTURES_KEY] = pictures
         write_json(self.path / RECIPE_FILE, record)
 
     def changed_versions(self) -> dict[str, tuple[str | None, str | None]]:
@@ -167,4 +179,4 @@ def _has_former_teachers(path: Path, digests: Digests) -> bool:
     return changed_teacher(record, digests) is None
 
 
-__all__ = ["TRAINING_KEY", "Resume", "RunFolder"]
+__all__ = ["PICTURES_KEY", "TRAINING_KEY", "Resume", "RunFolder"]

@@ -8,9 +8,11 @@ from typing import Any
 from kdcam.assembly import EVALUATION_BATCH, assemble, evaluation_batches
 from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resume
 from kdcam.data.datasets import DataParts, load_data
+from kdcam.data.kept import kept_pictures
 from kdcam.digests import weights_digest
 from kdcam.engine import TrainState, fit
 from kdcam.errors import CheckpointError, Interrupted
+from kdcam.kept_pictures import pictures_bytes, pictures_digest, write_pictures
 from kdcam.models.classifier import Classifier
 from kdcam.models.starting_weights import head_name
 from kdcam.noise_file import keep_noise
@@ -21,6 +23,7 @@ from kdcam.probing import run_probe
 from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
+from kdcam.run_data import resumed_data, warn_of_changed_data
 from kdcam.run_state import find_state, has_kept_state
 from kdcam.runlog import Resume, RunFolder
 from kdcam.scores import score
@@ -74,14 +77,19 @@ class FolderKeeper:
         )
 
 
-def finished_run(recipe: TrainRecipe, *, output: Path, resume: Resume) -> RunResult | None:
+def finished_run(
+    recipe: TrainRecipe, *, output: Path, resume: Resume, progress: Progress
+) -> RunResult | None:
     """Return the result of the finished run in a folder; None where there is no finished one.
+
+    The watcher is warned where the run's pictures have changed since.
 
     Raises ``CheckpointError`` when it is of another recipe, or is to be done anew.
     """
     if find_state(output) != "finished":
         return None
     with RunFolder.open(output, recipe.model_dump(mode="json"), resume=resume) as folder:
+        warn_of_changed_data(folder.path, recipe.data, progress=progress)
         return RunResult(folder.path, folder.read_result(), was_finished=True)
 
 
@@ -100,16 +108,18 @@ def run(
             return RunResult(folder.path, folder.read_result(), was_finished=True)
         if folder.state == "unfinished":
             _check_device(folder, checked)
-        parts = load_data(recipe.data, progress=progress)
+        # A run that kept no state begins anew, with the data as it is now.
+        begins = folder.state == "new" or not has_kept_state(folder.path)
+        if begins:
+            parts = load_data(recipe.data, progress=progress)
+        else:
+            parts = resumed_data(folder.path, recipe.data, progress=progress)
+            check_training_data(folder.path, parts)
         checked = of_these_classes(checked, parts.label_names)
         _tell(checked, parts, progress)
-        if folder.state == "new" or not has_kept_state(folder.path):
-            # After the data is read: broken data leaves no run behind that would refuse a mended recipe. A run that
-            # kept no state begins anew, with the data as it is now.
-            device = str(checked.precision.device)
-            folder.write_recipe(command=command, seed=recipe.seed, device=device, data=training_data(parts))
-        else:
-            check_training_data(folder.path, parts)
+        if begins:
+            # After the data is read: broken data leaves no run behind that would refuse a mended recipe.
+            _begin(folder, checked, parts, command, progress)
         keep_noise(folder.path, parts.noise)
         if is_solved(recipe, checked.student.config):
             return _solve(checked, parts, folder, progress)
@@ -127,6 +137,33 @@ def run(
         result = conclude(checked, parts, state, folder.path)
         folder.write_result(result)
         return RunResult(folder.path, result, was_finished=False)
+
+
+def _begin(
+    folder: RunFolder, checked: Checked, parts: DataParts, command: Sequence[str], progress: Progress
+) -> None:
+    """Write down what a run begins with: its recipe, and which picture is in which part."""
+    recipe = checked.recipe
+    kept = kept_pictures(parts, recipe.data)
+    data = None if kept is None else pictures_bytes(kept)
+    folder.write_recipe(
+        command=command,
+        seed=recipe.seed,
+        device=str(checked.precision.device),
+        data=training_data(parts),
+        pictures=None if data is None else pictures_digest(data),
+    )
+    if kept is None or data is None:
+        return
+    write_pictures(folder.path, data)
+    for name in ("validation", "test"):
+        shared = kept.shared(name)
+        if shared:
+            progress.warning(
+                f"{len(shared)} of the {len(kept.parts[name])} pictures of the {name} part are copies of training "
+                f"pictures, byte for byte ({first_few(shared, most=5)}): scores on this part will be too good; remove "
+                "the copies from one of the two"
+            )
 
 
 def _solve(checked: Checked, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:

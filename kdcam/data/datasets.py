@@ -1,5 +1,6 @@
 """From a recipe's [data] table to parts and batches: ``load_data``, ``describe_data``, ``batches``."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -23,9 +24,11 @@ from kdcam.data.config import (
 )
 from kdcam.data.episodic import EpisodeOrder
 from kdcam.data.fractions import fraction_of
+from kdcam.data.key_splits import held_out_by_keys
 from kdcam.data.label_noise import NoisyLabels, add_noise, check_noise
 from kdcam.data.noise_tables import TrainingImages
-from kdcam.data.parts import DataParts, DataSummary, Part, SourceParts
+from kdcam.data.parts import DataParts, DataSummary, Part, PictureTable, SourceParts
+from kdcam.data.picture_keys import keys_in, path_from
 from kdcam.data.resident import ResidentBatches, ResidentImages
 from kdcam.data.splits import across_classes, check_labelled, checked_split
 from kdcam.data.streaming import StreamBatches
@@ -38,13 +41,26 @@ from kdcam.wording import first_few
 def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
     """Return the data set that ``config`` names, read, split (stratified, seeded) and with its label noise.
 
+    Pictures of listed files are held out by their keys, see `held_out_by_keys`; those of sets with a fixed order by
+    their place in it.
+
     Raises:
         DataError: files are missing or broken, a class has no training image (of several labels an image: no
             training image has a label), a share holds out no image, a fraction keeps too few, or label noise or class
             split do not fit.
     """
-    progress = progress or Silent()
-    whole = load_source(config, progress)
+    return _made(load_source(config, progress or Silent()), config)
+
+
+def load_data_by_place(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
+    """Return what `load_data` gave before pictures had keys: all are held out by their place in the list of files.
+
+    For runs that kept no keys of their pictures; arguments and errors as those of `load_data`.
+    """
+    return _made(load_source(config, progress or Silent()).unkeyed(), config)
+
+
+def _made(whole: SourceParts, config: DataConfig) -> DataParts:
     source, positions = whole, torch.arange(len(whole.train))
     if config.class_split is not None:
         source, positions = narrowed(whole, classes_of(config, whole.label_names))
@@ -69,6 +85,23 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
         image_size=config.image_size,
         noise=noise,
         skipped=source.skipped,
+        table=_table(whole, config),
+    )
+
+
+def _table(whole: SourceParts, config: DataConfig) -> PictureTable | None:
+    """Return all files of a source that lists them; None: it does not, or they have no keys."""
+    if whole.train.keys is None or not isinstance(config, PictureFilesConfig):
+        return None
+    parts = [part for part in (whole.train, whole.validation, whole.test) if part is not None]
+    root = config.root.expanduser()
+    return PictureTable(
+        tuple(path_from(root, path) for part in parts for path in part.paths or ()),
+        torch.cat([part.keys for part in parts if part.keys is not None]),
+        torch.cat([part.stamps for part in parts if part.stamps is not None]),
+        torch.cat([part.targets for part in parts]),
+        whole.label_names,
+        tuple(path_from(root, path) for path in whole.unread),
     )
 
 
@@ -122,6 +155,8 @@ def _held_out(source: SourceParts, config: DataConfig) -> tuple[SourceParts, Ten
     positions = torch.arange(len(source.train))
     if isinstance(config, DigitScenesConfig):
         return source, positions  # its parts are made of disjoint source digits from the start
+    if source.train.keys is not None:
+        return _held_out_by_keys(source, keys_in(source.train.keys), config)
     if source.test is None and source.test_share > 0:
         kept, held = _split(source, source.test_share, "test", config)
         source = source._replace(train=source.train.subset(kept), test=source.train.subset(held))
@@ -131,6 +166,29 @@ def _held_out(source: SourceParts, config: DataConfig) -> tuple[SourceParts, Ten
         source = source._replace(train=source.train.subset(kept), validation=source.train.subset(held))
         positions = positions[kept]
     return source, positions
+
+
+def _held_out_by_keys(
+    source: SourceParts, keys: Sequence[bytes], config: DataConfig
+) -> tuple[SourceParts, Tensor]:
+    held = held_out_by_keys(
+        keys,
+        source.train.targets,
+        label_names=source.label_names,
+        test=source.test_share if source.test is None else 0.0,
+        validation=config.validation if source.validation is None else 0.0,
+        seed=config.split_seed,
+        place=f"data ({config.name})",
+    )
+    free = torch.ones(len(keys), dtype=torch.bool)
+    free[torch.cat([held.test, held.validation])] = False
+    kept = free.nonzero().flatten()
+    found = source._replace(train=source.train.subset(kept))
+    if len(held.test):
+        found = found._replace(test=source.train.subset(held.test))
+    if len(held.validation):
+        found = found._replace(validation=source.train.subset(held.validation))
+    return found, kept
 
 
 def _split(source: SourceParts, share: float, key: str, config: DataConfig) -> tuple[Tensor, Tensor]:
@@ -151,6 +209,7 @@ def _fraction(source: SourceParts, config: DataConfig) -> tuple[SourceParts, Ten
         fraction=config.fraction,
         seed=config.split_seed,
         place=f"data ({config.name})",
+        keys=None if source.train.keys is None else keys_in(source.train.keys),
     )
     return source._replace(train=source.train.subset(kept)), kept
 
@@ -260,5 +319,6 @@ __all__ = [
     "batches",
     "describe_data",
     "load_data",
+    "load_data_by_place",
     "load_source",
 ]

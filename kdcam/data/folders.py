@@ -126,14 +126,18 @@ def load_image_folder(config: ImageFolderConfig, *, progress: Progress) -> Sourc
     Raises:
         DataError: see ``list_images`` and ``load_listed``.
     """
+    return load_listed(list_folder(config), config, progress=progress)
+
+
+def list_folder(config: ImageFolderConfig) -> ListedParts:
+    """Return the files of an image folder; ``DataError``: see ``list_images``."""
     listing = list_images(config.root)
-    parts = ListedParts(
+    return ListedParts(
         listing.label_names,
         _listed(listing.train),
         None if listing.validation is None else _listed(listing.validation),
         None if listing.test is None else _listed(listing.test),
     )
-    return load_listed(parts, config, progress=progress)
 
 
 def _listed(entries: Sequence[tuple[Path, int]]) -> Listed:
@@ -150,6 +154,7 @@ __all__ = [
     "VALIDATION_FOLDERS",
     "Listing",
     "class_counts",
+    "list_folder",
     "list_images",
     "load_image_folder",
 ]

@@ -1,8 +1,11 @@
 """A fraction of the training images, for runs with few of them: stratified, seeded, the smaller inside the larger."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from kdcam.data.key_splits import key_order
 from kdcam.data.seeding import seeded_generator
 from kdcam.data.splits import stratified_rows_split
 from kdcam.errors import DataError
@@ -10,7 +13,9 @@ from kdcam.errors import DataError
 _STREAM = 1  # the draws of the validation and test parts have the seed alone
 
 
-def fraction_of(targets: Tensor, *, fraction: float, seed: int, place: str) -> Tensor:
+def fraction_of(
+    targets: Tensor, *, fraction: float, seed: int, place: str, keys: Sequence[bytes] | None = None
+) -> Tensor:
     """Return the positions (M,), rising, of ``round(fraction * N)`` of the images.
 
     The images of a fraction are among those of every larger one with the same seed. Each class that has an image keeps
@@ -21,11 +26,16 @@ def fraction_of(targets: Tensor, *, fraction: float, seed: int, place: str) -> T
         fraction: above 0, at most 1.
         seed: decides which images.
         place: the data's, for the message.
+        keys: of listed pictures, whose names then decide nothing.
 
     Raises:
         DataError: these are too few images to show each class.
     """
     count = round(fraction * len(targets))
+    if keys is not None:
+        order = key_order(keys, seed)
+        found = fraction_of(targets[order], fraction=fraction, seed=seed, place=place)
+        return order[found].sort().values
     if targets.ndim == 2:
         positions, fewest = _first_rows(targets, count, seed)
     else:

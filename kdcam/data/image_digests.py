@@ -3,16 +3,15 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
 from kdcam.data.picture_files import in_threads
+from kdcam.data.picture_keys import file_digest
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, PictureSource, StreamImages
 from kdcam.digests import add_bytes, add_tensor, add_text
-from kdcam.errors import DataError
 from kdcam.progress import Progress, Silent
 
 _SAMPLED = 64  # pictures of a source that tells no files; reading them all would take as long as an epoch
@@ -40,8 +39,7 @@ def images_digest(images: ResidentImages | StreamImages, *, progress: Progress |
         return ImagesDigest("digest", digest.hexdigest())
     if isinstance(images.source, FilePictures):
         add_text(digest, str(images.channels))
-        paths = [images.source.paths[index] for index in images.order.tolist()]
-        _add_files(digest, paths, progress or Silent())
+        _add_files(digest, images.source, images.order.tolist(), progress or Silent())
         return ImagesDigest("files", digest.hexdigest())
     add_tensor(digest, images.order)
     add_text(digest, str(images.channels))
@@ -49,29 +47,24 @@ def images_digest(images: ResidentImages | StreamImages, *, progress: Progress |
     return ImagesDigest("digest", digest.hexdigest())
 
 
-def _add_files(digest: "hashlib._Hash", paths: Sequence[Path], progress: Progress) -> None:
+def _add_files(
+    digest: "hashlib._Hash", files: FilePictures, order: Sequence[int], progress: Progress
+) -> None:
+    paths = [files.paths[index] for index in order]
     folder = os.path.commonpath([path.absolute().parent for path in paths])
-    contents = in_threads(
-        lambda index: _file_digest(paths[index]),
-        len(paths),
-        task="digests of the training pictures",
-        progress=progress,
-    )
+    if files.digests is not None:
+        contents = [files.digests[index] for index in order]
+    else:
+        contents = in_threads(
+            lambda index: file_digest(paths[index]),
+            len(paths),
+            task="digests of the training pictures",
+            progress=progress,
+        )
     for path, content in zip(paths, contents, strict=True):
         # Bytes, since a file's name need not be UTF-8.
         add_bytes(digest, os.fsencode(path.absolute().relative_to(folder).as_posix()))
         add_bytes(digest, content)
-
-
-def _file_digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read any more ({error.strerror or error}); restore the file, or remove "
-            "it from the data set"
-        ) from error
 
 
 def _add_samples(digest: "hashlib._Hash", source: PictureSource) -> None:

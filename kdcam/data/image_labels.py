@@ -13,6 +13,7 @@ from kdcam.data.label_tables import Entry, read_label_table
 from kdcam.data.parts import SourceParts
 from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed
 from kdcam.errors import DataError
+from kdcam.files.paths import is_file
 from kdcam.progress import Progress
 from kdcam.wording import did_you_mean, listed
 
@@ -25,9 +26,29 @@ def list_labelled(config: ImageLabelsConfig) -> ListedParts:
     The classes are the file's columns, or else the names that training pictures have, sorted.
 
     Raises:
-        DataError: see ``read_label_table``; a picture is missing or named twice, a split or a label is unknown,
-            no picture is for training, or none of those has a label.
+        DataError: see ``list_named``; a picture is missing.
     """
+    listing, places = _list_named(config)
+    for path, place in places.items():
+        if not is_file(path):
+            raise DataError(
+                f"{place}: there is no picture {str(path)[:200]!r}; name pictures from data.root = {config.root} on"
+            )
+    return listing
+
+
+def list_named(config: ImageLabelsConfig) -> ListedParts:
+    """Return what a label file names, whether the pictures are there or not.
+
+    Raises:
+        DataError: see ``read_label_table``; a picture is named twice, a split or a label is unknown, no picture is for
+            training, or none of those has a label.
+    """
+    return _list_named(config)[0]
+
+
+def _list_named(config: ImageLabelsConfig) -> tuple[ListedParts, dict[Path, str]]:
+    """Return what a label file names, and where in it each picture is named."""
     root = data_folder(config.root)
     file = root / config.labels.expanduser()
     table = read_label_table(file, separator=config.label_separator)
@@ -44,7 +65,8 @@ def list_labelled(config: ImageLabelsConfig) -> ListedParts:
         part: Listed(tuple(paths[entry.place] for entry in entries), _rows(entries, names))
         for part, entries in parts.items()
     }
-    return ListedParts(names, rows["train"], rows.get("validation"), rows.get("test"))
+    listing = ListedParts(names, rows["train"], rows.get("validation"), rows.get("test"))
+    return listing, {path: place for place, path in paths.items()}
 
 
 def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -66,22 +88,11 @@ def _paths(root: Path, entries: Iterable[Entry]) -> dict[str, Path]:
         if not entry.image:
             raise DataError(f"{entry.place}: names no picture; write its path, from data.root = {root} on")
         path = Path(os.path.normpath(root / entry.image))
-        if not _is_file(path):
-            raise DataError(
-                f"{entry.place}: there is no picture {str(path)[:200]!r}; name pictures from data.root = {root} on"
-            )
         if path in first:
             raise DataError(f"{entry.place}: names the picture {entry.image!r} again, after {first[path]}")
         first[path] = entry.place
         paths[entry.place] = path
     return paths
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than the system takes, as after a quote that is never closed
-        return False
 
 
 def _rows(entries: Sequence[Entry], names: Sequence[str]) -> Tensor:
@@ -104,4 +115,4 @@ def load_image_labels(config: ImageLabelsConfig, *, progress: Progress) -> Sourc
     return load_listed(list_labelled(config), config, progress=progress)
 
 
-__all__ = ["list_labelled", "load_image_labels"]
+__all__ = ["list_labelled", "list_named", "load_image_labels"]

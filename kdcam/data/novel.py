@@ -44,6 +44,48 @@ def novel_classes(
         DataError: the data has no class split or none of such classes, its split is another one now than the run's, a
             class has no image, or files are missing or broken.
     """
+    _check_has(config, part)
+    source = load_source(config, progress)
+    names = novel_names(config, source.label_names, part, trained_on=trained_on)
+    if source.skipped:
+        progress.warning(
+            f"{len(source.skipped)} files of the data left out: {first_few(source.skipped, between='; ')}"
+        )
+    held = (source.train, source.validation, source.test)
+    parts = [of_classes(one, source.label_names, names)[0] for one in held if one is not None]
+    whole = joined([one for one in parts if len(one)])
+    check_each_class(config, whole, names, part)
+    return whole, names
+
+
+def novel_names(
+    config: DataConfig,
+    label_names: Sequence[str],
+    part: Literal["novel", "validation"] = "novel",
+    *,
+    trained_on: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Return the names of the novel (or validation) classes of a run's data, of all classes ``label_names``.
+
+    Raises ``DataError`` as `novel_classes` does.
+    """
+    _check_has(config, part)
+    if trained_on:
+        _check_split(config, classes_of(config, label_names), tuple(trained_on))
+    return classes_of(config, label_names, part)
+
+
+def check_each_class(config: DataConfig, images: Part, names: Sequence[str], part: str) -> None:
+    """Raise ``DataError`` where one of the classes has no image."""
+    counts = torch.bincount(images.targets, minlength=len(names)).tolist()
+    empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
+    if empty:
+        raise DataError(
+            f"data ({config.name}): no image of the {part} class {empty[0]!r}; add images or remove the class"
+        )
+
+
+def _check_has(config: DataConfig, part: Literal["novel", "validation"]) -> None:
     split = config.class_split
     if split is None:
         raise DataError(
@@ -55,24 +97,6 @@ def novel_classes(
             f"data.class_split ({config.name}): has no validation classes; take the novel ones, or train with "
             "data.class_split.validation above 0"
         )
-    source = load_source(config, progress)
-    if trained_on:
-        _check_split(config, classes_of(config, source.label_names), tuple(trained_on))
-    names = classes_of(config, source.label_names, part)
-    if source.skipped:
-        progress.warning(
-            f"{len(source.skipped)} files of the data left out: {first_few(source.skipped, between='; ')}"
-        )
-    held = (source.train, source.validation, source.test)
-    parts = [of_classes(one, source.label_names, names)[0] for one in held if one is not None]
-    whole = joined([one for one in parts if len(one)])
-    counts = torch.bincount(whole.targets, minlength=len(names)).tolist()
-    empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
-    if empty:
-        raise DataError(
-            f"data ({config.name}): no image of the {part} class {empty[0]!r}; add images or remove the class"
-        )
-    return whole, names
 
 
 def _check_split(config: DataConfig, now: tuple[str, ...], then: tuple[str, ...]) -> None:
@@ -113,11 +137,13 @@ def joined(parts: Sequence[Part]) -> Part:
         raise DataError("data: no image of the classes asked for; add images, or ask for other classes")
     boxes = [part.boxes for part in parts if part.boxes is not None]
     paths = [part.paths for part in parts if part.paths is not None]
+    keys = [part.keys for part in parts if part.keys is not None]
     return Part(
         _joined_images([part.images for part in parts]),
         torch.cat([part.targets for part in parts]),
         boxes=torch.cat(boxes) if len(boxes) == len(parts) else None,
         paths=tuple(path for of_part in paths for path in of_part) if len(paths) == len(parts) else None,
+        keys=torch.cat(keys) if len(keys) == len(parts) else None,
     )
 
 
@@ -135,4 +161,4 @@ def _joined_images(all_images: Sequence[ResidentImages | StreamImages]) -> Resid
     )
 
 
-__all__ = ["ChainedPictures", "joined", "novel_classes"]
+__all__ = ["ChainedPictures", "check_each_class", "joined", "novel_classes", "novel_names"]

@@ -21,6 +21,8 @@ class Part:
     boxes: Tensor | None = None  # (N, 4) float x0, y0, x1, y1, pixels of the image, end exclusive;
     #                              multi-label (N, K, 4), nan where the class is absent
     paths: tuple[Path, ...] | None = None  # the files, where each image is one
+    keys: Tensor | None = None  # (N, 32) uint8, the SHA-256 of the files' bytes, where they are listed
+    stamps: Tensor | None = None  # (N, 4) int64, of the files when they were read; see `picture_keys.Stamp`
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -34,6 +36,8 @@ class Part:
             targets=self.targets[indices],
             boxes=None if self.boxes is None else self.boxes[indices],
             paths=None if self.paths is None else tuple(self.paths[i] for i in indices.tolist()),
+            keys=None if self.keys is None else self.keys[indices],
+            stamps=None if self.stamps is None else self.stamps[indices],
         )
 
 
@@ -47,6 +51,28 @@ class SourceParts(NamedTuple):
     channels: int
     test_share: float = 0.0  # of training, when there is no test part
     skipped: tuple[str, ...] = ()  # files left out, each with the reason
+    unread: tuple[Path, ...] = ()  # these files
+
+    def unkeyed(self) -> Self:
+        """Return the same parts without the keys of their pictures."""
+        train, validation, test = (
+            None if part is None else replace(part, keys=None, stamps=None)
+            for part in (self.train, self.validation, self.test)
+        )
+        assert train is not None
+        return self._replace(train=train, validation=validation, test=test)
+
+
+@dataclass(frozen=True)
+class PictureTable:
+    """The files of a source that lists them, of all its classes and parts, and what tells each from the others."""
+
+    paths: tuple[str, ...]  # from root on
+    keys: Tensor  # (N, 32) uint8
+    stamps: Tensor  # (N, 4) int64
+    targets: Tensor  # (N,) int64 or rows (N, K), without label noise, by the source's classes
+    label_names: tuple[str, ...]  # of the source, of which a class split may take some
+    unread: tuple[str, ...] = ()  # files that are no pictures
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,11 @@ class DataParts:
     image_size: int
     noise: NoisyLabels | None = None
     skipped: tuple[str, ...] = ()  # bad image files left out, each with the reason
+    table: PictureTable | None = None  # of all files, where the source lists files
+
+    def held(self) -> dict[str, Part | None]:
+        """Return the parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 class DataSummary(NamedTuple):
@@ -79,4 +110,4 @@ def class_names(names: Sequence[object]) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-__all__ = ["DataParts", "DataSummary", "Part", "SourceParts", "class_names"]
+__all__ = ["DataParts", "DataSummary", "Part", "PictureTable", "SourceParts", "class_names"]

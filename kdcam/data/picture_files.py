@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from kdcam.data.config import RESIDENT_LIMIT, PictureFilesConfig
 from kdcam.data.images import bad_image_reason
 from kdcam.data.parts import Part, SourceParts
+from kdcam.data.picture_keys import KEY_BYTES, FileKey, file_key, key_rows, stamp_rows
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
@@ -20,6 +22,7 @@ from kdcam.wording import first_few
 
 _LITTER = ("thumbs.db", "desktop.ini")  # left by file managers, besides hidden files
 _NAMED = 5  # bad files named in an error; the others are counted
+_NO_KEY = FileKey(bytes(KEY_BYTES), (0, 0, 0, 0))  # of a file that is no picture, which is left out
 _Result = TypeVar("_Result")
 
 
@@ -112,6 +115,13 @@ def read_resident(
     images: StreamImages, *, task: str, progress: Progress
 ) -> tuple[ResidentImages, list[str | None]]:
     """Return all the pictures, held in memory, and for each why it cannot be read (None: it can)."""
+    held, read = _to_hold(images)
+    reasons = in_threads(read, len(images), task=task, progress=progress)
+    return held, reasons
+
+
+def _to_hold(images: StreamImages) -> tuple[ResidentImages, Callable[[int], str | None]]:
+    """Return pictures in memory, black yet, and what reads one of them and tells why it cannot be read."""
     size = images.image_size
     pixels = torch.zeros(len(images), size, size, images.channels, dtype=torch.uint8)
 
@@ -122,8 +132,7 @@ def read_resident(
             return str(error)
         return None
 
-    reasons = in_threads(read, len(images), task=task, progress=progress)
-    return ResidentImages(pixels.permute(0, 3, 1, 2), image_size=size), reasons
+    return ResidentImages(pixels.permute(0, 3, 1, 2), image_size=size), read
 
 
 def load_listed(listed: ListedParts, config: PictureFilesConfig, *, progress: Progress) -> SourceParts:
@@ -155,19 +164,53 @@ def load_listed(listed: ListedParts, config: PictureFilesConfig, *, progress: Pr
         config.channels,
         0.0 if "test" in good else config.test,
         tuple(bad),
+        tuple(
+            path
+            for part, reasons in loaded.values()
+            for path, reason in zip(part.paths or (), reasons, strict=True)
+            if reason is not None
+        ),
     )
 
 
 def _load_part(
     listed: Listed, config: PictureFilesConfig, *, task: str, progress: Progress
 ) -> tuple[Part, list[str | None]]:
+    """Return the pictures of files with their keys, and for each why it cannot be read (None: it can)."""
     paths = listed.paths
     images = StreamImages(FilePictures(paths), image_size=config.image_size, channels=config.channels)
-    if config.image_size > RESIDENT_LIMIT:
-        reasons = in_threads(lambda i: bad_image_reason(paths[i]), len(paths), task=task, progress=progress)
-        return Part(images, listed.targets, paths=paths), reasons
+    held, read = (None, None) if config.image_size > RESIDENT_LIMIT else _to_hold(images)
+
+    def look(index: int) -> tuple[FileKey, str | None]:
+        reason = bad_image_reason(paths[index]) if read is None else read(index)
+        return _NO_KEY if reason is not None else file_key(paths[index]), reason
+
+    looked = in_threads(look, len(paths), task=task, progress=progress)
+    keys = [found.key for found, _ in looked]
+    streamed = StreamImages(FilePictures(paths, keys), image_size=config.image_size, channels=config.channels)
+    part = Part(
+        streamed if held is None else held,
+        listed.targets,
+        paths=paths,
+        keys=key_rows(keys),
+        stamps=stamp_rows([found.stamp for found, _ in looked]),
+    )
+    return part, [reason for _, reason in looked]
+
+
+def read_known(files: Part, config: PictureFilesConfig, *, task: str, progress: Progress) -> Part:
+    """Return a part whose ``paths`` and ``keys`` are known, with its pictures; small ones are held in memory.
+
+    Raises ``DataError`` where one of these cannot be read.
+    """
+    images = files.images
+    if config.image_size > RESIDENT_LIMIT or not isinstance(images, StreamImages):
+        return files
     held, reasons = read_resident(images, task=task, progress=progress)
-    return Part(held, listed.targets, paths=paths), reasons
+    bad = [reason for reason in reasons if reason is not None]
+    if bad:
+        raise DataError(f"data: {_bad_files(bad, len(files))}. Restore them")
+    return replace(files, images=held)
 
 
 def _without_bad(part: Part, reasons: Sequence[str | None], *, place: str) -> Part:
@@ -193,6 +236,7 @@ __all__ = [
     "folders_in",
     "in_threads",
     "load_listed",
+    "read_known",
     "read_resident",
     "readable_pictures",
 ]

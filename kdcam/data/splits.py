@@ -30,10 +30,11 @@ def check_split(counts: Sequence[int], share: float, *, key: str, place: str) ->
     """Raise DataError when the share named ``key`` of ``place``'s images, ``counts`` a class, holds nothing
     out."""
     if share > 0 and sum(held_out_counts(counts, share)) == 0:
-        raise DataError(_holds_nothing(sum(counts), len(counts), share, key=key, place=place))
+        raise DataError(nothing_held_out(sum(counts), len(counts), share, key=key, place=place))
 
 
-def _holds_nothing(images: int, num_classes: int, share: float, *, key: str, place: str) -> str:
+def nothing_held_out(images: int, num_classes: int, share: float, *, key: str, place: str) -> str:
+    """Return what to say where the share named ``key`` of ``place``'s images holds none out."""
     out = 'and select = "last"' if key == "validation" else "(no test part)"
     return (
         f"{place}: {key} = {share:g} of {images} training images in {num_classes} classes holds "
@@ -50,7 +51,7 @@ def checked_split(
     else:
         kept, held = stratified_split(targets, num_classes=num_classes, share=share, seed=seed)
     if len(held) == 0:
-        raise DataError(_holds_nothing(len(targets), num_classes, share, key=key, place=place))
+        raise DataError(nothing_held_out(len(targets), num_classes, share, key=key, place=place))
     return kept, held
 
 
@@ -186,6 +187,7 @@ __all__ = [
     "checked_split",
     "drawn_positions",
     "held_out_counts",
+    "nothing_held_out",
     "stratified_rows_split",
     "stratified_split",
 ]

@@ -36,10 +36,11 @@ class PictureSource(Protocol):
 
 
 class FilePictures:
-    """Picture files on disk."""
+    """Picture files on disk, and the digests of their bytes where they are known."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], digests: Sequence[bytes] | None = None) -> None:
         self.paths = tuple(paths)
+        self.digests = None if digests is None else tuple(digests)
 
     def __len__(self) -> int:
         """Return the number of files."""

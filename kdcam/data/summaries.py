@@ -22,7 +22,7 @@ from kdcam.data.fractions import fraction_count, fraction_of
 from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
 from kdcam.data.look_alikes import CIFAR10_NAMES, CIFAR100_NAMES
 from kdcam.data.parts import DataSummary, class_names
-from kdcam.data.splits import check_labelled, check_split, checked_split, held_out_counts
+from kdcam.data.splits import check_labelled, check_split, held_out_counts
 
 if TYPE_CHECKING:
     from kdcam.data.picture_files import ListedParts
@@ -149,7 +149,7 @@ def _image_folder(config: ImageFolderConfig) -> DataSummary:
             continue
         check_split(counts, share, key=key, place=f"data ({config.root})")
         held = held_out_counts(counts, share)
-        notes.append(f"{sum(held)} of them held out for {key}")
+        notes.append(f"about {sum(held)} of them held out for {key}")  # their keys are not known yet
         counts = _difference(counts, held)
     return DataSummary(
         listing.label_names,
@@ -166,9 +166,10 @@ def _difference(counts: Sequence[int], held: Sequence[int]) -> list[int]:
 
 
 def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
-    """Return the summary of pictures with several labels each; the split is made, since it tells the counts."""
-    targets, names = listed.train.targets, listed.label_names
-    notes = [f"{config.root}: {len(names)} classes, several a picture", f"{len(targets)} files to train on"]
+    """Return the summary of pictures with several labels each, of which some may be held out by their keys."""
+    targets, names, place = listed.train.targets, listed.label_names, f"data ({config.root})"
+    images = len(targets)
+    notes = [f"{config.root}: {len(names)} classes, several a picture", f"{images} files to train on"]
     for key, share, part in (
         ("test", config.test, listed.test),
         ("validation", config.validation, listed.validation),
@@ -176,15 +177,13 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
         if part is not None:
             notes.append(f"{len(part.targets)} for {key}")
         elif share > 0:
-            place = f"data ({config.root})"
-            kept, held = checked_split(
-                targets, num_classes=len(names), share=share, seed=config.split_seed, key=key, place=place
-            )
-            notes.append(f"{len(held)} of them held out for {key}")
-            targets = targets[kept]
+            check_split([images], share, key=key, place=place)
+            held = round(share * images)
+            notes.append(f"about {held} of them held out for {key}")
+            images -= held
     check_labelled(targets)
     if config.fraction < 1:  # refused as on reading where it is too small
-        fraction_of(targets, fraction=config.fraction, seed=config.split_seed, place=f"data ({config.root})")
+        fraction_of(targets, fraction=config.fraction, seed=config.split_seed, place=place)
     unlabelled = int((targets.sum(1) == 0).sum())
     absent = int((targets.sum(0) == 0).sum())
     notes += [f"{unlabelled} to train on without a label"] * (unlabelled > 0)
@@ -193,7 +192,7 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
         names,
         config.channels,
         config.image_size,
-        len(targets),
+        images,
         ", ".join(notes),
         own_validation=listed.validation is not None,
     )

@@ -33,9 +33,11 @@ from kdcam.few_shot.sources import (
     split_off,
 )
 from kdcam.json_files import write_json
+from kdcam.kept_pictures import recorded_digest
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe
+from kdcam.run_data import with_places
 from kdcam.run_state import FEW_SHOT_FILE, RECIPE_FILE
 from kdcam.setting_names import named
 from kdcam.training import EVALUATION_BATCH
@@ -49,6 +51,8 @@ class _Plan(NamedTuple):
     root: Path | None
     one_shot_runs: Path | None
     batch_size: int
+    data: Mapping[str, Any] | None
+    rest: bool
     progress: Progress
 
 
@@ -68,6 +72,8 @@ def evaluate_few_shot(
     weights: Weights = "selected",
     batch_size: int = EVALUATION_BATCH,
     device: str = "auto",
+    data: Mapping[str, Any] | None = None,
+    rest: bool = False,
     progress: Progress | None = None,
 ) -> list[FewShotReport]:
     """Return how well runs tell new classes apart from a few images each, and write few-shot.json into their folders.
@@ -88,6 +94,8 @@ def evaluate_few_shot(
         weights: Which epoch's weights of each run.
         batch_size: Images at a time; but for rounding the result does not depend on it.
         device: auto, cpu, cuda, cuda:INDEX or mps.
+        data: Keys of [data] that say where the files of the runs' data lie now; see `kdcam.api.load_run`.
+        rest: Where pictures of a run are gone or changed, those that are left are taken; else it is refused.
         progress: Who watches.
 
     Raises:
@@ -100,7 +108,7 @@ def evaluate_few_shot(
     """
     checked = settings if isinstance(settings, FewShotSettings) else few_shot_settings(settings or {})
     watcher = progress or Silent()
-    plan = _Plan(checked, weights, _path(root), _path(omniglot_runs), batch_size, watcher)
+    plan = _Plan(checked, weights, _path(root), _path(omniglot_runs), batch_size, data, rest, watcher)
     if not runs:
         raise RecipeError("few-shot: found no run; name one or more run folders")
     if root is not None:
@@ -174,9 +182,12 @@ def _unseen(
             "folder of others (--root), or train with a class split ([data.class_split])"
         )
     learned = classifier.label_names
-    key = f"{recipe.data.model_dump_json()} {learned}"
+    key = f"{recipe.data.model_dump_json()} {learned} {recorded_digest(path)}"
     if key not in read:
-        read[key] = split_off(recipe, plan.settings, learned, progress=plan.progress)
+        config = with_places(recipe.data, plan.data, path)
+        read[key] = split_off(
+            path, config, plan.settings.classes, learned, rest=plan.rest, progress=plan.progress
+        )
     return read[key]
 
 

@@ -2,23 +2,29 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from kdcam.data.config import DataConfig, ImageFolderConfig
 from kdcam.data.datasets import load_source
 from kdcam.data.image_digests import images_digest
-from kdcam.data.novel import joined, novel_classes
+from kdcam.data.kept import load_left_out
+from kdcam.data.novel import check_each_class, joined, novel_classes, novel_names
 from kdcam.data.parts import Part
+from kdcam.data.picture_keys import keys_in
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError, RecipeError
-from kdcam.few_shot.settings import FewShotSettings
+from kdcam.files.paths import exists
+from kdcam.kept_pictures import read_pictures
 from kdcam.models.classifier import Classifier
 from kdcam.origins import origins_of
 from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.recipe_errors import explain
+from kdcam.run_data import check_lack, check_place, warn_of_no_record, warn_of_rest
+from kdcam.run_state import RECIPE_FILE
+from kdcam.wording import first_few
 
 
 class UnseenClasses(NamedTuple):
@@ -36,14 +42,35 @@ def has_unseen_classes(recipe: TrainRecipe | None) -> bool:
 
 
 def split_off(
-    recipe: TrainRecipe, settings: FewShotSettings, trained_on: Sequence[str], *, progress: Progress
+    run: Path,
+    config: DataConfig,
+    classes: Literal["novel", "validation"],
+    trained_on: Sequence[str],
+    *,
+    rest: bool = False,
+    progress: Progress,
 ) -> UnseenClasses:
-    """Return the novel or validation classes of a run's own data.
+    """Return the novel or validation classes of a run's own data, the pictures that these held when it was trained.
 
-    Raises ``DataError`` where there are none, or where the split would train on other classes now than ``trained_on``.
+    With ``rest`` those that are left, where some are gone or changed.
+
+    Raises ``DataError`` where there are none, some are gone or changed, or where the split would train on other classes
+    now than ``trained_on``.
     """
-    part, names = novel_classes(recipe.data, settings.classes, trained_on=trained_on, progress=progress)
-    return UnseenClasses(f"{settings.classes} classes of {recipe.data.name}", part, names, recipe.data)
+    check_place(run, config)
+    source = f"{classes} classes of {config.name}"
+    kept = read_pictures(run)
+    if kept is None:
+        warn_of_no_record(run, config, progress)
+        part, names = novel_classes(config, classes, trained_on=trained_on, progress=progress)
+        return UnseenClasses(source, part, names, config)
+    names = novel_names(config, kept.table.label_names, classes, trained_on=trained_on)
+    part, lack = load_left_out(config, kept, names, progress=progress)
+    which = f"of its {classes} classes"
+    check_lack(run, lack, which, rest=rest)
+    warn_of_rest(run, lack, which, progress)
+    check_each_class(config, part, names, classes)
+    return UnseenClasses(source, part, names, config)
 
 
 def in_folder(folder: Path, classifier: Classifier, *, progress: Progress) -> UnseenClasses:
@@ -88,6 +115,19 @@ def check_unseen(unseen: UnseenClasses, run: Path, *, progress: Progress) -> Non
     doubt = origins.doubt()
     if doubt is not None:
         progress.warning(doubt)
+    kept = read_pictures(run) if exists(run / RECIPE_FILE) else None
+    if kept is not None and unseen.part.keys is not None:
+        trained = kept.keys_of("train")
+        copies = [
+            path
+            for path, key in zip(unseen.part.paths or (), keys_in(unseen.part.keys), strict=True)
+            if key in trained
+        ]
+        if copies:
+            progress.warning(
+                f"{unseen.source}: {len(copies)} of {len(unseen.part)} pictures are copies of pictures that {run} was "
+                f"trained on, byte for byte ({first_few(copies)}): its scores on them are too good"
+            )
 
 
 def content_digest(part: Part) -> str:
@@ -99,8 +139,9 @@ def content_digest(part: Part) -> str:
     Raises ``DataError`` for a file that cannot be read any more.
     """
     images = part.images
+    digests = None if part.keys is None else keys_in(part.keys)
     if part.paths is not None:
-        images = StreamImages(FilePictures(part.paths), image_size=images.image_size, channels=3)
+        images = StreamImages(FilePictures(part.paths, digests), image_size=images.image_size, channels=3)
     return images_digest(images).sha256
 
 

@@ -1,9 +1,9 @@
 """A run made ready to be measured: its network, the images whose boxes are known, and these boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,11 +56,14 @@ class Opener:
         weights: Weights,
         batch_size: int,
         device: str,
+        data: Mapping[str, Any] | None = None,
+        rest: bool = False,
         progress: Progress,
     ) -> None:
         """Read the file of boxes; raises ``DataError`` for a bad one."""
         self._settings, self._weights, self._batch_size = settings, weights, batch_size
         self._device, self._progress = device, progress
+        self._data, self._rest = data, rest
         self._known: dict[tuple[object, ...], _Known] = {}
         # Such maps are the same for all boxes of an image.
         self._map_an_image = settings.map == "caam" or settings.map_of == "predicted"
@@ -83,7 +86,14 @@ class Opener:
                 f"{path}: holds no {RECIPE_FILE}, so it is no run folder; name one that `kdcam train` made, or, for "
                 f"any network, a folder of pictures ({named('root')}) and their {named('boxes')}"
             )
-        loaded = load_run(path, weights=self._weights, device=self._device, progress=self._progress)
+        loaded = load_run(
+            path,
+            weights=self._weights,
+            device=self._device,
+            data=self._data,
+            rest=self._rest,
+            progress=self._progress,
+        )
         name = self._settings.part or "test"
         known = self._known_of_part(loaded, name)
         other = self._settings.threshold_from == "validation"
@@ -119,7 +129,7 @@ class Opener:
 
     def _known_of_part(self, loaded: LoadedRun, name: str) -> _Known:
         part, config = loaded.part(name), loaded.recipe.data
-        key = (config.model_dump_json(), name)
+        key = (config.model_dump_json(), loaded.pictures, name)
         if key in self._known:
             return self._known[key]
         if name == "train" and loaded.parts.noise is not None:

@@ -32,6 +32,8 @@ def localize(
     weights: Weights = "selected",
     batch_size: int = EVALUATION_BATCH,
     device: str = "auto",
+    data: Mapping[str, Any] | None = None,
+    rest: bool = False,
     progress: Progress | None = None,
 ) -> list[RunLocalization]:
     """Return how well the maps of runs find the objects; written to localization.json in each run folder.
@@ -50,6 +52,8 @@ def localize(
         weights: Which epoch's weights of each run.
         batch_size: Images at a time.
         device: auto, cpu, cuda, cuda:INDEX or mps.
+        data: Keys of [data] that say where the files of the runs' data lie now; see `kdcam.api.load_run`.
+        rest: Where pictures of a run are gone or changed, those that are left are taken; else it is refused.
         progress: Who watches.
 
     Files are written once all runs are measured.
@@ -60,7 +64,9 @@ def localize(
     """
     watcher = progress or Silent()
     asked = settings if isinstance(settings, LocalizationSettings) else localization_settings(settings or {})
-    opener = Opener(asked, weights=weights, batch_size=batch_size, device=device, progress=watcher)
+    opener = Opener(
+        asked, weights=weights, batch_size=batch_size, device=device, data=data, rest=rest, progress=watcher
+    )
     places = [runs] if isinstance(runs, str | Path) else runs
     # All are opened first: a wrong last one is refused before the first is measured.
     opened = [opener.open(path) for path in places]

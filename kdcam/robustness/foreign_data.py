@@ -9,12 +9,14 @@ from torch import Tensor
 from kdcam.api import LoadedRun, recipe_of
 from kdcam.data.batches import Batches, ChangedBatches
 from kdcam.data.config import DATA_NAMES, DataConfig
-from kdcam.data.datasets import batches, load_data
+from kdcam.data.datasets import Part, batches, load_data
 from kdcam.errors import DataError, RecipeError
+from kdcam.files.paths import is_folder
 from kdcam.progress import Progress
 from kdcam.recipe_errors import explain
 from kdcam.robustness.corruptions.colour import gray_of
 from kdcam.robustness.out_of_distribution import unlabelled_batches
+from kdcam.run_data import check_part, read_run_data
 from kdcam.run_state import RECIPE_FILE
 from kdcam.settings import Settings
 from kdcam.wording import did_you_mean, listed
@@ -57,11 +59,20 @@ def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress:
             folder, image_size=size, channels=channels, batch_size=batch_size, device=device
         )
     config = foreign_config(named, size)
-    test = load_data(config, progress=progress).test
+    test = _test_part(folder, config, rest=loaded.rest, progress=progress)
     if test is None:
         raise DataError(f"ood: {named} has no test part; name a folder of pictures, or data with a test part")
     found = batches(test, batch_size=batch_size, training=False, config=config, seed=0, device=device)
     return ChangedBatches(found, lambda batch: batch._replace(images=recoloured(batch.images, channels)))
+
+
+def _test_part(folder: Path, config: DataConfig, *, rest: bool, progress: Progress) -> Part | None:
+    """Return the test part of a run as it was when it was made, or of a data set."""
+    if not is_folder(folder):
+        return load_data(config, progress=progress).test
+    read = read_run_data(folder, config, progress=progress)
+    check_part(folder, "test", read.lacks.get("test"), rest=rest)
+    return read.parts.test
 
 
 def is_picture_folder(named: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from kdcam.api import LoadedRun, Weights
+from kdcam.api import LoadedRun, Weights, recipe_of
 from kdcam.data.image_digests import images_digest
 from kdcam.data.parts import Part
 from kdcam.data.splits import drawn_positions
@@ -44,7 +44,7 @@ def network_key(loaded: LoadedRun, weights: Weights) -> str:
             "version": version("kdcam"),
             "which": weights,
             "weights": _identity(loaded.classifier),
-            "data": loaded.recipe.data.model_dump(mode="json"),
+            "data": recipe_of(loaded.path).data.model_dump(mode="json"),  # wherever its files lie now
         }
     )
 
@@ -141,7 +141,8 @@ class _Facts:
         }
 
     def calibration(self) -> dict[str, Any]:
-        held = self.loaded.parts.validation
+        has_validation = self.loaded.parts.validation is not None
+        held = self.loaded.part("validation") if has_validation else None
         return {
             "images": self.test,
             "validation": None if held is None else _part_digests(held, self.progress),
@@ -202,7 +203,7 @@ def _foreign_facts(named: str, loaded: LoadedRun) -> dict[str, Any]:
 def _noise_facts(loaded: LoadedRun) -> dict[str, Any]:
     return {
         "labels": targets_digest(torch.stack(read_noise(loaded.path))),
-        "images": len(loaded.parts.train),
+        "images": len(loaded.part("train")),
         "finished": (loaded.path / RESULT_FILE).exists(),
     }
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from kdcam.api import LoadedRun, Weights, load_run, recipe_of
 from kdcam.atomic import remove_leftovers
-from kdcam.data.parts import DataParts
 from kdcam.errors import CheckpointError, FolderInUseError, RecipeError
 from kdcam.folder_lock import FolderLock
 from kdcam.noise_file import NOISE_FILE
@@ -45,6 +44,8 @@ class _Plan(NamedTuple):
     batch_size: int
     resume: Resume
     draw: bool
+    data: Mapping[str, Any] | None
+    rest: bool
     progress: Progress
 
 
@@ -58,6 +59,8 @@ def evaluate_robustness(
     resume: Resume = "auto",
     draw: bool = False,
     figures: str | Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    rest: bool = False,
     progress: Progress | None = None,
 ) -> list[RunRobustness]:
     """Return how robust runs are, in the order given, and write robustness.json into each run's folder.
@@ -79,6 +82,8 @@ def evaluate_robustness(
         resume: "never": what was found before is not taken over.
         draw: Whether pictures go into each run's figures/.
         figures: A folder for the pictures that show all runs together; None: none are drawn.
+        data: Keys of [data] that say where the files of the runs' data lie now; see `kdcam.api.load_run`.
+        rest: Where pictures of a run are gone or changed, those that are left are taken; else it is refused.
         progress: Who watches.
 
     Raises:
@@ -93,7 +98,7 @@ def evaluate_robustness(
     others = Others(
         _opened(checked.source, "source", weights, device), _opened(checked.base, "base", weights, device)
     )
-    plan = _Plan(checked, weights, batch_size, resume, draw, watcher)
+    plan = _Plan(checked, weights, batch_size, resume, draw, data, rest, watcher)
     opened = _all_opened(runs, plan, others, device)
     found = []
     for loaded in opened:
@@ -110,12 +115,19 @@ def evaluate_robustness(
 
 def _all_opened(runs: Sequence[str | Path], plan: _Plan, others: Others, device: str) -> list[LoadedRun]:
     """Return all runs, held against what is asked for: a wrong last one is refused before the first is attacked."""
-    opened, parts = list[LoadedRun](), dict[str, DataParts]()
+    opened, read = list[LoadedRun](), dict[str, LoadedRun]()
     for path in runs:
-        loaded = load_run(path, weights=plan.weights, device=device, progress=plan.progress)
-        # Runs on one data set share what was read of it.
-        table = loaded.recipe.data.model_dump_json()
-        loaded = loaded._replace(parts=parts.setdefault(table, loaded.parts))
+        loaded = load_run(
+            path,
+            weights=plan.weights,
+            device=device,
+            data=plan.data,
+            rest=plan.rest,
+            progress=plan.progress,
+        )
+        # Runs on the same pictures share what was read of them.
+        same = f"{loaded.recipe.data.model_dump_json()} {loaded.pictures}"
+        loaded = loaded.with_parts_of(read.setdefault(same, loaded))
         roles: tuple[tuple[Role, Source | None], ...] = (("source", others.source), ("base", others.base))
         for role, other in roles:
             if other is not None:

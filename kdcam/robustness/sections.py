@@ -213,10 +213,12 @@ def label_noise_section(one: Evaluation) -> LabelNoiseReport | None:
     if not (folder / RESULT_FILE).exists():
         one.progress.message(f"{folder}: is not finished, so its label noise is left out")
         return None
-    clean, wrong = read_noise(folder)
+    train, noise = loaded.part("train"), loaded.parts.noise
+    # of a rest of the part, that of the labels
+    clean, wrong = read_noise(folder) if noise is None else (noise.clean, noise.noisy)
     found = memorisation(
         loaded.classifier,
-        loaded.batches(loaded.parts.train, batch_size=one.batch_size),
+        loaded.batches(train, batch_size=one.batch_size),
         clean,
         wrong,
         progress=one.progress,

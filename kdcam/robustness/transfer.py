@@ -57,7 +57,7 @@ def warn_of_other_data(source: Source, loaded: LoadedRun, *, role: Role, progres
         return  # weights alone, of which no more is known
     there, here = (
         recipe.data.model_dump(mode="json", exclude=_OF_TRAINING)
-        for recipe in (recipe_of(Path(source.name)), loaded.recipe)
+        for recipe in (recipe_of(Path(source.name)), recipe_of(loaded.path))
     )
     difference = first_difference(there, here)
     if difference is not None:

@@ -53,7 +53,7 @@ def test_flat_folders_are_split(tmp_path, paint):
             label(tmp_path / "labels" / folder / f"{path.stem}.txt", int(path.stem) % 2)
     settings = config(tmp_path, test=0.1)
     parts = load_data(settings)
-    assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [29, 7, 4]
+    assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [28, 9, 3]
     assert describe_data(settings).train_images == 29
     for part in (parts.train, parts.validation, parts.test):
         assert part.targets.argmax(1).tolist() == [int(path.stem) % 2 for path in part.paths]

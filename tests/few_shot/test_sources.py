@@ -9,7 +9,6 @@ from kdcam.api import recipe_of
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import load_source
 from kdcam.errors import DataError
-from kdcam.few_shot.settings import FewShotSettings
 from kdcam.few_shot.sources import check_unseen, content_digest, has_unseen_classes, in_folder, split_off
 from kdcam.progress import Silent
 from kdcam.recipe import read_recipe
@@ -19,8 +18,8 @@ def test_a_runs_own_split_gives_what_it_was_not_trained_on(split_runs: tuple[Pat
     recipe = recipe_of(split_runs[0])
     assert has_unseen_classes(recipe)
     trained = kdcam.load(split_runs[0]).label_names
-    novel = split_off(recipe, FewShotSettings(), trained, progress=Silent())
-    validation = split_off(recipe, FewShotSettings(classes="validation"), trained, progress=Silent())
+    novel = split_off(split_runs[0], recipe.data, "novel", trained, progress=Silent())
+    validation = split_off(split_runs[0], recipe.data, "validation", trained, progress=Silent())
     assert sorted([*novel.label_names, *validation.label_names, *trained]) == [
         str(digit) for digit in range(10)
     ]
@@ -66,7 +65,7 @@ def test_a_split_that_trains_on_other_classes_now_is_refused(split_runs: tuple[P
     with pytest.raises(
         DataError, match=r"was trained on 5 classes, and the split makes 5 now, of which '\d'"
     ):
-        split_off(other, FewShotSettings(), trained, progress=Silent())
+        split_off(split_runs[0], other.data, "novel", trained, progress=Silent())
 
 
 @pytest.mark.parametrize("image_size", [16, 80])  # held in memory, decoded batch by batch

@@ -1,0 +1,355 @@
+"""The pictures that a run was made with, found again in its data as it is now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.data.class_split import classes_of
+from kdcam.data.config import (
+    DataConfig,
+    ImageFolderConfig,
+    ImageLabelsConfig,
+    PictureFilesConfig,
+    YoloLabelsConfig,
+)
+from kdcam.data.parts import DataParts, Part, PictureTable
+from kdcam.data.picture_files import ListedParts, data_folder, files_below, in_threads, read_known
+from kdcam.data.picture_keys import file_key, key_rows, keys_in, path_from, stamp_of
+from kdcam.data.streaming import FilePictures, StreamImages
+from kdcam.errors import DataError
+from kdcam.progress import Progress, Silent
+from kdcam.wording import first_few
+
+PARTS = ("train", "validation", "test")
+
+Label = str | frozenset[str]
+
+
+@dataclass(frozen=True)
+class KeptPictures:
+    """All files that a run's data held, and which of them were in which part."""
+
+    table: PictureTable
+    parts: Mapping[
+        str, Tensor
+    ]  # positions in the table, in the order of the part; a part that there was none of: empty
+    label_names: tuple[str, ...]  # of the run: those of the table, or some of them
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """The keys of all files."""
+        return keys_in(self.table.keys)
+
+    def keys_of(self, part: str) -> set[bytes]:
+        """Return the keys of a part."""
+        return {self.keys[position] for position in self.parts[part].tolist()}
+
+    def label(self, position: int) -> Label:
+        """Return the class of a file, or the classes, by name."""
+        return _named(self.table.targets[position], self.table.label_names)
+
+    def left_out_of(self, names: Sequence[str]) -> list[int]:
+        """Return the files of some classes that were in no part, in the order of the table."""
+        used = torch.zeros(len(self.table.paths), dtype=torch.bool)
+        for positions in self.parts.values():
+            used[positions] = True
+        return [place for place in (~used).nonzero().flatten().tolist() if self.label(place) in names]
+
+    def shared(self, part: str) -> list[str]:
+        """Return the pictures of a part that were trained on, too: the same bytes under two names."""
+        trained = self.keys_of("train")
+        return [self.table.paths[i] for i in self.parts[part].tolist() if self.keys[i] in trained]
+
+
+class Lack(NamedTuple):
+    """What a part has lost since a run was made."""
+
+    pictures: int  # then
+    gone: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    relabelled: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """The number of lost pictures."""
+        return len(self.gone) + len(self.edited) + len(self.relabelled)
+
+    def text(self) -> str:
+        """Return what is lost, with names."""
+        words = {"gone": self.gone, "edited": self.edited, "of another label now": self.relabelled}
+        return "; ".join(f"{word}: {first_few(names, most=5)}" for word, names in words.items() if names)
+
+
+class Found(NamedTuple):
+    """Where pictures are now."""
+
+    paths: Mapping[
+        int, str
+    ]  # position in the table -> path from root on, of those that are there with their label
+    gone: frozenset[int]
+    edited: frozenset[int]
+    relabelled: frozenset[int]
+    added: tuple[str, ...]  # files that the run has not seen
+
+    def lack(self, positions: Sequence[int], paths: Sequence[str]) -> Lack:
+        """Return what of some pictures is lost."""
+        lost = (
+            tuple(paths[i] for i in positions if i in kind)
+            for kind in (self.gone, self.edited, self.relabelled)
+        )
+        return Lack(len(positions), *lost)
+
+
+class KeptData(NamedTuple):
+    """A run's data as it was, as far as it is still there."""
+
+    parts: DataParts
+    lacks: Mapping[str, Lack]  # by part
+    added: tuple[str, ...]  # files that are of no part
+
+
+def kept_pictures(parts: DataParts, config: DataConfig) -> KeptPictures | None:
+    """Return what a run is to keep of its pictures; None where the source lists no files."""
+    table = parts.table
+    if table is None or not isinstance(config, PictureFilesConfig):
+        return None
+    root, places = config.root.expanduser(), {path: place for place, path in enumerate(table.paths)}
+    positions = {
+        name: torch.tensor(
+            [] if part is None else [places[path_from(root, path)] for path in part.paths or ()],
+            dtype=torch.int64,
+        )
+        for name, part in parts.held().items()
+    }
+    return KeptPictures(table, positions, parts.label_names)
+
+
+def load_kept(config: DataConfig, kept: KeptPictures, *, progress: Progress | None = None) -> KeptData:
+    """Return the parts that a run kept, as far as they are still there; without label noise.
+
+    A picture that bears another name, or lies in another folder of its class, is known by its key; files whose size and
+    times are as they were are not read for that. Labels are those that the run kept. ``label_names`` of the parts are
+    those that the data has now.
+
+    Raises ``DataError`` where the data cannot be listed, or a picture cannot be read.
+    """
+    assert isinstance(config, PictureFilesConfig)
+    watcher = progress or Silent()
+    listing = _listing(config)
+    positions = {name: places.tolist() for name, places in kept.parts.items()}
+    found = _find(kept, [i for places in positions.values() for i in places], config, listing, watcher)
+    parts = {
+        name: _part([i for i in places if i in found.paths], found, kept, config, name=name, progress=watcher)
+        for name, places in positions.items()
+    }
+    data = DataParts(
+        train=parts["train"],
+        validation=parts["validation"] if positions["validation"] else None,
+        test=parts["test"] if positions["test"] else None,
+        label_names=classes_of(config, listing.label_names),
+        channels=config.channels,
+        image_size=config.image_size,
+    )
+    lacks = {name: found.lack(places, kept.table.paths) for name, places in positions.items()}
+    return KeptData(data, lacks, found.added)
+
+
+def load_left_out(
+    config: DataConfig, kept: KeptPictures, names: Sequence[str], *, progress: Progress
+) -> tuple[Part, Lack]:
+    """Return the pictures of classes that a run was not trained on, numbered as ``names``, and what is lost of them.
+
+    Raises ``DataError`` where the data cannot be listed, or a picture cannot be read.
+    """
+    assert isinstance(config, PictureFilesConfig)
+    positions = kept.left_out_of(names)
+    found = _find(kept, positions, config, _listing(config), progress)
+    there = [i for i in positions if i in found.paths]
+    of_these = replace(kept, label_names=tuple(names))
+    part = _part(there, found, of_these, config, name="unseen", progress=progress)
+    return part, found.lack(positions, kept.table.paths)
+
+
+def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> str | None:
+    """Return what of a run's pictures has changed, in words; None: nothing, as far as sizes and times tell.
+
+    At most ``most_read`` files are read, of those whose size or times are others now; of more it is only said that
+    these are others.
+
+    Raises ``DataError`` where the data cannot be listed.
+    """
+    assert isinstance(config, PictureFilesConfig)
+    positions = [i for places in kept.parts.values() for i in places.tolist()]
+    stamps, root = kept.table.stamps.tolist(), config.root.expanduser()
+    doubtful = [i for i in positions if list(stamp_of(f"{root}/{kept.table.paths[i]}") or ()) != stamps[i]]
+    if len(doubtful) > most_read:
+        return (
+            f"{len(doubtful)} of {len(positions)} pictures have other sizes or times, or are gone (they were not read "
+            "again)"
+        )
+    found = _find(kept, positions, config, _listing(config), Silent())
+    lack = found.lack(positions, kept.table.paths)
+    texts = [f"{lack.lost} of {lack.pictures} pictures have changed ({lack.text()})"] * (lack.lost > 0)
+    texts += [f"{len(found.added)} are new ({first_few(found.added)})"] * (len(found.added) > 0)
+    return "; ".join(texts) or None
+
+
+def _named(target: Tensor, names: Sequence[str]) -> Label:
+    if target.ndim == 0:
+        return names[int(target)]
+    return frozenset(names[k] for k in target.nonzero().flatten().tolist())
+
+
+def _listing(config: PictureFilesConfig) -> ListedParts:
+    """Return the files of a source; those that a label file names, whether they are there or not."""
+    match config:
+        case ImageFolderConfig():
+            from kdcam.data.folders import list_folder
+
+            return list_folder(config)
+        case ImageLabelsConfig():
+            from kdcam.data.image_labels import list_named
+
+            return list_named(config)
+        case YoloLabelsConfig():
+            from kdcam.data.yolo_labels import list_yolo
+
+            return list_yolo(config)
+    raise ValueError(f"{type(config).__name__} lists no files")
+
+
+class _Files:
+    """The files of a source as they are now, and which of them a run knows."""
+
+    def __init__(
+        self, kept: KeptPictures, config: PictureFilesConfig, listing: ListedParts, progress: Progress
+    ) -> None:
+        self.root, self.progress = data_folder(config.root), progress
+        parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
+        self.labels: dict[str, Label] = {
+            path_from(self.root, path): _named(target, listing.label_names)
+            for part in parts
+            for path, target in zip(part.paths, part.targets, strict=True)
+        }
+        # A label file names what it named, and the picture may lie elsewhere now.
+        self.elsewhere = isinstance(config, ImageLabelsConfig)
+        stamps = kept.table.stamps.tolist()
+        self.known: dict[str, bytes] = {
+            path: kept.keys[i]
+            for i, path in enumerate(kept.table.paths)
+            if list(stamp_of(self.place(path)) or ()) == stamps[i]
+        }
+
+    def place(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def read(self, paths: Sequence[str]) -> None:
+        """Learn the keys of files, of those that can be read."""
+
+        def key(index: int) -> bytes | None:
+            try:
+                return file_key(Path(self.place(paths[index]))).key
+            except DataError:
+                return None
+
+        keys = in_threads(key, len(paths), task="digests of pictures", progress=self.progress)
+        self.known.update({path: found for path, found in zip(paths, keys, strict=True) if found is not None})
+
+    def all_paths(self) -> list[str]:
+        """Return all files among which a lost picture may be."""
+        below = [path_from(self.root, path) for path in files_below(self.root)] if self.elsewhere else []
+        return list(dict.fromkeys((*self.labels, *below)))
+
+    def label(self, path: str, before: str) -> Label | None:
+        """Return the label of a file that was at ``before``; None where none is given to it."""
+        return self.labels.get(path, self.labels.get(before) if self.elsewhere else None)
+
+
+def _find(
+    kept: KeptPictures,
+    positions: Sequence[int],
+    config: PictureFilesConfig,
+    listing: ListedParts,
+    progress: Progress,
+) -> Found:
+    """Return where the pictures at some positions of a run's table are now."""
+    files, paths = _Files(kept, config, listing, progress), kept.table.paths
+    files.read([paths[i] for i in positions if paths[i] in files.labels and paths[i] not in files.known])
+    at = {
+        i: paths[i]
+        for i in positions
+        if files.known.get(paths[i]) == kept.keys[i] and paths[i] in files.labels
+    }
+    lost = [i for i in positions if i not in at]
+    if lost:
+        everywhere = files.all_paths()
+        files.read([path for path in everywhere if path not in files.known])
+        by_key: dict[bytes, list[str]] = {}
+        for path in everywhere:
+            if path in files.known:
+                by_key.setdefault(files.known[path], []).append(path)
+        for i in lost:
+            alike = by_key.get(kept.keys[i], [])
+            same = [path for path in alike if files.label(path, paths[i]) == kept.label(i)]
+            if alike:
+                at[i] = (same or alike)[0]
+    return _judged(kept, positions, at, files)
+
+
+def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str], files: _Files) -> Found:
+    paths = kept.table.paths
+    labels = {i: files.label(path, paths[i]) for i, path in at.items()}
+    there = {i: path for i, path in at.items() if labels[i] == kept.label(i)}
+    missing = [i for i in positions if i not in at or labels[i] is None]
+    edited = frozenset(i for i in missing if paths[i] in files.labels and paths[i] in files.known)
+    seen = {*paths, *kept.table.unread, *at.values()}
+    return Found(
+        there,
+        frozenset(missing) - edited,
+        edited,
+        frozenset(i for i in at if i not in there and labels[i] is not None),
+        tuple(path for path in files.labels if path not in seen),
+    )
+
+
+def _part(
+    places: Sequence[int],
+    found: Found,
+    kept: KeptPictures,
+    config: PictureFilesConfig,
+    *,
+    name: str,
+    progress: Progress,
+) -> Part:
+    root, rows = config.root.expanduser(), torch.tensor(places, dtype=torch.int64)
+    paths = tuple(root / found.paths[i] for i in places)
+    keys = [kept.keys[i] for i in places]
+    images = StreamImages(FilePictures(paths, keys), image_size=config.image_size, channels=config.channels)
+    targets = _numbered(kept.table.targets[rows], kept.table.label_names, kept.label_names)
+    part = Part(images, targets, paths=paths, keys=key_rows(keys), stamps=kept.table.stamps[rows])
+    return read_known(part, config, task=f"reading {name} pictures", progress=progress)
+
+
+def _numbered(targets: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Return labels, or rows, by the numbers of the classes ``wanted``."""
+    if targets.ndim == 2:
+        return targets[:, [names.index(name) for name in wanted]].float()
+    number = {name: place for place, name in enumerate(wanted)}
+    return torch.tensor([number.get(name, -1) for name in names])[targets]
+
+
+__all__ = [
+    "PARTS",
+    "KeptData",
+    "KeptPictures",
+    "Lack",
+    "changed_since",
+    "kept_pictures",
+    "load_kept",
+    "load_left_out",
+]

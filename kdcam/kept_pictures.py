@@ -1,0 +1,130 @@
+"""pictures.safetensors: which picture of a run was in which part, by the digests of their files' bytes."""
+
+import hashlib
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from kdcam.atomic import write_atomically
+from kdcam.data.kept import PARTS, KeptPictures
+from kdcam.data.parts import PictureTable
+from kdcam.data.picture_keys import KEY_BYTES, path_bytes, paths_in
+from kdcam.errors import CheckpointError
+from kdcam.json_files import read_json
+from kdcam.run_state import PICTURES_FILE, RECIPE_FILE
+from kdcam.runlog import PICTURES_KEY
+from kdcam.weights import tensor_bytes
+
+
+def pictures_bytes(kept: KeptPictures) -> bytes:
+    """Return pictures.safetensors: about 90 bytes a picture, of which 32 are its key."""
+    table = kept.table
+    rows = table.targets
+    tensors = {
+        "keys": table.keys,
+        "stamps": table.stamps,
+        "labels": rows.int() if rows.ndim == 1 else _packed(rows),
+        "paths": _compressed(path_bytes(table.paths)),
+        "unread": _compressed(path_bytes(table.unread)),
+        **{f"part.{name}": positions for name, positions in kept.parts.items()},
+    }
+    names = {
+        "label_names": table.label_names,
+        "run_label_names": kept.label_names,
+        "several_labels": rows.ndim == 2,
+        "unread": len(table.unread),
+    }
+    return tensor_bytes(tensors, {key: json.dumps(value) for key, value in names.items()})
+
+
+def pictures_digest(data: bytes) -> str:
+    """Return what recipe.json keeps of the file."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_pictures(folder: Path, data: bytes) -> None:
+    """Write pictures.safetensors into a run's folder; ``CheckpointError`` where it cannot be written."""
+    write_atomically(folder / PICTURES_FILE, data)
+
+
+def recorded_digest(folder: Path) -> str | None:
+    """Return the SHA-256 of pictures.safetensors that a run's recipe.json tells; None: its pictures were not kept."""
+    found = read_json(folder / RECIPE_FILE).get(PICTURES_KEY)
+    return found if isinstance(found, str) else None
+
+
+def read_pictures(folder: Path) -> KeptPictures | None:
+    """Return which picture of a run was in which part; None where the run kept none.
+
+    Raises ``CheckpointError`` where it kept them and the file is gone or another one now.
+    """
+    digest, path = recorded_digest(folder), folder / PICTURES_FILE
+    if digest is None:
+        return None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror or error}), and it tells which pictures the run was trained on; "
+            "restore it from a copy, or train again in another --output"
+        ) from error
+    if pictures_digest(data) != digest:
+        raise CheckpointError(
+            f"{path}: is damaged or of another run (its SHA-256 is not that in {RECIPE_FILE}), and it tells which "
+            "pictures the run was trained on; restore it from a copy, or train again in another --output"
+        )
+    return _unpacked(data)
+
+
+def _unpacked(data: bytes) -> KeptPictures:
+    tensors = safetensors.torch.load(data)
+    # The metadata stand in the header, behind its length in 8 bytes.
+    header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    words = {key: json.loads(value) for key, value in header["__metadata__"].items()}
+    count = len(tensors["keys"])
+    labels = tensors["labels"]
+    names = tuple(words["label_names"])
+    table = PictureTable(
+        paths_in(_inflated(tensors["paths"]), count),
+        tensors["keys"].reshape(-1, KEY_BYTES),
+        tensors["stamps"],
+        _rows(labels, len(names)) if words["several_labels"] else labels.long(),
+        names,
+        paths_in(_inflated(tensors["unread"]), words["unread"]),
+    )
+    parts = {name: tensors[f"part.{name}"] for name in PARTS}
+    return KeptPictures(table, parts, tuple(words["run_label_names"]))
+
+
+def _compressed(row: Tensor) -> Tensor:
+    return torch.frombuffer(bytearray(zlib.compress(row.numpy().tobytes())), dtype=torch.uint8)
+
+
+def _inflated(row: Tensor) -> Tensor:
+    # Of a file whose digest was right: kdcam wrote it.
+    return torch.from_numpy(
+        numpy.frombuffer(zlib.decompress(row.numpy().tobytes()), dtype=numpy.uint8).copy()
+    )
+
+
+def _packed(rows: Tensor) -> Tensor:
+    return torch.from_numpy(numpy.packbits(rows.numpy() > 0, axis=1))
+
+
+def _rows(packed: Tensor, classes: int) -> Tensor:
+    return torch.from_numpy(numpy.unpackbits(packed.numpy(), axis=1, count=classes)).float()
+
+
+__all__ = [
+    "pictures_bytes",
+    "pictures_digest",
+    "read_pictures",
+    "recorded_digest",
+    "write_pictures",
+]
