@@ -155,6 +155,9 @@ class LoadedRun(NamedTuple):
     lacks: Mapping[str, Lack] = {}  # by part, what is lost of it; `part` refuses it
     rest: bool = False  # what is left of a part is taken
     pictures: str | None = None  # the digest of the record of its pictures, where it kept one
+    renamed: Mapping[
+        str, str
+    ] = {}  # path of a picture when the run was made -> path now, where it is another one
 
     def part(self, name: str) -> Part:
         """Return the training, validation or test part, just as it was when the run was made.
@@ -170,7 +173,7 @@ class LoadedRun(NamedTuple):
 
     def with_parts_of(self, other: "LoadedRun") -> "LoadedRun":
         """Return the run with the images that another run of the same pictures holds in memory."""
-        return self._replace(parts=other.parts, lacks=other.lacks)
+        return self._replace(parts=other.parts, lacks=other.lacks, renamed=other.renamed)
 
     def batches(self, part: Part, *, batch_size: int = EVALUATION_BATCH) -> Batches:
         """Return a part's batches in order, without augmentation, on the classifier's device."""
@@ -224,7 +227,7 @@ def load_run(
         for name, lack in read.lacks.items():
             warn_of_rest(folder, lack, f"of its {name} part", watcher)
     recipe = stored.model_copy(update={"data": config})
-    return LoadedRun(folder, classifier, recipe, read.parts, read.lacks, rest, read.digest)
+    return LoadedRun(folder, classifier, recipe, read.parts, read.lacks, rest, read.digest, read.renamed)
 
 
 def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -> None:

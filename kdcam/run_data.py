@@ -1,6 +1,6 @@
 """A run's data read again: the parts that it kept, and what is said where they are not as they were."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ class RunData(NamedTuple):
     parts: DataParts
     lacks: Mapping[str, Lack]  # by part; empty where nothing tells
     digest: str | None  # of the record of its pictures
+    renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where it is another one
 
 
 def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> RunData:
@@ -54,12 +55,8 @@ def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> Ru
         parts = _with_noise(folder, parts, kept, found.lacks["train"], config)
     for name in ("validation", "test"):
         _warn_of_shared(folder, kept, name, progress)
-    if found.added:
-        progress.warning(
-            f"{folder}: {len(found.added)} files of its data have been added since it was trained "
-            f"({first_few(found.added)}); they are of none of its parts and are not scored"
-        )
-    return RunData(parts, found.lacks, recorded_digest(folder))
+    warn_of_added(folder, found.added, progress)
+    return RunData(parts, found.lacks, recorded_digest(folder), found.renamed)
 
 
 def warn_of_no_record(folder: Path, config: DataConfig, progress: Progress) -> None:
@@ -125,6 +122,15 @@ def warn_of_rest(folder: Path, lack: Lack, which: str, progress: Progress) -> No
     if lack.lost:
         left = lack.pictures - lack.lost
         progress.warning(f"{folder}: {_loss(lack, which)}; the {left} of {lack.pictures} that are left count")
+
+
+def warn_of_added(folder: Path, added: Sequence[str], progress: Progress) -> None:
+    """Warn where a run's data holds files now that it did not hold when the run was trained."""
+    if added:
+        progress.warning(
+            f"{folder}: {len(added)} files of its data have been added since it was trained ({first_few(added)}); they "
+            "are of none of its parts and are not scored"
+        )
 
 
 def _loss(lack: Lack, which: str) -> str:
@@ -219,6 +225,7 @@ __all__ = [
     "check_place",
     "read_run_data",
     "resumed_data",
+    "warn_of_added",
     "warn_of_changed_data",
     "warn_of_no_record",
     "warn_of_rest",

@@ -111,6 +111,7 @@ class KeptData(NamedTuple):
     parts: DataParts
     lacks: Mapping[str, Lack]  # by part
     added: tuple[str, ...]  # files that are of no part
+    renamed: Mapping[str, str]  # path when the run was made -> path now, where it is another one
 
 
 def kept_pictures(parts: DataParts, config: DataConfig) -> KeptPictures | None:
@@ -156,13 +157,14 @@ def load_kept(config: DataConfig, kept: KeptPictures, *, progress: Progress | No
         image_size=config.image_size,
     )
     lacks = {name: found.lack(places, kept.table.paths) for name, places in positions.items()}
-    return KeptData(data, lacks, found.added)
+    renamed = {kept.table.paths[i]: path for i, path in found.paths.items() if kept.table.paths[i] != path}
+    return KeptData(data, lacks, found.added, renamed)
 
 
 def load_left_out(
     config: DataConfig, kept: KeptPictures, names: Sequence[str], *, progress: Progress
-) -> tuple[Part, Lack]:
-    """Return the pictures of classes that a run was not trained on, numbered as ``names``, and what is lost of them.
+) -> tuple[Part, Lack, tuple[str, ...]]:
+    """Return the pictures of classes that a run was not trained on, numbered as ``names``; what is lost and added.
 
     Raises ``DataError`` where the data cannot be listed, or a picture cannot be read.
     """
@@ -172,7 +174,7 @@ def load_left_out(
     there = [i for i in positions if i in found.paths]
     of_these = replace(kept, label_names=tuple(names))
     part = _part(there, found, of_these, config, name="unseen", progress=progress)
-    return part, found.lack(positions, kept.table.paths)
+    return part, found.lack(positions, kept.table.paths), found.added
 
 
 def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> str | None:

@@ -22,7 +22,7 @@ from kdcam.origins import origins_of
 from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.recipe_errors import explain
-from kdcam.run_data import check_lack, check_place, warn_of_no_record, warn_of_rest
+from kdcam.run_data import check_lack, check_place, warn_of_added, warn_of_no_record, warn_of_rest
 from kdcam.run_state import RECIPE_FILE
 from kdcam.wording import first_few
 
@@ -65,10 +65,11 @@ def split_off(
         part, names = novel_classes(config, classes, trained_on=trained_on, progress=progress)
         return UnseenClasses(source, part, names, config)
     names = novel_names(config, kept.table.label_names, classes, trained_on=trained_on)
-    part, lack = load_left_out(config, kept, names, progress=progress)
+    part, lack, added = load_left_out(config, kept, names, progress=progress)
     which = f"of its {classes} classes"
     check_lack(run, lack, which, rest=rest)
     warn_of_rest(run, lack, which, progress)
+    warn_of_added(run, added, progress)
     check_each_class(config, part, names, classes)
     return UnseenClasses(source, part, names, config)
 

@@ -1,5 +1,6 @@
 """A run made ready to be measured: its network, the images whose boxes are known, and these boxes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,7 +140,8 @@ class Opener:
             )
         if self._lines is not None:
             root = config.root if isinstance(config, PictureFilesConfig) else None
-            boxes = boxes_of_part(self._lines, part, root=root, label_names=loaded.parts.label_names)
+            lines = lines_now(self._lines, loaded)
+            boxes = boxes_of_part(lines, part, root=root, label_names=loaded.parts.label_names)
         else:
             known = boxes_of_source(part)
             if known is None:
@@ -190,6 +192,30 @@ class Opener:
             )
         resolution = settings.resolution_for(image_size=classifier.image_size, drawn=drawn)
         return HowToLook(kind, settings.map_of == "label", resolution, settings.contours)
+
+
+def lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
+    """Return lines of boxes with their pictures as these are called now; boxes of lost pictures are left out.
+
+    A name is that of the picture that bore it when the run was made.
+    """
+    lost = {name for lack in loaded.lacks.values() for name in (*lack.gone, *lack.edited, *lack.relabelled)}
+    now = {plain_name(former): plain_name(path) for former, path in loaded.renamed.items()}
+    by_name = {Path(former).name: Path(path).name for former, path in loaded.renamed.items()}
+    kept = (line for line in lines if line.by_name or plain_name(line.picture) not in lost)
+    return [
+        line._replace(
+            picture=(by_name if line.by_name else now).get(
+                line.picture if line.by_name else plain_name(line.picture), line.picture
+            )
+        )
+        for line in kept
+    ]
+
+
+def plain_name(path: str) -> str:
+    """Return a path from a folder on without ``.`` and ``..``, with slashes."""
+    return Path(os.path.normpath(path)).as_posix()
 
 
 def narrowed(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
