@@ -17,8 +17,7 @@ from kdcam.data.parts import PictureTable
 from kdcam.data.picture_keys import KEY_BYTES, path_bytes, paths_in
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
-from kdcam.run_state import PICTURES_FILE, RECIPE_FILE
-from kdcam.runlog import PICTURES_KEY
+from kdcam.run_state import PICTURES_FILE, PICTURES_KEY, RECIPE_FILE
 from kdcam.weights import tensor_bytes
 
 

@@ -9,14 +9,15 @@ from pydantic import ValidationError
 
 from kdcam.data.config import DataConfig, PictureFilesConfig
 from kdcam.data.datasets import load_data_by_place
-from kdcam.data.kept import KeptPictures, Lack, changed_since, load_kept
+from kdcam.data.kept import KeptPictures, Lack, changed_since, load_kept, trained_among
 from kdcam.data.parts import DataParts
 from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.files.paths import is_folder
+from kdcam.files.paths import exists, is_folder, shown
 from kdcam.kept_pictures import read_pictures, recorded_digest
 from kdcam.noise_file import NOISE_FILE, with_kept_noise
 from kdcam.progress import Progress
 from kdcam.recipe_errors import explain
+from kdcam.run_state import RECIPE_FILE
 from kdcam.setting_names import named
 from kdcam.wording import first_few, listed
 
@@ -124,6 +125,20 @@ def warn_of_rest(folder: Path, lack: Lack, which: str, progress: Progress) -> No
         progress.warning(f"{folder}: {_loss(lack, which)}; the {left} of {lack.pictures} that are left count")
 
 
+def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Progress) -> None:
+    """Warn where pictures that a run, or another network, is asked about are among those that it was trained on.
+
+    Nothing is known of a network that is no run, nor of a run that kept no record of its pictures.
+    """
+    kept = read_pictures(run) if exists(run / RECIPE_FILE) else None
+    found = [] if kept is None else trained_among(kept, paths, progress=progress)
+    if found:
+        progress.warning(
+            f"{place}: {len(found)} of {len(paths)} pictures are those that {run} was trained on, byte for byte "
+            f"({first_few(map(shown, found))}): its scores on them are too good"
+        )
+
+
 def warn_of_added(folder: Path, added: Sequence[str], progress: Progress) -> None:
     """Warn where a run's data holds files now that it did not hold when the run was trained."""
     if added:
@@ -229,5 +244,6 @@ __all__ = [
     "warn_of_changed_data",
     "warn_of_no_record",
     "warn_of_rest",
+    "warn_of_trained",
     "with_places",
 ]

@@ -4,11 +4,12 @@ A run is *new* while there is no recipe.json, *unfinished* until there is a resu
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from kdcam.atomic import check_writable, remove_leftovers
-from kdcam.differences import first_difference, shown
+from kdcam.differences import Difference, first_difference, shown
 from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.metrics_log import METRICS_FILE
@@ -18,6 +19,7 @@ RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 PICTURES_FILE = "pictures.safetensors"
+PICTURES_KEY = "pictures"  # of recipe.json, with the SHA-256 of that file
 FEW_SHOT_FILE = "few-shot.json"
 EPISODES_FILE = "few-shot-episodes.safetensors"
 VERIFICATION_FILE = "verification.json"
@@ -109,10 +111,22 @@ def _check_same_recipe(path: Path, recipe: dict[str, Any], what: str, also: str)
 
 
 def _difference(path: Path, recipe: dict[str, Any]) -> str | None:
-    difference = first_difference(read_json(path / RECIPE_FILE).get("recipe"), recipe)
+    difference = recipe_difference(read_json(path / RECIPE_FILE), recipe)
     if difference is None:
         return None
     return f"{difference.place or 'recipe'}: {shown(difference.there)} there, {shown(difference.here)} here"
+
+
+def recipe_difference(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> Difference | None:
+    """Return where a recipe differs from that of a run's recipe.json.
+
+    Pictures that are known by their bytes may lie in another folder.
+    """
+    there = record.get("recipe")
+    data = there.get("data") if isinstance(there, Mapping) else None
+    if PICTURES_KEY in record and isinstance(data, Mapping) and "root" in recipe.get("data", {}):
+        recipe = {**recipe, "data": {**recipe["data"], "root": data.get("root")}}
+    return first_difference(there, recipe)
 
 
 def _check_nothing_foreign(path: Path) -> None:
@@ -150,6 +164,7 @@ __all__ = [
     "LOCALIZATION_FILE",
     "MODEL_FILE",
     "PICTURES_FILE",
+    "PICTURES_KEY",
     "RECIPE_FILE",
     "REPORT_FILE",
     "RESULT_FILE",
@@ -161,4 +176,5 @@ __all__ = [
     "find_state",
     "has_kept_state",
     "prepare_folder",
+    "recipe_difference",
 ]

@@ -11,6 +11,7 @@ from kdcam.folder_lock import FolderLock
 from kdcam.json_files import plain, read_json, write_json
 from kdcam.machine import describe_machine, package_versions
 from kdcam.run_state import (
+    PICTURES_KEY,
     RECIPE_FILE,
     RESULT_FILE,
     Resume,
@@ -24,9 +25,6 @@ from kdcam.teacher_weights import WEIGHTS_KEY, Digests, changed_teacher, check_t
 
 TRAINING_KEY = "training_data"
 """The key of recipe.json under which the images that a run began with are told."""
-
-PICTURES_KEY = "pictures"
-"""The key of recipe.json that holds the SHA-256 of pictures.safetensors."""
 
 
 class RunFolder:
@@ -179,4 +177,4 @@ def _has_former_teachers(path: Path, digests: Digests) -> bool:
     return changed_teacher(record, digests) is None
 
 
-__all__ = ["PICTURES_KEY", "TRAINING_KEY", "Resume", "RunFolder"]
+__all__ = ["TRAINING_KEY", "Resume", "RunFolder"]

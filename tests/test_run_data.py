@@ -1,6 +1,7 @@
 """A run's data after its pictures were renamed, moved, swapped, added, removed, edited, copied."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from kdcam.data import kept as kept_module
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import load_data_by_place
 from kdcam.data.kept import KeptPictures
+from kdcam.data.parts import PictureTable
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
-from kdcam.kept_pictures import read_pictures
+from kdcam.kept_pictures import pictures_bytes, pictures_digest, read_pictures, write_pictures
 from kdcam.recipe import TrainRecipe
 from kdcam.scores import Report
 
@@ -373,3 +375,107 @@ def test_resume_refuses_changed_pictures_with_names(tmp_path: Path) -> None:
         kdcam.train(recipe, output=tmp_path / "run", device="cpu")
     done = kdcam.train(recipe, output=tmp_path / "run", device="cpu", resume="never")
     assert done.result["images"]["train"] == pytest.approx(len(kept.parts["train"]), abs=2)
+
+
+def test_an_unfinished_run_goes_on_with_moved_data(tmp_path: Path) -> None:
+    root = fill(tmp_path / "data")
+    unfinished(tmp_path, root)
+    moved = root.rename(tmp_path / "moved")
+    recipe = recipe_on(moved).model_copy(update={"epochs": 3})
+    done = kdcam.train(recipe, output=tmp_path / "run", device="cpu")
+    assert not done.was_finished
+    assert kdcam.train(recipe, output=tmp_path / "run").was_finished
+    with pytest.raises(CheckpointError, match=r"another recipe \(data\.split_seed: 0 there, 1 here\)"):
+        kdcam.train(recipe_on(moved, split_seed=1).model_copy(update={"epochs": 3}), output=tmp_path / "run")
+
+
+def test_noisy_labels_stay_those_of_their_pictures(tmp_path: Path) -> None:
+    root = fill(tmp_path / "data")
+    recipe = recipe_on(root, noise={"rate": 0.5})
+    run = kdcam.train(recipe, output=tmp_path / "run", device="cpu").path
+    before = load_run(run, device="cpu").parts
+    kept = read_pictures(run)
+    assert kept is not None
+    first, second, *_ = paths_of(kept, "train")
+    (root / second).rename((root / second).with_name("0.png"))
+    after = load_run(run, device="cpu").parts
+    assert after.noise is not None
+    assert before.noise is not None
+    assert torch.equal(after.train.targets, before.train.targets)
+    (root / first).unlink()
+    watcher = Watcher()
+    rest = load_run(run, device="cpu", rest=True, progress=watcher)
+    assert torch.equal(rest.part("train").targets, before.train.targets[1:])
+    assert rest.parts.noise is not None
+    assert torch.equal(rest.parts.noise.clean, before.noise.clean[1:])
+    assert "are left count" in watcher.warnings[0]
+
+
+def test_labels_of_a_file_that_changed_are_told(tmp_path: Path) -> None:
+    root = fill(tmp_path / "data")
+    files = sorted(root.rglob("*.png"))
+    table = {path.relative_to(root).as_posix(): path.parent.name for path in files}
+
+    def write() -> None:
+        rows = "".join(f"{path},{label}\n" for path, label in table.items())
+        (root / "labels.csv").write_text("image,labels\n" + rows)
+
+    write()
+    data = {"name": "image-labels", "root": str(root), "labels": "labels.csv", "image_size": 16, "test": 0.25}
+    recipe = small_recipe(
+        data={**data, "validation": 0.2},
+        task="multi-label",
+        loss=[{"name": "binary_cross_entropy"}],
+        epochs=1,
+        batch_size=8,
+    )
+    run = kdcam.train(recipe, output=tmp_path / "run", device="cpu").path
+    before = kdcam.evaluate(run, device="cpu")
+    kept = read_pictures(run)
+    assert kept is not None
+    first, second, third, *_ = paths_of(kept, "test")
+    (root / third).rename(root / "under another name.png")  # the label file still has the old one
+    assert kdcam.evaluate(run, device="cpu") == before
+    table[first] = "ant;bee;cat"
+    del table[second]
+    write()
+    count = len(kept.parts["test"])
+    with pytest.raises(
+        DataError, match=rf"2 of the {count} pictures .* \(gone: {second}; of another label now: {first}\)"
+    ):
+        kdcam.evaluate(run, device="cpu")
+    assert kdcam.evaluate(run, device="cpu", rest=True).images == count - 2
+
+
+def test_a_record_of_rows_comes_back_as_it_was(tmp_path: Path) -> None:
+    rows = (torch.rand(7, 11) < 0.4).float()
+    table = PictureTable(
+        (*(f"a b/ü {n}.png" for n in range(6)), os.fsdecode(b"no utf-8 \xff.png")),
+        torch.randint(256, (7, 32), dtype=torch.uint8),
+        torch.randint(2**60, (7, 4)),
+        rows,
+        tuple(f"class {k}" for k in range(11)),
+        ("bad.png",),
+    )
+    parts = {
+        "train": torch.tensor([5, 1]),
+        "validation": torch.tensor([], dtype=torch.int64),
+        "test": torch.tensor([6]),
+    }
+    data = pictures_bytes(KeptPictures(table, parts, table.label_names[::-1]))
+    write_pictures(tmp_path, data)
+    (tmp_path / "recipe.json").write_text(json.dumps({"pictures": pictures_digest(data)}))
+    kept = read_pictures(tmp_path)
+    assert kept is not None
+    assert (kept.table.paths, kept.table.unread, kept.label_names) == (
+        table.paths,
+        ("bad.png",),
+        table.label_names[::-1],
+    )
+    for name in ("keys", "stamps", "targets"):
+        assert torch.equal(getattr(kept.table, name), getattr(table, name))
+    assert {name: value.tolist() for name, value in kept.parts.items()} == {
+        "train": [5, 1],
+        "validation": [],
+        "test": [6],
+    }

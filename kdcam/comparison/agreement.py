@@ -1,6 +1,7 @@
 """How much a finished run agrees with a teacher on the test part: answers and maps."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,24 @@ from kdcam.teachers import check_class_order, load_teacher
 
 
 def measure_agreement(
-    run: Path, teacher: TeacherConfig, *, device: str = "auto", progress: Progress | None = None
+    run: Path,
+    teacher: TeacherConfig,
+    *,
+    device: str = "auto",
+    data: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write agreement.json into a finished run's folder: its selected weights against a teacher on the test part.
 
     Nothing is done where the file is there for this teacher and these weights, or where there is no test part.
+    ``data``: where the run's data lies now; see `kdcam.api.load_run`.
 
     Raises ``CheckpointError``, ``DataError``, ``ModelError`` or ``RecipeError`` where the run, its data or the teacher
     cannot be read any more or do not fit each other.
     """
     if is_measured(run, teacher):
         return
-    loaded = load_run(run, device=device, progress=progress)
+    loaded = load_run(run, device=device, data=data, progress=progress)
     network = load_teacher(teacher, _summary(loaded.parts), task=loaded.recipe.task, fetches=True)
     check_class_order(teacher.checkpoint, network.label_names, loaded.parts.label_names)
     network = network.to(loaded.classifier.mean.device)

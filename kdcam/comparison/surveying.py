@@ -8,11 +8,11 @@ from kdcam.comparison.grid import in_the_words_of_flags
 from kdcam.comparison.measures import RunMeasures, read_run
 from kdcam.comparison.outputs import run_folder
 from kdcam.comparison.plan import Cell, ComparisonPlan
-from kdcam.differences import first_difference, shown
+from kdcam.differences import shown
 from kdcam.errors import CheckpointError, KdcamError
 from kdcam.json_files import plain, read_json
 from kdcam.preflight import preflight
-from kdcam.run_state import RECIPE_FILE, State, find_state, has_kept_state
+from kdcam.run_state import RECIPE_FILE, State, find_state, has_kept_state, recipe_difference
 from kdcam.teacher_weights import Digests, check_teachers, checkpoint_digest
 
 
@@ -68,7 +68,7 @@ def look(cell: Cell, output: Path, digests: Digests) -> CellState:
 def _check_kept(cell: Cell, folder: Path, digests: Digests, *, what: str) -> None:
     """Raise ``CheckpointError`` where a run is of another recipe, or of other weights of teacher or start than now."""
     record = read_json(folder / RECIPE_FILE)
-    difference = first_difference(record.get("recipe"), plain(cell.recipe.model_dump(mode="json")))
+    difference = recipe_difference(record, plain(cell.recipe.model_dump(mode="json")))
     if difference is not None:
         place, there, here = difference
         raise CheckpointError(

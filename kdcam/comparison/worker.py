@@ -168,7 +168,9 @@ def _measure(task: Mapping[str, Any], device: str, progress: Reporter) -> None:
     if progress.should_stop():
         raise Interrupted(f"{output}: stopped before its agreement with the teacher was measured")
     try:
-        measure_agreement(output, teacher, device=device, progress=progress)
+        root = task["recipe"]["data"].get("root")
+        data = None if root is None else {"root": root}  # where it lies now, which need not be where it lay
+        measure_agreement(output, teacher, device=device, data=data, progress=progress)
     except KdcamError as error:
         # The run stands: its scores are worth more than a column.
         text = in_the_words_of_flags(str(error), task["teacher_flags"])

@@ -66,6 +66,23 @@ class KeptPictures:
         return [self.table.paths[i] for i in self.parts[part].tolist() if self.keys[i] in trained]
 
 
+def trained_among(kept: KeptPictures, paths: Sequence[Path], *, progress: Progress) -> list[Path]:
+    """Return the files that hold a picture which a run was trained on, byte for byte, under any name.
+
+    Only files of the size of such a picture are read. Raises ``DataError`` where one of these cannot be read.
+    """
+    sizes = set(kept.table.stamps[kept.parts["train"], 0].tolist())
+    stamps = {path: stamp_of(path) for path in paths}
+    alike = [path for path, stamp in stamps.items() if stamp is not None and stamp[0] in sizes]
+    if not alike:
+        return []
+    trained = kept.keys_of("train")
+    keys = in_threads(
+        lambda index: file_key(alike[index]).key, len(alike), task="digests of pictures", progress=progress
+    )
+    return [path for path, key in zip(alike, keys, strict=True) if key in trained]
+
+
 class Lack(NamedTuple):
     """What a part has lost since a run was made."""
 
@@ -354,4 +371,5 @@ __all__ = [
     "kept_pictures",
     "load_kept",
     "load_left_out",
+    "trained_among",
 ]

@@ -15,16 +15,20 @@ from kdcam.data.parts import Part
 from kdcam.data.picture_keys import keys_in
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError, RecipeError
-from kdcam.files.paths import exists
 from kdcam.kept_pictures import read_pictures
 from kdcam.models.classifier import Classifier
 from kdcam.origins import origins_of
 from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.recipe_errors import explain
-from kdcam.run_data import check_lack, check_place, warn_of_added, warn_of_no_record, warn_of_rest
-from kdcam.run_state import RECIPE_FILE
-from kdcam.wording import first_few
+from kdcam.run_data import (
+    check_lack,
+    check_place,
+    warn_of_added,
+    warn_of_no_record,
+    warn_of_rest,
+    warn_of_trained,
+)
 
 
 class UnseenClasses(NamedTuple):
@@ -116,19 +120,8 @@ def check_unseen(unseen: UnseenClasses, run: Path, *, progress: Progress) -> Non
     doubt = origins.doubt()
     if doubt is not None:
         progress.warning(doubt)
-    kept = read_pictures(run) if exists(run / RECIPE_FILE) else None
-    if kept is not None and unseen.part.keys is not None:
-        trained = kept.keys_of("train")
-        copies = [
-            path
-            for path, key in zip(unseen.part.paths or (), keys_in(unseen.part.keys), strict=True)
-            if key in trained
-        ]
-        if copies:
-            progress.warning(
-                f"{unseen.source}: {len(copies)} of {len(unseen.part)} pictures are copies of pictures that {run} was "
-                f"trained on, byte for byte ({first_few(copies)}): its scores on them are too good"
-            )
+    if unseen.part.paths is not None:
+        warn_of_trained(run, unseen.part.paths, unseen.source, progress)
 
 
 def content_digest(part: Part) -> str:

@@ -23,6 +23,7 @@ from kdcam.localization.measuring import HowToLook, Sample
 from kdcam.localization.settings import LocalizationSettings
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress
+from kdcam.run_data import warn_of_trained
 from kdcam.run_state import RECIPE_FILE
 from kdcam.setting_names import named
 
@@ -108,6 +109,7 @@ class Opener:
         key = (classifier.class_names, classifier.image_size, classifier.in_channels)
         known = self._known.get(key) or self._known_of_pictures(classifier, root)
         self._known[key] = known
+        warn_of_trained(path, known.part.paths or (), str(root), self._progress)
         assert isinstance(known.part.images, StreamImages)
         batches = StreamBatches(
             known.part.images,

@@ -10,13 +10,14 @@ from kdcam.api import LoadedRun, recipe_of
 from kdcam.data.batches import Batches, ChangedBatches
 from kdcam.data.config import DATA_NAMES, DataConfig
 from kdcam.data.datasets import Part, batches, load_data
+from kdcam.data.picture_files import expand_folders
 from kdcam.errors import DataError, RecipeError
 from kdcam.files.paths import is_folder
 from kdcam.progress import Progress
 from kdcam.recipe_errors import explain
 from kdcam.robustness.corruptions.colour import gray_of
 from kdcam.robustness.out_of_distribution import unlabelled_batches
-from kdcam.run_data import check_part, read_run_data
+from kdcam.run_data import check_part, read_run_data, warn_of_trained
 from kdcam.run_state import RECIPE_FILE
 from kdcam.settings import Settings
 from kdcam.wording import did_you_mean, listed
@@ -55,6 +56,7 @@ def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress:
     size, channels, device = classifier.image_size, classifier.in_channels, classifier.mean.device
     folder = Path(named).expanduser()
     if is_picture_folder(named):
+        warn_of_trained(loaded.path, expand_folders([folder]), f"ood {named}", progress)
         return unlabelled_batches(
             folder, image_size=size, channels=channels, batch_size=batch_size, device=device
         )

@@ -13,6 +13,7 @@ from kdcam.digests import weights_digest
 from kdcam.errors import ModelError
 from kdcam.json_files import write_json
 from kdcam.progress import Progress, Silent
+from kdcam.run_data import warn_of_trained
 from kdcam.run_pictures import check_writable_place, picture_of, remove_picture
 from kdcam.run_state import RECIPE_FILE, VERIFICATION_FILE
 from kdcam.training import EVALUATION_BATCH
@@ -133,6 +134,7 @@ def _open(path: Path, plan: _Plan) -> _Opened:
             f"{path}: its network takes {channels} channels; picture files are read as gray (1) or RGB (3)"
         )
     seen = seen_people(path, plan.pairs, allowed=plan.settings.allow_seen, progress=plan.progress)
+    warn_of_trained(path, plan.pairs.paths, str(plan.pairs.file), plan.progress)
     return _Opened(path, seen)
 
 
