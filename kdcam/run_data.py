@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import ValidationError
 
-from kdcam.data.config import DataConfig, PictureFilesConfig
+from kdcam.data.config import DataConfig, OmniglotConfig, PictureFilesConfig
 from kdcam.data.datasets import load_data_by_place
 from kdcam.data.kept import KeptPictures, Lack, changed_since, load_kept, trained_among
 from kdcam.data.parts import DataParts
@@ -154,8 +154,11 @@ def _loss(lack: Lack, which: str) -> str:
 
 def check_place(folder: Path, config: DataConfig) -> None:
     """Raise ``DataError`` where the folder of a run's data is not there, with the way out."""
-    if isinstance(config, PictureFilesConfig) and not is_folder(config.root.expanduser()):
-        relative = "" if config.root.expanduser().is_absolute() else ", from the working folder on,"
+    if not isinstance(config, PictureFilesConfig | OmniglotConfig):
+        return  # found in kdcam's cache folder, or downloaded
+    root = config.root.expanduser()
+    if not (is_folder(root) or (isinstance(config, OmniglotConfig) and exists(root))):
+        relative = "" if root.is_absolute() else ", from the working folder on,"
         raise DataError(
             f"{folder}: data.root: {config.root}{relative} is no folder (any more); name the folder in which its "
             f"data lies now with {WAY_OUT}"

@@ -87,7 +87,7 @@ def test_the_record_tells_all_files_and_their_parts(trained: Path) -> None:
     assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 36
     images = json.loads((trained / "run" / "result.json").read_text())["images"]
     assert {name: len(paths) for name, paths in parts.items()} == images
-    assert all(kept.label(i) == path.partition("/")[0] for i, path in enumerate(kept.table.paths))
+    assert all(kept.labels[i] == path.partition("/")[0] for i, path in enumerate(kept.table.paths))
 
 
 def test_the_parts_are_bit_for_bit_those_that_were_trained_on(place: Place) -> None:

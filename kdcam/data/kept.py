@@ -49,16 +49,17 @@ class KeptPictures:
         """Return the keys of a part."""
         return {self.keys[position] for position in self.parts[part].tolist()}
 
-    def label(self, position: int) -> Label:
-        """Return the class of a file, or the classes, by name."""
-        return _named(self.table.targets[position], self.table.label_names)
+    @cached_property
+    def labels(self) -> list[Label]:
+        """The class of each file, or its classes, by name."""
+        return _named(self.table.targets, self.table.label_names)
 
     def left_out_of(self, names: Sequence[str]) -> list[int]:
         """Return the files of some classes that were in no part, in the order of the table."""
         used = torch.zeros(len(self.table.paths), dtype=torch.bool)
         for positions in self.parts.values():
             used[positions] = True
-        return [place for place in (~used).nonzero().flatten().tolist() if self.label(place) in names]
+        return [place for place in (~used).nonzero().flatten().tolist() if self.labels[place] in names]
 
     def shared(self, part: str) -> list[str]:
         """Return the pictures of a part that were trained on, too: the same bytes under two names."""
@@ -218,10 +219,13 @@ def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> 
     return "; ".join(texts) or None
 
 
-def _named(target: Tensor, names: Sequence[str]) -> Label:
-    if target.ndim == 0:
-        return names[int(target)]
-    return frozenset(names[k] for k in target.nonzero().flatten().tolist())
+def _named(targets: Tensor, names: Sequence[str]) -> list[Label]:
+    if targets.ndim == 1:
+        return [names[label] for label in targets.tolist()]
+    found: list[set[str]] = [set() for _ in range(len(targets))]
+    for position, label in targets.nonzero().tolist():
+        found[position].add(names[label])
+    return [frozenset(labels) for labels in found]
 
 
 def _listing(config: PictureFilesConfig) -> ListedParts:
@@ -251,9 +255,9 @@ class _Files:
         self.root, self.progress = data_folder(config.root), progress
         parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
         self.labels: dict[str, Label] = {
-            path_from(self.root, path): _named(target, listing.label_names)
+            path_from(self.root, path): label
             for part in parts
-            for path, target in zip(part.paths, part.targets, strict=True)
+            for path, label in zip(part.paths, _named(part.targets, listing.label_names), strict=True)
         }
         # A label file names what it named, and the picture may lie elsewhere now.
         self.elsewhere = isinstance(config, ImageLabelsConfig)
@@ -314,7 +318,7 @@ def _find(
                 by_key.setdefault(files.known[path], []).append(path)
         for i in lost:
             alike = by_key.get(kept.keys[i], [])
-            same = [path for path in alike if files.label(path, paths[i]) == kept.label(i)]
+            same = [path for path in alike if files.label(path, paths[i]) == kept.labels[i]]
             if alike:
                 at[i] = (same or alike)[0]
     return _judged(kept, positions, at, files)
@@ -323,7 +327,7 @@ def _find(
 def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str], files: _Files) -> Found:
     paths = kept.table.paths
     labels = {i: files.label(path, paths[i]) for i, path in at.items()}
-    there = {i: path for i, path in at.items() if labels[i] == kept.label(i)}
+    there = {i: path for i, path in at.items() if labels[i] == kept.labels[i]}
     missing = [i for i in positions if i not in at or labels[i] is None]
     edited = frozenset(i for i in missing if paths[i] in files.labels and paths[i] in files.known)
     seen = {*paths, *kept.table.unread, *at.values()}
