@@ -229,11 +229,9 @@ def warn_of_changed_data(folder: Path, config: DataConfig, *, progress: Progress
     try:
         change = changed_since(config, kept, most_read=_READ_BY_TRAIN)
     except DataError as error:
-        change = f"it cannot be read any more: {error}"
+        change = f"cannot be read any more: {error}"
     if change is not None:
-        progress.warning(
-            f"{folder}: its data has changed since it was trained: {change}; the result is that of the data of then"
-        )
+        progress.warning(f"{folder}: its data {change}; the result is that of the data of then")
 
 
 __all__ = [

@@ -16,7 +16,7 @@ from kdcam.api import load_run
 from kdcam.data import kept as kept_module
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import load_data_by_place
-from kdcam.data.kept import KeptPictures
+from kdcam.data.kept import KeptPictures, changed_since
 from kdcam.data.parts import PictureTable
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
 from kdcam.kept_pictures import pictures_bytes, pictures_digest, read_pictures, write_pictures
@@ -321,6 +321,15 @@ def test_train_on_a_finished_run_tells_what_changed(place: Place, monkeypatch: p
         (file.parent / "new.png").unlink()
     (warning,) = place.watcher.warnings
     assert f"1 of 36 pictures have changed (gone: {file.parent.name}/{file.name}); 1 are new" in warning
+
+
+def test_of_many_changed_files_train_says_that_they_were_not_read(place: Place) -> None:
+    config = ImageFolderConfig(root=place.root, image_size=16)
+    assert changed_since(config, place.kept, most_read=36) is None  # copied: other inodes, the same bytes
+    assert changed_since(config, place.kept, most_read=35) == (
+        "may have changed since it was trained: 36 of 36 pictures have other sizes or times, or are gone, and were not "
+        "read again"
+    )
 
 
 def unfinished(folder: Path, root: Path) -> TrainRecipe:

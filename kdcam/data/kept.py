@@ -106,9 +106,7 @@ class Lack(NamedTuple):
 class Found(NamedTuple):
     """Where pictures are now."""
 
-    paths: Mapping[
-        int, str
-    ]  # position in the table -> path from root on, of those that are there with their label
+    paths: Mapping[int, str]  # position in the table -> path from root on, of those with their label
     gone: frozenset[int]
     edited: frozenset[int]
     relabelled: frozenset[int]
@@ -196,7 +194,7 @@ def load_left_out(
 
 
 def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> str | None:
-    """Return what of a run's pictures has changed, in words; None: nothing, as far as sizes and times tell.
+    """Return that a run's pictures have changed, or may have, with names; None: they have not, as far as stamps tell.
 
     At most ``most_read`` files are read, of those whose size or times are others now; of more it is only said that
     these are others.
@@ -209,14 +207,14 @@ def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> 
     doubtful = [i for i in positions if list(stamp_of(f"{root}/{kept.table.paths[i]}") or ()) != stamps[i]]
     if len(doubtful) > most_read:
         return (
-            f"{len(doubtful)} of {len(positions)} pictures have other sizes or times, or are gone (they were not read "
-            "again)"
+            f"may have changed since it was trained: {len(doubtful)} of {len(positions)} pictures have other sizes or "
+            "times, or are gone, and were not read again"
         )
     found = _find(kept, positions, config, _listing(config), Silent())
     lack = found.lack(positions, kept.table.paths)
     texts = [f"{lack.lost} of {lack.pictures} pictures have changed ({lack.text()})"] * (lack.lost > 0)
     texts += [f"{len(found.added)} are new ({first_few(found.added)})"] * (len(found.added) > 0)
-    return "; ".join(texts) or None
+    return f"has changed since it was trained: {'; '.join(texts)}" if texts else None
 
 
 def _named(targets: Tensor, names: Sequence[str]) -> list[Label]:
