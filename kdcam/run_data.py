@@ -139,6 +139,28 @@ def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Prog
         )
 
 
+def warn_of_seen(kept: KeptPictures, networks: Sequence[str], progress: Progress) -> None:
+    """Warn where a run's teachers, or the run that it is started from, were trained on pictures that it holds out."""
+    for network in networks:
+        run = Path(network).expanduser()
+        try:
+            theirs = read_pictures(run) if exists(run / RECIPE_FILE) else None
+        except CheckpointError as error:
+            progress.warning(f"what {network} was trained on is not known: {error}")
+            continue
+        trained = set() if theirs is None else theirs.keys_of("train")
+        for name in ("validation", "test"):
+            seen = [
+                kept.table.paths[place] for place in kept.parts[name].tolist() if kept.keys[place] in trained
+            ]
+            if seen:
+                progress.warning(
+                    f"{network} was trained on {len(seen)} of the {len(kept.parts[name])} pictures of the {name} part "
+                    f"({first_few(seen)}), so scores on this part are too good; take a network with the same split "
+                    "(data.split_seed, data.test, data.validation)"
+                )
+
+
 def warn_of_added(folder: Path, added: Sequence[str], progress: Progress) -> None:
     """Warn where a run's data holds files now that it did not hold when the run was trained."""
     if added:
@@ -245,6 +267,7 @@ __all__ = [
     "warn_of_changed_data",
     "warn_of_no_record",
     "warn_of_rest",
+    "warn_of_seen",
     "warn_of_trained",
     "with_places",
 ]

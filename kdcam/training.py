@@ -23,7 +23,7 @@ from kdcam.probing import run_probe
 from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
-from kdcam.run_data import resumed_data, warn_of_changed_data
+from kdcam.run_data import resumed_data, warn_of_changed_data, warn_of_seen
 from kdcam.run_state import find_state, has_kept_state
 from kdcam.runlog import Resume, RunFolder
 from kdcam.scores import score
@@ -156,6 +156,8 @@ def _begin(
     if kept is None or data is None:
         return
     write_pictures(folder.path, data)
+    networks = [table.checkpoint for table in (*recipe.teachers, recipe.init) if table is not None]
+    warn_of_seen(kept, networks, progress)
     for name in ("validation", "test"):
         shared = kept.shared(name)
         if shared:

@@ -19,8 +19,12 @@ from kdcam.data.datasets import load_data_by_place
 from kdcam.data.kept import KeptPictures, changed_since
 from kdcam.data.parts import PictureTable
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
+from kdcam.few_shot.sources import check_unseen, in_folder
+from kdcam.init_config import InitConfig
 from kdcam.kept_pictures import pictures_bytes, pictures_digest, read_pictures, write_pictures
+from kdcam.progress import Silent
 from kdcam.recipe import TrainRecipe
+from kdcam.run_data import warn_of_trained
 from kdcam.scores import Report
 
 
@@ -301,6 +305,41 @@ def test_copies_in_a_folder_of_the_users_are_told_at_training_and_when_scored(tm
     assert isinstance(report, Report)
     assert report.images <= 10
     assert any("files of its data have been added since it was trained" in text for text in watcher.warnings)
+
+
+def test_pictures_from_elsewhere_are_held_against_the_training_pictures(place: Place, tmp_path: Path) -> None:
+    other = fill(tmp_path / "other", classes=("dog", "eel"), seed=4)
+    shutil.copy(place.file("train"), other / "dog" / "x.png")
+    shutil.copy(place.file("test"), other / "eel" / "y.png")
+    warn_of_trained(place.run, sorted(other.rglob("*.png")), "other", place.watcher)
+    (warning,) = place.watcher.warnings
+    assert f"other: 1 of 26 pictures are those that {place.run} was trained on, byte for byte (" in warning
+    assert "dog/x.png" in warning
+    with pytest.raises(DataError):  # few-shot asks: its own classes first
+        check_unseen(
+            in_folder(place.root, kdcam.load(place.run), progress=Silent()), place.run, progress=Silent()
+        )
+    watcher = Watcher()
+    check_unseen(in_folder(other, kdcam.load(place.run), progress=watcher), place.run, progress=watcher)
+    assert "1 of 26 pictures are those that" in watcher.warnings[-1]
+    watcher = Watcher()
+    warn_of_trained(other, [], "no run", watcher)
+    assert watcher.warnings == []
+
+
+def test_a_start_that_has_seen_the_held_out_pictures_is_told(place: Place, tmp_path: Path) -> None:
+    recipe = recipe_on(place.root, split_seed=5).model_copy(
+        update={"init": InitConfig(checkpoint=str(place.run)), "epochs": 1}
+    )
+    watcher = Watcher()
+    kdcam.finetune(recipe, output=tmp_path / "tuned", device="cpu", progress=watcher)
+    seen = [text for text in watcher.warnings if f"{place.run} was trained on" in text]
+    assert len(seen) == 2  # validation and test
+    assert "take a network with the same split (data.split_seed" in seen[0]
+    watcher = Watcher()
+    same = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split_seed": 0})})
+    kdcam.finetune(same, output=tmp_path / "same", device="cpu", progress=watcher)
+    assert not any("was trained on" in text for text in watcher.warnings)
 
 
 def test_train_on_a_finished_run_tells_what_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
