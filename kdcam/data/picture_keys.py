@@ -88,15 +88,15 @@ def path_from(root: Path, path: Path) -> str:
     return inside.replace(os.sep, "/")
 
 
-def path_bytes(paths: Iterable[str]) -> Tensor:
-    """Return paths as one row of bytes, NUL between them; any name of a file system fits."""
-    return torch.from_numpy(numpy.frombuffer(b"\0".join(map(os.fsencode, paths)), dtype=numpy.uint8).copy())
+def text_bytes(texts: Iterable[str]) -> Tensor:
+    """Return texts as one row of bytes, NUL behind each; any name of a file system fits."""
+    data = b"".join(os.fsencode(text) + b"\0" for text in texts)
+    return torch.from_numpy(numpy.frombuffer(data, dtype=numpy.uint8).copy())
 
 
-def paths_in(row: Tensor, count: int) -> tuple[str, ...]:
-    """Return the ``count`` paths of a row of bytes."""
-    names = row.numpy().tobytes().split(b"\0") if count else []
-    return tuple(map(os.fsdecode, names))
+def texts_in(row: Tensor) -> tuple[str, ...]:
+    """Return the texts of a row of bytes."""
+    return tuple(map(os.fsdecode, row.numpy().tobytes().split(b"\0")[:-1]))
 
 
 __all__ = [
@@ -107,9 +107,9 @@ __all__ = [
     "file_key",
     "key_rows",
     "keys_in",
-    "path_bytes",
     "path_from",
-    "paths_in",
     "stamp_of",
     "stamp_rows",
+    "text_bytes",
+    "texts_in",
 ]
