@@ -131,7 +131,7 @@ def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Prog
     Nothing is known of a network that is no run, nor of a run that kept no record of its pictures.
     """
     kept = read_pictures(run) if exists(run / RECIPE_FILE) else None
-    found = [] if kept is None else trained_among(kept, paths, progress=progress)
+    found = [] if kept is None else trained_among(kept, paths)
     if found:
         progress.warning(
             f"{place}: {len(found)} of {len(paths)} pictures are those that {run} was trained on, byte for byte "

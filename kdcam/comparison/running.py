@@ -14,10 +14,12 @@ from kdcam.comparison.table import build_comparison
 from kdcam.comparison.worker_process import Task
 from kdcam.comparison.workers import Crew
 from kdcam.errors import CheckpointError, Interrupted, RecipeError, TrainingError
+from kdcam.kept_pictures import recorded_digest
 from kdcam.machine import describe_machine
 from kdcam.precision import pick_device
 from kdcam.progress import Progress, Silent
 from kdcam.recipe_files import recipe_stem
+from kdcam.run_data import warn_of_changed_data
 from kdcam.teacher_weights import Digests
 from kdcam.wording import listed
 
@@ -107,6 +109,7 @@ def run_comparison(
         raise _nothing_came(output, {one.name: str(one.problem) for one in states})
     for text in plan.messages:
         progress.message(text)
+    _warn_of_changed_data(states, progress)
     prepare_output(output)
     tasks = list(_tasks(plan, states, digests, progress, command))
     refused = sum(one.problem is not None for one in states)
@@ -129,6 +132,18 @@ def run_comparison(
     if len(reasons) == len(states):
         raise _nothing_came(output, reasons, told=output / MARKDOWN_FILE)
     return comparison
+
+
+def _warn_of_changed_data(states: Sequence[CellState], progress: Progress) -> None:
+    """Warn where pictures of finished runs have changed since; once for runs on the same pictures."""
+    told = set[tuple[str | None, str]]()
+    for one in states:
+        if one.state == "finished" and one.problem is None:
+            data = one.cell.recipe.data
+            same = (recorded_digest(one.folder), data.model_dump_json())
+            if same not in told:
+                told.add(same)
+                warn_of_changed_data(one.folder, data, progress=progress)
 
 
 def _nothing_came(output: Path, reasons: Mapping[str, str], told: Path | None = None) -> TrainingError:

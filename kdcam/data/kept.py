@@ -67,7 +67,7 @@ class KeptPictures:
         return [self.table.paths[i] for i in self.parts[part].tolist() if self.keys[i] in trained]
 
 
-def trained_among(kept: KeptPictures, paths: Sequence[Path], *, progress: Progress) -> list[Path]:
+def trained_among(kept: KeptPictures, paths: Sequence[Path]) -> list[Path]:
     """Return the files that hold a picture which a run was trained on, byte for byte, under any name.
 
     Only files of the size of such a picture are read. Raises ``DataError`` where one of these cannot be read.
@@ -79,7 +79,7 @@ def trained_among(kept: KeptPictures, paths: Sequence[Path], *, progress: Progre
         return []
     trained = kept.keys_of("train")
     keys = in_threads(
-        lambda index: file_key(alike[index]).key, len(alike), task="digests of pictures", progress=progress
+        lambda index: file_key(alike[index]).key, len(alike), task="digests of pictures", progress=Silent()
     )
     return [path for path, key in zip(alike, keys, strict=True) if key in trained]
 

@@ -134,7 +134,6 @@ def _open(path: Path, plan: _Plan) -> _Opened:
             f"{path}: its network takes {channels} channels; picture files are read as gray (1) or RGB (3)"
         )
     seen = seen_people(path, plan.pairs, allowed=plan.settings.allow_seen, progress=plan.progress)
-    warn_of_trained(path, plan.pairs.paths, str(plan.pairs.file), plan.progress)
     return _Opened(path, seen)
 
 
@@ -150,6 +149,7 @@ def _verified(
     size = (classifier.image_size, classifier.in_channels)
     if size not in held:
         held[size] = pair_images(pairs, image_size=size[0], channels=size[1], progress=plan.progress)
+    warn_of_trained(one.path, pairs.paths, str(pairs.file), plan.progress)
     embeddings = unit_embeddings(
         classifier,
         pair_batches(held[size], batch_size=plan.batch_size, device=classifier.mean.device),
