@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from picture_folders import fill
 from small_runs import Watcher
 
 import kdcam
@@ -134,6 +135,37 @@ def test_an_interrupted_one_goes_on_and_ends_like_an_uninterrupted_one(scenes: s
     compare([scenes], seeds=(0, 1), output=tmp_path / "cut", progress=progress)
     assert any("going on after epoch" in text for text in progress.messages)
     assert _without_speeds(tmp_path / "cut") == _without_speeds(tmp_path / "whole")
+
+
+def test_changed_pictures_of_finished_runs_are_told_once_and_moved_ones_are_no_change(tmp_path: Path) -> None:
+    root, recipe = fill(tmp_path / "data", count=6), tmp_path / "pictures.toml"
+    recipe.write_text(
+        f"""
+epochs = 1
+batch_size = 8
+[data]
+name = "image-folder"
+root = "{root}"
+image_size = 16
+[model]
+name = "kdcam:resnet8_s2"
+[[loss]]
+name = "cross_entropy"
+"""
+    )
+    asked = {"recipes": [str(recipe)], "seeds": (0, 1), "output": tmp_path / "out", "device": "cpu"}
+    compare(**asked)
+    moved = root.rename(tmp_path / "moved")
+    watcher = Watcher()
+    compare(**asked, sets=[f"data.root={moved}"], progress=watcher)
+    assert watcher.warnings == []
+    sorted(moved.rglob("*.png"))[0].unlink()
+    compare(**asked, sets=[f"data.root={moved}"], progress=watcher)
+    (warning,) = watcher.warnings
+    assert (
+        "its data has changed since it was trained: 1 of 18 pictures have changed (gone: ant/ant000.png)"
+        in warning
+    )
 
 
 def test_the_finished_run_of_another_recipe_is_told_at_once_and_kept(
