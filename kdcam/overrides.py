@@ -47,7 +47,7 @@ def data_places(sets: Sequence[str]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for one in sets:
         apply_override(table, one)
-    others = [key for key in table if key != "data"]
+    others = [key for key, value in table.items() if key != "data" or not isinstance(value, dict)]
     if others:
         raise RecipeError(
             f"--set {others[0]}: a run is as it was trained; allowed: keys of data that say where its files lie now, "

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from kdcam.errors import RecipeError
-from kdcam.overrides import apply_override, parse_value
+from kdcam.overrides import apply_override, data_places, parse_value
 
 
 def table() -> dict[str, Any]:
@@ -77,3 +77,12 @@ def test_more_digits_than_a_number_has_are_text() -> None:
     assert changed["epochs"] == "1" * 5000
     with pytest.raises(RecipeError, match="names no table"):
         apply_override(changed, f"loss.{'1' * 5000}.weight=1")
+
+
+def test_places_of_a_runs_data_are_read_and_nothing_else() -> None:
+    sets = ["data.root=3", "data.labels=a b.csv", "data.workers=4"]
+    assert data_places(sets) == {"root": "3", "labels": "a b.csv", "workers": 4}
+    assert data_places([]) == {}
+    for wrong in ("optimizer.lr=1", "data=x", "root=x"):
+        with pytest.raises(RecipeError, match=r"a run is as it was trained; .* --set data\.root=DIR"):
+            data_places([wrong])
