@@ -182,8 +182,8 @@ def check_place(folder: Path, config: DataConfig) -> None:
     if not (is_folder(root) or (isinstance(config, OmniglotConfig) and exists(root))):
         relative = "" if root.is_absolute() else ", from the working folder on,"
         raise DataError(
-            f"{folder}: data.root: {shown(config.root)}{relative} is no folder (any more); name the folder in which its "
-            f"data lies now with {WAY_OUT}"
+            f"{folder}: data.root: {shown(config.root)}{relative} is no folder (any more); name the folder in which "
+            f"its data lies now with {WAY_OUT}"
         )
 
 
