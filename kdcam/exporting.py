@@ -1,5 +1,6 @@
 """export: a run's network in a form that other programs load."""
 
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -217,7 +218,10 @@ def _pt2(
         raise ValueError(
             f"torch {torch.__version__} pickles {listed(pickled)} into it; torch 2.9 or later does not"
         )
-    return buffer.getvalue(), torch.export.load(BytesIO(buffer.getvalue())).module()
+    with warnings.catch_warnings():
+        # torch 2.9 says so of its own reading.
+        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+        return buffer.getvalue(), torch.export.load(BytesIO(buffer.getvalue())).module()
 
 
 def _difference(classifier: Classifier, exported: Callable[[Tensor], Tensor]) -> float:

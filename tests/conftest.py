@@ -1,5 +1,6 @@
-"""What tests share: one thread, so that numbers do not depend on the machine's cores."""
+"""What tests share: one thread unless OMP_NUM_THREADS gives another number, and a cache of compiled code of their own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,16 @@ SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
+def _threads() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """torch's usual cache may hold code for other vectors than ATEN_CPU_CAPABILITY allows, and takes it all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        yield

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+from kdcam.data.batches import Batch
+
 
 @contextmanager
 def default_float64() -> Iterator[None]:
@@ -18,3 +20,8 @@ def default_float64() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(usual)
+
+
+def wide(batch: Batch) -> Batch:
+    """Return a batch with its images in float64, divided anew from the bytes that they were."""
+    return batch._replace(images=batch.images.mul(255).round().to(torch.float64).div(255))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from default_float64 import default_float64, wide
 from small_runs import Watcher, kept_files, small_recipe
 from torch import Tensor, nn
 
@@ -222,10 +223,11 @@ def test_run_folder_holds_the_papers_of_the_run(tmp_path: Path) -> None:
 def test_compiled_steps_give_the_same_numbers() -> None:
     totals = []
     for compiled in (False, True):
-        plan, state = assembled(compile=compiled)
-        state.model.train()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), default_float64():
+            plan, state = assembled(compile=compiled)
+            state.model.train()
             warnings.simplefilter("ignore")  # torch's compiler warns of its own deprecated calls
-            totals.append([float(train_step(plan, state, batch).total) for batch in plan.train.epoch(0)])
+            batches = map(wide, plan.train.epoch(0))
+            totals.append([float(train_step(plan, state, batch).total) for batch in batches])
         assert not any("_orig_mod" in name for name in state.model.state_dict())
-    assert totals[1] == pytest.approx(totals[0], rel=1e-3)
+    assert totals[1] == pytest.approx(totals[0], rel=1e-9)

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from default_float64 import default_float64
+from default_float64 import default_float64, wide
 
 from kdcam.checkpoint import save_model
-from kdcam.data.batches import Batch
 from kdcam.data.datasets import describe_data, load_data
 from kdcam.engine import train_step
 from kdcam.models.build import ModelConfig, build_classifier
@@ -44,11 +43,6 @@ LOSSES: dict[str, list[dict[str, Any]]] = {
     ],
 }
 Row = dict[str, float]
-
-
-def wide(batch: Batch) -> Batch:
-    """Return a batch with its images in float64, divided anew from the bytes that they were."""
-    return batch._replace(images=batch.images.mul(255).round().to(torch.float64).div(255))
 
 
 def recipe_of(name: str, folder: Path, changes: Mapping[str, Any]) -> TrainRecipe:
