@@ -104,7 +104,12 @@ def run(line: str, folder: Path) -> list[str]:
     # Not by `python -m`: what users type is the entry point.
     script = Path(sys.executable).with_name("kdcam")
     found = subprocess.run(
-        [script, *shlex.split(line)], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False
+        [script, *shlex.split(line)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
     )
     wrong = [] if found.returncode == 0 else [f"exit code {found.returncode}"]
     if UNWANTED.search(found.stdout + found.stderr):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch._dynamo
 import torch.nn.functional as F
-from default_float64 import default_float64, wide
+from default_float64 import wide
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
 
@@ -251,11 +251,12 @@ def test_mixed_labels_several_labels_accumulation_and_averages_go_with_it() -> N
 def test_compiled_trades_gives_the_same_numbers_and_is_never_given_up() -> None:
     totals = []
     for compiled in (False, True):
+        plan, state = assembled(**TRADES, compile=compiled)
+        state.model.double()
         limit = torch._dynamo.config.patch(
             fail_on_recompile_limit_hit=True, recompile_limit=6
         )  # torch's is 8
-        with warnings.catch_warnings(), limit, default_float64():
-            plan, state = assembled(**TRADES, compile=compiled)
+        with warnings.catch_warnings(), limit:
             warnings.simplefilter("ignore")  # torch's compiler warns of its own deprecated calls
             for epoch in range(2):
                 batches = list(plan.train.epoch(epoch))

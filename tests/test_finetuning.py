@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from default_float64 import default_float64, wide
+from default_float64 import wide
 from safetensors.torch import load_file, save_file
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
@@ -174,12 +174,10 @@ def test_a_student_under_a_teacher_may_start_from_a_network_too(trained: Path, t
 def test_a_compiled_student_freezes_and_wakes_too(trained: Path) -> None:
     states = []
     for compiled in (False, True):
-        with warnings.catch_warnings(), default_float64():
-            plan, state = assembled(
-                tuned(trained, {"frozen": 2, "unfreeze": 0.5}, compile=compiled, epochs=1)
-            )
-            start = state.model.student.network.get_parameter("conv1.weight").clone()
-            state.model.train()
+        plan, state = assembled(tuned(trained, {"frozen": 2, "unfreeze": 0.5}, compile=compiled, epochs=1))
+        state.model.double().train()
+        start = state.model.student.network.get_parameter("conv1.weight").clone()
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's compiler warns of its own deprecated calls
             for batch in map(wide, plan.train.epoch(0)):
                 train_step(plan, state, batch)

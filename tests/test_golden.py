@@ -113,7 +113,9 @@ def with_key(name: str, loss: str, key: str, value: float) -> dict[str, Any]:
     [
         pytest.param("cam", with_key("cam", "cam", "weight", 3.000003), 10, id="cam's weight"),
         pytest.param("distill", with_key("distill", "kd", "temperature", 4.000004), 0, id="kd's temperature"),
-        pytest.param("distill", with_key("distill", "caam_cam", "weight", 3.000003), 1, id="caam_cam's weight"),
+        pytest.param(
+            "distill", with_key("distill", "caam_cam", "weight", 3.000003), 1, id="caam_cam's weight"
+        ),
         pytest.param("cam", {"optimizer": {"name": "sgd", "lr": 0.05000005}}, 1, id="learning rate"),
     ],
 )
