@@ -1,4 +1,4 @@
-"""Run every command of kdcam once on small data: each ends with 0 and shows neither a traceback nor a Python warning."""
+"""Run every command of kdcam once on small data: each ends with 0, without a traceback or a Python warning."""
 
 import re
 import shlex
@@ -47,7 +47,8 @@ evaluate runs/student
 evaluate runs/student --part validation --json
 evaluate-robustness runs/digits runs/student --n-examples 20 --figures figures
 evaluate-robustness runs/digits --attacks standard --n-examples 10
-evaluate-robustness runs/digits --attacks none --corruptions all --severities 1,5 --n-examples 20 --calibration --ood faces
+evaluate-robustness runs/digits --attacks none --corruptions all --severities 5 --calibration
+evaluate-robustness runs/digits --attacks none --ood faces --n-examples 20
 recipes new faces --output faces.toml
 train faces.toml --set epochs=1 --set model.name=kdcam:resnet8 --set model.pretrained=false --output runs/faces
 evaluate runs/faces
@@ -63,7 +64,7 @@ few-shot runs/scenes --ways 3 --queries 2 --episodes 5
 localize runs/scenes --figures figures
 report runs/digits runs/student runs/faces --output report.html
 report compared
-train digits --set epochs=1 --set model.name=resnet10t --set model.pretrained=false --set data.image_size=64 --output runs/timm
+train digits --set epochs=1 --set model.name=resnet10t --set data.image_size=64 --output runs/timm
 export runs/timm --format timm --output timm
 export runs/student --format onnx --output student.onnx
 export runs/student --format torch-export --output student.pt2

@@ -1,4 +1,4 @@
-"""What tests share: one thread unless OMP_NUM_THREADS gives another number, and a cache of compiled code of their own."""
+"""What tests share: one thread unless OMP_NUM_THREADS says otherwise, and a cache of their own for compiled code."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def _threads() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _compiled_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """torch's usual cache may hold code for other vectors than ATEN_CPU_CAPABILITY allows, and takes it all the same."""
+    """torch's usual cache also holds, and takes, code for vectors that ATEN_CPU_CAPABILITY does not allow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         yield
