@@ -65,7 +65,7 @@ def test_equals_torchmetrics(classes: int) -> None:
     targets = torch.randint(0, classes, (500,), generator=generator)
     report = report_of(logits, targets)
     ece = multiclass_calibration_error(logits.softmax(1), targets, classes, n_bins=15, norm="l1")
-    assert report.ece == pytest.approx(ece.item(), abs=2e-7)
+    assert report.ece == pytest.approx(ece.item(), abs=1e-6)
     micro = multiclass_accuracy(logits, targets, classes, average="micro")
     macro = multiclass_accuracy(logits, targets, classes, average="macro")
     assert report.acc1 == pytest.approx(micro.item(), abs=1e-6)

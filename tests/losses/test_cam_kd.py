@@ -45,8 +45,8 @@ def cell_by_cell(student: Tensor, teacher: Tensor, temperature: float) -> float:
 
 def test_hand_worked_value() -> None:
     # One cell agrees; in the other the teacher says (3/4, 1/4) and the student (1/2, 1/2).
-    student = torch.zeros(1, 2, 1, 2)
-    teacher = torch.zeros(1, 2, 1, 2)
+    student = torch.zeros(1, 2, 1, 2, dtype=torch.float64)
+    teacher = torch.zeros(1, 2, 1, 2, dtype=torch.float64)
     teacher[0, 0, 0, 1] = math.log(3)
     expected = (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 2
     assert cam_kd_loss(student, teacher, temperature=1).item() == pytest.approx(expected)

@@ -35,9 +35,10 @@ def test_hand_worked_value() -> None:
 
 def test_larger_map_is_pooled_to_the_smaller() -> None:
     # Cut off at 0, the rows of pairs pool to (3, 4).
-    student = torch.tensor([[[6.0, -6.0, 5.0, 3.0]]])
-    assert explanation_match_loss(student, torch.tensor([[[4.0, 3.0]]])).item() == pytest.approx(1 / 25)
-    assert explanation_match_loss(torch.tensor([[[4.0, 3.0]]]), student).item() == pytest.approx(1 / 25)
+    student = torch.tensor([[[6.0, -6.0, 5.0, 3.0]]], dtype=torch.float64)
+    teacher = torch.tensor([[[4.0, 3.0]]], dtype=torch.float64)
+    assert explanation_match_loss(student, teacher).item() == pytest.approx(1 / 25)
+    assert explanation_match_loss(teacher, student).item() == pytest.approx(1 / 25)
 
 
 def test_is_0_for_like_and_1_for_disjoint_maps() -> None:

@@ -58,7 +58,7 @@ def test_gradient_agrees_with_finite_differences() -> None:
 
 def test_softmax_form_hand_worked() -> None:
     # Softmax 3/4 and 1/4.
-    logits = torch.tensor([[math.log(3), 0.0]])
+    logits = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64)
     for label, likely in ((0, 0.75), (1, 0.25)):
         value = focal(logits, torch.tensor([label]), gamma=2.0)
         assert value.item() == pytest.approx(-((1 - likely) ** 2) * math.log(likely))
