@@ -263,7 +263,7 @@ def test_compiled_trades_gives_the_same_numbers_and_is_never_given_up() -> None:
                 assert [len(batch.indices) for batch in batches] == [16, 16, 13]
                 for step, batch in enumerate(batches):
                     state.position.epoch, state.position.step = epoch, step
-                    totals.append(float(train_step(plan, state, wide(batch)).total))
+                    totals.append(float(train_step(plan, state, wide(batch)).total.detach()))
     assert totals[6:] == pytest.approx(totals[:6], rel=1e-9)
 
 
@@ -272,7 +272,7 @@ def test_bf16_trains_as_float32_does() -> None:
     for precision in ("fp32", "bf16"):
         plan, state = assembled(**TRADES, precision=precision)
         assert plan.precision.autocast().fast_dtype is torch.bfloat16 or precision == "fp32"
-        totals.append([float(train_step(plan, state, batch).total) for batch in plan.train.epoch(0)])
+        totals.append([float(train_step(plan, state, batch).total.detach()) for batch in plan.train.epoch(0)])
         assert all(parameter.dtype is torch.float32 for parameter in state.model.parameters())
     assert totals[1] == pytest.approx(totals[0], rel=0.05)
 

@@ -228,6 +228,6 @@ def test_compiled_steps_give_the_same_numbers() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's compiler warns of its own deprecated calls
             batches = map(wide, plan.train.epoch(0))
-            totals.append([float(train_step(plan, state, batch).total) for batch in batches])
+            totals.append([float(train_step(plan, state, batch).total.detach()) for batch in batches])
         assert not any("_orig_mod" in name for name in state.model.state_dict())
     assert totals[1] == pytest.approx(totals[0], rel=1e-9)
