@@ -48,7 +48,7 @@ evaluate runs/student --part validation --json
 evaluate-robustness runs/digits runs/student --n-examples 20 --figures figures
 evaluate-robustness runs/digits --attacks standard --n-examples 10
 evaluate-robustness runs/digits --attacks none --corruptions all --severities 5 --calibration
-evaluate-robustness runs/digits --attacks none --ood faces --n-examples 20
+evaluate-robustness runs/digits --attacks none --ood faces
 recipes new faces --output faces.toml
 train faces.toml --set epochs=1 --set model.name=kdcam:resnet8 --set model.pretrained=false --output runs/faces
 evaluate runs/faces
