@@ -103,7 +103,7 @@ class Lack(NamedTuple):
         return "; ".join(f"{word}: {first_few(names, most=5)}" for word, names in words.items() if names)
 
 
-class Found(NamedTuple):
+class _Located(NamedTuple):
     """Where pictures are now."""
 
     paths: Mapping[int, str]  # position in the table -> path from root on, of those with their label
@@ -297,7 +297,7 @@ def _find(
     config: PictureFilesConfig,
     listing: ListedParts,
     progress: Progress,
-) -> Found:
+) -> _Located:
     """Return where the pictures at some positions of a run's table are now."""
     files, paths = _Files(kept, config, listing, progress), kept.table.paths
     files.read([paths[i] for i in positions if paths[i] in files.labels and paths[i] not in files.known])
@@ -322,14 +322,14 @@ def _find(
     return _judged(kept, positions, at, files)
 
 
-def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str], files: _Files) -> Found:
+def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str], files: _Files) -> _Located:
     paths = kept.table.paths
     labels = {i: files.label(path, paths[i]) for i, path in at.items()}
     there = {i: path for i, path in at.items() if labels[i] == kept.labels[i]}
     missing = [i for i in positions if i not in at or labels[i] is None]
     edited = frozenset(i for i in missing if paths[i] in files.labels and paths[i] in files.known)
     seen = {*paths, *kept.table.unread, *at.values()}
-    return Found(
+    return _Located(
         there,
         frozenset(missing) - edited,
         edited,
@@ -340,7 +340,7 @@ def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str],
 
 def _part(
     places: Sequence[int],
-    found: Found,
+    found: _Located,
     kept: KeptPictures,
     config: PictureFilesConfig,
     *,

@@ -142,7 +142,7 @@ class Opener:
             )
         if self._lines is not None:
             root = config.root if isinstance(config, PictureFilesConfig) else None
-            lines = lines_now(self._lines, loaded)
+            lines = _lines_now(self._lines, loaded)
             boxes = boxes_of_part(lines, part, root=root, label_names=loaded.parts.label_names)
         else:
             known = boxes_of_source(part)
@@ -196,26 +196,26 @@ class Opener:
         return HowToLook(kind, settings.map_of == "label", resolution, settings.contours)
 
 
-def lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
+def _lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
     """Return lines of boxes with their pictures as these are called now; boxes of lost pictures are left out.
 
     A name is that of the picture that bore it when the run was made.
     """
     lost = {name for lack in loaded.lacks.values() for name in (*lack.gone, *lack.edited, *lack.relabelled)}
-    now = {plain_name(former): plain_name(path) for former, path in loaded.renamed.items()}
+    now = {_plain_name(former): _plain_name(path) for former, path in loaded.renamed.items()}
     by_name = {Path(former).name: Path(path).name for former, path in loaded.renamed.items()}
-    kept = (line for line in lines if line.by_name or plain_name(line.picture) not in lost)
+    kept = (line for line in lines if line.by_name or _plain_name(line.picture) not in lost)
     return [
         line._replace(
             picture=(by_name if line.by_name else now).get(
-                line.picture if line.by_name else plain_name(line.picture), line.picture
+                line.picture if line.by_name else _plain_name(line.picture), line.picture
             )
         )
         for line in kept
     ]
 
 
-def plain_name(path: str) -> str:
+def _plain_name(path: str) -> str:
     """Return a path from a folder on without ``.`` and ``..``, with slashes."""
     return Path(os.path.normpath(path)).as_posix()
 
