@@ -13,7 +13,6 @@ from kdcam.finetune_recipe import load_to_finetune
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.preflight import Checked, preflight
 from kdcam.recipe import TrainRecipe, load
-from kdcam.recipe_files import recipe_stem
 from kdcam.run_state import find_state
 from kdcam.teacher_cache.foreseeing import foreseen_cache
 
@@ -60,8 +59,7 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     """
     recipe, note = _loaded(name, options, command)
     check_command(recipe, command)
-    stem = recipe_stem(name) if options.method is None else f"{recipe_stem(name)}-{options.method}"
-    place = options.output or api.default_output(stem, recipe.seed)
+    place = options.output or api.default_output(recipe)
     if note is not None and not options.quiet:
         render.show_notice(note)
     if options.dry_run:
