@@ -44,7 +44,9 @@ else:
 class Origin:
     """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever they are called."""
 
-    stem: str | None = field(default=None, compare=False)  # of its run folder's name; None: it was read from no file
+    stem: str | None = field(
+        default=None, compare=False
+    )  # of its run folder's name; None: it was read from no file
 
 
 class TrainRecipe(Settings):

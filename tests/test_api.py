@@ -128,7 +128,7 @@ def test_a_recipe_that_was_read_gives_its_run_its_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "epochs = 1\n[data]\nname = \"digits\"\n[model]\nname = \"kdcam:resnet8\"\n"
+    text = 'epochs = 1\n[data]\nname = "digits"\n[model]\nname = "kdcam:resnet8"\n'
     if name == "small/s2":
         monkeypatch.setattr("kdcam.recipe_files.shipped_recipes", lambda: {name: text})
     else:
@@ -145,9 +145,7 @@ def test_the_run_lies_where_the_recipe_was_read_from(tmp_path: Path, monkeypatch
     (tmp_path / "s1.toml").write_text(text)
     base = kdcam.train(kdcam.load_recipe("s1.toml"), device="cpu")
     assert base.path == Path("runs/s1-0")
-    (tmp_path / "s2.toml").write_text(
-        text + '[teacher]\ncheckpoint = "runs/s1-0"\n[[loss]]\nname = "kd"\n'
-    )
+    (tmp_path / "s2.toml").write_text(text + '[teacher]\ncheckpoint = "runs/s1-0"\n[[loss]]\nname = "kd"\n')
     assert kdcam.distill(kdcam.load_recipe("s2.toml"), device="cpu").path == Path("runs/s2-0")
     (tmp_path / "s3.toml").write_text(text + '[init]\ncheckpoint = "runs/s1-0"\n')
     assert kdcam.finetune(kdcam.load_recipe("s3.toml"), device="cpu").path == Path("runs/s3-0")
