@@ -70,7 +70,7 @@ def show_recipe(
     if as_json:
         render.show_json(read_toml(name))
     else:
-        render.show_text(recipe_text(name))
+        render.show_page(recipe_text(name))
 
 
 @app.command("schema")
@@ -116,7 +116,7 @@ def new_recipe(
         file = None if output is None else str(output)
         render.show_json({"file": file, "notes": notes(facts, machine), "recipe": tomllib.loads(text)})
     elif output is None:
-        render.show_text(text)
+        render.show_page(text)
     else:
         for note in notes(facts, machine):
             render.show_text(note)

@@ -119,7 +119,7 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
             label = name.replace("_", " ")
             if value is not None:
                 render.show_notice(f"{label}: {value:,}" if isinstance(value, int) else f"{label}: {value}")
-    render.show_text(toml_text(recipe))
+    render.show_page(toml_text(recipe))
 
 
 def _parameters(network: Any) -> int:

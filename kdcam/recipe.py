@@ -42,7 +42,7 @@ else:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever they are called."""
+    """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever their names."""
 
     stem: str | None = field(
         default=None, compare=False
