@@ -2,7 +2,9 @@
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # as that of typing, which takes a while to import: the command may be stopped in that time
+TYPE_CHECKING = (
+    False  # as that of typing, which takes a while to import: the command may be stopped in that time
+)
 if TYPE_CHECKING:
     from typing import Any
 

@@ -15,10 +15,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from kdcam.allocator import keep_freed_memory
 from kdcam.comparison.grid import in_the_words_of_flags
+from kdcam.comparison.worker_process import PARENTS_SIGNALS
 from kdcam.errors import FolderInUseError, Interrupted, KdcamError
 from kdcam.progress import EpochRecord, StepRecord
 
@@ -115,6 +117,7 @@ def serve(threads: int, device: str) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent decides
     channel = Channel()
+    _stop_at_signals(channel)
     keep_freed_memory()
     import torch
 
@@ -124,6 +127,23 @@ def serve(threads: int, device: str) -> None:
             return
 
 
+def _stop_at_signals(channel: Channel) -> None:
+    """Let SIGTERM and SIGHUP end the worker's run at its next step, its state kept: a scheduler may send them to all."""
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if os.getpid() == process:  # not in a data loader's worker
+            channel.stopping.set()
+
+    for number in PARENTS_SIGNALS:
+        # nohup has SIGHUP ignored, and so it stays.
+        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)  # held until now
+
+
 def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
     """Do one run, tell how it ended, and return whether this process may do another."""
     try:
@@ -131,7 +151,9 @@ def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
     except FolderInUseError as error:
         channel.send("busy", text=str(error))
     except Interrupted:
-        channel.send("stopped")
+        # In a new process, where it was a signal to this one alone.
+        channel.send("stopped", ends=True)
+        return False
     except KdcamError as error:
         channel.send("failed", reason=in_the_words_of_flags(str(error), task["teacher_flags"]), ends=False)
     except Exception as error:  # the border of the process: whatever it is, the other runs go on
