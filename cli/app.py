@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kdcam.errors import Interrupted, KdcamError
+from kdcam.out_of_memory import memory_text
 
 from . import losses, models, recipes, render
 from .compare import compare
@@ -90,6 +91,12 @@ def run() -> int:
         return INTERRUPTED
     except KdcamError as error:
         render.show_error(str(error))
+        return 1
+    except Exception as error:
+        lack = memory_text(error)
+        if lack is None:
+            raise
+        render.show_error(f"{lack}; lower --batch-size, take a smaller network, or end other programs")
         return 1
     return 0
 

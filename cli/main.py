@@ -26,7 +26,7 @@ def main() -> None:
         # Whatever became of the signal on its way: an import that it cuts short may call itself something else.
         code = INTERRUPTED
     finally:
-        stopper.is_over = True
+        stopper.end()
     sys.exit(stopper.exit_code if code == INTERRUPTED else code)
 
 

@@ -5,7 +5,6 @@ A scheduler, `timeout` or a closed terminal ends a run as Ctrl-C does: its state
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,15 +41,13 @@ class Stopper:
 
     def take(self) -> None:
         """Take the signals."""
-        # Only a main thread may; elsewhere (a notebook's worker) they stay what they were.
-        if threading.current_thread() is not threading.main_thread():
-            return
         for number in SIGNALS:
             before = signal.getsignal(number)
             # nohup has SIGHUP ignored, and so it stays.
             if number == signal.SIGINT or before is not signal.SIG_IGN:
-                self._before[number] = before
-                signal.signal(number, self._take)
+                with suppress(ValueError):  # only a main thread may; in others signals stay what they were
+                    signal.signal(number, self._take)
+                    self._before[number] = before
 
     def __enter__(self) -> "Stopper":
         self.take()
@@ -61,6 +58,15 @@ class Stopper:
             return  # the process is on its way out, and the next signal must not end it otherwise
         for number, before in self._before.items():
             signal.signal(number, before)  # type: ignore[arg-type]  # what getsignal gave
+
+    def end(self) -> None:
+        """Let signals do nothing any more, as the process is about to end.
+
+        They are ignored by the system: Python puts its own handlers away before it has ended.
+        """
+        self.is_over = True
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
 
     def asked(self) -> bool:
         """Return whether a signal asked to stop."""

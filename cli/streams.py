@@ -74,9 +74,7 @@ class ResultStream(Stream):
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             raise ReaderGone from error
         reason = error.strerror if isinstance(error, OSError) else "it is closed"
-        raise OutputError(
-            f"stdout: the result cannot be written ({reason}); what the command writes to files is there"
-        ) from error
+        raise OutputError(f"stdout: the result cannot be written ({reason})") from error
 
 
 def encodable(text: str, encoding: str | None) -> str:

@@ -14,6 +14,7 @@ from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
 from kdcam.named_networks import load_named
+from kdcam.out_of_memory import told_of_memory
 from kdcam.places import kind_of
 from kdcam.precision import pick_device
 from kdcam.predicting import Prediction, predict
@@ -116,7 +117,8 @@ def _run(
     if finished is not None:
         return finished
     try:
-        checked = preflight(recipe, device=device)
+        with told_of_memory("building the networks", "take smaller ones (model.name, teacher.checkpoint)"):
+            checked = preflight(recipe, device=device)
     except CheckpointError as error:
         if has_kept_state(place):
             raise CheckpointError(

@@ -92,9 +92,10 @@ def test_a_process_has_one_stopper(module) -> None:
 
 def test_as_the_process_ends_signals_do_nothing(module, capfd: pytest.CaptureFixture[str]) -> None:
     with module("stopping").Stopper() as stopper:
-        stopper.is_over = True
+        stopper.end()
         for number in SIGNALS:
             signal.raise_signal(number)
+        assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
     assert capfd.readouterr().err == ""
 
 
