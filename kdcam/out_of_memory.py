@@ -14,7 +14,8 @@ _ARRAY = re.compile(r"Unable to allocate ([\d.]+ \w+)")  # numpy
 _SIGNS = (
     "Storage size calculation overflowed",  # torch, of a size that no machine has
     "[enforce fail at alloc_cpu.cpp",
-    "annot allocate memory",  # the system, of a library that cannot be loaded
+    "annot allocate memory",
+    "failed to map segment",  # the system, of a library that cannot be loaded
     "is killed by signal: Killed",  # torch, of a data worker that the system ended
     "out of shared memory",
 )
@@ -28,7 +29,9 @@ def amount_asked(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or _is_of_device(error):
         found = _DEVICE.search(text) or _ARRAY.search(text)
         return "" if found is None else found[1]
-    is_sign = any(sign in text for sign in _SIGNS) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    is_sign = any(sign in text for sign in _SIGNS) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    )
     return "" if is_sign else None
 
 
