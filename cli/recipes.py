@@ -133,15 +133,9 @@ def _check_free(file: Path) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from kdcam.errors import RecipeError
+    from kdcam.atomic import write_atomically
 
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError as error:
-        raise RecipeError(
-            f"{file}: cannot be written ({error.strerror or error}); choose another with --output"
-        ) from error
+    write_atomically(file, text.encode())  # a part of it would bar the next try
 
 
 __all__ = ["app", "list_recipes", "new_recipe", "show_recipe", "show_schema"]

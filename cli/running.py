@@ -10,8 +10,11 @@ from kdcam import api
 from kdcam.allocator import keep_freed_memory
 from kdcam.commands import Command, check_command
 from kdcam.finetune_recipe import load_to_finetune
+from kdcam.machine import thread_advice
 from kdcam.models.frozen_stages import frozen_stages
+from kdcam.precision import pick_device
 from kdcam.preflight import Checked, preflight
+from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe, load
 from kdcam.run_state import find_state
 from kdcam.teacher_cache.foreseeing import foreseen_cache
@@ -68,6 +71,7 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     run = {"train": api.train, "distill": api.distill, "finetune": api.finetune}[command]
     keep_freed_memory()
     with render.watching(quiet=options.quiet) as progress:
+        _hint_at_threads(options.device, progress)
         done = run(
             recipe,
             output=place,
@@ -85,6 +89,14 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     published = done.result.get("published")
     if published is not None:
         render.show_text(f"published: {published['accuracy']:g}% ({published['source']})")
+
+
+def _hint_at_threads(device: str, progress: Progress) -> None:
+    import torch
+
+    advice = thread_advice(torch.get_num_threads()) if pick_device(device).type == "cpu" else None
+    if advice is not None:
+        progress.message(advice)
 
 
 def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainRecipe, str | None]:

@@ -15,7 +15,6 @@ SAME_SECONDS = 1.0
 """A signal this soon after another one is the same wish: keys bounce, fingers hammer, and a scheduler sends two."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_CALLED = {signal.SIGINT: "Ctrl-C"}
 
 
 class Stopper:
@@ -90,7 +89,7 @@ class Stopper:
         if self._is_raised:
             os._exit(self.exit_code)
         is_first, self.number = self.number is None, self.number or number
-        name = _CALLED.get(number, signal.Signals(number).name)
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         if is_first and self.is_heeded:
             _tell(f"stopping after this step ({name}); Ctrl-C again, a second later, stops at once")
             return
