@@ -21,7 +21,7 @@ def main() -> None:
     try:
         code = _run()
     except BaseException:
-        if stopper.number is None:
+        if not stopper.is_raised:
             raise
         # Whatever became of the signal on its way: an import that it cuts short may call itself something else.
         code = INTERRUPTED

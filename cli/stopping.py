@@ -27,14 +27,14 @@ class Stopper:
     Attributes:
         number: Of the first signal; None: there was none.
         is_heeded: The work looks at `asked` now and then.
+        is_raised: A signal has ended the work at once.
         is_over: The process is about to end; signals do nothing any more.
     """
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.number: int | None = None
-        self.is_heeded = self.is_over = False
-        self._is_raised = False
+        self.is_heeded = self.is_raised = self.is_over = False
         self._last = -SAME_SECONDS
         self._before: dict[int, object] = {}
 
@@ -86,14 +86,14 @@ class Stopper:
         if self.number is not None and now - self._last < SAME_SECONDS:
             return
         self._last = now
-        if self._is_raised:
+        if self.is_raised:
             os._exit(self.exit_code)
         is_first, self.number = self.number is None, self.number or number
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         if is_first and self.is_heeded:
             _tell(f"stopping after this step ({name}); Ctrl-C again, a second later, stops at once")
             return
-        self._is_raised = True
+        self.is_raised = True
         _tell(f"kdcam: stopped {'' if is_first else 'at once '}by {name}")
         raise KeyboardInterrupt
 
