@@ -75,9 +75,10 @@ def show_loss(
             }
         )
         return
-    render.show_text(f"{name}\n\n{_card(config)}")
+    render.show_page(f"{name}\n\n{_card(config)}")
     render.show_text("")
-    render.show_text(f"Needs: {listed(sorted(config.needs))}\nTakes: {listed(sorted(config.takes))}")
+    render.show_text(f"Needs: {listed(sorted(config.needs))}")
+    render.show_text(f"Takes: {listed(sorted(config.takes))}")
     render.show_text("")
     rows = [(key, _default_text(field), field.description or "") for key, field in fields.items()]
     render.show_table(render.Table(("key", "default", "meaning"), rows, left=3))

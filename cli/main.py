@@ -1,96 +1,45 @@
-"""The `kdcam` command: its subcommands, and the one place where an error becomes a line and an exit code.
+"""The `kdcam` command as it starts and ends: signals, standard streams and the exit code.
 
-Command modules import nothing heavy at their top, so that ``kdcam --help`` waits for neither torch nor timm.
+It imports nothing that takes time before signals are taken, so that Ctrl-C is one line from the first moments on.
 """
 
 import sys
-from typing import Annotated
 
-import typer
+from .stopping import INTERRUPTED, Stopper
 
-from kdcam.errors import Interrupted, KdcamError
-
-from . import losses, models, recipes, render
-from .compare import compare
-from .distill import distill
-from .doctor import doctor
-from .evaluate import evaluate
-from .evaluate_robustness import evaluate_robustness
-from .explain import explain
-from .export import export
-from .few_shot import few_shot
-from .finetune import finetune
-from .localize import localize
-from .make_pairs import make_pairs
-from .predict import predict
-from .quickstart import quickstart
-from .report import report
-from .train import train
-from .verify import verify
-
-app = typer.Typer(
-    name="kdcam",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: a third of the time, and it reads the same in a pipe
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for _command in (
-    train,
-    distill,
-    finetune,
-    compare,
-    evaluate,
-    evaluate_robustness,
-    predict,
-    explain,
-    few_shot,
-    localize,
-    verify,
-    make_pairs,
-    report,
-    export,
-    quickstart,
-):
-    app.command(name=_command.__name__.replace("_", "-"))(_command)
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(losses.app, name="losses")
-app.add_typer(models.app, name="models")
-app.command()(doctor)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        import kdcam
-
-        render.show_text(kdcam.__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def kdcam_command(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
-    ] = False,
-) -> None:
-    """Train, distil and stress-test image classifiers."""
-    del version
+_READER_GONE = 141  # what a shell tells of a program that was ended by SIGPIPE
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a KdcamError, 2 bad usage, 130 interrupted."""
+    """Run the command line and exit.
+
+    0: done; 1: a KdcamError, or a result that could not be written to stdout; 2: bad usage; 130, 143, 129: stopped by
+    Ctrl-C, SIGTERM, SIGHUP; 141: the reader of stdout has gone.
+    """
+    stopper = Stopper()
+    stopper.take()
     try:
-        app()
-    except Interrupted as stop:
-        render.show_notice(f"kdcam: {stop}")
-        sys.exit(130)
-    except KdcamError as error:
-        render.show_error(str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = _run()
+    except BaseException:
+        if not stopper.is_raised:
+            raise
+        # Whatever became of the signal on its way: an import that it cuts short may call itself something else.
+        code = INTERRUPTED
+    finally:
+        stopper.end()
+    sys.exit(stopper.exit_code if code == INTERRUPTED else code)
 
 
-__all__ = ["app", "main"]
+def _run() -> int:
+    from .streams import ReaderGone, guarded_streams
+
+    try:
+        with guarded_streams():
+            from .app import run
+
+            return run()
+    except ReaderGone:
+        return _READER_GONE
+
+
+__all__ = ["main"]

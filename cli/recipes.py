@@ -70,7 +70,7 @@ def show_recipe(
     if as_json:
         render.show_json(read_toml(name))
     else:
-        render.show_text(recipe_text(name))
+        render.show_page(recipe_text(name))
 
 
 @app.command("schema")
@@ -116,7 +116,7 @@ def new_recipe(
         file = None if output is None else str(output)
         render.show_json({"file": file, "notes": notes(facts, machine), "recipe": tomllib.loads(text)})
     elif output is None:
-        render.show_text(text)
+        render.show_page(text)
     else:
         for note in notes(facts, machine):
             render.show_text(note)
@@ -133,15 +133,9 @@ def _check_free(file: Path) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from kdcam.errors import RecipeError
+    from kdcam.atomic import write_atomically
 
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError as error:
-        raise RecipeError(
-            f"{file}: cannot be written ({error.strerror or error}); choose another with --output"
-        ) from error
+    write_atomically(file, text.encode())  # a part of it would bar the next try
 
 
 __all__ = ["app", "list_recipes", "new_recipe", "show_recipe", "show_schema"]

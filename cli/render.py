@@ -1,6 +1,11 @@
-"""What the user sees: results on stdout; progress and messages on stderr. The only module that prints."""
+"""What the user sees: results on stdout; progress and messages on stderr. The only module that prints.
+
+Nothing that a user named, a class or a file, can add a line, or make a screen do anything but show it: every text goes
+through `kdcam.wording.message_text` or `one_line` here, so that no message need do so.
+"""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdcam.json_files import plain
 from kdcam.progress import EpochRecord, Progress, Silent, StepRecord
-from kdcam.wording import duration_text
+from kdcam.wording import duration_text, message_text, one_line
 
-from .stopping import Stopper
+from .stopping import Stopper, stopping
+from .streams import encodable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,14 +49,29 @@ class Table(NamedTuple):
 
 
 def show_text(text: str) -> None:
-    """Print a result as text."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()  # a closed pipe is noticed here, where it is handled
+    """Print a line of a result; lines that go on with it begin with two spaces."""
+    _write(message_text(text))
+
+
+def show_page(text: str) -> None:
+    """Print a text of several lines as it is written: a recipe, or the card of a loss.
+
+    What a screen would obey and what stdout's encoding has not is written as TOML's strings and JSON's write it:
+    ``\\u202e``.
+    """
+    _write("\n".join(map(_escaped, text.rstrip("\n").split("\n"))))
 
 
 def show_json(value: Any) -> None:
-    """Print a result as one JSON document; NaN and infinity, which JSON lacks, become null."""
-    show_text(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    """Print a result as one JSON document; NaN and infinity, which JSON lacks, become null.
+
+    It reads back as it was, whatever the encoding of stdout is.
+    """
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False)
+    lines = text.split("\n")
+    if any(one_line(line) != line for line in lines) or encodable(text, sys.stdout.encoding) != text:
+        text = json.dumps(plain(value), indent=2, ensure_ascii=True)
+    _write(text)
 
 
 def show_table(table: Table) -> None:
@@ -60,15 +81,15 @@ def show_table(table: Table) -> None:
 
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(table.columns):
-        drawn.add_column(name, justify="left" if index < table.left else "right", overflow="fold")
+        drawn.add_column(_cell(name), justify="left" if index < table.left else "right", overflow="fold")
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(_cell, row))
     console = _console(error=False)
     with console.capture() as capture:
         console.print(drawn)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    title = [table.title] if table.title else []
-    show_text("\n".join([*title, *(line for line in lines if line)]))
+    lines = [line.rstrip() for line in capture.get().split("\n")]
+    title = [_cell(table.title)] if table.title else []
+    _write("\n".join([*title, *(line for line in lines if line)]))
 
 
 def show_error(text: str) -> None:
@@ -92,9 +113,14 @@ def score_text(name: str, value: float | None) -> str:
 def watching(*, quiet: bool) -> Iterator[Progress]:
     """Show the progress of the work inside: bars on a terminal, else a line an epoch; ``quiet``: warnings.
 
-    Ctrl-C asks a training run to stop at the next step and keep its state; a second one stops at once.
+    Ctrl-C, SIGTERM and SIGHUP ask work that keeps its state to stop at the next step; a second one stops at once.
+
+    Raises ``RecipeError`` where this is one of several processes.
     """
-    with Stopper() as stopper:
+    from kdcam.distributed import check_single_process
+
+    check_single_process()
+    with stopping() as stopper:
         if quiet:
             yield QuietProgress(stopper)
         elif not sys.stderr.isatty():
@@ -115,7 +141,7 @@ class QuietProgress(Silent):
         _say(f"warning: {text}")
 
     def should_stop(self) -> bool:
-        """Return whether Ctrl-C was pressed."""
+        """Return whether a signal asked to stop."""
         return self.stopper.asked()
 
 
@@ -148,13 +174,11 @@ class BarProgress(QuietProgress):
 
     def message(self, text: str) -> None:
         """Print a message above the bar."""
-        self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._print(text)
 
     def warning(self, text: str) -> None:
         """Print a warning above the bar."""
-        self.bars.console.print(
-            f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+        self._print(f"warning: {text}", style="yellow")
 
     def step(self, record: StepRecord) -> None:
         """Move the bar of the running epoch."""
@@ -169,9 +193,15 @@ class BarProgress(QuietProgress):
         """Move the bar of other work."""
         self._move(task, done, total, "")
 
+    def _print(self, text: str, *, style: str | None = None) -> None:
+        self.bars.console.print(
+            message_text(text), style=style, markup=False, highlight=False, soft_wrap=True
+        )
+
     def _move(self, name: str, done: int, total: int, detail: str) -> None:
+        detail = one_line(detail)
         if name not in self.tasks:
-            self.tasks[name] = self.bars.add_task(name, total=total, completed=done, detail=detail)
+            self.tasks[name] = self.bars.add_task(one_line(name), total=total, completed=done, detail=detail)
         self.bars.update(self.tasks[name], completed=done, total=total, detail=detail)
         if done >= total:
             self.bars.remove_task(self.tasks.pop(name))
@@ -202,16 +232,42 @@ def _pace(images_per_second: float, seconds_left: float) -> str:
     return f"{images_per_second:,.0f} images/s  {duration_text(seconds_left)} left"
 
 
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()  # a closed pipe is noticed here
+
+
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(message_text(text) + "\n")
     sys.stderr.flush()
+
+
+def _cell(text: str) -> str:
+    """Return a text as a table holds it; a message of several lines as one."""
+    return one_line(re.sub(r"\n  +", " ", text))
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable() and encodable(line, sys.stdout.encoding) == line:
+        return line
+    return "".join(map(_escaped_character, line))
+
+
+def _escaped_character(character: str) -> str:
+    code = ord(character)
+    if character == "\t" or one_line(character) == encodable(character, sys.stdout.encoding) == character:
+        return character
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _console(*, error: bool) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if error else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else 1000, highlight=False, markup=False)
+    # emoji: a class called ":cat:" is no cat
+    return Console(
+        file=stream, width=None if stream.isatty() else 1000, highlight=False, markup=False, emoji=False
+    )
 
 
 def _bars(console: "Console") -> "Bars":
@@ -239,6 +295,7 @@ __all__ = [
     "show_error",
     "show_json",
     "show_notice",
+    "show_page",
     "show_table",
     "show_text",
     "watching",

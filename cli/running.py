@@ -10,10 +10,12 @@ from kdcam import api
 from kdcam.allocator import keep_freed_memory
 from kdcam.commands import Command, check_command
 from kdcam.finetune_recipe import load_to_finetune
+from kdcam.machine import thread_advice
 from kdcam.models.frozen_stages import frozen_stages
+from kdcam.precision import pick_device
 from kdcam.preflight import Checked, preflight
+from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe, load
-from kdcam.recipe_files import recipe_stem
 from kdcam.run_state import find_state
 from kdcam.teacher_cache.foreseeing import foreseen_cache
 
@@ -60,8 +62,7 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     """
     recipe, note = _loaded(name, options, command)
     check_command(recipe, command)
-    stem = recipe_stem(name) if options.method is None else f"{recipe_stem(name)}-{options.method}"
-    place = options.output or api.default_output(stem, recipe.seed)
+    place = options.output or api.default_output(recipe)
     if note is not None and not options.quiet:
         render.show_notice(note)
     if options.dry_run:
@@ -70,6 +71,7 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     run = {"train": api.train, "distill": api.distill, "finetune": api.finetune}[command]
     keep_freed_memory()
     with render.watching(quiet=options.quiet) as progress:
+        _hint_at_threads(options.device, progress)
         done = run(
             recipe,
             output=place,
@@ -87,6 +89,14 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     published = done.result.get("published")
     if published is not None:
         render.show_text(f"published: {published['accuracy']:g}% ({published['source']})")
+
+
+def _hint_at_threads(device: str, progress: Progress) -> None:
+    import torch
+
+    advice = thread_advice(torch.get_num_threads()) if pick_device(device).type == "cpu" else None
+    if advice is not None:
+        progress.message(advice)
 
 
 def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainRecipe, str | None]:
@@ -121,7 +131,7 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
             label = name.replace("_", " ")
             if value is not None:
                 render.show_notice(f"{label}: {value:,}" if isinstance(value, int) else f"{label}: {value}")
-    render.show_text(toml_text(recipe))
+    render.show_page(toml_text(recipe))
 
 
 def _parameters(network: Any) -> int:

@@ -1,10 +1,13 @@
 """Train, distil and stress-test image classifiers with losses on class activation maps and feature channels."""
 
 from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = (
+    False  # as that of typing, which takes a while to import: the command may be stopped in that time
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from kdcam.api import distill, evaluate, finetune, load, predict, train
     from kdcam.comparison.running import compare
     from kdcam.data.drawn_pairs import make_pairs
@@ -63,8 +66,10 @@ _SUBPACKAGES = (
 )
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("kdcam")
     if name in _SUBPACKAGES:
         return import_module(f"kdcam.{name}")

@@ -1,7 +1,6 @@
-"""`python -m kdcam`: the console script's entry point, also under torchrun."""
+"""`python -m kdcam`: the command line, also under torchrun."""
 
-from importlib.metadata import entry_points
+from importlib import import_module
 
 if __name__ == "__main__":
-    (script,) = entry_points(group="console_scripts", name="kdcam")
-    script.load()()
+    import_module("kdcam.cli.main").main()

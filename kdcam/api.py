@@ -9,10 +9,12 @@ from kdcam.commands import check_command
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches
 from kdcam.data.kept import Lack
+from kdcam.distributed import check_single_process
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
 from kdcam.named_networks import load_named
+from kdcam.out_of_memory import told_of_memory
 from kdcam.places import kind_of
 from kdcam.precision import pick_device
 from kdcam.predicting import Prediction, predict
@@ -42,7 +44,8 @@ def train(
 
     Args:
         recipe: A recipe, or a shipped recipe's name or a TOML file.
-        output: The run folder; by default ``runs/<recipe>-<seed>`` below the current folder.
+        output: The run folder; by default ``runs/<recipe>-<seed>`` below the current folder, where <recipe> is the
+            name of the file that the recipe was read from, else ``run``.
         device: auto, cpu, cuda, cuda:INDEX or mps.
         resume: "auto": an unfinished run in the folder goes on, a finished one is returned as it is; "never":
             an unfinished one starts over.
@@ -90,18 +93,14 @@ def finetune(
 def _recipe_and_place(
     recipe: TrainRecipe | str | Path, output: str | Path | None
 ) -> tuple[TrainRecipe, Path]:
-    from kdcam.recipe_files import recipe_stem
-
-    stem = "run"
     if not isinstance(recipe, TrainRecipe):
-        stem = recipe_stem(recipe)
         recipe = load_recipe(recipe)
-    return recipe, Path(output) if output is not None else default_output(stem, recipe.seed)
+    return recipe, Path(output) if output is not None else default_output(recipe)
 
 
-def default_output(stem: str, seed: int) -> Path:
-    """Return the run folder of a recipe's short name and a seed."""
-    return Path("runs") / f"{stem}-{seed}"
+def default_output(recipe: TrainRecipe) -> Path:
+    """Return the run folder that a recipe's short name and its seed call for."""
+    return Path("runs") / f"{recipe.stem or 'run'}-{recipe.seed}"
 
 
 def _run(
@@ -112,12 +111,14 @@ def _run(
     command: Sequence[str],
     progress: Progress | None,
 ) -> RunResult:
-    # First, since its result needs neither the data nor the teacher, which may be gone by now.
+    check_single_process()
+    # Before all else, since its result needs neither the data nor the teacher, which may be gone by now.
     finished = finished_run(recipe, output=place, resume=resume, progress=progress or Silent())
     if finished is not None:
         return finished
     try:
-        checked = preflight(recipe, device=device)
+        with told_of_memory("building the networks", "take smaller ones (model.name, teacher.checkpoint)"):
+            checked = preflight(recipe, device=device)
     except CheckpointError as error:
         if has_kept_state(place):
             raise CheckpointError(

@@ -11,7 +11,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.machine import describe_machine, package_versions, thread_advice, usable_cores
 
 State = Literal["ok", "note", "problem"]
 
@@ -89,17 +89,11 @@ def check_torch() -> Iterator[Finding]:
         return
     yield Finding("torch build", "ok", f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}")
     yield from _devices()
-    threads, cores = torch.get_num_threads(), describe_machine()["cores"]
-    found = f"{threads} on {cores} cores; OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"
-    if threads > cores:
-        yield Finding(
-            "threads",
-            "note",
-            found,
-            f"more threads than cores slow each other down: set OMP_NUM_THREADS={cores}",
-        )
-    else:
-        yield Finding("threads", "ok", found)
+    threads, advice = torch.get_num_threads(), thread_advice(torch.get_num_threads())
+    found = (
+        f"{threads} on {usable_cores()} cores; OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"
+    )
+    yield Finding("threads", "ok" if advice is None else "note", found, advice or "")
 
 
 def _devices() -> Iterator[Finding]:

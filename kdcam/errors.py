@@ -7,6 +7,7 @@ KdcamError
 ├── CheckpointError  a run folder or a weight file cannot be read, written or does not fit
 │   └── FolderInUseError  another process is writing to the folder: the same may work later
 ├── TrainingError    a run cannot go on: a loss is no longer finite; or none of several runs came to its end
+├── OutOfMemory      the machine or the device has less memory than a run asks for
 └── Interrupted      the user asked a run to stop; its state was kept
 
 Each message is one sentence or more that says the place, the value found, what is allowed and the way out.
@@ -43,6 +44,10 @@ class TrainingError(KdcamError):
     """A run cannot go on: a loss is no longer finite; or none of several runs came to its end."""
 
 
+class OutOfMemory(KdcamError):
+    """The machine or the device has less memory than a run asks for."""
+
+
 class Interrupted(KdcamError):
     """The user asked a run to stop; its state was kept and the same command goes on."""
 
@@ -54,6 +59,7 @@ __all__ = [
     "Interrupted",
     "KdcamError",
     "ModelError",
+    "OutOfMemory",
     "RecipeError",
     "TrainingError",
 ]

@@ -11,7 +11,7 @@ from kdcam.methods import fill_method
 from kdcam.models.build import ModelConfig
 from kdcam.overrides import apply_override, parse_value
 from kdcam.recipe import TrainRecipe, read_recipe
-from kdcam.recipe_files import read_toml
+from kdcam.recipe_files import read_toml, recipe_stem
 from kdcam.starting_point import is_bare_file, starting_point
 from kdcam.wording import listed
 
@@ -41,7 +41,7 @@ def load_to_finetune(
             note = _leave_out(table, checkpoint, set_keys=values)
     for override in fill_method(table, overrides, None):
         apply_override(table, override)
-    return read_recipe(table, source=str(name_or_path)), note
+    return read_recipe(table, source=str(name_or_path), stem=recipe_stem(name_or_path)), note
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,11 +1,13 @@
 """What a result depends on beside the recipe: the versions of the packages and the machine."""
 
+import math
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_OTHERS_CORES = 0.9  # in use, from which on somebody else computes; kdcam's choice
 _PACKAGES = ("kdcam", "torch", "timm", "torchvision", "numpy", "safetensors")
 
 
@@ -16,7 +18,79 @@ def package_versions() -> dict[str, str | None]:
 
 def describe_machine() -> dict[str, Any]:
     """Return the operating system, the processor's name and the number of cores that this process may use."""
-    return {"system": platform.platform(), "processor": _processor(), "cores": _cores()}
+    return {"system": platform.platform(), "processor": _processor(), "cores": usable_cores()}
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, of all, of its affinity, and of its container's share of time."""
+    quota = cpu_quota()
+    cores = _cores()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Return how many cores' time Linux gives to this process's control group and those above; None: no limit.
+
+    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, cpu.max; of version 1 scheduler/sched-bwc.rst.
+    """
+    groups = [line.split(":", 2) for line in _text(own).splitlines() if line.count(":") >= 2]
+    limits = []
+    for _, controllers, path in groups:
+        is_second = not controllers
+        if not is_second and "cpu" not in controllers.split(","):
+            continue
+        base = root if is_second else root / "cpu"
+        place = base / path.lstrip("/")
+        while place.is_relative_to(base):
+            limits.append(_quota_of(place))
+            place = place.parent
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota_of(group: Path) -> float | None:
+    words = _text(group / "cpu.max").split()
+    if not words:
+        words = [_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    numbers = [int(word) for word in words if word.isdecimal()]
+    return numbers[0] / numbers[1] if len(numbers) == 2 and all(numbers) else None
+
+
+def thread_advice(threads: int) -> str | None:
+    """Return how many threads torch should have instead of ``threads``, with the reason, in words; None: they fit.
+
+    Others are told by the load average (of the last minute) and, on Linux, by how many threads run or wait now: what
+    ended just before is in the first of them only.
+    """
+    cores = usable_cores()
+    if threads > cores:
+        return (
+            f"torch uses {threads} threads on {cores} usable core{'s' if cores > 1 else ''}, where they slow each "
+            f"other down: set OMP_NUM_THREADS={cores}"
+        )
+    busy = _busy_cores()
+    free = max(1, round((os.cpu_count() or cores) - busy))
+    if busy < _OTHERS_CORES or threads <= free:
+        return None
+    return (
+        f"other programs use about {busy:.0f} of {os.cpu_count()} cores, and torch {threads} threads, which would "
+        f"wait for each other: set OMP_NUM_THREADS={free}"
+    )
+
+
+def _busy_cores() -> float:
+    if not hasattr(os, "getloadavg"):  # Windows
+        return 0.0
+    busy = os.getloadavg()[0]
+    fields = _text(Path("/proc/loadavg")).split()
+    running = fields[3].partition("/")[0] if len(fields) > 3 else ""
+    return min(busy, int(running) - 1) if running.isdecimal() else busy
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _version(package: str) -> str | None:
@@ -41,4 +115,4 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-__all__ = ["describe_machine", "package_versions"]
+__all__ = ["cpu_quota", "describe_machine", "package_versions", "thread_advice", "usable_cores"]

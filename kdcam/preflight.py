@@ -164,7 +164,7 @@ def _check_start(recipe: TrainRecipe, start: StartingPoint, summary: DataSummary
     assert recipe.init is not None
     problems = list(model_problems(recipe, start.model))
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError("\n  ".join(problems))
     stored, checkpoint = start.stored, recipe.init.checkpoint
     if recipe.init.is_probe and start.model.has_neck and not _brings_neck(start.model):
         raise RecipeError(

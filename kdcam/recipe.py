@@ -1,11 +1,13 @@
 """Recipes: everything that decides a run, as frozen models that are read from TOML."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import (
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     field_serializer,
@@ -27,7 +29,7 @@ from kdcam.optim import OptimizerConfig, SgdConfig
 from kdcam.overrides import apply_override
 from kdcam.recipe_checks import recipe_problems
 from kdcam.recipe_errors import explain
-from kdcam.recipe_files import read_toml
+from kdcam.recipe_files import read_toml, recipe_stem
 from kdcam.recipe_tables import Published, TeacherConfig, cache_problems
 from kdcam.schedule import CosineConfig, ScheduleConfig
 from kdcam.settings import NonNegative, Settings
@@ -38,8 +40,20 @@ else:
     AnyLossConfig = Annotated[Union[tuple(LOSSES.values())], Field(discriminator="name")]  # noqa: UP007
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever their names."""
+
+    stem: str | None = field(
+        default=None, compare=False
+    )  # of its run folder's name; None: it was read from no file
+
+
 class TrainRecipe(Settings):
     """A training run."""
+
+    # Private: it decides nothing of the run, and is in no dump.
+    _origin: Origin = PrivateAttr(default=Origin())
 
     description: str = ""
     task: Task = "single-label"
@@ -98,6 +112,11 @@ class TrainRecipe(Settings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def stem(self) -> str | None:
+        """The recipe's short name, as its run folder begins with; None where it was read from no file."""
+        return self._origin.stem
 
     @property
     def has_teacher(self) -> bool:
@@ -161,8 +180,10 @@ class SeveralTeachersRecipe(DistillRecipe):
         return self.teacher
 
 
-def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
+def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = None) -> TrainRecipe:
     """Return the recipe that a table describes: a `DistillRecipe` when it has a [teacher] table or several.
+
+    ``stem``: what the recipe is called, where it is of a file.
 
     Raises ``RecipeError`` that names every wrong key at once.
     """
@@ -172,7 +193,7 @@ def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
     if isinstance(table.get("teacher"), list | tuple):
         model = SeveralTeachersRecipe
     try:
-        return model.model_validate(table)
+        recipe = model.model_validate(table)
     except ValidationError as error:
         problems = explain(error, model)
         head = (
@@ -181,6 +202,8 @@ def read_recipe(table: Mapping[str, Any], *, source: str) -> TrainRecipe:
             else f"recipe {source} has {len(problems)} problems:\n  "
         )
         raise RecipeError(head + "\n  ".join(problems)) from error
+    recipe._origin = Origin(stem)
+    return recipe
 
 
 def load(
@@ -189,7 +212,7 @@ def load(
     """Return a shipped recipe or a TOML file, with ``key.sub=value`` overrides applied before it is checked.
 
     ``method`` fills in the losses of a distillation method (see `kdcam.methods`) before the overrides; without it an
-    override ``method=NAME`` does so.
+    override ``method=NAME`` does so. The recipe keeps the file's short name and ``method`` as its ``stem``.
 
     Raises ``RecipeError`` when there is no such recipe, it is not TOML, or it has wrong keys or values (all
     named at once).
@@ -197,7 +220,8 @@ def load(
     table = read_toml(name_or_path)
     for override in fill_method(table, overrides, method):
         apply_override(table, override)
-    return read_recipe(table, source=str(name_or_path))
+    stem = recipe_stem(name_or_path) if method is None else f"{recipe_stem(name_or_path)}-{method}"
+    return read_recipe(table, source=str(name_or_path), stem=stem)
 
 
 def schema() -> dict[str, Any]:
@@ -225,6 +249,7 @@ def schema() -> dict[str, Any]:
 
 __all__ = [
     "DistillRecipe",
+    "Origin",
     "Published",
     "SeveralTeachersRecipe",
     "TeacherConfig",

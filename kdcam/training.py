@@ -16,6 +16,7 @@ from kdcam.kept_pictures import pictures_bytes, pictures_digest, write_pictures
 from kdcam.models.classifier import Classifier
 from kdcam.models.starting_weights import head_name
 from kdcam.noise_file import keep_noise
+from kdcam.out_of_memory import told_of_memory
 from kdcam.places import kind_of
 from kdcam.preflight import Checked, of_these_classes
 from kdcam.probe_recipe import idle_settings, is_solved
@@ -35,6 +36,11 @@ from kdcam.teaching import live_classifiers
 from kdcam.training_data import check_training_data, training_data
 from kdcam.wording import first_few, listed
 
+_LESS_DATA = "lower data.image_size or data.fraction, or end other programs"
+_LESS_WORK = (
+    "lower batch_size (with accumulate as much higher the update stays the same but for batch statistics), "
+    "data.image_size or data.workers, or take a smaller model.name"
+)
 _TEST_READ = "the test part, where there is one, was read once, after it"
 
 
@@ -110,10 +116,12 @@ def run(
             _check_device(folder, checked)
         # A run that kept no state begins anew, with the data as it is now.
         begins = folder.state == "new" or not has_kept_state(folder.path)
-        if begins:
-            parts = load_data(recipe.data, progress=progress)
-        else:
-            parts = resumed_data(folder.path, recipe.data, progress=progress)
+        with told_of_memory("reading the data", _LESS_DATA):
+            if begins:
+                parts = load_data(recipe.data, progress=progress)
+            else:
+                parts = resumed_data(folder.path, recipe.data, progress=progress)
+        if not begins:
             check_training_data(folder.path, parts)
         checked = of_these_classes(checked, parts.label_names)
         _tell(checked, parts, progress)
@@ -121,22 +129,30 @@ def run(
             # After the data is read: broken data leaves no run behind that would refuse a mended recipe.
             _begin(folder, checked, parts, command, progress)
         keep_noise(folder.path, parts.noise)
-        if is_solved(recipe, checked.student.config):
-            return _solve(checked, parts, folder, progress)
-        plan, state = assemble(checked, parts)
-        if not has_kept_state(folder.path):
-            # A run that a teacher was refused for has its recipe already: it must be refused again.
-            judge_teachers(recipe.teachers, live_classifiers(plan.teachers), plan.validation, progress)
-        if cached_views(recipe) is not None:
-            plan = cache_teachers(checked, parts, plan, progress)
-        _go_on(folder, state, progress)
-        try:
-            fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
-        except Interrupted as stop:
-            raise Interrupted(f"{folder.path}: {stop}; the state is kept, the same command goes on") from stop
-        result = conclude(checked, parts, state, folder.path)
-        folder.write_result(result)
-        return RunResult(folder.path, result, was_finished=False)
+        work = f"training on batches of {recipe.batch_size} images of {checked.summary.image_size} pixels"
+        with told_of_memory(work, _LESS_WORK):
+            if is_solved(recipe, checked.student.config):
+                return _solve(checked, parts, folder, progress)
+            return _train(checked, parts, folder, progress)
+
+
+def _train(checked: Checked, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:
+    """Do a run from where it stands, or from its first step."""
+    recipe = checked.recipe
+    plan, state = assemble(checked, parts)
+    if not has_kept_state(folder.path):
+        # A run that a teacher was refused for has its recipe already: it must be refused again.
+        judge_teachers(recipe.teachers, live_classifiers(plan.teachers), plan.validation, progress)
+    if cached_views(recipe) is not None:
+        plan = cache_teachers(checked, parts, plan, progress)
+    _go_on(folder, state, progress)
+    try:
+        fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
+    except Interrupted as stop:
+        raise Interrupted(f"{folder.path}: {stop}; the state is kept, the same command goes on") from stop
+    result = conclude(checked, parts, state, folder.path)
+    folder.write_result(result)
+    return RunResult(folder.path, result, was_finished=False)
 
 
 def _begin(

@@ -1,11 +1,42 @@
 """Words that several messages share."""
 
+import unicodedata
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+_JOINERS = "\u200c\u200d"  # zero width, but words of Persian and families of emoji are spelt with them
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line as any screen shows it.
+
+    What a screen would obey in the place of showing it, line breaks, control characters and marks of the writing
+    direction, and what has no UTF-8 form, stands as an escape such as ``\\n`` or ``\\u202e``: a name cannot pass for
+    another one, or for a message.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def message_text(text: str) -> str:
+    """Return a message as any screen shows it: each of its lines as `one_line` does.
+
+    Its own line breaks are those before two spaces: a line of a message never begins at the margin but the first.
+    """
+    first, *others = text.split("\n  ")
+    return "\n  ".join([one_line(first), *map(one_line, others)])
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the closest known spelling, or an empty text where none is close."""
+    from difflib import get_close_matches
+
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -57,4 +88,6 @@ __all__ = [
     "failed_check_text",
     "first_few",
     "listed",
+    "message_text",
+    "one_line",
 ]

@@ -120,4 +120,49 @@ def test_part_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_default_output() -> None:
-    assert default_output("photos", 3) == Path("runs/photos-3")
+    assert default_output(small_recipe(seed=3)) == Path("runs/run-3")
+
+
+@pytest.mark.parametrize("name", ["s2.toml", "small/s2", "s2-kd.toml"])
+def test_a_recipe_that_was_read_gives_its_run_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'epochs = 1\n[data]\nname = "digits"\n[model]\nname = "kdcam:resnet8"\n'
+    if name == "small/s2":
+        monkeypatch.setattr("kdcam.recipe_files.shipped_recipes", lambda: {name: text})
+    else:
+        (tmp_path / name).write_text(text)
+    recipe = kdcam.load_recipe(name, ["seed=4"])
+    stem = name.removesuffix(".toml").rpartition("/")[2]
+    assert default_output(recipe) == Path(f"runs/{stem}-4")
+    assert default_output(recipe.model_copy(update={"seed": 5})) == Path(f"runs/{stem}-5")
+
+
+def test_the_run_lies_where_the_recipe_was_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'epochs = 1\n[data]\nname = "digits"\nvalidation = 0.5\n[model]\nname = "kdcam:resnet8_s2"\n'
+    (tmp_path / "s1.toml").write_text(text)
+    base = kdcam.train(kdcam.load_recipe("s1.toml"), device="cpu")
+    assert base.path == Path("runs/s1-0")
+    (tmp_path / "s2.toml").write_text(text + '[teacher]\ncheckpoint = "runs/s1-0"\n[[loss]]\nname = "kd"\n')
+    assert kdcam.distill(kdcam.load_recipe("s2.toml"), device="cpu").path == Path("runs/s2-0")
+    (tmp_path / "s3.toml").write_text(text + '[init]\ncheckpoint = "runs/s1-0"\n')
+    assert kdcam.finetune(kdcam.load_recipe("s3.toml"), device="cpu").path == Path("runs/s3-0")
+    assert kdcam.finetune("s3.toml", device="cpu").was_finished
+
+
+@pytest.mark.parametrize("command", [kdcam.train, kdcam.distill, kdcam.finetune])
+def test_one_of_several_processes_is_refused_before_any_work(
+    command: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    tables = {
+        kdcam.train: {},
+        kdcam.distill: {"teacher": {"checkpoint": "t"}, "loss": [{"name": "kd"}]},
+        kdcam.finetune: {"init": {"checkpoint": "t"}},
+    }
+    with pytest.raises(RecipeError, match=r"started as 2 processes .*--nproc-per-node=1"):
+        command(small_recipe(**tables[command]), output=tmp_path / "run")  # type: ignore[operator]
+    assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import Tensor
 from two_processes import on_two_processes
 
-from kdcam.distributed import gather_over_processes, sum_over_processes
+from kdcam.distributed import check_single_process, gather_over_processes, sum_over_processes
+from kdcam.errors import RecipeError
 
 
 def test_a_single_process_gets_its_own_tensors() -> None:
@@ -27,3 +29,40 @@ def test_two_processes_get_the_same_sums_and_rows() -> None:
         assert found["rows"].tolist() == [[1.0, 2.0], [11.0, 12.0]]
         assert found["flags"].tolist() == [False, True]
         assert found["turned"].tolist() == [[0, 3], [1, 4], [2, 5], [1, 4], [2, 5], [3, 6]]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"},
+        {"RANK": "0", "WORLD_SIZE": "two"},
+    ],
+)
+def test_a_single_process_may_work(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    check_single_process()
+
+
+def test_one_of_several_that_torchrun_started_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    with pytest.raises(RecipeError, match="started as 16 processes"):
+        check_single_process()
+
+
+def _refusal(rank: int) -> dict[str, Tensor]:
+    del rank
+    try:
+        check_single_process()
+    except RecipeError:
+        return {"refused": torch.tensor(True)}
+    return {"refused": torch.tensor(False)}
+
+
+def test_one_of_several_that_the_caller_started_may_not() -> None:
+    assert all(found["refused"] for found in on_two_processes(_refusal))

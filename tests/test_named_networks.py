@@ -25,6 +25,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return real(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", create)
+    monkeypatch.setattr("kdcam.models.fetching.is_answering", lambda address: True)
     return asked
 
 

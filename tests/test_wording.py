@@ -2,7 +2,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from kdcam.wording import budget_text, did_you_mean, duration_text, failed_check_text, first_few, listed
+from kdcam.wording import (
+    budget_text,
+    did_you_mean,
+    duration_text,
+    failed_check_text,
+    first_few,
+    listed,
+    message_text,
+    one_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +72,27 @@ def test_budgets_are_in_grey_levels_where_that_is_shorter(norm: str, eps: float,
 def test_a_failed_check_says_what_was_measured() -> None:
     told = failed_check_text("rounding", "share that fools", 0.5, 0.95, warning="beware")
     assert told == "check rounding failed (share that fools: 0.5, limit 0.95): beware"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain dög Ещё 猫 🐈", "plain dög Ещё 猫 🐈"),
+        ("a\nkdcam: b\r\tc", "a\\nkdcam: b\\r\\tc"),
+        ("\x85\u2028\u2029\x0b\x0c\x1c", "\\x85\\u2028\\u2029\\x0b\\x0c\\x1c"),
+        ("\u202a\u202b\u202c\u202d\u202e", "\\u202a\\u202b\\u202c\\u202d\\u202e"),
+        ("\u2066\u2067\u2068\u2069\u200e\u200f\u061c", "\\u2066\\u2067\\u2068\\u2069\\u200e\\u200f\\u061c"),
+        ("\x1b[31m\x9b31m\x00\x7f", "\\x1b[31m\\x9b31m\\x00\\x7f"),
+        ("\udcff", "\\udcff"),
+        ("می\u200cم 👨\u200d👩 a\u00a0b\u3000c", "می\u200cم 👨\u200d👩 a\u00a0b\u3000c"),
+    ],
+)
+def test_what_a_screen_would_obey_is_escaped(text: str, shown: str) -> None:
+    assert one_line(text) == message_text(text) == shown
+    assert one_line(shown) == shown
+    assert len(shown.splitlines()) <= 1
+
+
+def test_only_an_indented_line_goes_on_with_a_message() -> None:
+    told = message_text("2 problems:\n  a\nkdcam: b\n  c")
+    assert told == "2 problems:\n  a\\nkdcam: b\n  c"

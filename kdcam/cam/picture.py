@@ -1,6 +1,7 @@
 """Pictures of maps: overlays and grids, arrays in and arrays out, and a PNG writer."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from kdcam.atomic import write_atomically
 from kdcam.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -104,9 +106,11 @@ def save_png(picture: Picture, path: str | Path) -> None:
     from PIL import Image
 
     pixels = np.rint(to_picture(picture).transpose(1, 2, 0) * 255).astype(np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, format="PNG")
+        write_atomically(Path(path), file.getvalue())
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kdcam.comparison.columns import columns_of, evaluation_lines, numbers
 from kdcam.comparison.notes import notes_of
 from kdcam.comparison.results import ComparedRow
-from kdcam.wording import listed
+from kdcam.wording import listed, one_line
 
 if TYPE_CHECKING:
     from kdcam.comparison.comparison import Comparison
@@ -55,7 +55,8 @@ def _evaluations(comparison: "Comparison") -> list[str]:
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
     rule = [*["---"] * left, *["---:"] * (len(head) - left)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
+    texts = [[_escaped(text).replace("|", "\\|") for text in line] for line in (head, rule, *lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in texts)
 
 
 def _described(row: ComparedRow) -> str:
@@ -89,8 +90,13 @@ def _made_with(comparison: "Comparison") -> Iterator[str]:
 
 
 def _section(title: str, items: Iterator[str] | Sequence[str]) -> list[str]:
-    lines = [f"- {item}" for item in items]
+    lines = [f"- {_escaped(item)}" for item in items]
     return [f"## {title}", "\n".join(lines)] if lines else []
+
+
+def _escaped(text: str) -> str:
+    """Return a text that no name in it breaks: on one line and without HTML."""
+    return one_line(text).replace("<", "&lt;")
 
 
 def _line(text: str) -> str:

@@ -198,7 +198,7 @@ def _raise_together(problems: Sequence[str]) -> None:
     if len(different) == 1:
         raise RecipeError(different[0])
     if different:
-        raise RecipeError(f"{len(different)} rows cannot be run:\n" + "\n".join(different))
+        raise RecipeError(f"{len(different)} rows cannot be run:\n  " + "\n  ".join(different))
 
 
 def _merged(drafts: Sequence[_Draft]) -> tuple[list[_Draft], list[str]]:

@@ -13,6 +13,7 @@ from kdcam.comparison.surveying import CellState, survey, teacher_digests
 from kdcam.comparison.table import build_comparison
 from kdcam.comparison.worker_process import Task
 from kdcam.comparison.workers import Crew
+from kdcam.distributed import check_single_process
 from kdcam.errors import CheckpointError, Interrupted, RecipeError, TrainingError
 from kdcam.kept_pictures import recorded_digest
 from kdcam.machine import describe_machine
@@ -101,6 +102,7 @@ def run_comparison(
     command: Sequence[str] = (),
 ) -> Comparison:
     """Do what is missing of a plan, write the table, and return it; arguments and errors as those of `compare`."""
+    check_single_process()
     devices = devices_of(device, jobs)
     check_output(output)
     digests = teacher_digests(plan)

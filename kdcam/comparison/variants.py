@@ -92,7 +92,7 @@ def _checked_entries(entries: Sequence[str]) -> list[str]:
         raise RecipeError(f"losses: found {listed(map(repr, unknown))}{guess}; allowed: {listed(LOSSES)}")
     problems = [problem for entry in dict.fromkeys(spelled) for problem in _problems(entry)]
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError("\n  ".join(problems))
     return list(dict.fromkeys(spelled))
 
 

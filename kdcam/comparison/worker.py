@@ -15,11 +15,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from kdcam.allocator import keep_freed_memory
 from kdcam.comparison.grid import in_the_words_of_flags
-from kdcam.errors import FolderInUseError, Interrupted, KdcamError
+from kdcam.comparison.worker_process import PARENTS_SIGNALS
+from kdcam.errors import FolderInUseError, Interrupted, KdcamError, OutOfMemory
+from kdcam.out_of_memory import memory_text
 from kdcam.progress import EpochRecord, StepRecord
 
 _ADVANCE_SECONDS = 0.2  # between two reports of how far a piece of work is
@@ -115,6 +118,7 @@ def serve(threads: int, device: str) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent decides
     channel = Channel()
+    _stop_at_signals(channel)
     keep_freed_memory()
     import torch
 
@@ -124,6 +128,23 @@ def serve(threads: int, device: str) -> None:
             return
 
 
+def _stop_at_signals(channel: Channel) -> None:
+    """Let SIGTERM and SIGHUP end the run at its next step, its state kept: a scheduler may send them to all."""
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if os.getpid() == process:  # not in a data loader's worker
+            channel.stopping.set()
+
+    for number in PARENTS_SIGNALS:
+        # nohup has SIGHUP ignored, and so it stays.
+        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)  # held until now
+
+
 def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
     """Do one run, tell how it ended, and return whether this process may do another."""
     try:
@@ -131,11 +152,16 @@ def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
     except FolderInUseError as error:
         channel.send("busy", text=str(error))
     except Interrupted:
-        channel.send("stopped")
+        # In a new process, where it was a signal to this one alone.
+        channel.send("stopped", ends=True)
+        return False
+    except OutOfMemory as error:
+        # In a new process: this one may hold memory, or a device that answers no more.
+        channel.send("failed", reason=f"{error}, or take fewer --jobs", ends=True)
+        return False
     except KdcamError as error:
         channel.send("failed", reason=in_the_words_of_flags(str(error), task["teacher_flags"]), ends=False)
     except Exception as error:  # the border of the process: whatever it is, the other runs go on
-        # In a new process: this one may hold memory, or a device that answers no more.
         channel.send("failed", reason=reason_of(error), ends=True)
         return False
     else:
@@ -179,11 +205,10 @@ def _measure(task: Mapping[str, Any], device: str, progress: Reporter) -> None:
 
 def reason_of(error: Exception) -> str:
     """Return why a run failed, in words, for an error that is none of kdcam's own."""
-    import torch
-
     text = f"{type(error).__name__}: {error}".rstrip(": ")
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
-        return f"out of memory ({text}); take fewer --jobs, a smaller batch_size or another --device"
+    lack = memory_text(error)
+    if lack is not None:
+        return f"{lack} ({text}); take fewer --jobs, a smaller batch_size or another --device"
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"a bug, please report it: {text}{place}"

@@ -18,6 +18,12 @@ _START = (
 )
 
 
+PARENTS_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What asks a comparison to stop: the parent takes it, and a worker only once it can keep its state."""
+
+
 class Task(NamedTuple):
     """One run to be done by a worker."""
 
@@ -34,7 +40,7 @@ class Worker:
 
     def __init__(self, events: "queue.SimpleQueue[Event]", *, device: str, threads: int) -> None:
         settings = json.dumps([sys.path, threads, device])
-        with _interrupts_held():
+        with _signals_held():
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, settings],
                 stdin=subprocess.PIPE,
@@ -117,16 +123,16 @@ def _signal_name(number: int) -> str:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Start processes that no Ctrl-C reaches, not even while they start: a blocked signal stays blocked in them."""
+def _signals_held() -> Iterator[None]:
+    """Start processes that no Ctrl-C ends, not even while they start: a blocked signal stays blocked in them."""
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-__all__ = ["Event", "Task", "Worker"]
+__all__ = ["PARENTS_SIGNALS", "Event", "Task", "Worker"]

@@ -1,5 +1,6 @@
 """Pictures too large to hold: decoded and augmented one by one in worker processes, batch by batch."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 _AUGMENT = 1
 _LEAST_CROP = 0.08  # of the area: the usual lower bound of ImageNet training
 _JITTER = 0.4  # brightness, contrast, saturation
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Let a data worker ignore what asks a run to stop, which a terminal and a scheduler send to all its processes.
+
+    The main process needs the workers' batches until it has kept its state; they end when it does.
+    """
+    del worker
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class PictureSource(Protocol):
@@ -218,6 +230,7 @@ class StreamBatches:
             batch_sampler=self._keys,
             num_workers=workers,
             collate_fn=_collate,
+            worker_init_fn=leave_signals_to_parent,
             persistent_workers=training and workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would draw a base seed from torch's own generator
@@ -267,4 +280,4 @@ class StreamBatches:
             yield Batch(to_float(there[0], self._image_size), there[1], there[2], *seen)
 
 
-__all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages"]
+__all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages", "leave_signals_to_parent"]

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from kdcam.errors import KdcamError
+from kdcam.wording import one_line
 
 
 def exists(path: str | Path) -> bool:
@@ -33,10 +34,7 @@ def _status(path: str | Path) -> os.stat_result | None:
 
 def shown(path: str | Path) -> str:
     """Return a path as a message may hold it: bytes that are no UTF-8 and control characters as escapes."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in str(path)
-    )
+    return one_line(str(path))
 
 
 def read_bounded(path: Path, *, limit: int, error: type[KdcamError], place: str | None = None) -> bytes:

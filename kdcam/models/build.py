@@ -11,6 +11,7 @@ from kdcam.models.catalogue import ModelName, Source, has_exact_cam, list_models
 from kdcam.models.cifar import build_cifar
 from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
 from kdcam.models.config import ModelConfig
+from kdcam.models.fetching import fetched_from_hub
 from kdcam.models.heads import add_head
 from kdcam.models.necks import add_neck
 from kdcam.models.readers import read_linear_head, reader_for
@@ -154,11 +155,20 @@ def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: in
         known = timm.get_pretrained_cfg(name)
         if known is not None and known.fixed_input_size:
             options["img_size"] = image_size
+        if config.pretrained and known is not None:
+            file = fetched_from_hub(name, known.to_dict())
+            if file is not None:
+                options["pretrained_cfg_overlay"] = {"file": str(file)}
         network: nn.Module = timm.create_model(
             name, pretrained=config.pretrained, num_classes=num_classes, in_chans=in_channels, **options
         )
     except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        if config.pretrained and isinstance(error, OSError):
+            raise ModelError(
+                f"model.pretrained: the weights of {name} cannot be fetched ({first_line}); try again, or name a local "
+                "file in model.weights, with pretrained = false"
+            ) from error
         asked = {key: value for key, value in options.items() if value is not None}
         raise ModelError(
             f"model.name: timm cannot build {name!r} with pretrained={config.pretrained}, "

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Outputs, Preprocessing
+from kdcam.models.fetching import check_fetchable
 
 MAP_NODES = {
     "resnet": "layer4",
@@ -78,6 +79,8 @@ def build_torchvision(
     from torchvision import models
 
     options: dict[str, Any] = {**rates, **_family_options(name, image_size, pretrained)}
+    if pretrained:
+        check_fetchable(f"torchvision:{name}", models.get_model_weights(name).DEFAULT.url)
     try:
         if pretrained:
             network: nn.Module = models.get_model(name, weights="DEFAULT", **options)

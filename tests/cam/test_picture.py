@@ -111,3 +111,19 @@ def test_a_caption_stands_above_the_picture_and_is_cut_to_its_width() -> None:
         assert band.min() < 0.2  # ink
         assert (band[:, :, -1] == 1).all()  # nothing runs over the edge
     assert captioned(picture, ["", ""]).min() == 0.5
+
+
+def test_save_png_leaves_the_old_file_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_png(np.zeros((3, 4, 4), np.float32), tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def full(descriptor: int, data: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kdcam.atomic.os.write", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        save_png(np.ones((3, 4, 4), np.float32), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]

@@ -1,7 +1,8 @@
 """The command line as a user starts it: through the installed entry point."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -42,6 +43,15 @@ def module() -> Callable[[str], ModuleType]:
     """Return a module of the command line by its file's name."""
     package = entry_point().__module__.rpartition(".")[0]
     return lambda name: import_module(f"{package}.{name}")
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """Put signals back: a command ends its process and leaves them taken."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

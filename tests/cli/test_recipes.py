@@ -1,3 +1,4 @@
+import errno
 import json
 import tomllib
 from pathlib import Path
@@ -64,7 +65,22 @@ def test_new_on_a_folder_that_holds_no_classes(kdcam, folder: str, said: str) ->
     assert not Path("new.toml").exists()
 
 
+def test_a_recipe_that_cannot_be_written_whole_does_not_bar_the_next_try(
+    kdcam, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("kdcam.atomic.os.write", full)
+        found = kdcam("recipes", "new", photos, "-o", "new.toml")
+    assert found.code == 1
+    assert "new.toml: 0.0 MB could not be written (No space left on device)" in found.err
+    assert not list(Path().glob("*new.toml*"))
+    assert kdcam("recipes", "new", photos, "-o", "new.toml").code == 0
+
+
 def test_new_into_a_folder_that_is_not_there(kdcam, photos: Path) -> None:
     found = kdcam("recipes", "new", photos, "-o", "nowhere/new.toml")
     assert found.code == 1
-    assert "nowhere/new.toml: cannot be written" in found.err
+    assert "nowhere/new.toml: 0.0 MB could not be written (No such file" in found.err

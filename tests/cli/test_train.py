@@ -119,3 +119,26 @@ def test_ctrl_c_keeps_the_state_and_the_same_command_goes_on(tmp_path: Path) -> 
     assert "going on after epoch" in done.stderr
     assert "epoch 1/8" not in done.stderr
     assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_threads_that_do_not_fit_are_hinted_at(kdcam, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 10_000)
+    found = kdcam("train", "digits", "--set", "epochs=1", "--device", "cpu")
+    assert "torch uses 10000 threads on" in found.err
+    quiet = kdcam("train", "digits", "--set", "epochs=1", "--output", "other", "--device", "cpu", "--quiet")
+    assert quiet.err == ""
+
+
+def test_torchrun_with_several_processes_is_refused_in_one_line(
+    kdcam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for arguments in (["train", "digits"], ["evaluate", "run"], ["compare", "digits", "--seeds", "0"]):
+        found = kdcam(*arguments)
+        assert found.code == 1
+        assert found.err.startswith("kdcam: error: started as 2 processes")
+        assert len(found.err.splitlines()) == 1
+    assert not Path("runs").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert kdcam("train", "digits", "--set", "epochs=1").code == 0

@@ -131,3 +131,14 @@ def test_which_part_was_tested_is_told_as_it_was() -> None:
     unfinished = build_comparison(plan, {}, {}).to_markdown()
     assert "test part" not in unfinished
     assert "choose on" not in unfinished
+
+
+def test_names_break_no_table_and_no_list() -> None:
+    name = "a|b\n| forged | 1 |\n\n## forged <b>\u202e"
+    plan = plan_of([name], [0])
+    page = build_comparison(plan, {}, {f"{name}-0": "x\n# forged"}).to_markdown()
+    assert r"| a\|b\n\| forged \| 1 \|\n\n## forged &lt;b>\u202e | 0 of 1 |" in page
+    table = [line for line in page.split("\n") if line.startswith("|")]
+    assert len(table) == 3
+    assert not any(line.startswith(("## forged", "# forged")) for line in page.split("\n"))
+    assert all(line.isprintable() for line in page.split("\n"))

@@ -237,6 +237,40 @@ def _is_alive(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a scheduler")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_worker_that_a_scheduler_stops_keeps_its_state_and_ends(tmp_path: Path, number: str) -> None:
+    progress = Watching()
+
+    def end_it(text: str) -> None:
+        if text == "long":
+            for worker in crew.workers.values():
+                worker.process.send_signal(getattr(signal, number))
+
+    progress.act = end_it
+    crew = _crew([_task(tmp_path, "long", epochs=100_000), _task(tmp_path, "other")], progress)
+    with pytest.raises(Interrupted, match=r"stopped with 1 of 2 runs done"):
+        crew.work()
+    assert list((tmp_path / "long" / "resume").iterdir())
+    assert find_state(tmp_path / "other") == "finished"  # by a process that nobody stopped
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a scheduler")
+def test_a_signal_while_a_worker_starts_is_heeded_once_it_works(tmp_path: Path) -> None:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    worker = Worker(events, device="cpu", threads=1)
+    worker.process.send_signal(signal.SIGTERM)
+    worker.assign(_task(tmp_path, "run"))
+    kinds = []
+    while not kinds or kinds[-1] not in {"done", "failed", "stopped", None}:
+        document = events.get(timeout=60).document
+        kinds.append(document and document["kind"])
+    worker.close()
+    assert kinds[-1] == "stopped"
+    assert worker.process.returncode == 0
+    assert find_state(tmp_path / "run") == "unfinished"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal")
 def test_ctrl_c_of_the_terminal_does_not_reach_a_worker(tmp_path: Path) -> None:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
