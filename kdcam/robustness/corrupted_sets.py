@@ -20,6 +20,7 @@ from kdcam.data.resident import ResidentBatches, ResidentImages
 from kdcam.data.splits import across_classes
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
+from kdcam.files.npy import open_npy
 from kdcam.robustness.corruption_table import SEVERITIES
 from kdcam.wording import did_you_mean, first_few, listed
 
@@ -84,7 +85,7 @@ class ArraySet:
         """See `CorruptedSet`; ``DataError`` for an array of another shape."""
         check_copy(self.folder, name, severity, self.names)
         path, count = self.folder / f"{name}.npy", len(self.labels)
-        rows = _array(path)
+        rows = open_npy(path, error=DataError)
         if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[::3] != (5 * count, 3):
             raise DataError(
                 f"{path}: holds {rows.dtype} of shape {rows.shape}; wanted uint8 ({5 * count}, height, width, 3), "
@@ -197,7 +198,7 @@ def _labels(folder: Path, wanted: Wanted) -> Tensor:
     path = folder / f"{_LABELS}.npy"
     if not path.exists():
         raise DataError(f"{path}: not there; the set's labels, one for each row of its arrays, belong there")
-    labels = _array(path)
+    labels = open_npy(path, error=DataError)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0 or len(labels) % 5:
         raise DataError(
             f"{path}: holds {labels.dtype} of shape {labels.shape}; wanted whole numbers (5 n,), those of the n "
@@ -231,15 +232,6 @@ def _check_published_order(path: Path, label_names: Sequence[str]) -> None:
                     f"{here!r}; evaluate a run on {data} with its classes in their order, or lay the set out as "
                     "NAME/SEVERITY/CLASS folders, which are read by name"
                 )
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path}: no array that can be read ({error or 'empty'}); fetch the file again"
-        ) from None
 
 
 def _check_class_folders(place: Path, found: Sequence[str], label_names: Sequence[str]) -> None:

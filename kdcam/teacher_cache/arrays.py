@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from kdcam.errors import CheckpointError
+from kdcam.files.npy import open_npy
+from kdcam.files.paths import shown
 
 Shape = tuple[int, ...]
 
@@ -67,14 +69,14 @@ def open_arrays(folder: Path, entry: EntryShapes, *, views: int, images: int) ->
 
 
 def _opened(file: ArrayFile) -> Tensor:
-    try:
-        # "c", not "r": torch warns of memory that may not be written to, which nothing here does.
-        array = np.load(file.path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(
-            f"teacher.cache_folder: {file.path} cannot be read ({reason}); remove it, and it is made again"
-        ) from error
+    # "c", not "r": torch warns of memory that may not be written to, which nothing here does.
+    array = open_npy(
+        file.path,
+        error=CheckpointError,
+        place=f"teacher.cache_folder: {shown(file.path)}",
+        way_out="remove it, and it is made again",
+        mode="c",
+    )
     if (array.dtype, array.shape) != (np.dtype("<f2"), file.shape):
         raise CheckpointError(
             f"teacher.cache_folder: {file.path} holds {array.dtype} {array.shape}, expected float16 {file.shape}; "

@@ -115,14 +115,21 @@ def test_missing_or_wrong_labels(arrays: Path) -> None:
     with pytest.raises(DataError, match=r"labels.npy: holds float64"):
         opened(arrays)
     labels.write_bytes(b"not an array")
-    with pytest.raises(DataError, match=r"labels.npy: no array that can be read"):
+    with pytest.raises(DataError, match=r"labels.npy: cannot be read as an .npy array"):
         opened(arrays)
     np.save(labels, np.array([{"a": 1}] * 35, dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"labels.npy: no array that can be read"):
+    with pytest.raises(DataError, match=r"labels.npy: cannot be read as an .npy array"):
         opened(arrays)
     labels.unlink()
     with pytest.raises(DataError, match=r"labels.npy: not there"):
         opened(arrays)
+
+
+@pytest.mark.parametrize("shape", [(35, 0, 8, 3), (35, 8, 0, 3), (0, 8, 8, 3)])
+def test_pictures_without_pixels_are_refused(arrays: Path, shape: tuple[int, ...]) -> None:
+    np.save(arrays / "fog.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"fog.npy: cannot be read as an .npy array \(its array .* is empty\)"):
+        next(opened(arrays).batches("fog", 1, batch_size=4, device=CPU).epoch(0))
 
 
 def test_arrays_that_do_not_fit(arrays: Path) -> None:

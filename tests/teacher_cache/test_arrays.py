@@ -49,7 +49,8 @@ def test_a_file_that_cannot_be_read_is_named_with_the_way_out(tmp_path: Path, ha
     if harm == "no array":
         file.write_bytes(b"\0" * 188)
     with pytest.raises(
-        CheckpointError, match=r"logits.npy cannot be read \(.*\); remove it, and it is made again"
+        CheckpointError,
+        match=r"logits.npy: cannot be read as an .npy array \(.*\); remove it, and it is made again",
     ):
         open_arrays(tmp_path, LOGITS, views=2, images=3)
 
