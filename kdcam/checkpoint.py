@@ -29,6 +29,7 @@ from kdcam.weights import (
 )
 
 STATE_FILE = "state.safetensors"
+START_OVER = "start over with --resume never"
 STUDENT_PREFIX = "student.network."  # in a resume state: the student's bare network
 AVERAGE_PREFIX = "ema.network."  # the moving average of it, where there is one
 _FORMAT = 1  # of the resume state; another number is another layout
@@ -66,11 +67,14 @@ def load_resume(folder: Path) -> ResumeState | None:
     path = folder / RESUME_FOLDER / STATE_FILE
     if not path.exists():
         return None
-    tensors, metadata = read_tensors_and_metadata(path, way_out="start over with --resume never")
+    tensors, metadata = read_tensors_and_metadata(path, way_out=START_OVER)
     header = _header(path, metadata)
-    for name in header["channels_last"]:
-        tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last)
-    return ResumeState(tensors, header["record"])
+    try:
+        for name in header["channels_last"]:
+            tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last)
+        return ResumeState(tensors, dict(header["record"]))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: a damaged resume state ({error!r}); {START_OVER}") from error
 
 
 def save_model(folder: Path, classifier: Classifier, *, state: Mapping[str, Tensor] | None = None) -> None:
@@ -148,20 +152,23 @@ def _last_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
             f"{path}: has no {RESUME_FOLDER}/{STATE_FILE}, where a run's last weights are; "
             "only run folders have one, use --weights selected"
         )
-    tensors = read_tensors(file, AVERAGE_PREFIX) or read_tensors(file, STUDENT_PREFIX)
-    return file, tensors
+    tensors, _ = read_tensors_and_metadata(file, way_out=f"{START_OVER}, or take --weights selected")
+    chosen = AVERAGE_PREFIX if any(name.startswith(AVERAGE_PREFIX) for name in tensors) else STUDENT_PREFIX
+    return file, {
+        name.removeprefix(chosen): tensor for name, tensor in tensors.items() if name.startswith(chosen)
+    }
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(metadata["kdcam"])
         found = header["format"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a resume state; start over with --resume never") from error
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a resume state; {START_OVER}") from error
     if found != _FORMAT:
         raise CheckpointError(
             f"{path}: a resume state of format {found}, this kdcam reads {_FORMAT}; go on with the version "
-            "that wrote it, or start over with --resume never"
+            f"that wrote it, or {START_OVER}"
         )
     return header
 

@@ -48,7 +48,13 @@ def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
         raise CheckpointError(
             f"{path}: holds {listed(sorted(tensors))}, expected the labels clean and noisy; restore the file"
         )
-    return tensors["clean"], tensors["noisy"]
+    clean, noisy = tensors["clean"], tensors["noisy"]
+    if clean.ndim != 1 or clean.shape != noisy.shape or {clean.dtype, noisy.dtype} != {torch.int64}:
+        raise CheckpointError(
+            f"{path}: holds labels {clean.dtype} {tuple(clean.shape)} and {noisy.dtype} {tuple(noisy.shape)}, expected "
+            "two lists of whole numbers of one length; restore the file"
+        )
+    return clean, noisy
 
 
 def with_kept_noise(

@@ -1,7 +1,7 @@
 """Book-keeping on loss terms: means over an epoch, each term's share of the sum, the search for a non-finite one."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,16 @@ class TermMeans:
         return {"sums": dict(self.sums), "images": dict(self.images)}
 
     def load_state_dict(self, state: Mapping[str, dict[str, object]]) -> None:
-        """Take back the sums of a run that was cut off within an epoch."""
-        self.sums = {name: total for name, total in state["sums"].items() if isinstance(total, Tensor)}
-        self.images = {name: count for name, count in state["images"].items() if isinstance(count, int)}
+        """Take back the sums of a run that was cut off within an epoch; ``TypeError`` where they are none."""
+        sums = {name: total for name, total in state["sums"].items() if _is_sum(total)}
+        images = {name: count for name, count in state["images"].items() if type(count) is int and count > 0}
+        if not sums.keys() == images.keys() == state["sums"].keys() == state["images"].keys():
+            raise TypeError("the sums of the loss terms are not those of images")
+        self.sums, self.images = sums, images
+
+
+def _is_sum(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.ndim == 0
 
 
 class ShareWatch:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.assembly import EVALUATION_BATCH, assemble, evaluation_batches
-from kdcam.checkpoint import load_classifier, load_resume, save_model, save_resume
+from kdcam.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
 from kdcam.data.datasets import DataParts, load_data
 from kdcam.data.kept import kept_pictures
 from kdcam.digests import weights_digest
@@ -25,7 +25,7 @@ from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
 from kdcam.run_data import resumed_data, warn_of_changed_data, warn_of_seen
-from kdcam.run_state import find_state, has_kept_state
+from kdcam.run_state import RESUME_FOLDER, find_state, has_kept_state
 from kdcam.runlog import Resume, RunFolder
 from kdcam.scores import score
 from kdcam.selection import MAIN_SCORES, selection_words
@@ -270,7 +270,7 @@ def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:
     if kept is None:
         folder.cut_metrics(0)
         return
-    restore(state, kept)
+    restore(state, kept, place=folder.path / RESUME_FOLDER / STATE_FILE)
     folder.cut_metrics(state.position.epoch)
     place = state.position
     progress.message(f"{folder.path}: going on after epoch {place.epoch}, step {place.step}")

@@ -8,12 +8,16 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
+from kdcam.files.tensors import SEAL, check_tensors_file, sealed
 
 _PICKLES = frozenset({".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl"})
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Return a safetensors file of the tensors in the default layout; tied ones are written for each name."""
+    """Return a sealed safetensors file (`kdcam.files.tensors`) of the tensors in the default layout.
+
+    Tied ones are written for each name. The same tensors and metadata give the same bytes in every process.
+    """
     seen: set[int] = set()
     ready: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -21,15 +25,14 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
         storage = value.untyped_storage().data_ptr()
         ready[name] = value.clone() if storage in seen else value
         seen.add(storage)
-    data: bytes = safetensors.torch.save(ready, dict(metadata))
-    return data
+    return sealed(safetensors.torch.save(ready, dict(metadata)))
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Return name -> tensor on the CPU for the names that start with ``prefix``, which is cut off.
 
     Raises:
-        CheckpointError: The file is missing, is not a safetensors file or is damaged.
+        CheckpointError: The file is missing, is not a safetensors file or is damaged: a flipped bit is found.
     """
     return read_tensors_and_metadata(path, prefix)[0]
 
@@ -37,13 +40,17 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
 def read_tensors_and_metadata(
     path: Path, prefix: str = "", *, way_out: str = "restore it from a copy or make it again"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors as `read_tensors` does, and the file's metadata; ``way_out`` of a damaged file."""
+    """Return the tensors as `read_tensors` does, and the file's metadata without its seal; ``way_out`` of a damaged
+    file.
+    """
     refuse_pickles(path)
+    check_tensors_file(path, error=CheckpointError, way_out=way_out)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - it is no mapping
             tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-            return tensors, dict(file.metadata() or {})
+            metadata = {key: value for key, value in (file.metadata() or {}).items() if key != SEAL}
+            return tensors, metadata
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except safetensors.SafetensorError as error:

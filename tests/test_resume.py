@@ -1,6 +1,8 @@
 """A run that is cut off goes on and ends bit for bit like one that was not."""
 
 import errno
+import json
+import math
 import os
 import random
 import subprocess
@@ -8,15 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mutated_bytes
 import numpy as np
 import pytest
 import torch
 from kill_at_each_write import FaultAt, plant
+from safetensors.torch import save_file
 from small_runs import Watcher, kept_files, small_recipe
 
 from kdcam import atomic
-from kdcam.checkpoint import load_resume, save_resume
+from kdcam.checkpoint import ResumeState, load_resume, save_resume
 from kdcam.data.datasets import load_data
+from kdcam.engine import TrainState
 from kdcam.errors import CheckpointError, Interrupted
 from kdcam.preflight import preflight
 from kdcam.resume import capture, restore
@@ -184,8 +189,144 @@ def test_generators_go_on_where_they_were_after_a_trip_through_the_file(tmp_path
     random.seed(9)
     kept = load_resume(tmp_path)
     assert kept is not None
-    restore(state, kept)
+    restore(state, kept, place=tmp_path)
     assert (draws(), draws()) == first
+
+
+# --- A damaged state ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, Path]:
+    """A run as it is assembled, and a folder with a state of it after an update."""
+    folder = tmp_path_factory.mktemp("unfinished")
+    checked = preflight(small_recipe(**KINDS["noisy labels, AdamW"]), device="cpu")
+    _, state = assemble(checked, load_data(checked.recipe.data))
+    for parameter in state.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    state.means.load_state_dict({"sums": {"cam": torch.ones(())}, "images": {"cam": 8}})
+    save_resume(folder, capture(state))
+    return state, folder
+
+
+def without_seal(folder: Path, record: dict[str, Any], target: Path) -> Path:
+    """Write a state as kdcam wrote it before there was a checksum."""
+    kept = load_resume(folder)
+    assert kept is not None
+    header = {"format": 1, "record": record, "channels_last": []}
+    (target / "resume").mkdir(exist_ok=True, parents=True)
+    tensors = {name: tensor.contiguous() for name, tensor in kept.tensors.items()}
+    save_file(tensors, target / "resume" / "state.safetensors", {"kdcam": json.dumps(header)})
+    return target
+
+
+def go_on(state: TrainState, folder: Path) -> None:
+    kept = load_resume(folder)
+    assert kept is not None
+    restore(state, kept, place=folder / "resume" / "state.safetensors")
+
+
+def test_any_flipped_bit_of_a_state_is_found(unfinished: tuple[TrainState, Path], tmp_path: Path) -> None:
+    state, folder = unfinished
+    data = (folder / "resume" / "state.safetensors").read_bytes()
+    whole = capture(state)
+    file = tmp_path / "resume" / "state.safetensors"
+    file.parent.mkdir()
+    refused = 0
+    for damaged in mutated_bytes.mutations([data], count=200, seed=1):
+        file.write_bytes(damaged)
+        try:
+            found = load_resume(tmp_path)
+        except CheckpointError as error:
+            assert str(error).endswith("start over with --resume never")
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+            continue
+        assert found is not None
+        assert found.record == json.loads(json.dumps(whole.record))
+        assert all(torch.equal(found.tensors[name], value) for name, value in whole.tensors.items())
+    assert refused > 150
+
+
+def test_a_state_from_before_there_was_a_checksum_goes_on(
+    unfinished: tuple[TrainState, Path], tmp_path: Path
+) -> None:
+    state, folder = unfinished
+    whole = capture(state)
+    go_on(state, without_seal(folder, json.loads(json.dumps(whole.record)), tmp_path))
+    assert json.dumps(capture(state).record) == json.dumps(whole.record)
+
+
+def change(record: Any, way: str, value: Any) -> Any:
+    """Return a record with another value at a place of its nested lists and tables."""
+    *steps, last = [int(step) if step.lstrip("-").isdigit() else step for step in way.split("/")]
+    place = record
+    for step in steps:
+        place = place[step]
+    place[last] = value
+    return record
+
+
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        ("means/__pairs__/0/0", math.nan),
+        ("means/__pairs__/1/1/__pairs__/0/1", "8"),
+        ("means/__pairs__/0/1/__pairs__/0/1", 3),
+        ("optimizer/__pairs__/0/0", "stale"),
+        ("optimizer/__pairs__/0/1/__pairs__/0/0", 999),
+        ("optimizer/__pairs__/0/1/__pairs__/0/1/__pairs__/1/0", math.nan),
+        ("optimizer/__pairs__/0/1/__pairs__/0/1/__pairs__/1/1", {"__tensor__": "generators.torch"}),
+        ("optimizer/__pairs__/0/1/__pairs__/0/1/__pairs__/1/1", {"__tensor__": "gone"}),
+        ("optimizer/__pairs__/1/1/0/__pairs__/0/1", "text"),
+        ("optimizer/__pairs__/1/1", []),
+        ("position/__pairs__/0/1", "2"),
+        ("position/__pairs__/0/1", -2),
+        ("position/__pairs__/0/0", "era"),
+        ("position/__pairs__/4/1", {"__pairs__": [["acc1", "high"]]}),
+        ("generators/__pairs__/0/1", {"__tensor__": "student.network.fc.weight"}),
+        ("generators/__pairs__/2/1", {"__tuple__": ["MT19937"]}),
+        ("generators/__pairs__/2/1/__tuple__/1", 5),
+        ("generators/__pairs__/3/1/__tuple__/1", 5),
+        ("schedule", 5),
+        ("scaler/__pairs__", [[[], []]]),
+        ("position", {"deep": 1}),
+    ],
+)
+def test_a_state_of_another_content_is_refused_with_the_way_out(
+    unfinished: tuple[TrainState, Path], tmp_path: Path, way: str, value: Any
+) -> None:
+    state, folder = unfinished
+    record = change(json.loads(json.dumps(capture(state).record)), way, value)
+    with pytest.raises(
+        CheckpointError, match=r"state\.safetensors: .*; start over with --resume never$"
+    ) as caught:
+        go_on(state, without_seal(folder, record, tmp_path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_damaged_records_without_a_checksum_are_refused_or_taken(
+    unfinished: tuple[TrainState, Path], tmp_path: Path
+) -> None:
+    state, folder = unfinished
+    whole = capture(state)
+    restore(state, whole, place=folder)
+    text = json.dumps(whole.record | {"generators": None}).encode()
+    refused = 0
+    for damaged in mutated_bytes.mutations([text], count=1_000, seed=2):
+        try:
+            record = json.loads(damaged)
+            assert isinstance(record, dict)
+        except (AssertionError, RecursionError, ValueError):
+            continue  # no JSON; what follows is about its content
+        kept = ResumeState(whole.tensors, {**record, "generators": whole.record["generators"]})
+        try:
+            restore(state, kept, place=folder)
+        except CheckpointError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+    assert refused > 100
 
 
 # --- A fault at each write of a run in turn -----------------------------------------------------------------

@@ -128,7 +128,9 @@ def test_missing_or_wrong_labels(arrays: Path) -> None:
 @pytest.mark.parametrize("shape", [(35, 0, 8, 3), (35, 8, 0, 3), (0, 8, 8, 3)])
 def test_pictures_without_pixels_are_refused(arrays: Path, shape: tuple[int, ...]) -> None:
     np.save(arrays / "fog.npy", np.zeros(shape, np.uint8))
-    with pytest.raises(DataError, match=r"fog.npy: cannot be read as an .npy array \(its array .* is empty\)"):
+    with pytest.raises(
+        DataError, match=r"fog.npy: cannot be read as an .npy array \(its array .* is empty\)"
+    ):
         next(opened(arrays).batches("fog", 1, batch_size=4, device=CPU).epoch(0))
 
 
