@@ -14,6 +14,10 @@ from pydantic import (
 from kdcam.settings import Settings
 
 RESIDENT_LIMIT = 64  # pixels a side; larger pictures are decoded batch by batch
+MAX_PIXELS = (
+    89_000_000  # of a picture that a recipe reads; above, Pillow too warns of files made to fill the memory
+)
+MOST_PIXELS = 178_000_000  # where no recipe says how many, and pictures are decoded one at a time
 
 BatchAugment = Literal["crop", "flip", "cutout"]
 ImageAugment = Literal["crop", "flip", "cutout", "resized-crop", "color-jitter", "trivial-augment"]
@@ -130,6 +134,8 @@ class CommonConfig(Settings):
             values.pop("class_split", None)
         if self.fraction == 1:
             values.pop("fraction", None)
+        if values.get("max_pixels") == MAX_PIXELS:
+            del values["max_pixels"]
         return values
 
     def class_group(self, name: str) -> str:
@@ -201,11 +207,16 @@ class PictureFilesConfig(PictureConfig):
     root: Path
     channels: Literal[1, 3] = 3  # 1: read as gray
     test: float = Field(0.1, ge=0.0, lt=1.0)  # share held out where there is no test part; 0: no test part
-    on_bad_image: Literal["error", "skip"] = "error"  # a truncated, empty or non-image file
+    on_bad_image: Literal["error", "skip"] = "error"  # a truncated, empty, non-image or too large file
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, le=1_000_000_000, description="width times height of the largest picture"
+    )
 
 
 __all__ = [
     "CLASS_PARTS",
+    "MAX_PIXELS",
+    "MOST_PIXELS",
     "RESIDENT_LIMIT",
     "BatchAugment",
     "ClassPart",

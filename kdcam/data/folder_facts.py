@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcam.data.folders import Listing, class_counts, list_images
+from kdcam.data.images import picture_file
 from kdcam.errors import DataError
 
 _SAMPLE = 400  # pictures whose header is read
@@ -69,13 +70,11 @@ def _sample(listing: Listing) -> list[Path]:
 
 def _header(path: Path) -> tuple[int, bool] | str:
     """Return a picture's shorter side and whether it is gray, from its header, or why it cannot be read."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with picture_file(path) as image:
             return min(image.size), image.mode in ("1", "L", "LA", "I", "I;16", "F")
-    except Exception as error:  # Pillow's readers raise whatever a broken header leads them to
-        return f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    except DataError as error:
+        return str(error)
 
 
 def measure_machine() -> MachineFacts:

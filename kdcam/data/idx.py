@@ -3,9 +3,10 @@
 import contextlib
 import gzip
 import io
+import math
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy
 import torch
@@ -31,6 +32,8 @@ FASHION_NAMES = (
     "Ankle boot",
 )
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+_UNPACKED_LIMIT = 1_000_000_000  # bytes, some twenty times MNIST's images: kdcam's choice
+_PIECE = 2**20
 _FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -64,19 +67,37 @@ def read_idx(path: Path) -> Tensor:
         says.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return torch.from_numpy(_read_array(file, path).copy())
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: cannot read the file ({error}); fetch it again") from None
-    if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
-        raise DataError(f"{path}: begins with {data[:4]!r}, which is no idx file of bytes; fetch it again")
-    begin = 4 + 4 * data[3]
-    shape = tuple(int(size) for size in numpy.frombuffer(data[4:begin], ">u4"))
-    if len(data) - begin != numpy.prod(shape, dtype=numpy.int64):
+
+
+def _read_array(
+    file: IO[bytes] | gzip.GzipFile, path: Path
+) -> numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.uint8]]:
+    start = file.read(4)
+    sizes = file.read(4 * start[3]) if len(start) == 4 else b""
+    if len(start) < 4 or start[:3] != b"\0\0\x08" or len(sizes) < 4 * start[3]:
+        raise DataError(f"{path}: begins with {start!r}, which is no idx file of bytes; fetch it again")
+    shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
+    wanted = math.prod(shape)
+    if path.suffix == ".gz" and wanted > _UNPACKED_LIMIT:
         raise DataError(
-            f"{path}: holds {len(data) - begin:,} bytes, but its header says {' x '.join(map(str, shape))}; "
+            f"{path}: unpacks to {wanted:,} bytes, at most {_UNPACKED_LIMIT:,} are unpacked here; fetch it again, or "
+            "unpack it yourself (gunzip)"
+        )
+    pieces, found = [], 0
+    while found <= wanted and (piece := file.read(min(_PIECE, wanted + 1 - found))):
+        pieces.append(piece)
+        found += len(piece)
+    if found != wanted or not shape:
+        more = "more than " * (found > wanted)
+        raise DataError(
+            f"{path}: holds {more}{min(found, wanted):,} bytes, but its header says {' x '.join(map(str, shape))}; "
             "the file is cut off or damaged, fetch it again"
         )
-    return torch.from_numpy(numpy.frombuffer(data, numpy.uint8, offset=begin).reshape(shape).copy())
+    return numpy.frombuffer(b"".join(pieces), numpy.uint8).reshape(shape)
 
 
 def find_idx_files(config: MnistConfig) -> tuple[Path, ...] | None:
@@ -132,10 +153,10 @@ def load_mnist(config: MnistConfig) -> SourceParts:
 
 def _part(image_file: Path, label_file: Path, image_size: int) -> Part:
     pixels, labels = read_idx(image_file), read_idx(label_file)
-    if pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels) or len(labels) == 0:
+    if pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels) or pixels.numel() == 0:
         raise DataError(
             f"{image_file} has shape {tuple(pixels.shape)} and {label_file.name} {tuple(labels.shape)}; "
-            "wanted (N, H, W) and (N,) with the same N, at least 1"
+            "wanted (N, H, W) and (N,) with the same N, all at least 1"
         )
     if int(labels.max()) > 9:
         raise DataError(f"{label_file}: holds the label {int(labels.max())}; allowed: 0 to 9")

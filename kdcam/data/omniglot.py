@@ -1,8 +1,8 @@
 """Omniglot: handwritten characters of many alphabets, from folders or from the zip files they come in."""
 
-import io
 import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kdcam.data.config import OmniglotConfig
-from kdcam.data.images import BROKEN_PICTURE, as_tensor, fit_square
+from kdcam.data.images import as_tensor, fit_square, picture_file
 from kdcam.data.parts import Part, SourceParts
 from kdcam.data.picture_files import files_below
 from kdcam.data.resident import ResidentImages
@@ -25,7 +25,21 @@ from kdcam.wording import listed
 
 _CHARACTER = re.compile(r"character\d+")
 _PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".tiff")
-ARCHIVE_ERRORS = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_MEMBER_LIMIT = (
+    10_000_000  # bytes of a drawing or a list of names when unpacked; published ones have some hundred
+)
+ARCHIVE_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 """What Python raises on damaged zip files; ``RuntimeError`` on encrypted ones and on unknown ways of packing."""
 
 
@@ -151,9 +165,22 @@ def _checksum(file: Traversable) -> int:
     if isinstance(file, zipfile.Path):
         return file.root.getinfo(file.at).CRC
     try:
-        return zlib.crc32(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error}); restore the file") from None
+        return zlib.crc32(read_member(file))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{file}: cannot be read ({reason}); restore the file") from None
+
+
+def read_member(file: Traversable) -> bytes:
+    """Return the bytes of a drawing or a list of names, of a zip file's member those that it unpacks to.
+
+    Raises one of `ARCHIVE_ERRORS`; ``ValueError`` where it unpacks to more than such a file has.
+    """
+    with file.open("rb") as opened:
+        content: bytes = opened.read(_MEMBER_LIMIT + 1)
+    if len(content) > _MEMBER_LIMIT:
+        raise ValueError(f"it has more than {_MEMBER_LIMIT / 1e6:g} MB, the most that is read of such a file")
+    return content
 
 
 def read_ink(file: Traversable, image_size: int) -> Tensor:
@@ -166,10 +193,12 @@ def read_ink(file: Traversable, image_size: int) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(file.read_bytes())) as picture:
+        with picture_file(read_member(file), place=str(file)) as picture:
             gray = numpy.asarray(picture.convert("L"))
-    except (*ARCHIVE_ERRORS, *BROKEN_PICTURE, Image.DecompressionBombError) as error:
-        reason = str(error) if str(error) and "BytesIO" not in str(error) else "not an image"
+    except DataError as error:
+        raise DataError(f"{error}; fetch the set again") from None
+    except ARCHIVE_ERRORS as error:
+        reason = str(error) or type(error).__name__
         raise DataError(f"{file}: cannot be read as a picture ({reason}); fetch the set again") from None
     return as_tensor(fit_square(Image.fromarray(255 - gray), image_size, channels=1))
 
@@ -207,4 +236,5 @@ __all__ = [
     "list_characters",
     "load_omniglot",
     "read_ink",
+    "read_member",
 ]

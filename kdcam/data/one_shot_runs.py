@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from kdcam.data.omniglot import ARCHIVE_ERRORS, as_place, entries, read_ink
+from kdcam.data.omniglot import ARCHIVE_ERRORS, as_place, entries, read_ink, read_member
 from kdcam.data.parts import Part
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
@@ -80,7 +80,7 @@ def _answers(folder: Traversable) -> dict[str, str]:
         raise DataError(f"{file}: is not there; fetch {RUNS} again")
     answers: dict[str, str] = {}
     try:
-        content = file.read_bytes().decode("utf-8")
+        content = read_member(file).decode("utf-8")
     except ARCHIVE_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise DataError(f"{file}: cannot be read as text ({reason}); fetch {RUNS} again") from None

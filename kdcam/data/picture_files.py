@@ -178,16 +178,20 @@ def _load_part(
 ) -> tuple[Part, list[str | None]]:
     """Return the pictures of files with their keys, and for each why it cannot be read (None: it can)."""
     paths = listed.paths
-    images = StreamImages(FilePictures(paths), image_size=config.image_size, channels=config.channels)
+    source = FilePictures(paths, max_pixels=config.max_pixels)
+    images = StreamImages(source, image_size=config.image_size, channels=config.channels)
     held, read = (None, None) if config.image_size > RESIDENT_LIMIT else _to_hold(images)
 
     def look(index: int) -> tuple[FileKey, str | None]:
-        reason = bad_image_reason(paths[index]) if read is None else read(index)
+        reason = (
+            bad_image_reason(paths[index], max_pixels=config.max_pixels) if read is None else read(index)
+        )
         return _NO_KEY if reason is not None else file_key(paths[index]), reason
 
     looked = in_threads(look, len(paths), task=task, progress=progress)
     keys = [found.key for found, _ in looked]
-    streamed = StreamImages(FilePictures(paths, keys), image_size=config.image_size, channels=config.channels)
+    source = FilePictures(paths, keys, max_pixels=config.max_pixels)
+    streamed = StreamImages(source, image_size=config.image_size, channels=config.channels)
     part = Part(
         streamed if held is None else held,
         listed.targets,

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kdcam.data.images import BROKEN_PICTURE, exif_orientation
-from kdcam.errors import DataError
+from kdcam.data.images import exif_orientation, picture_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,14 +78,9 @@ def picture_frame(path: Path) -> PictureFrame:
     Raises:
         DataError: the file is missing or cannot be read as an image; the message begins with its path.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            width, height = _stored_size(image)
-            return PictureFrame(width, height, exif_orientation(image))
-    except (*BROKEN_PICTURE, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); restore or remove it") from error
+    with picture_file(path) as image:
+        width, height = _stored_size(image)
+        return PictureFrame(width, height, exif_orientation(image))
 
 
 def _stored_size(image: "Image") -> tuple[int, int]:

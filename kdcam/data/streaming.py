@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from kdcam.data.batches import Batch
+from kdcam.data.common_config import MOST_PIXELS
 from kdcam.data.episodic import EpisodeOrder
 from kdcam.data.images import as_tensor, fit_square, open_picture
 from kdcam.data.resident import batch_bounds, epoch_order, to_float
@@ -48,11 +49,14 @@ class PictureSource(Protocol):
 
 
 class FilePictures:
-    """Picture files on disk, and the digests of their bytes where they are known."""
+    """Picture files on disk of at most ``max_pixels`` pixels, and the digests of their bytes where they are known."""
 
-    def __init__(self, paths: Sequence[Path], digests: Sequence[bytes] | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], digests: Sequence[bytes] | None = None, *, max_pixels: int = MOST_PIXELS
+    ) -> None:
         self.paths = tuple(paths)
         self.digests = None if digests is None else tuple(digests)
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         """Return the number of files."""
@@ -60,7 +64,7 @@ class FilePictures:
 
     def picture(self, index: int, at_least: int | None) -> "Image":
         """Return the picture of a file."""
-        return open_picture(self.paths[index], at_least=at_least)
+        return open_picture(self.paths[index], at_least=at_least, max_pixels=self.max_pixels)
 
 
 class StreamImages:
@@ -84,16 +88,19 @@ class StreamImages:
             self.source, image_size=self.image_size, channels=self.channels, order=self.order[indices]
         )
 
-    def read(self, index: int) -> Tensor:
-        """Return a picture as evaluation sees it, (C, S, S) uint8."""
-        image = self.source.picture(int(self.order[index]), 2 * self.image_size)
+    def read(self, index: int, *, reduced: bool = False) -> Tensor:
+        """Return a picture as evaluation sees it, (C, S, S) uint8; with ``reduced`` as training does: a JPEG is
+        decoded at a half, quarter or eighth of its size where that leaves two pixels for one."""
+        image = self.source.picture(int(self.order[index]), 2 * self.image_size if reduced else None)
         return as_tensor(fit_square(image, self.image_size, self.channels))
 
     def read_augmented(self, index: int, names: Sequence[str], generator: torch.Generator) -> Tensor:
         """Return a picture (C, S, S) uint8 after the augmentations ``names``; torchvision's draw is seeded by
         one number of ``generator`` and leaves torch's own generator as it was."""
         single = [name for name in names if name in ("resized-crop", "color-jitter", "trivial-augment")]
-        pixels = self._read_by_torchvision(index, single, generator) if single else self.read(index)
+        pixels = (
+            self._read_by_torchvision(index, single, generator) if single else self.read(index, reduced=True)
+        )
         rows = augment_batch(pixels.permute(1, 2, 0)[None], names, generator=generator)
         return rows[0].permute(2, 0, 1)
 
@@ -125,14 +132,14 @@ class _Decoded(Dataset[tuple[Tensor, int, int] | str]):
     The variant is the epoch or the view: seed, variant and index decide how the image is augmented.
     """
 
-    def __init__(self, images: StreamImages, augment: Sequence[str], seed: int) -> None:
-        self.images, self.augment, self.seed = images, tuple(augment), seed
+    def __init__(self, images: StreamImages, augment: Sequence[str], seed: int, *, reduced: bool) -> None:
+        self.images, self.augment, self.seed, self.reduced = images, tuple(augment), seed, reduced
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int] | str:
         variant, index = key
         try:
             if not self.augment:
-                return self.images.read(index), variant, index
+                return self.images.read(index, reduced=self.reduced), variant, index
             generator = seeded_generator(self.seed, variant, _AUGMENT, index)
             return self.images.read_augmented(index, self.augment, generator), variant, index
         except DataError as error:
@@ -226,6 +233,7 @@ class StreamBatches:
                 images,
                 augment if training or views is not None else (),
                 seed if views is None else views.seed,
+                reduced=training or views is not None,  # evaluation decodes at full size, as predict does
             ),
             batch_sampler=self._keys,
             num_workers=workers,

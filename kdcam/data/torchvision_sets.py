@@ -67,7 +67,7 @@ class SetPictures:
         """Return a picture at its full size."""
         try:
             image: Image = self.dataset[index][0]
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
             place = f"{type(self.dataset).__name__}, image {index}"
             raise DataError(
                 f"{place}: cannot be read ({error}); delete the data set's folder to fetch it again"

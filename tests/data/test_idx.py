@@ -1,6 +1,8 @@
 import gzip
 import struct
+import tracemalloc
 
+import mutated_bytes
 import numpy
 import pytest
 import torch
@@ -82,7 +84,9 @@ WHOLE = encode(numpy.zeros((3, 2, 2), numpy.uint8))
         ("a", WHOLE[:9], "no idx file"),
         ("a", b"\0\0\x0d" + WHOLE[3:], "no idx file of bytes"),
         ("a", WHOLE[:-1], "holds 11 bytes, but its header says 3 x 2 x 2"),
-        ("a", WHOLE + b"x", "holds 13 bytes"),
+        ("a", WHOLE + b"x", "holds more than 12 bytes"),
+        ("a", b"\0\0\x08\x05" + b"\xff" * 20, "holds 0 bytes"),
+        ("a", b"\0\0\x08\xff" + b"\0" * 1020, "cannot read the file"),
         ("a.gz", b"nonsense", "cannot read the file"),
         ("a.gz", gzip.compress(WHOLE, mtime=0)[:-9], "cannot read the file"),
         ("a.gz", b"", "no idx file"),
@@ -93,6 +97,54 @@ def test_broken_files_are_named(tmp_path, name, content, reason):
     with pytest.raises(DataError, match=reason) as caught:
         read_idx(tmp_path / name)
     assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_no_more_is_unpacked_than_the_header_and_the_limit_say(tmp_path, monkeypatch):
+    file = tmp_path / "a.gz"
+    bomb = gzip.compress(WHOLE + b"\0" * 50_000_000, mtime=0)
+    file.write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="holds more than 12 bytes"):
+        read_idx(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+    large = b"\0\0\x08\x01" + struct.pack(">I", 2_000_000_000)
+    file.write_bytes(gzip.compress(large, mtime=0))
+    with pytest.raises(DataError, match=r"unpacks to 2,000,000,000 bytes, at most 1,000,000,000 .*gunzip"):
+        read_idx(file)
+    monkeypatch.setattr(idx, "_UNPACKED_LIMIT", 11)
+    file.write_bytes(gzip.compress(WHOLE, mtime=0))
+    with pytest.raises(DataError, match="at most 11"):
+        read_idx(file)
+    (tmp_path / "plain").write_bytes(WHOLE)  # what lies on the disk unpacked is read at any size
+    assert read_idx(tmp_path / "plain").shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["a", "a.gz"])
+def test_thousands_of_damaged_files_are_refused_or_fit_their_header(tmp_path, name):
+    documents = [WHOLE, encode(numpy.arange(10, dtype=numpy.uint8))]
+    if name == "a.gz":
+        documents = [gzip.compress(one, mtime=0) for one in documents]
+    file, refused = tmp_path / name, 0
+    for data in mutated_bytes.mutations(documents, count=600, seed=0):
+        file.write_bytes(data)
+        try:
+            array = read_idx(file)
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+            continue
+        content = gzip.decompress(data) if name == "a.gz" else data
+        assert encode(array.numpy()) == content
+    assert refused > 300
+
+
+def test_images_without_pixels_are_refused(tmp_path):
+    write_set(tmp_path)
+    (tmp_path / NAMES[0]).write_bytes(encode(numpy.zeros((30, 0, 28), numpy.uint8)))
+    with pytest.raises(DataError, match=r"\(30, 0, 28\) and .* all at least 1"):
+        load_mnist(MnistConfig(name="mnist", root=tmp_path))
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):

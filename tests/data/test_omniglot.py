@@ -1,13 +1,16 @@
 """Omniglot from folders and from zip files, its alphabets kept together."""
 
 import shutil
+import struct
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
+import mutated_bytes
 import pytest
 import torch
 from omniglot_files import draw, draw_alphabet, zip_up
-from PIL import Image
 from pydantic import ValidationError
 
 from kdcam.data.common_config import ClassSplitConfig
@@ -195,18 +198,47 @@ def test_zip_files_that_cannot_be_unpacked(sets, tmp_path, change, said):
         load_data(OmniglotConfig(root=file))
 
 
-def test_a_picture_too_large_to_be_one_is_named(sets, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match=r"01\.png: cannot be read as a picture \(.*exceeds limit"):
+def test_a_picture_too_large_to_be_one_is_named(sets):
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    data = b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 20) + b"IDAT" + b"\0" * 24
+    (sets / "set1/Latin/character02/03.png").write_bytes(data)
+    with pytest.raises(DataError, match=r"03\.png: 20000 x 20000 pixels, 400 million.*; fetch the set again"):
         load_data(OmniglotConfig(root=sets))
 
 
 def test_a_broken_drawing_is_named(sets):
     (sets / "set1" / "Latin" / "character02" / "03.png").write_bytes(b"no picture")
-    with pytest.raises(
-        DataError, match=r"Latin/character02/03\.png: cannot be read as a picture \(not an im"
-    ):
+    with pytest.raises(DataError, match=r"Latin/character02/03\.png: not an image .*; fetch the set again"):
         load_data(OmniglotConfig(root=sets))
+
+
+def test_a_member_that_unpacks_to_more_than_a_drawing_is_refused(sets, tmp_path):
+    (sets / "set1/Latin/character02/03.png").write_bytes(b"\0" * 30_000_000)
+    zip_up(sets / "set1" / "Latin", tmp_path / "Latin.zip", zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "Latin.zip").stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"03\.png: cannot be read as a picture \(it has more than 10 MB"):
+        load_data(OmniglotConfig(root=tmp_path / "Latin.zip"))
+    assert tracemalloc.get_traced_memory()[1] < 25_000_000
+    tracemalloc.stop()
+
+
+def test_damaged_zip_files_are_refused_or_read(tmp_path):
+    draw_alphabet(tmp_path / "sets" / "Latin", 2)
+    documents = []
+    for way in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        zip_up(tmp_path / "sets" / "Latin", tmp_path / "a.zip", way)
+        documents.append((tmp_path / "a.zip").read_bytes())
+    refused, file = 0, tmp_path / "b.zip"
+    for data in mutated_bytes.mutations(documents, count=400, seed=0):
+        file.write_bytes(data)
+        try:
+            load_data(OmniglotConfig(root=file, image_size=28))
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+    assert refused > 200
 
 
 def test_sizes_above_the_drawings_own_are_refused():
