@@ -123,14 +123,17 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
         "teacher_parameters": sum(_parameters(teacher) for teacher in checked.teachers) or None,
         "teacher_cache": foreseen_cache(checked),
     }
+    notes = [note for network in (checked.student, *checked.teachers) for note in network.notes]
     if options.as_json:
-        render.show_json({**facts, "recipe": recipe})
+        render.show_json({**facts, "notes": notes, "recipe": recipe})
         return
     if not options.quiet:
         for name, value in facts.items():
             label = name.replace("_", " ")
             if value is not None:
                 render.show_notice(f"{label}: {value:,}" if isinstance(value, int) else f"{label}: {value}")
+        for note in notes:
+            render.show_notice(note)
     render.show_page(toml_text(recipe))
 
 

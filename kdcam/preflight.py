@@ -196,7 +196,7 @@ def _brings_neck(model: ModelConfig) -> bool:
     if model.weights is None:
         return False
     with told_of_init():
-        return holds_neck(starting_weights(model.weights))
+        return holds_neck(starting_weights(model.weights).tensors)
 
 
 def _checked_teacher(

@@ -17,7 +17,7 @@ from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier, Preprocessing, Task
 from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
 from kdcam.models.published import published_classes
-from kdcam.models.starting_weights import stored_statistics
+from kdcam.models.starting_weights import STARTS_AFRESH, stored_statistics
 from kdcam.places import kind_of
 from kdcam.progress import Progress
 from kdcam.recipe import TeacherConfig
@@ -133,15 +133,18 @@ def _from_bare_file(config: TeacherConfig, path: Path, summary: DataSummary, tas
             std=config.std or (usual and usual.std),
         )
         teacher = _built(model, summary, task)
-    if teacher.notes:  # as in "model.weights has 100 classes, the data 10: ..."
-        counts = teacher.notes[0].partition(":")[0].removeprefix("model.weights ")
+    afresh = [note for note in teacher.notes if note.endswith(STARTS_AFRESH)]
+    if afresh:  # as in "model.weights has 100 classes, the data 10: ..."
+        counts = afresh[0].removesuffix(STARTS_AFRESH).removeprefix("model.weights ")
         raise DataError(
             f"teacher.checkpoint: {path} {counts}; teacher and student must learn the same classes"
         )
+    teacher.notes = tuple(note.replace("model.weights", "teacher.checkpoint") for note in teacher.notes)
     unset = [f"teacher.{key}" for key in ("mean", "std") if getattr(config, key) is None]
     if unset:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in teacher.preprocessing)
         teacher.notes = (
+            *teacher.notes,
             f"teacher {path}: its images are normalised with mean {mean} and std {std}; set {' and '.join(unset)} if "
             "it was trained with others",
         )

@@ -85,14 +85,15 @@ def _started(
     """Return a network with neck, head and starting weights, and what the user should know about these."""
     network, notes = built.network, list[str]()
     place = config.weights
-    tensors = {} if place is None else starting_weights(place)
-    necked = holds_neck(tensors)
+    weights = None if place is None else starting_weights(place)
+    necked = weights is not None and holds_neck(weights.tensors)
 
     def load() -> list[str]:
         assert place is not None
+        assert weights is not None
         others = learned_other_classes(place, label_names, task)
         return load_starting_weights(
-            network, tensors, place, without_bias=config.head != "linear", other_classes=others
+            network, weights, place, without_bias=config.head != "linear", other_classes=others
         )
 
     if place is not None and not necked:

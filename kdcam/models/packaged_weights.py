@@ -64,7 +64,7 @@ def packaged_tensors(place: str) -> dict[str, Tensor]:
 
     Raises ``CheckpointError`` where the package is not installed, or a tensor does not fit.
     """
-    return by_order(read_foreign(package_file(place)), packaged(place).network, place=place)
+    return by_order(read_foreign(package_file(place)).tensors, packaged(place).network, place=place)
 
 
 def package_file(place: str) -> Path:

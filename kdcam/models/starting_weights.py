@@ -10,30 +10,34 @@ from kdcam.errors import CheckpointError
 from kdcam.models.classifier import Preprocessing, Task
 from kdcam.models.foreign_checkpoints import (
     CIFAR100_STATISTICS,
+    ForeignWeights,
     architecture_from_path,
     is_foreign,
     read_foreign,
 )
 from kdcam.models.packaged_weights import is_packaged, packaged, packaged_tensors
 from kdcam.weights import load_exactly, plain_names, read_tensors
+from kdcam.wording import listed
 
+STARTS_AFRESH = ": the classifier starts afresh"  # how a note on a classifier of other classes ends
+_AVERAGED = "n_averaged"  # an entry of torch.optim.swa_utils.AveragedModel
 _WAY_OUT = (
     "model.weights takes a .safetensors or .pth file, or a folder with a model.safetensors (a run, or timm's "
     "layout)"
 )
 
 
-def starting_weights(place: str) -> dict[str, Tensor]:
+def starting_weights(place: str) -> ForeignWeights:
     """Return the tensors at ``place``; ``CheckpointError`` where there are none."""
     if is_packaged(place):
-        return packaged_tensors(place)
+        return ForeignWeights(packaged_tensors(place), None)
     file = _weight_file(place)
-    return read_foreign(file) if is_foreign(file) else plain_names(read_tensors(file))
+    return read_foreign(file) if is_foreign(file) else ForeignWeights(plain_names(read_tensors(file)), None)
 
 
 def load_starting_weights(
     network: nn.Module,
-    tensors: Mapping[str, Tensor],
+    weights: ForeignWeights,
     place: str,
     *,
     without_bias: bool = False,
@@ -41,14 +45,17 @@ def load_starting_weights(
 ) -> list[str]:
     """Load the tensors of ``place`` into a network and return what the user should know about it.
 
+    What stands before all of their names and before none of the network's, as lightning, SWA and other wrappers put
+    it there, is removed, which is noted.
+
     All tensors must fit but the classifier's: one of another class count, or of ``other_classes`` (what they are, as
     `learned_other_classes` tells it), starts afresh, which is noted, and with ``without_bias`` its bias may be missing
     (the weights are of a network with a head that has none).
     Raises ``CheckpointError`` naming the first tensor that does not fit.
     """
-    found = dict(tensors)
     own = network.state_dict()
-    notes: list[str] = []
+    tensors, wrappers = _unwrapped(weights.tensors, own)
+    found, notes = dict(tensors), list[str]()
     head = head_name(network)
     head_weight = f"{head}.weight"
     if head is not None and head_weight in found:
@@ -57,7 +64,7 @@ def load_starting_weights(
             kept = {key: value for key, value in own.items() if key.startswith(f"{head}.")}
             found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")} | kept
             what = f"{theirs} classes, the data {ours}" if theirs != ours else other_classes
-            notes.append(f"model.weights has {what}: the classifier starts afresh")
+            notes.append(f"model.weights has {what}{STARTS_AFRESH}")
     bias = f"{head}.bias"
     if without_bias and bias in own:
         if bias in tensors and bias in found and not notes:
@@ -69,7 +76,34 @@ def load_starting_weights(
             "model.head as in its config.json, or start from what `kdcam export --format timm` makes of it"
         )
     load_exactly(network, found, place=f"model.weights: {place}", what="model.name")
+    if weights.note is not None:
+        notes.append(f"model.weights: {place}: {weights.note}")
+    if wrappers:
+        notes.append(
+            f"model.weights: {place}: names without {listed(map(repr, wrappers))}, which all of them begin with"
+        )
     return notes
+
+
+def _unwrapped(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return tensors without what stands before all of their names, and what that was, outermost first.
+
+    Nothing is removed once a name is one of the network's. Without torch's count of averaged networks (SWA).
+    """
+    found = dict(tensors)
+    wrappers: list[str] = []
+    while found and own.keys().isdisjoint(found):
+        inner = {name: tensor for name, tensor in found.items() if name != _AVERAGED}
+        firsts = {name.partition(".")[0] for name in inner if "." in name}
+        if len(firsts) != 1 or not all("." in name for name in inner):
+            break
+        (first,) = firsts
+        wrappers.append(f"{first}.")
+        found = {name.removeprefix(f"{first}."): tensor for name, tensor in inner.items()}
+    # Where the network's names are not met in the end, the error names those of the file.
+    return (dict(tensors), []) if own.keys().isdisjoint(found) else (found, wrappers)
 
 
 def holds_neck(tensors: Mapping[str, Tensor]) -> bool:
@@ -147,6 +181,7 @@ def _numbers(values: list[float] | tuple[float, ...]) -> tuple[float, ...]:
 
 
 __all__ = [
+    "STARTS_AFRESH",
     "head_name",
     "holds_neck",
     "learned_other_classes",

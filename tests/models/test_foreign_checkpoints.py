@@ -6,10 +6,13 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
+import mutated_bytes
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
@@ -109,7 +112,7 @@ def test_where_the_state_dict_is(tmp_path: Path) -> None:
     for file, content in contents:
         torch.save(content, tmp_path / file)
         assert is_foreign(tmp_path / file), file
-        found = read_foreign(tmp_path / file)
+        found = read_foreign(tmp_path / file).tensors
         assert same(found, dict(state)), file
         assert not any(isinstance(value, nn.Parameter) for value in found.values())
 
@@ -126,7 +129,7 @@ def test_tables_and_queues_of_collections_are_read_as_plain_ones(tmp_path: Path,
         "model": defaultdict(list, state),
     }
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    assert same(read_foreign(tmp_path / "a.pth"), state)
+    assert same(read_foreign(tmp_path / "a.pth").tensors, state)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -303,3 +306,142 @@ def test_what_is_no_file_of_torch(tmp_path: Path) -> None:
 def test_architecture_from_path(path: str, name: str | None) -> None:
     assert architecture_from_path(path) == name
     assert architecture_from_path(Path(path)) == name
+
+
+@pytest.mark.parametrize(
+    ("keys", "chosen", "told"),
+    [
+        (
+            ("state_dict", "state_dict_ema"),
+            "state_dict_ema",
+            "state_dict_ema, a moving average, not from state_dict",
+        ),
+        (("model", "model_ema"), "model_ema", "model_ema, a moving average, not from model"),
+        (("model", "state_dict"), "state_dict", "its table state_dict, not from model"),
+        (("state_dict_ema",), "state_dict_ema", "its table state_dict_ema, a moving average"),
+        (("net", "model", "model_ema", "state_dict_ema"), "state_dict_ema", "not from model_ema, model, net"),
+        (("state_dict",), "state_dict", None),
+    ],
+)
+def test_of_several_tables_timms_choice_is_taken_and_told(
+    tmp_path: Path, keys: tuple[str, ...], chosen: str, told: str | None
+) -> None:
+    from timm.models import load_state_dict
+
+    content = {key: {"a.weight": torch.full((2,), float(number))} for number, key in enumerate(keys)}
+    torch.save({"epoch": 3, "arch": "resnet18", **content}, tmp_path / "model_best.pth.tar")
+    tensors, note = read_foreign(tmp_path / "model_best.pth.tar")
+    assert same(tensors, content[chosen])
+    assert same(tensors, load_state_dict(str(tmp_path / "model_best.pth.tar")))
+    assert (note is None) if told is None else (told in str(note))
+
+
+def test_an_average_that_is_none_leaves_the_plain_weights(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.ones(1)}, "state_dict_ema": None}, tmp_path / "a.pth")
+    assert read_foreign(tmp_path / "a.pth") == ({"a": torch.ones(1)}, None)
+
+
+WRAPPERS = [
+    ("model.", "'model.'"),
+    ("module.", "'module.'"),
+    ("module.module.", "'module.'"),
+    ("_orig_mod.", "'_orig_mod.'"),
+    ("model._orig_mod.", "'model.'"),
+    ("network.", "'network.'"),
+    ("student.model.", "'student.', 'model.'"),
+]
+
+
+@pytest.mark.parametrize(("prefix", "told"), WRAPPERS)
+@pytest.mark.parametrize("ending", [".ckpt", ".safetensors"])
+def test_what_wrappers_put_before_all_names_is_removed_and_told(
+    tmp_path: Path, prefix: str, told: str, ending: str
+) -> None:
+    state = build_cifar("resnet8", num_classes=5).state_dict()
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    file = tmp_path / f"last{ending}"
+    if ending == ".ckpt":
+        torch.save({"epoch": 3, "pytorch-lightning_version": "2.2.0", "state_dict": wrapped}, file)
+    else:
+        save_file(wrapped, file)
+    loaded = build(weights=str(file))
+    assert same(dict(loaded.network.state_dict()), dict(state))
+    if ending == ".ckpt" or not prefix.startswith(("module.", "_orig_mod.")):
+        assert any(f"{file}: names without {told}" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("table", [None, "model_ema"])
+def test_averages_of_torch_are_read(tmp_path: Path, table: str | None) -> None:
+    network, _ = trained()
+    averaged = torch.optim.swa_utils.AveragedModel(network).state_dict()
+    torch.save(averaged if table is None else {table: averaged}, tmp_path / "swa.pth")
+    loaded = build(weights=str(tmp_path / "swa.pth"))
+    assert same(dict(loaded.network.state_dict()), dict(network.state_dict()))
+    assert any("'module.'" in note for note in loaded.notes)
+
+
+def test_another_class_count_is_told_of_wrapped_weights_too(tmp_path: Path) -> None:
+    wrapped = {
+        f"model.{name}": tensor for name, tensor in build_cifar("resnet8", num_classes=5).state_dict().items()
+    }
+    torch.save({"state_dict": wrapped}, tmp_path / "last.ckpt")
+    loaded = build(classes=7, weights=str(tmp_path / "last.ckpt"))
+    assert loaded.notes[0] == "model.weights has 5 classes, the data 7: the classifier starts afresh"
+    assert "names without 'model.'" in loaded.notes[1]
+
+
+def test_names_of_another_network_keep_what_begins_them(tmp_path: Path) -> None:
+    torch.save({"model.a": torch.ones(1), "model.b": torch.ones(1)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"does not fit model\.name"):
+        build(weights=str(tmp_path / "a.pth"))
+
+
+def test_an_archive_that_unpacks_to_more_than_it_has_is_refused_unread(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2_000_000)}, tmp_path / "plain.pth")
+    with (
+        ZipFile(tmp_path / "plain.pth") as plain,
+        ZipFile(tmp_path / "packed.pth", "w", ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert (tmp_path / "packed.pth").stat().st_size < 50_000
+    with pytest.raises(
+        CheckpointError, match=r"packed\.pth: unpacks to 8,0\d\d,\d\d\d bytes .*torch\.save packs not"
+    ):
+        read_foreign(tmp_path / "packed.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_name_without_an_end_is_refused_at_once(tmp_path: Path, zipped: bool) -> None:
+    """torch's own search for names in its message takes the square of their length."""
+    torch.save({"a": OrderedDict(b=torch.ones(1))}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    data, long = (tmp_path / "a.pth").read_bytes(), b"c" + b"x" * 200_000 + b"\n" + b"y\n"
+    if zipped:
+        with ZipFile(tmp_path / "a.pth") as plain, ZipFile(tmp_path / "b.pth", "w") as changed:
+            for name in plain.namelist():
+                changed.writestr(
+                    name, plain.read(name).replace(b"ctorch._utils\n", long + b"ctorch._utils\n")
+                )
+    else:
+        (tmp_path / "b.pth").write_bytes(data.replace(b"ctorch._utils\n", long + b"ctorch._utils\n"))
+    with pytest.raises(CheckpointError, match=r"b\.pth: asks for a name of 200,00\d letters"):
+        read_foreign(tmp_path / "b.pth")
+
+
+def test_damaged_files_are_refused_or_hold_tensors(tmp_path: Path) -> None:
+    documents = []
+    for zipped in (True, False):
+        content = {"state_dict": {"a": torch.ones(3), "b": torch.zeros(2, 2)}, "epoch": 3}
+        torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        documents.append((tmp_path / "a.pth").read_bytes())
+    refused = 0
+    for data in mutated_bytes.mutations(documents, count=1_500, seed=0):
+        (tmp_path / "a.pth").write_bytes(data)
+        try:
+            found = read_foreign(tmp_path / "a.pth")
+        except CheckpointError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+            continue
+        assert all(isinstance(tensor, Tensor) for tensor in found.tensors.values())
+    assert refused > 700

@@ -50,7 +50,7 @@ def test_tensors_come_under_timms_names(installed: Path) -> None:
     found = packaged_tensors(PLACE)
     assert found.keys() == lite0().keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in lite0().items())
-    assert starting_weights(PLACE).keys() == found.keys()
+    assert starting_weights(PLACE).tensors.keys() == found.keys()
     config = ModelConfig(name="tf_efficientnet_lite0", weights=PLACE)
     built = build_classifier(config, num_classes=5, in_channels=3, image_size=64)
     assert built.preprocessing == PACKAGED[NAME].preprocessing
