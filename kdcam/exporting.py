@@ -56,7 +56,8 @@ def export(
       by the caller, with the mean and std of ``pretrained_cfg``. A head of normalised weights becomes the
       linear layer that picks the same class; where confidences change, `Exported.change` says so.
     - "onnx": a file for ONNX runtimes (needs ``pip install "kdcam[onnx]"``), images (batch, C, S, S) in [0, 1]
-      in, logits (batch, K) out, the normalisation inside; label names and task in the model's metadata.
+      in, logits (batch, K) out, the normalisation inside; label names, task and the steps from a picture file to
+      the input in the model's metadata (docs/predict_with_onnx.py takes them without kdcam).
     - "torch-export": a .pt2 file for ``torch.export.load``, with the same input and output and without
       anything pickled; label names and task as ``kdcam.json`` among its extra files.
 
@@ -93,10 +94,31 @@ def facts(classifier: Classifier) -> dict[str, Any]:
         "num_classes": classifier.num_classes,
         "input": f"images (batch, {', '.join(map(str, size))}), float32 in [0, 1], normalised inside",
         "image_size": classifier.image_size,
-        "resize": "middle square, bicubic",
+        "preprocessing": preprocessing_steps(classifier),
         "output": f"logits (batch, {classifier.num_classes}); {activation} gives probabilities",
         "kdcam_version": version("kdcam"),
     }
+
+
+def preprocessing_steps(classifier: Classifier) -> list[str]:
+    """Return how a picture file becomes an input of the network, step by step, as `kdcam.predict` does it."""
+    size, channels = classifier.image_size, classifier.in_channels
+    return [
+        "decode the picture at its full size (no reduced decoding of JPEG files); of several frames the first",
+        "scale 16-bit gray to 8 bit: 65535 becomes 255",
+        "lay transparency over white",
+        "turn the picture upright, as its EXIF orientation says",
+        "convert it to gray (L)" if channels == 1 else "convert it to RGB",
+        "choose the middle square: side = min(width, height), left = (width - side) / 2, top = (height - side) / 2, "
+        "halves of pixels included",
+        f"resize that square to {size} x {size} pixels: bicubic (a = -0.5) with antialias, as Pillow's "
+        f"image.resize(({size}, {size}), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))",
+        "round to whole numbers from 0 to 255, as Pillow does",
+        "divide by 255",
+        f"lay it out as (batch, {channels}, {size}, {size}) float32"
+        + ("" if channels == 1 else ", channels in the order red, green, blue"),
+        "do not normalise: the network subtracts its mean and divides by its deviation itself",
+    ]
 
 
 def _check_request(format: str, place: Path) -> None:

@@ -1,13 +1,17 @@
 """Tests of kdcam.exporting: other programs load what is written and give the same logits."""
 
 import json
+import subprocess
 import sys
 import zipfile
 from importlib import util
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from kdcam.checkpoint import load_classifier, save_model
@@ -15,6 +19,7 @@ from kdcam.errors import CheckpointError, ModelError, RecipeError
 from kdcam.exporting import export, facts
 from kdcam.models.build import ModelConfig, build_classifier
 from kdcam.models.classifier import Classifier
+from kdcam.predicting import predict
 
 NAMES = ("cat", "dog", "Kuh")
 
@@ -133,6 +138,69 @@ def test_an_onnx_file_gives_the_same_logits(tmp_path: Path, name: str, task: str
     assert json.loads(told["label_names"]) == list(NAMES)
     assert told["task"] == task
     assert "in [0, 1], normalised inside" in told["input"]
+    steps = json.loads(told["preprocessing"])
+    for word in (
+        "full size",
+        "white",
+        "upright",
+        "RGB",
+        "middle square",
+        "64 x 64",
+        "bicubic",
+        "divide by 255",
+    ):
+        assert word in str(steps)
+
+
+def photos(folder: Path) -> list[Path]:
+    """Write pictures of the kinds that programs read otherwise: large JPEGs, gray, alpha, palette, turned ones."""
+    rng = np.random.default_rng(0)
+
+    def photo(width: int, height: int, bands: int = 3) -> Image.Image:
+        shape = () if bands == 1 else (bands,)
+        coarse = rng.integers(0, 256, (height // 50, width // 50, *shape), dtype=np.uint8)
+        pixels = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        noise = rng.integers(-40, 41, (height, width, *shape))
+        return Image.fromarray(np.clip(np.asarray(pixels) + noise, 0, 255).astype(np.uint8))
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    kinds: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "large.jpg": (photo(3000, 2000), {"quality": 92}),
+        "upright.jpg": (photo(1001, 1502), {}),
+        "gray.jpg": (photo(1600, 1200, 1), {}),
+        "turned.jpg": (photo(1200, 801), {"exif": turned}),
+        "wide.png": (photo(2000, 303), {}),
+        "small.png": (photo(57, 61), {}),
+        "alpha.png": (photo(400, 300, 4), {}),
+        "palette.gif": (photo(300, 200).quantize(64), {"transparency": 3}),
+        "cmyk.jpg": (photo(500, 400).convert("CMYK"), {}),
+        "lossy.webp": (photo(900, 700), {}),
+    }
+    for name, (image, options) in kinds.items():
+        image.save(folder / name, **options)
+    return [folder / name for name in kinds]
+
+
+@pytest.mark.parametrize(("channels", "task"), [(3, "single-label"), (1, "multi-label")])
+def test_a_program_without_kdcam_gives_the_probabilities_of_predict(
+    tmp_path: Path, channels: int, task: str
+) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    run, pictures = saved(tmp_path, "kdcam:resnet8", task=task, channels=channels), photos(tmp_path)
+    done = export(run, format="onnx", output=tmp_path / "model.onnx")
+    script = Path(__file__).parents[1] / "docs" / "predict_with_onnx.py"
+    code = f"import sys, runpy; sys.argv[1:] = {[str(done.path), *map(str, pictures)]!r};"
+    code += f"runpy.run_path({str(script)!r}, run_name='__main__'); assert 'torch' not in sys.modules"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    predictions = predict(run, pictures, top=3, device="cpu")
+    for line, prediction in zip(printed.splitlines(), predictions, strict=True):
+        expected = dict(zip(prediction.labels, prediction.scores, strict=True))
+        assert json.loads(line)["probabilities"] == pytest.approx(expected, abs=1e-4), prediction.image
+    assert (
+        len({round(max(prediction.scores), 3) for prediction in predictions}) > 5
+    )  # they do tell pictures apart
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
