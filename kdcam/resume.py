@@ -52,8 +52,7 @@ def restore(state: TrainState, kept: ResumeState, *, place: Path) -> None:
     try:
         _restore(state, kept)
     except _MISFITS as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".:")
-        what = f"{type(error).__name__}: {reason[:200]}"
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(
             f"{place}: the saved state is damaged or of another run ({what}); {START_OVER}"
         ) from error

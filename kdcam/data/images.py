@@ -145,8 +145,8 @@ def open_picture(path: Path, *, at_least: int | None = None, max_pixels: int = M
 
     ``at_least`` lets a JPEG be decoded at a half, quarter or eighth of its size, neither side below this
     number of pixels: several times faster for photos, and a little other pixels. Alpha is laid over white; 16-bit gray
-    is scaled to 8 bit (65535 is white); the first frame of several is taken. Of all threads together only so
-    many pixels are decoded at once as fit in some 1.5 GB.
+    is scaled to 8 bit (65535 is white); the first frame of several is taken. However many threads call it, it decodes
+    at most a hundred million pixels at once, or one picture.
 
     Raises:
         DataError: see `picture_file`; or it has pixels without a known range.
@@ -193,7 +193,11 @@ def _eight_bit(image: "Image", where: str) -> "Image":
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
         return white.convert("L" if image.mode in ("LA", "La", "L", "1") else "RGB")
-    return image.convert("L") if image.mode in ("L", "1") else image.convert("RGB")
+    return _in_mode(image, "L" if image.mode in ("L", "1") else "RGB")
+
+
+def _in_mode(image: "Image", mode: str) -> "Image":
+    return image if image.mode == mode else image.convert(mode)  # convert copies even what has the mode
 
 
 def _scaled(image: "Image", where: str) -> numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.uint8]]:

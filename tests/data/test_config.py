@@ -206,3 +206,12 @@ def test_settings_import_no_torch():
     root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_the_bound_on_pixels_is_told_where_it_is_set():
+    """A run from before there was the key is of the same recipe."""
+    assert "max_pixels" not in ImageFolderConfig(root="x").model_dump()
+    assert ImageFolderConfig(root="x", max_pixels=10**8).model_dump()["max_pixels"] == 10**8
+    for pixels in (0, 2 * 10**9):
+        with pytest.raises(ValidationError, match="max_pixels"):
+            ImageFolderConfig(root="x", max_pixels=pixels)

@@ -6,10 +6,12 @@ import torch
 from PIL import Image
 
 from kdcam.data.images import read_image
+from kdcam.data.picture_files import read_resident
 from kdcam.data.seeding import seeded_generator
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.views import Views
 from kdcam.errors import DataError
+from kdcam.progress import Silent
 
 CPU = torch.device("cpu")
 EVERY_AUGMENTATION = ("resized-crop", "color-jitter", "trivial-augment", "crop", "flip", "cutout")
@@ -54,6 +56,26 @@ def test_evaluation_is_in_order_whole_and_as_read_image_reads(paths):
     assert images.shape == (11, 3, 72, 72)
     assert found[0].images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images[5], read_image(paths[5], image_size=72, channels=3) / 255)
+
+
+def test_training_alone_decodes_photos_at_a_reduced_size(tmp_path):
+    """Views of training, too: a cached teacher must see what its student sees."""
+    noise = numpy.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=numpy.uint8)
+    paths = [tmp_path / f"{number}.jpg" for number in range(2)]
+    for path in paths:
+        Image.fromarray(noise).save(path, quality=95)
+    exact = read_image(paths[0], image_size=72, channels=3) / 255
+    evaluated, trained, viewed = (
+        torch.cat([batch.images for batch in make(paths, **changes).epoch(0)])
+        for changes in ({"training": False}, {}, {"training": False, "views": Views(1, 0)})
+    )
+    assert torch.equal(evaluated[0], exact)
+    assert torch.equal(trained[0], viewed[0])
+    assert not torch.equal(trained[0], exact)
+    assert float((trained[0] - exact).abs().mean()) < 0.05
+    images = StreamImages(FilePictures(paths), image_size=32, channels=3)
+    held, _ = read_resident(images, task="reading", progress=Silent())
+    assert torch.equal(held.pixels[0], read_image(paths[0], image_size=32, channels=3))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
