@@ -94,13 +94,13 @@ def facts(classifier: Classifier) -> dict[str, Any]:
         "num_classes": classifier.num_classes,
         "input": f"images (batch, {', '.join(map(str, size))}), float32 in [0, 1], normalised inside",
         "image_size": classifier.image_size,
-        "preprocessing": preprocessing_steps(classifier),
+        "preprocessing": _preprocessing_steps(classifier),
         "output": f"logits (batch, {classifier.num_classes}); {activation} gives probabilities",
         "kdcam_version": version("kdcam"),
     }
 
 
-def preprocessing_steps(classifier: Classifier) -> list[str]:
+def _preprocessing_steps(classifier: Classifier) -> list[str]:
     """Return how a picture file becomes an input of the network, step by step, as `kdcam.predict` does it."""
     size, channels = classifier.image_size, classifier.in_channels
     return [

@@ -194,6 +194,17 @@ def test_what_does_not_fit_is_told_before_anything_is_read(tmp_path: Path) -> No
         preflight(recipe(tmp_path / "gray", init={"frozen": 5}), device="cpu")
 
 
+def test_what_was_removed_from_foreign_names_is_told(tmp_path: Path) -> None:
+    source = stored(tmp_path)
+    file = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {f"model.{name}": value for name, value in state(source).items()}}, file)
+    checked = preflight(recipe(file, model={"name": "kdcam:resnet8"}), device="cpu", fetches=False)
+    assert (
+        f"init.checkpoint: {file}: names without 'model.', which all of them begin with"
+        in checked.student.notes
+    )
+
+
 def test_another_image_size_is_told(tmp_path: Path) -> None:
     stored(tmp_path, size=32)
     assert preflight(recipe(tmp_path), device="cpu").student.notes == (

@@ -274,3 +274,24 @@ def test_a_teacher_term_is_the_mean_over_teachers() -> None:
 def test_an_empty_list_of_teachers_is_refused() -> None:
     with pytest.raises(RecipeError, match="teacher"):
         read_recipe({"data": SCENES, "loss": KD, "teacher": []}, source="x")
+
+
+def test_of_a_teachers_tables_the_average_is_taken_and_told(tmp_path: Path) -> None:
+    path = repdistiller_file(tmp_path)
+    content = torch.load(path, weights_only=False)
+    averaged = {f"model.{name}": value * 2 for name, value in content["model"].items()}
+    torch.save({"state_dict": content["model"], "state_dict_ema": averaged}, path)
+    teacher = load(path)
+    torch.testing.assert_close(teacher.network.state_dict()["fc.weight"], averaged["model.fc.weight"])
+    table, names, _ = teacher.notes
+    assert table == (
+        f"teacher.checkpoint: {path}: read from its table state_dict_ema, a moving average, not from state_dict"
+    )
+    assert names == f"teacher.checkpoint: {path}: names without 'model.', which all of them begin with"
+    torch.save({"state_dict": averaged}, path)
+    with pytest.raises(
+        DataError, match=r"ckpt_epoch_240\.pth has 10 classes, the data 7; teacher and student"
+    ):
+        load_teacher(
+            TeacherConfig(checkpoint=str(path)), SUMMARY._replace(label_names=tuple("abcdefg")), fetches=False
+        )

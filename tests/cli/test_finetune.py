@@ -3,6 +3,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -37,6 +39,19 @@ def test_a_dry_run_tells_what_is_frozen(kdcam, digits_run: Path, tmp_path: Path)
     }
     assert 0 < document["frozen_parameters"] < document["student_parameters"]
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_tells_which_weights_a_foreign_file_gives(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    weights = {f"model.{name}": value for name, value in load_file(digits_run / "model.safetensors").items()}
+    torch.save({"state_dict": weights, "state_dict_ema": weights}, tmp_path / "last.ckpt")
+    network = json.loads((digits_run / "config.json").read_text())["kdcam"]["model"]["name"]
+    (tmp_path / "tune.toml").write_text(f'{TUNE}[model]\nname = "{network}"\n')
+    flags = ("finetune", "tune.toml", "--from", "last.ckpt", "--dry-run")
+    found = kdcam(*flags)
+    assert found.code == 0, found.err
+    assert "read from its table state_dict_ema, a moving average, not from state_dict" in found.err
+    assert "names without 'model.'" in found.err
+    assert len(json.loads(kdcam(*flags, "--json").out)["notes"]) == 2
 
 
 def test_the_right_command_is_named(kdcam, digits_run: Path, tmp_path: Path) -> None:

@@ -43,11 +43,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert torch.equal(array, values)
 
 
-@pytest.mark.parametrize("harm", ["no array", "gone"])
+@pytest.mark.parametrize("harm", ["no array", "gone", "header"])
 def test_a_file_that_cannot_be_read_is_named_with_the_way_out(tmp_path: Path, harm: str) -> None:
     file = tmp_path / "logits.npy"
     if harm == "no array":
         file.write_bytes(b"\0" * 188)
+    elif harm == "header":  # of the right size, so that nobody notices before it is opened
+        write_array(tmp_path)
+        file.write_bytes(file.read_bytes().replace(b"(2, 3, 5)", b"(9999999)"))
     with pytest.raises(
         CheckpointError,
         match=r"logits.npy: cannot be read as an .npy array \(.*\); remove it, and it is made again",
