@@ -1,8 +1,11 @@
 """One picture file read right: EXIF rotation, alpha, palette, 16 bit, CMYK, gray; a broken one is named."""
 
+import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -98,7 +101,7 @@ def _identified(file: IO[bytes], where: str) -> "ImageFile":
     file.seek(0)
     if _is_heic(start):
         return _heic(file, where)
-    Image.init()
+    _prepare_pillow()
     for name in FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
         fits = factory is not None and accept is not None and accept(start[:16])
@@ -111,6 +114,16 @@ def _identified(file: IO[bytes], where: str) -> "ImageFile":
     raise DataError(
         f"{where}: not an image (no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file starts like this)"
     )
+
+
+@cache
+def _prepare_pillow() -> None:
+    """Let Pillow know all of its readers, which then write nothing to stderr about tags that say nothing of pixels."""
+    from PIL import Image
+
+    Image.init()
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def _is_heic(start: bytes) -> bool:

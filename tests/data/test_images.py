@@ -1,6 +1,8 @@
 import io
 import re
 import struct
+import subprocess
+import sys
 import time
 import warnings
 import zlib
@@ -326,6 +328,26 @@ def test_threads_decode_large_pictures_one_after_the_other():
         list(pool.map(use, [40, 90, 10, 250, 60, 60, 100, 1] * 5))
     assert max(most) == 250  # one alone may be larger than the room
     assert all(total <= 100 or total == 250 for total in most)
+
+
+def test_pillow_writes_nothing_about_damaged_tags(tmp_path):
+    damaged = bytearray(encoded(gradient(), "TIFF"))
+    damaged[-6:] = b"\xff" * 6
+    (tmp_path / "a.tif").write_bytes(damaged)
+    save(tmp_path / "b.jpg", gradient(), exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    code = (
+        "import sys; from pathlib import Path; from kdcam.data.images import bad_image_reason;"
+        "[bad_image_reason(Path(name)) for name in sys.argv[1:]]"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.tif", tmp_path / "b.jpg"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (found.stdout, found.stderr) == ("", "")
+    with pytest.warns(UserWarning, match="Corrupt EXIF"), Image.open(tmp_path / "b.jpg") as image:
+        image.getexif()
 
 
 def test_good_files_have_no_reason(tmp_path):
