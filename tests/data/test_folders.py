@@ -168,6 +168,28 @@ def test_bad_files_are_counted_and_named_or_skipped(tmp_path, image_size):
     assert [reason.split(": ")[0] for reason in parts.skipped] == [str(path) for path in bad]
 
 
+@pytest.mark.parametrize("image_size", [16, 72])
+def test_pictures_that_are_too_large_or_of_no_known_format_are_skipped_and_counted(tmp_path, image_size):
+    for name in ("a", "b"):
+        fill(tmp_path / name, 10)
+    Image.new("1", (400, 300)).save(tmp_path / "a" / "large.png")
+    Image.new("RGB", (16, 16)).save(tmp_path / "b" / "texture.dds")
+    with pytest.raises(
+        DataError, match=r"2 of 22 files.*400 x 300 pixels.* raise data\.max_pixels.*not an image"
+    ):
+        load_data(config(tmp_path, image_size=image_size, max_pixels=100_000))
+    parts = load_data(
+        config(tmp_path, image_size=image_size, max_pixels=100_000, on_bad_image="skip", validation=0.1)
+    )
+    assert len(parts.train) + len(parts.validation) == 20
+    assert [reason.split(": ")[0] for reason in parts.skipped] == [
+        str(tmp_path / "a" / "large.png"),
+        str(tmp_path / "b" / "texture.dds"),
+    ]
+    parts = load_data(config(tmp_path, image_size=image_size, max_pixels=120_000, on_bad_image="skip"))
+    assert len(parts.skipped) == 1
+
+
 def test_many_bad_files_are_not_all_named(tmp_path):
     for name in ("a", "b"):
         for number in range(6):
@@ -209,25 +231,3 @@ def test_label_files_beside_pictures_are_pointed_to_their_own_source(tmp_path):
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match=r"holds images/ and labels/.*yolo-labels"):
         list_images(tmp_path)
-
-
-@pytest.mark.parametrize("image_size", [16, 72])
-def test_pictures_that_are_too_large_or_of_no_known_format_are_skipped_and_counted(tmp_path, image_size):
-    for name in ("a", "b"):
-        fill(tmp_path / name, 10)
-    Image.new("1", (400, 300)).save(tmp_path / "a" / "large.png")
-    Image.new("RGB", (16, 16)).save(tmp_path / "b" / "texture.dds")
-    with pytest.raises(
-        DataError, match=r"2 of 22 files.*400 x 300 pixels.* raise data\.max_pixels.*not an image"
-    ):
-        load_data(config(tmp_path, image_size=image_size, max_pixels=100_000))
-    parts = load_data(
-        config(tmp_path, image_size=image_size, max_pixels=100_000, on_bad_image="skip", validation=0.1)
-    )
-    assert len(parts.train) + len(parts.validation) == 20
-    assert [reason.split(": ")[0] for reason in parts.skipped] == [
-        str(tmp_path / "a" / "large.png"),
-        str(tmp_path / "b" / "texture.dds"),
-    ]
-    parts = load_data(config(tmp_path, image_size=image_size, max_pixels=120_000, on_bad_image="skip"))
-    assert len(parts.skipped) == 1
