@@ -258,6 +258,29 @@ def test_a_state_from_before_there_was_a_checksum_goes_on(
     assert json.dumps(capture(state).record) == json.dumps(whole.record)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [("muon", "tanh"), ("adafactor", "poly"), ("lamb", "step"), ("sgd", "multistep")],
+)
+def test_states_of_other_optimizers_and_schedules_fit(tmp_path: Path, optimizer: str, schedule: str) -> None:
+    """Some keep other things of one parameter than of the next, and of other shapes."""
+    changes = {"optimizer": {"name": optimizer, "lr": 0.001}, "schedule": {"name": schedule}}
+    if schedule == "multistep":
+        changes["schedule"] |= {"milestones": [1], "gamma": 0.1}
+    elif schedule == "step":
+        changes["schedule"] |= {"options": {"decay_epochs": 1}}
+    checked = preflight(small_recipe(**changes), device="cpu")
+    parts = load_data(checked.recipe.data)
+    _, state = assemble(checked, parts)
+    for parameter in state.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    save_resume(tmp_path, capture(state))
+    _, again = assemble(checked, parts)
+    go_on(again, tmp_path)
+    assert json.dumps(capture(again).record["optimizer"]) == json.dumps(capture(state).record["optimizer"])
+
+
 def change(record: Any, way: str, value: Any) -> Any:
     """Return a record with another value at a place of its nested lists and tables."""
     *steps, last = [int(step) if step.lstrip("-").isdigit() else step for step in way.split("/")]
