@@ -350,7 +350,8 @@ def _part(
     root, rows = config.root.expanduser(), torch.tensor(places, dtype=torch.int64)
     paths = tuple(root / found.paths[i] for i in places)
     keys = [kept.keys[i] for i in places]
-    images = StreamImages(FilePictures(paths, keys), image_size=config.image_size, channels=config.channels)
+    source = FilePictures(paths, keys, max_pixels=config.max_pixels)
+    images = StreamImages(source, image_size=config.image_size, channels=config.channels)
     targets = _numbered(kept.table.targets[rows], kept.table.label_names, kept.label_names)
     part = Part(images, targets, paths=paths, keys=key_rows(keys), stamps=kept.table.stamps[rows])
     return read_known(part, config, task=f"reading {name} pictures", progress=progress)

@@ -183,9 +183,7 @@ def _load_part(
     held, read = (None, None) if config.image_size > RESIDENT_LIMIT else _to_hold(images)
 
     def look(index: int) -> tuple[FileKey, str | None]:
-        reason = (
-            bad_image_reason(paths[index], max_pixels=config.max_pixels) if read is None else read(index)
-        )
+        reason = bad_image_reason(paths[index], max_pixels=config.max_pixels) if read is None else read(index)
         return _NO_KEY if reason is not None else file_key(paths[index]), reason
 
     looked = in_threads(look, len(paths), task=task, progress=progress)

@@ -68,7 +68,9 @@ def test_a_kill_between_the_two_files_leaves_the_last_whole_pair(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdcam.robustness.progress_file.plain", killed)  # the tensors are written, the marks are not
+    monkeypatch.setattr(
+        "kdcam.robustness.progress_file.plain", killed
+    )  # the tensors are written, the marks are not
     with pytest.raises(KeyboardInterrupt):
         work.save()
     monkeypatch.undo()
