@@ -206,7 +206,9 @@ def test_embeddings_that_are_not_finite_are_refused(
         run / "model.safetensors",
         metadata=read_tensors_and_metadata(run / "model.safetensors")[1],
     )
-    with pytest.raises(ModelError, match=r"run: the embeddings of \d+ of \d+ pictures are not finite"):
+    with pytest.raises(
+        ModelError, match=r"run: features: the embeddings of \d+ of \d+ images are not finite"
+    ):
         evaluate(run, heads=(head,))
 
 
