@@ -12,8 +12,10 @@ from kdcam.commands import Command, check_command
 from kdcam.finetune_recipe import load_to_finetune
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.preflight import Checked, preflight
+from kdcam.probe_recipe import is_solved
 from kdcam.recipe import TrainRecipe, load
 from kdcam.recipe_files import recipe_stem
+from kdcam.run_length import length_warnings
 from kdcam.run_state import find_state
 from kdcam.teacher_cache.foreseeing import foreseen_cache
 
@@ -97,6 +99,9 @@ def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainReci
 
 
 def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
+    if not is_solved(checked.recipe, checked.student.config):
+        for warning in length_warnings(checked.recipe, train_images=checked.summary.train_images):
+            render.show_notice(f"warning: {warning}")
     recipe = checked.recipe.model_dump(mode="json", exclude_none=True)
     facts = {
         "output": str(place),
