@@ -53,7 +53,12 @@ def write_report(
     command = f"{COMMAND} --full --device cuda" if full else COMMAND
     text = ["# The CC-Loss paper's table, MNIST column", "", f"Made by `{command}`.", ""]
     if not full:
-        text += [Path(__file__).with_name("cc_remarks.md").read_text().strip(), "", remark(differences(found)), ""]
+        text += [
+            Path(__file__).with_name("cc_remarks.md").read_text().strip(),
+            "",
+            remark(differences(found)),
+            "",
+        ]
     facts = ", ".join(f"{key} {value}" for key, value in (machine | versions).items())
     protocol = FULL if full else SIZED.format(search_seed=search_seed)
     text += [f"{protocol} Mean ± standard deviation over seeds {', '.join(map(str, seeds))}. {facts}.", ""]

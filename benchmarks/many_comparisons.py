@@ -40,8 +40,8 @@ def remark(differences: Mapping[str, Sequence[float]]) -> str:
     apart, left = sum(value < LEVEL for value in found.values()), left_by_holm(found)
     rest = f"{len(left)} of them: {'; '.join(left)}" if left else "none of them"
     return (
-        f"Many comparisons: the tables hold {len(found)} differences, each of three seeds. Student's 95 % interval of the "
-        f"mean leaves out 0 in {apart} of them; of as many differences that are truly 0 it would in "
+        f"Many comparisons: the tables hold {len(found)} differences, each of three seeds. Student's 95 % interval of "
+        f"the mean leaves out 0 in {apart} of them; of as many differences that are truly 0 it would in "
         f"{LEVEL * len(found):.1f} on average. Holm's correction for all {len(found)} (at 5 %) leaves {rest}. What is "
         "called a gain or a loss here is the sign in all seeds, not a proven effect."
     )
