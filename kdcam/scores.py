@@ -131,6 +131,7 @@ def score(
     batches: Batches,
     *,
     threshold: float = THRESHOLD,
+    place: str = "scoring",
     progress: Progress | None = None,
 ) -> Report | MultiLabelReport:
     """Return the scores of a classifier, in eval mode, on all batches; its modes are put back afterwards.
@@ -139,6 +140,7 @@ def score(
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches on its device; targets (N,) give a `Report`, (N, K) a `MultiLabelReport`.
         threshold: the probability above which one of several labels is said to be there; single labels need none.
+        place: what an error about outputs begins with.
         progress: who watches.
 
     Raises ``DataError`` when there is no image, or when the labels do not fit the classifier's classes; ``ModelError``
@@ -159,7 +161,7 @@ def score(
                 sums = sums or ScoreSums(logits.shape[1])
                 sums.add(logits, batch.targets)
             watcher.advance("scoring", done, len(batches))
-    finite.require("scoring")
+    finite.require(place)
     if sums is not None:
         return sums.report()
     if not rows:

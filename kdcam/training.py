@@ -304,7 +304,9 @@ def _facts(checked: Checked, parts: DataParts, student: Classifier) -> dict[str,
 def _scores(checked: Checked, parts: DataParts, classifier: Classifier) -> dict[str, dict[str, float] | None]:
     held = {"validation": parts.validation, "test": parts.test}
     return {
-        name: None if part is None else score(classifier, evaluation_batches(checked, part)).headline()
+        name: None
+        if part is None
+        else score(classifier, evaluation_batches(checked, part), place=f"{name} part").headline()
         for name, part in held.items()
     }
 

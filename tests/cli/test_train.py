@@ -85,6 +85,17 @@ def test_a_dry_runs_recipe_is_the_same_recipe(kdcam, tmp_path: Path) -> None:
     assert library.load_recipe(tmp_path / "full.toml") == library.load_recipe("digits")
 
 
+def test_dry_run_and_training_warn_of_settings_that_do_not_fit_the_run(kdcam, tmp_path: Path) -> None:
+    settings = ("--set", "epochs=1", "--set", "schedule.warmup_epochs=2", "--set", "ema_decay=0.9998")
+    dry = kdcam("train", "digits", *settings, "--dry-run", "--json")
+    assert json.loads(dry.out)["recipe"]["ema_decay"] == 0.9998
+    whole = kdcam("train", "digits", *settings, "--output", tmp_path / "run", "-q")
+    assert whole.code == 0, whole.err
+    for found in (dry, whole):
+        assert "warning: schedule.warmup_epochs: found 2 in a run of 1 epoch, so that" in found.err
+        assert "warning: ema_decay: found 0.9998 in a run of " in found.err
+
+
 def test_dry_run_as_json(kdcam) -> None:
     document = json.loads(kdcam("train", "digits", "--dry-run", "--json").out)
     assert document["output_holds"] == "no run"
