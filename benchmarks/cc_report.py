@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grid_runs import Table
-from losses_report import paired, setting_text, spread, tried
+from losses_report import differences, paired, setting_text, spread, tried
+from many_comparisons import remark
 
 from kdcam.machine import describe_machine, package_versions
 
@@ -52,7 +53,12 @@ def write_report(
     command = f"{COMMAND} --full --device cuda" if full else COMMAND
     text = ["# The CC-Loss paper's table, MNIST column", "", f"Made by `{command}`.", ""]
     if not full:
-        text += [Path(__file__).with_name("cc_remarks.md").read_text().strip(), ""]
+        text += [
+            Path(__file__).with_name("cc_remarks.md").read_text().strip(),
+            "",
+            remark(differences(found)),
+            "",
+        ]
     facts = ", ".join(f"{key} {value}" for key, value in (machine | versions).items())
     protocol = FULL if full else SIZED.format(search_seed=search_seed)
     text += [f"{protocol} Mean ± standard deviation over seeds {', '.join(map(str, seeds))}. {facts}.", ""]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from many_comparisons import remark
+
 from kdcam.machine import describe_machine, package_versions
 
 COMMAND = "python benchmarks/losses_table.py --data ../shared/data --unpacked FOLDER --jobs 2"
@@ -73,6 +75,21 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def differences(problems: Mapping[str, Row]) -> dict[str, list[float]]:
+    """Return the differences in the test score that tables of `table` hold, by problem and loss."""
+    found: dict[str, list[float]] = {}
+    for problem, content in problems.items():
+        scores = {row["method"]: [one["test_score"] for one in row["seeds"]] for row in content["rows"]}
+        plain = next(iter(scores))
+        pairs = [(method, plain) for method in scores if method != plain]
+        if "channel_correlation" in scores:
+            pairs.append(("channel_correlation", "attention block alone"))
+        for method, base in pairs:
+            name = f"{problem}, {method} to {base}"
+            found[name] = [a - b for a, b in zip(scores[method], scores[base], strict=True)]
+    return found
+
+
 def tried(rows: Sequence[Row]) -> list[str]:
     """Return what the search found, a line a loss."""
     lines = []
@@ -90,7 +107,7 @@ def write_report(found: Mapping[str, Row], folder: Path, *, seeds: Sequence[int]
     machine, versions = describe_machine(), package_versions()
     remarks = Path(__file__).with_name("losses_remarks.md").read_text().strip()
     text = ["# The losses of the five papers against plain training", "", f"Made by `{COMMAND}`.", ""]
-    text += [remarks, ""]
+    text += [remarks, "", remark(differences(found)), ""]
     text += [
         "All rows, where nothing else is said: `kdcam:resnet8_s2` (64 channels in the last map), batch 64, SGD with "
         "Nesterov momentum 0.9, lr 0.1, cosine with one epoch of warm-up, weight decay 5e-4 (not on norms and biases), "

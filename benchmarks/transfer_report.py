@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from losses_report import paired, spread
+from many_comparisons import remark
 
 from kdcam.machine import describe_machine, package_versions
 
@@ -79,6 +80,20 @@ def table(rows: Mapping[str, Sequence[Measures]]) -> list[str]:
     return lines
 
 
+def differences(problems: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return the differences that tables of `table` hold, by problem, row and column."""
+    found: dict[str, list[float]] = {}
+    for problem, content in problems.items():
+        rows = content["rows"]
+        for row, seeds in rows.items():
+            base = _base_of(row, rows)
+            if base is not None:
+                for column, of in _columns(seeds[0]):
+                    pairs = zip(seeds, rows[base], strict=True)
+                    found[f"{problem}, {row}, {column}"] = [of(one) - of(other) for one, other in pairs]
+    return found
+
+
 def _base_of(name: str, rows: Mapping[str, Sequence[Measures]]) -> str | None:
     """Return the row that differences are to: cross_entropy of the same tuning; None for itself."""
     tuning, colon, _ = name.partition(": ")
@@ -101,7 +116,7 @@ def write_report(found: Mapping[str, Mapping[str, Sequence[Measures]]], folder: 
     remarks = Path(__file__).with_name("transfer_remarks.md")
     if remarks.exists():
         text += [remarks.read_text().strip(), ""]
-    text += [SHARED, ""]
+    text += [remark(differences(kept)), "", SHARED, ""]
     for name, title in TITLES.items():
         if name in kept:
             text += [f"## {title}", "", PROTOCOLS[name], "", *table(kept[name]["rows"]), ""]

@@ -52,7 +52,7 @@ Heads = Annotated[
     typer.Option(
         "--head",
         metavar="NAME",
-        help="prototype, cosine-prototype, baseline or baseline++ (repeatable); all four unless given.",
+        help="prototype, cosine-prototype, logistic, baseline or baseline++ (repeatable); all five unless given.",
     ),
 ]
 FineTune = Annotated[

@@ -14,8 +14,10 @@ from kdcam.machine import thread_advice
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.precision import pick_device
 from kdcam.preflight import Checked, preflight
+from kdcam.probe_recipe import is_solved
 from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe, load
+from kdcam.run_length import length_warnings
 from kdcam.run_state import find_state
 from kdcam.teacher_cache.foreseeing import foreseen_cache
 
@@ -107,6 +109,9 @@ def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainReci
 
 
 def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
+    if not is_solved(checked.recipe, checked.student.config):
+        for warning in length_warnings(checked.recipe, train_images=checked.summary.train_images):
+            render.show_notice(f"warning: {warning}")
     recipe = checked.recipe.model_dump(mode="json", exclude_none=True)
     facts = {
         "output": str(place),

@@ -299,7 +299,13 @@ def evaluate(
         decided_at = threshold
     loaded = load_run(run_path, weights=weights, device=device, data=data, rest=rest, progress=progress)
     loader = loaded.batches(loaded.part(part), batch_size=batch_size)
-    return score(loaded.classifier, loader, threshold=decided_at, progress=progress or Silent())
+    return score(
+        loaded.classifier,
+        loader,
+        threshold=decided_at,
+        place=f"{run_path}, {part} part",
+        progress=progress or Silent(),
+    )
 
 
 def _check_threshold(threshold: float, run_path: Path) -> None:

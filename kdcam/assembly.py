@@ -20,6 +20,7 @@ from kdcam.models.frozen_stages import frozen_stages
 from kdcam.optim import build_optimizer
 from kdcam.preflight import Checked, learning_rate_scales, shapes_of
 from kdcam.recipe import TrainRecipe
+from kdcam.run_length import last_progress
 from kdcam.schedule import build_schedule
 from kdcam.teacher_cache.kept import cached_views
 from kdcam.teachers import check_class_order
@@ -86,8 +87,8 @@ def _check_waking(recipe: TrainRecipe, steps: int) -> None:
     """Raise ``RecipeError`` where frozen stages would wake only after the last update of a run."""
     if recipe.init is None or recipe.init.unfreeze == 1:
         return
-    group = (steps - 1) // recipe.accumulate * recipe.accumulate  # stages wake at the begin of a group alone
-    last = (recipe.epochs - 1 + group / steps) / recipe.epochs
+    # Stages wake at the begin of a group alone.
+    last = last_progress(recipe.epochs, steps, accumulate=recipe.accumulate)
     if last < recipe.init.unfreeze:
         raise RecipeError(
             f"init.unfreeze: found {recipe.init.unfreeze:g}, but the last update of {recipe.epochs} epochs of {steps} "

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from kdcam.data.batches import Batches
-from kdcam.errors import DataError, Interrupted, ModelError
+from kdcam.errors import DataError, Interrupted
 from kdcam.models.classifier import Classifier
 from kdcam.modes import evaluating
+from kdcam.numerics import FiniteCheck
 from kdcam.progress import Progress, Silent
 
 
@@ -36,14 +37,14 @@ def feature_table(
         classifier: Whose embeddings: what its last linear layer reads.
         batches: Evaluation batches on its device.
         flip: Add the embedding of each mirrored image.
-        task: What the watcher is told this is.
+        task: What the watcher is told this is; errors begin with it.
         progress: Who watches.
 
-    Raises ``DataError`` where there is no image, or a picture can no longer be read; ``Interrupted`` where the watcher
-    asks to stop.
+    Raises ``DataError`` where there is no image, or a picture can no longer be read; ``ModelError`` where embeddings
+    are not finite, naming of how many images; ``Interrupted`` where the watcher asks to stop.
     """
     watcher = progress or Silent()
-    embeddings, targets = list[Tensor](), list[Tensor]()
+    embeddings, targets, finite = list[Tensor](), list[Tensor](), FiniteCheck("embeddings")
     device = classifier.mean.device.type
     with evaluating(classifier), torch.no_grad(), torch.autocast(device, enabled=False):
         for done, batch in enumerate(batches.epoch(0), start=1):
@@ -52,22 +53,14 @@ def feature_table(
             embedding = classifier.outputs(batch.images).embedding.float()
             if flip:
                 embedding = embedding + classifier.outputs(batch.images.flip(-1)).embedding.float()
+            finite.take(embedding)
             embeddings.append(embedding.cpu())
             targets.append(batch.targets.cpu())
             watcher.advance(task, done, len(batches))
     if not embeddings:
         raise DataError("the part whose features are wanted has no image; choose another part")
+    finite.require(task)
     return FeatureTable(torch.cat(embeddings), torch.cat(targets))
-
-
-def check_finite(embeddings: Tensor, place: str) -> None:
-    """Raise ``ModelError`` where some of the embeddings (N, E) are not finite; ``place`` names the network."""
-    broken = int((~embeddings.isfinite().all(1)).sum())
-    if broken:
-        raise ModelError(
-            f"{place}: the embeddings of {broken} of {len(embeddings)} pictures are not finite, so they have no "
-            "distances; take a run whose training did not break down"
-        )
 
 
 def embeddings_of(classifier: Classifier, batches: Batches) -> Tensor:
@@ -90,4 +83,4 @@ def effective_rank(embeddings: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-__all__ = ["FeatureTable", "check_finite", "effective_rank", "embeddings_of", "feature_table"]
+__all__ = ["FeatureTable", "effective_rank", "embeddings_of", "feature_table"]

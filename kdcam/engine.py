@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from kdcam.crafting import Adversary
 from kdcam.data.batches import Batch, Batches
-from kdcam.errors import Interrupted
+from kdcam.errors import Interrupted, ModelError, TrainingError
 from kdcam.losses.loss import Objective, Step, Terms
 from kdcam.mixing import Mixing
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
 from kdcam.models.frozen_stages import FrozenStages
+from kdcam.numerics import broken_rows
 from kdcam.pace import Pace
 from kdcam.precision import Precision
 from kdcam.progress import EpochRecord, Progress
@@ -63,7 +64,21 @@ class Trainable(nn.Module):
         first = taught[0] if taught else None
         step = Step(outputs, first, batch.targets, batch.indices, progress, clean)
         terms: Terms = self.objective(step, taught[1:])
-        return terms
+        said = [[outputs.logits] if clean is None else [outputs.logits, clean.logits], *map(_said, taught)]
+        # Teachers whose terms are off say nothing.
+        return terms._replace(broken=torch.stack([_broken_images(one) for one in said if one]))
+
+
+def _said(taught: TeacherOutputs) -> list[Tensor]:
+    """Return what is looked at of a teacher's outputs: of its stages, which are large, the last, which follows from the
+    others."""
+    found = (taught.logits, taught.label_cam, taught.class_cams, taught.feature_map, taught.embedding)
+    return [tensor for tensor in (*found, *taught.stages[-1:]) if tensor is not None]
+
+
+def _broken_images(outputs: Sequence[Tensor]) -> Tensor:
+    """Return of how many images some output is not finite, int64; a GPU is not waited for."""
+    return torch.stack([broken_rows(tensor) for tensor in outputs]).any(0).sum()
 
 
 class Plan(NamedTuple):
@@ -128,8 +143,8 @@ class Keeper(Protocol):
 def fit(plan: Plan, state: TrainState, *, keeper: Keeper, progress: Progress) -> None:
     """Train from where ``state`` stands to the last epoch; score, select and keep after each epoch.
 
-    Raises ``TrainingError`` when a loss is no longer finite and ``Interrupted`` when the watcher asks to stop; the
-    last kept state stays good in both cases.
+    Raises ``TrainingError`` when a loss or an output is no longer finite and ``Interrupted`` when the watcher asks to
+    stop; the last kept state stays good in both cases.
     """
     watch = ShareWatch(progress)
     while state.position.epoch < plan.epochs:
@@ -247,7 +262,7 @@ def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, p
     """
     place = state.position
     terms = state.means.means()
-    validation = {} if plan.validation is None else score(state.scored, plan.validation).headline()
+    validation = _validation_scores(plan, state)
     learning_rate = state.optimizer.param_groups[0]["lr"]
     state.schedule.after_epoch(place.epoch + 1)
     best = not plan.selects_best or _rank(validation) > _rank(place.best)
@@ -273,6 +288,18 @@ def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, p
     progress.epoch(record)
     for warning in state.model.objective.diagnose(terms):
         progress.warning(warning)
+
+
+def _validation_scores(plan: Plan, state: TrainState) -> dict[str, float]:
+    """Return the validation scores; ``TrainingError`` where the student's outputs are not finite: none is selected."""
+    if plan.validation is None:
+        return {}
+    try:
+        return score(state.scored, plan.validation).headline()
+    except ModelError as error:
+        raise TrainingError(
+            f"epoch {state.position.epoch + 1}, validation: {error}. The last saved state is whole"
+        ) from error
 
 
 def _rank(validation: Mapping[str, float]) -> tuple[float, float]:

@@ -137,7 +137,13 @@ def _explain_one(path: Path, file: Path, runs: Sequence[_Run], look: Look) -> Ex
         if label is None and path.absolute().parent.name in run.names:
             label = run.names.index(path.absolute().parent.name)
         maps = explain_image(
-            run.classifier, image, method=run.method, label=label, chosen=run.chosen, reader=run.reader
+            run.classifier,
+            image,
+            method=run.method,
+            label=label,
+            chosen=run.chosen,
+            reader=run.reader,
+            place=f"{run.path}: {path}",
         )
         shown = _described(maps, run.readable)
         name = None if label is None else run.names[label]

@@ -11,6 +11,7 @@ from kdcam.data.images import read_image
 from kdcam.data.picture_files import readable_pictures
 from kdcam.losses.loss import Task
 from kdcam.models.classifier import Classifier
+from kdcam.numerics import FiniteCheck
 from kdcam.precision import pick_device
 
 
@@ -36,20 +37,25 @@ def predict(
 
     A folder stands for the files below it. All pictures are checked before any is classified.
 
-    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read or an empty folder.
+    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read or an empty folder,
+    ``ModelError`` where logits are not finite, naming the images.
     """
     if top < 1:
         raise ValueError(f"top is {top}; allowed: 1 or more")
     classifier = load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
-    return [_predict_one(classifier, path, top) for path in readable_pictures(images)]
+    paths, finite = readable_pictures(images), FiniteCheck()
+    found = [_predict_one(classifier, path, top, finite) for path in paths]
+    finite.require(str(run_or_path), lambda position: str(paths[position]))
+    return found
 
 
-def _predict_one(classifier: Classifier, path: Path, top: int) -> Prediction:
+def _predict_one(classifier: Classifier, path: Path, top: int, finite: FiniteCheck) -> Prediction:
     names = classifier.class_names
     picture = read_image(path, image_size=classifier.image_size, channels=classifier.in_channels)
     with torch.no_grad():
-        logits = classifier(picture.unsqueeze(0).to(classifier.mean.device).float() / 255)[0]
-        scores, classes = classifier.probabilities(logits).topk(min(top, len(names)))
+        logits = classifier(picture.unsqueeze(0).to(classifier.mean.device).float() / 255)
+        finite.take(logits)
+        scores, classes = classifier.probabilities(logits[0]).topk(min(top, len(names)))
     labels = tuple(names[index] for index in classes.tolist())
     return Prediction(path, labels, tuple(scores.tolist()), classifier.task)
 

@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from kdcam.data.batches import Batches
 from kdcam.errors import DataError
 from kdcam.modes import evaluating
+from kdcam.numerics import FiniteCheck, require_finite_outputs
 from kdcam.progress import Progress, Silent
 
 ECE_BINS = 15
@@ -81,8 +82,12 @@ class ScoreSums:
         self.bins = torch.zeros(3, ECE_BINS, dtype=torch.float64)  # images, right ones, sum of confidence
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch: logits (N, K) and labels (N,); ``DataError`` for a label of no class."""
+        """Add a batch: logits (N, K) and labels (N,).
+
+        Raises ``DataError`` for a label of no class, ``ModelError`` for logits that are not finite.
+        """
         logits, targets = _on_cpu(logits), targets.cpu()
+        require_finite_outputs(logits, "scoring")
         _check_labels(targets, self.num_classes)
         confidence, predicted = logits.softmax(1).max(1)
         right = predicted == targets
@@ -126,6 +131,7 @@ def score(
     batches: Batches,
     *,
     threshold: float = THRESHOLD,
+    place: str = "scoring",
     progress: Progress | None = None,
 ) -> Report | MultiLabelReport:
     """Return the scores of a classifier, in eval mode, on all batches; its modes are put back afterwards.
@@ -134,22 +140,28 @@ def score(
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches on its device; targets (N,) give a `Report`, (N, K) a `MultiLabelReport`.
         threshold: the probability above which one of several labels is said to be there; single labels need none.
+        place: what an error about outputs begins with.
         progress: who watches.
 
-    Raises ``DataError`` when there is no image, or when the labels do not fit the classifier's classes.
+    Raises ``DataError`` when there is no image, or when the labels do not fit the classifier's classes; ``ModelError``
+    when logits are not finite, naming of how many images.
     """
     sums: ScoreSums | None = None
+    finite = FiniteCheck()
     rows: list[tuple[Tensor, Tensor]] = []  # average precision needs the order of all images
     watcher = progress or Silent()
     with evaluating(classifier), torch.no_grad():
         for done, batch in enumerate(batches.epoch(0), start=1):
             logits = classifier(batch.images)
+            if not finite.take(logits):
+                continue  # so that all are counted
             if batch.targets.ndim == 2:
                 rows.append((_on_cpu(logits), batch.targets.cpu()))
             else:
                 sums = sums or ScoreSums(logits.shape[1])
                 sums.add(logits, batch.targets)
             watcher.advance("scoring", done, len(batches))
+    finite.require(place)
     if sums is not None:
         return sums.report()
     if not rows:
@@ -159,12 +171,16 @@ def score(
 
 
 def multi_label_report(logits: Tensor, targets: Tensor, *, threshold: float = THRESHOLD) -> MultiLabelReport:
-    """Return the scores of logits (N, K) against targets (N, K) of 0 and 1; see `MultiLabelReport`."""
+    """Return the scores of logits (N, K) against targets (N, K) of 0 and 1; see `MultiLabelReport`.
+
+    Raises ``DataError`` where the shapes differ, ``ModelError`` for logits that are not finite.
+    """
     if logits.shape != targets.shape:
         raise DataError(
             f"targets have shape {tuple(targets.shape)} where the classifier gives {tuple(logits.shape)}; "
             "score it on data with the classes that it was trained for"
         )
+    require_finite_outputs(logits, "scoring")
     logits, present = logits.double(), targets > 0.5
     said = logits > torch.logit(torch.tensor(threshold, dtype=torch.float64))
     per_class_ap = tuple(map(average_precision, logits.unbind(1), present.unbind(1)))

@@ -188,7 +188,7 @@ def judge_teachers(
     if validation is None:
         return
     for config, teacher in zip(configs, teachers, strict=True):
-        report = score(teacher, validation)
+        report = score(teacher, validation, place=f"teacher {config.checkpoint}, validation part")
         scores = report.headline()
         name, value = next(iter(scores.items()))
         progress.message(f"teacher {config.checkpoint}: {name} {value:.4g} on the validation part")

@@ -102,32 +102,62 @@ class StepTrace(NamedTuple):
     total: Tensor
     values: Mapping[str, Tensor]
     indices: Tensor
+    broken: Tensor  # as in `Terms`
 
 
 def trace(terms: Terms, batch: Batch, *, epoch: int, step: int) -> StepTrace:
     """Return what is needed to tell later where a loss was not finite."""
-    return StepTrace(epoch, step, terms.total.detach(), terms.values, batch.indices)
+    broken = torch.zeros(1, dtype=torch.int64, device=terms.total.device)
+    return StepTrace(
+        epoch,
+        step,
+        terms.total.detach(),
+        terms.values,
+        batch.indices,
+        broken if terms.broken is None else terms.broken,
+    )
 
 
 def require_finite(steps: list[StepTrace]) -> None:
-    """Raise ``TrainingError`` naming term, step and batch indices of the first step whose loss is not finite.
+    """Raise ``TrainingError`` naming term, step and batch indices of the first step that is not finite.
 
+    That is its loss, or what the student or a teacher said of an image: an infinite logit may leave a loss finite.
     On a GPU the host waits once for all steps.
     """
-    if not steps or bool(torch.isfinite(torch.stack([step.total for step in steps])).all()):
+    if not steps or bool(torch.stack([_is_finite(step) for step in steps]).all()):
         return
-    first = next(step for step in steps if not bool(torch.isfinite(step.total)))
-    bad = [
-        f"{name} = {float(value)}" for name, value in first.values.items() if not bool(torch.isfinite(value))
-    ]
-    indices = first.indices.tolist()
+    first = next(step for step in steps if not bool(_is_finite(step)))
+    indices, counts = first.indices.tolist(), first.broken.tolist()
     shown = ", ".join(map(str, indices[:16])) + (f" ... ({len(indices)} in all)" if len(indices) > 16 else "")
-    raise TrainingError(
-        f"epoch {first.epoch}, step {first.step}: the loss is not finite "
-        f"({', '.join(bad) or 'the weighted sum'}); training images of "
-        f"this batch: {shown}. The last saved state is whole; lower the learning rate, clip the gradient "
-        '(--set clip_norm=1), or use precision = "fp32"'
+    # Where a teacher's outputs are not finite the student's weights are not to blame.
+    way_out = (
+        'check the teacher\'s weights (kdcam evaluate), or use precision = "fp32"'
+        if any(counts[1:])
+        else 'lower the learning rate, clip the gradient (--set clip_norm=1), or use precision = "fp32"'
     )
+    raise TrainingError(
+        f"epoch {first.epoch}, step {first.step}: {_what_is_broken(first)}; training images of this batch: {shown}. "
+        f"The last saved state is whole; {way_out}"
+    )
+
+
+def _is_finite(step: StepTrace) -> Tensor:
+    return torch.isfinite(step.total) & (step.broken == 0).all()
+
+
+def _what_is_broken(step: StepTrace) -> str:
+    bad = [
+        f"{name} = {float(value)}" for name, value in step.values.items() if not bool(torch.isfinite(value))
+    ]
+    student, *teachers = step.broken.tolist()
+    said = [
+        f"the outputs of {who} are not finite for {count} of {len(step.indices)} images"
+        for who, count in (("the student", student), ("a teacher", max(teachers, default=0)))
+        if count
+    ]
+    if not bool(torch.isfinite(step.total)):
+        said.insert(0, f"the loss is not finite ({', '.join(bad) or 'the weighted sum'})")
+    return "; ".join(said)
 
 
 def require_finite_weights(model: nn.Module, *, epoch: int, step: int) -> None:

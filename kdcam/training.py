@@ -25,6 +25,7 @@ from kdcam.progress import EpochRecord, Progress
 from kdcam.recipe import TrainRecipe
 from kdcam.resume import capture, restore
 from kdcam.run_data import resumed_data, warn_of_changed_data, warn_of_seen
+from kdcam.run_length import length_warnings
 from kdcam.run_state import RESUME_FOLDER, find_state, has_kept_state
 from kdcam.runlog import Resume, RunFolder
 from kdcam.scores import score
@@ -247,6 +248,9 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
                 f"the teacher was trained on images of {teacher.image_size} pixels and sees "
                 f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
             )
+    if not is_solved(recipe, checked.student.config):
+        for warning in length_warnings(recipe, train_images=len(parts.train)):
+            progress.warning(warning)
     if parts.noise is not None:
         progress.message(parts.noise.sentence())
     for network in (checked.student, *checked.teachers):
@@ -316,7 +320,9 @@ def _facts(checked: Checked, parts: DataParts, student: Classifier) -> dict[str,
 def _scores(checked: Checked, parts: DataParts, classifier: Classifier) -> dict[str, dict[str, float] | None]:
     held = {"validation": parts.validation, "test": parts.test}
     return {
-        name: None if part is None else score(classifier, evaluation_batches(checked, part)).headline()
+        name: None
+        if part is None
+        else score(classifier, evaluation_batches(checked, part), place=f"{name} part").headline()
         for name, part in held.items()
     }
 

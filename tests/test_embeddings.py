@@ -3,9 +3,10 @@ import torch
 from small_runs import SCENES, Watcher, small_recipe
 
 from kdcam.data.datasets import batches, load_data
-from kdcam.embeddings import check_finite, effective_rank, embeddings_of, feature_table
+from kdcam.embeddings import effective_rank, embeddings_of, feature_table
 from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.classifier import Outputs
 
 
 def test_equal_directions_count_whole() -> None:
@@ -98,12 +99,31 @@ def test_no_image_is_an_error() -> None:
         feature_table(classifier, loader, progress=Watcher())
 
 
-def test_what_is_not_finite_is_counted() -> None:
-    embeddings = torch.ones(4, 3)
-    check_finite(embeddings, "here")
-    embeddings[1, 2], embeddings[3, 0] = torch.nan, torch.inf
-    with pytest.raises(ModelError, match=r"here: the embeddings of 2 of 4 pictures are not finite"):
-        check_finite(embeddings, "here")
+def test_embeddings_that_are_not_finite_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_recipe()
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8_s2"), num_classes=10, in_channels=1, image_size=SCENES["image_size"]
+    )
+    part = load_data(recipe.data).train.subset(torch.arange(7))
+    loader = batches(
+        part, batch_size=4, training=False, config=recipe.data, seed=0, device=torch.device("cpu")
+    )
+    outputs, seen = classifier.outputs, list[int]()
+
+    def broken(images: torch.Tensor) -> Outputs:
+        found = outputs(images)
+        embedding = found.embedding.clone()
+        embedding[-1, len(seen)] = (torch.nan, torch.inf)[len(seen)]
+        seen.append(len(images))
+        return found._replace(embedding=embedding)
+
+    monkeypatch.setattr(classifier, "outputs", broken)
+    with pytest.raises(
+        ModelError,
+        match=r"^here: the embeddings of 2 of 7 images are not finite \(NaN or infinite\): 3, 6, counted",
+    ):
+        feature_table(classifier, loader, task="here")
+    assert seen == [4, 3]
 
 
 def test_a_stop_is_heeded_at_each_batch() -> None:

@@ -10,10 +10,12 @@ from default_float64 import wide
 from small_runs import Watcher, kept_files, small_recipe
 from torch import Tensor, nn
 
+from kdcam import teaching
 from kdcam.data.datasets import load_data
 from kdcam.engine import Position, TrainState, train_step
 from kdcam.errors import TrainingError
 from kdcam.losses.loss import Step
+from kdcam.models.classifier import Classifier, TeacherOutputs
 from kdcam.preflight import preflight
 from kdcam.runlog import RunFolder
 from kdcam.training import assemble, run
@@ -182,6 +184,53 @@ def test_non_finite_loss_names_term_step_and_images_and_keeps_the_last_state(
     run_small(tmp_path / "run")
     run_small(tmp_path / "reference")
     assert kept_files(tmp_path / "run") == kept_files(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_an_epoch_whose_validation_logits_are_no_numbers_is_not_selected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    healthy = Classifier.forward  # in training the outputs are read, not this
+
+    def breaks_late(self: Classifier, images: Tensor) -> Tensor:
+        logits = healthy(self, images).clone()
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        if metrics.exists() and metrics.read_text():  # the first epoch is done
+            logits[:3, 1] = value
+        return logits
+
+    monkeypatch.setattr(Classifier, "forward", breaks_late)
+    with pytest.raises(
+        TrainingError,
+        match=r"epoch 2, validation: scoring: the logits of 3 of \d+ images are not finite .*last saved state is whole",
+    ):
+        run_small(tmp_path / "run")
+    monkeypatch.undo()
+    run_small(tmp_path / "run")
+    run_small(tmp_path / "reference")
+    assert kept_files(tmp_path / "run") == kept_files(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_teacher_that_gives_no_numbers_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    teacher = run_small(tmp_path / "teacher", epochs=1)
+    healthy = teaching.teacher_outputs
+
+    def broken(*arguments: Any) -> TeacherOutputs:
+        outputs = healthy(*arguments)
+        assert outputs.logits is not None
+        logits = outputs.logits.clone()
+        logits[:2, 1] = value  # -inf leaves kd's loss finite
+        return outputs._replace(logits=logits)
+
+    monkeypatch.setattr(teaching, "teacher_outputs", broken)
+    with pytest.raises(
+        TrainingError,
+        match=r"epoch 1, step 1: .*the outputs of a teacher are not finite for 2 of \d+ images; .*teacher's weights",
+    ):
+        run_small(tmp_path / "run", teacher={"checkpoint": str(teacher)}, loss=[{"name": "kd"}])
 
 
 def test_best_epoch_is_selected_on_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

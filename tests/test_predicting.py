@@ -8,7 +8,8 @@ from small_runs import SCENES, small_recipe
 
 import kdcam
 from kdcam.data.images import read_image
-from kdcam.errors import DataError
+from kdcam.errors import DataError, ModelError
+from kdcam.models.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,21 @@ def test_what_is_no_picture_is_named_before_any_is_classified(labels_run: Path, 
         kdcam.predict(labels_run, [folder / "empty"], device="cpu")
     with pytest.raises(DataError, match=r"nowhere\.png: cannot be opened"):
         kdcam.predict(labels_run, [folder / "b.png", folder / "nowhere.png"], device="cpu")
+
+
+def test_pictures_whose_logits_are_no_numbers_are_named(
+    labels_run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, seen = Classifier.forward, list[int]()
+
+    def broken(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        logits = forward(self, images)
+        seen.append(len(images))
+        return logits.index_fill(1, torch.tensor([4]), float("-inf")) if len(seen) != 2 else logits
+
+    monkeypatch.setattr(Classifier, "forward", broken)
+    with pytest.raises(
+        ModelError,
+        match=r"run: the logits of 2 of 3 images are not finite .*: \S*a\.jpg, \S*c\.png; the network's",
+    ):
+        kdcam.predict(labels_run, [folder], device="cpu")

@@ -7,7 +7,7 @@ import torch
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.errors import DataError
+from kdcam.errors import DataError, ModelError
 from kdcam.progress import Silent
 from kdcam.scores import (
     MultiLabelReport,
@@ -273,3 +273,28 @@ def test_a_part_without_any_label_has_no_precision_and_no_f1() -> None:
     report = multi_label_report(torch.full((3, 2), -4.0), torch.zeros(3, 2))
     assert (report.mean_ap, report.micro_f1, report.macro_f1) == (None, None, None)
     assert set(report.headline()) == {"label_acc", "nll"}
+
+
+BROKEN = [float("nan"), float("inf"), float("-inf")]
+
+
+@pytest.mark.parametrize("value", BROKEN)
+def test_logits_that_are_no_numbers_are_not_scored_as_class_0(value: float) -> None:
+    sums, logits = ScoreSums(3), torch.zeros(4, 3)
+    logits[2, 1] = value
+    with pytest.raises(ModelError, match=r"scoring: the logits of 1 of 4 images are not finite"):
+        sums.add(logits, torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ModelError, match=r"scoring: the logits of 1 of 4 images are not finite"):
+        multi_label_report(logits, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("value", BROKEN)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_part_says_of_how_many_of_its_images_the_logits_are_broken(value: float, several: bool) -> None:
+    images = torch.zeros(10, 3, 1, 1)
+    images[[1, 5, 9], 2] = value
+    targets = torch.zeros(10, 3) if several else torch.zeros(10, dtype=torch.int64)
+    with pytest.raises(
+        ModelError, match=r"scoring: the logits of 3 of 10 images are not finite .*: 1, 5, 9, counted from 0"
+    ):
+        score(nn.Flatten(), TensorBatches(images, targets))

@@ -70,3 +70,20 @@ def test_weights_broken_by_an_update_are_named() -> None:
         TrainingError, match=r"epoch 2, step 7: bias is not finite after the update.*clip_norm"
     ):
         require_finite_weights(network, epoch=2, step=7)
+
+
+def test_outputs_that_are_not_finite_are_told_where_the_loss_is_finite() -> None:
+    batch = Batch(torch.zeros(20, 1, 2, 2), torch.zeros(20), torch.arange(100, 120))
+    for broken, words in (
+        (
+            [3, 0],
+            r"step 1: the outputs of the student are not finite for 3 of 20 images; .*lower the learning rate",
+        ),
+        (
+            [0, 5],
+            r"the outputs of a teacher are not finite for 5 of 20 images; .*check the teacher's weights",
+        ),
+    ):
+        step = trace(terms(ce=1.0)._replace(broken=torch.tensor(broken)), batch, epoch=1, step=1)
+        with pytest.raises(TrainingError, match=words):
+            require_finite([trace(terms(ce=1.0), batch, epoch=1, step=0), step])

@@ -30,7 +30,7 @@ def test_a_teacher_that_was_refused_is_refused_again(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always_wrong = SimpleNamespace(headline=lambda: {"acc1": 0.0}, images=1000)
-    monkeypatch.setattr("kdcam.teachers.score", lambda *_: always_wrong)
+    monkeypatch.setattr("kdcam.teachers.score", lambda *_, **__: always_wrong)
     for _ in range(2):
         with pytest.raises(DataError, match=r"less than guessing"):
             kdcam.distill(taught_by(teacher), output=tmp_path / "run", device="cpu")

@@ -11,6 +11,7 @@ from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier, Outputs, Task
 from kdcam.models.probes import check_cam
 from kdcam.models.token_maps import SpatialReader, spatial_reader
+from kdcam.numerics import require_finite_outputs
 
 Method = Literal["cam", "gradcam", "hirescam"]
 Role = Literal["label", "predicted", "strongest wrong", "runner-up", "highest", "chosen"]
@@ -90,6 +91,7 @@ def explain_image(
     label: int | None = None,
     chosen: Sequence[int] = (),
     reader: SpatialReader | None = None,
+    place: str = "explaining",
 ) -> ImageMaps:
     """Return the maps that explain what a classifier in eval mode says about one image; no gradient stays.
 
@@ -101,6 +103,9 @@ def explain_image(
         label: its known label.
         chosen: the classes to show; by default as `shown_classes` says.
         reader: of the classifier, where it is at hand; None: it is found anew.
+        place: what an error begins with.
+
+    Raises ``ModelError`` where the network's logits or its feature map are not finite.
     """
     read = reader or spatial_reader(classifier)
     device, by_gradient = classifier.mean.device, method != "cam"
@@ -112,10 +117,12 @@ def explain_image(
     ):
         images = image.detach().clone().to(device)[None].requires_grad_(by_gradient)
         outputs = read(images)
+        assert outputs.feature_map is not None
+        require_finite_outputs(outputs.logits, place)
+        require_finite_outputs(outputs.feature_map, place, what="feature maps")
         logits = outputs.logits[0].detach()
         shown = shown_classes(logits, task=classifier.task, label=label, chosen=chosen)
         maps = _class_maps(outputs, [one.class_index for one in shown], method)
-    assert outputs.feature_map is not None
     return ImageMaps(
         classifier.probabilities(logits), shown, maps.detach(), caam(outputs.feature_map.detach())[0]
     )

@@ -11,6 +11,7 @@ from kdcam.data.batches import Batches
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier
 from kdcam.modes import evaluating
+from kdcam.numerics import FiniteCheck
 
 
 class PointingScores(NamedTuple):
@@ -23,18 +24,22 @@ class PointingScores(NamedTuple):
 def pointing_scores(classifier: Classifier, batches: Batches, boxes: Tensor) -> PointingScores:
     """Return how often a classifier's maps point into the boxes (N, 4) of a part's images.
 
-    Raises ``ModelError`` for a network without a feature map or without a linear classifier.
+    Raises ``ModelError`` for a network without a feature map or without a linear classifier, and where its maps are not
+    finite.
     """
+    finite = FiniteCheck("feature maps")
     hits = torch.zeros(2, dtype=torch.int64)
     with evaluating(classifier), torch.no_grad():
         for batch in batches.epoch(0):
             outputs = classifier.outputs(batch.images)
             if outputs.feature_map is None or outputs.weight is None:
                 raise ModelError(f"{classifier.config.name!r} has no class activation map to point with")
+            finite.take(outputs.feature_map)
             of_batch = boxes[batch.indices.cpu()].to(batch.images.device)
             label_cam = target_cam(outputs.feature_map, outputs.weight, batch.targets)
             for row, maps in enumerate((label_cam, caam(outputs.feature_map))):
                 hits[row] += pointing_game(maps, of_batch, batch.images.shape[-1]).sum().cpu()
+    finite.require("pointing game")
     label_hits, caam_hits = hits.tolist()
     return PointingScores(label_hits / batches.num_images, caam_hits / batches.num_images)
 

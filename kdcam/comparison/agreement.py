@@ -22,6 +22,7 @@ from kdcam.models.classifier import Classifier, Outputs
 from kdcam.models.probes import check_cam
 from kdcam.models.reading import readable
 from kdcam.modes import evaluating
+from kdcam.numerics import FiniteCheck
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TeacherConfig
 from kdcam.run_state import MODEL_FILE, RESULT_FILE
@@ -85,23 +86,29 @@ def _test_images(run: Path) -> int:
 def agreement_scores(run: LoadedRun, teacher: Classifier, *, progress: Progress) -> AgreementScores:
     """Return how far a run agrees with a teacher on the run's test part; both are on one device.
 
-    Raises ``DataError`` where the run has no test part, ``ModelError`` where the teacher cannot read its images.
+    Raises ``DataError`` where the run has no test part, ``ModelError`` where the teacher cannot read its images or the
+    logits of one of them are not finite.
     """
     batches = run.batches(run.part("test"))
     student = run.classifier
     black = torch.zeros(1, run.parts.channels, run.parts.image_size, run.parts.image_size)
     have_maps = [_has_map(network, black.to(student.mean.device)) for network in (student, teacher)]
     maps = all(have_maps)
+    finite = {"student": FiniteCheck(), "teacher": FiniteCheck()}
     top1, kl, similarities = list[Tensor](), list[Tensor](), list[Tensor]()
     with evaluating(student), evaluating(teacher), torch.no_grad():
         for done, batch in enumerate(batches.epoch(0), start=1):
             ours, theirs = student.outputs(batch.images), teacher.outputs(batch.images)
+            for role, outputs in (("student", ours), ("teacher", theirs)):
+                finite[role].take(outputs.logits)
             same, apart = compare_logits(ours.logits, theirs.logits, task=run.recipe.task)
             top1.append(same)
             kl.append(apart)
             if maps:
                 similarities.append(_map_similarities(ours, theirs, batch))
             progress.advance("agreement with the teacher", done, len(batches))
+    for role, check in finite.items():
+        check.require(f"agreement with the teacher: {role}")
     cams = torch.cat(similarities) if maps else torch.empty(0, 2)
     return AgreementScores(
         top1=_mean(torch.cat(top1)),

@@ -61,6 +61,7 @@ class ComparedRow:
     evaluations: Mapping[str, EvaluationScore] = field(default_factory=dict)  # by "kind/name"
     start: str | None = None  # what a fine-tuning starts from and what of it is frozen, in words
     solved: bool = False  # linear probes: the classifier was solved, so that there are no epochs
+    test_by_seed: Mapping[int, float] = field(default_factory=dict)  # what test_selected is the mean of
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,14 @@ def _row(row: Row, runs: Runs, base: _Base, evaluations: Mapping[str, Evaluation
         evaluations=evaluations,
         start=None if row.recipe.init is None else row.recipe.init.in_words(),
         solved=any(run.solved for run in runs.values()),
+        test_by_seed=_known(runs),
     )
+
+
+def _known(runs: Runs) -> dict[int, float]:
+    """Return the test score of the selected epoch of each run that has one."""
+    found = {seed: run.selected.test for seed, run in runs.items()}
+    return {seed: score for seed, score in found.items() if score is not None}
 
 
 def count_epochs(curves: Sequence[Sequence[float | None]], level: float) -> EpochsToReach | None:

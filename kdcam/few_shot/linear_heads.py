@@ -1,7 +1,7 @@
 """Linear heads trained on an episode's support embeddings, those of all episodes at once.
 
-Objectives and constants are those of Chen et al. 2019, "A Closer Look at Few-shot Classification" (arXiv 1904.04232),
-as in wyharveychen/CloserLookFewShot (methods/baselinefinetune.py, backbone.py).
+Constants are those of Chen et al. 2019, "A Closer Look at Few-shot Classification" (arXiv 1904.04232), as in
+wyharveychen/CloserLookFewShot, commit e03aca8 (methods/baselinefinetune.py, backbone.py).
 """
 
 from collections.abc import Sequence
@@ -41,12 +41,11 @@ def logistic_scores(support: Tensor, query: Tensor, *, weight_decay: float = WEI
 
 
 def logistic_heads(support: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> LinearHeads:
-    """Return each episode's L2-regularised logistic regression ("Baseline") on support (T, W, S, E).
+    """Return each episode's L2-regularised logistic regression on support (T, W, S, E).
 
     The minimum of ``mean cross-entropy + weight_decay / 2 |W|^2`` over the support images, the bias free:
-    scikit-learn's ``LogisticRegression(C=1 / (n * weight_decay))`` of n support images. The released code takes 100
-    epochs of SGD on this objective (with the bias decayed too) from random weights; here it is solved, so that the
-    result depends on no draw (kdcam's choice).
+    scikit-learn's ``LogisticRegression(C=1 / (n * weight_decay))`` of n support images. It is no published head:
+    `linear_head_scores` ("Baseline") takes steps on nearly this objective and stops far from its minimum.
 
     Raises ``ModelError`` where the minimum is not found, as of embeddings too large for float64.
     """
@@ -64,12 +63,45 @@ def logistic_heads(support: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> Li
     lost = int((~solved.converged).sum())
     if lost:
         raise ModelError(
-            f"few-shot.{named('heads')}: the logistic regression of {lost} of {episodes} episodes (baseline) was not "
-            "solved, as happens to very large embeddings; leave the head baseline out"
+            f"few-shot.{named('heads')}: the logistic regression of {lost} of {episodes} episodes (logistic) was not "
+            "solved, as happens to very large embeddings; leave the head logistic out"
         )
     back = vectors * torch.where(kept, 1 / lengths.clamp(min=_LEAST), 0)[:, None]
     weight = (flat.transpose(1, 2) @ (back @ solved.weight)).transpose(1, 2)
     return LinearHeads(weight, solved.bias - (weight @ middle.transpose(1, 2))[..., 0])
+
+
+def linear_head_scores(support: Tensor, query: Tensor, *, seeds: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return the logits (T, Q, W) of each episode's linear classifier trained as published ("Baseline").
+
+    100 epochs of SGD on the cross-entropy in batches of 4: rate 0.01, momentum 0.9, dampening 0.9, weight decay 0.001,
+    of the bias as well. Arguments and draws as those of `cosine_head_scores`; the starting bias is drawn, too.
+    """
+    ways, shots, size = support.shape[1:]
+    # A bias is the weight of a feature that is 1 in every image; here it is decayed as the others are.
+    images, query = _with_ones(support.flatten(1, 2)), _with_ones(query)
+    weight, orders = _drawn(seeds, ways, ways * shots, size, columns=size + 1)
+    images, query, weight = _in_their_span(images, query, weight.to(support))
+    targets = torch.arange(ways, device=support.device).repeat_interleave(shots)
+    _train_linear_heads(images, targets, orders.to(support.device), weight)
+    return query @ weight.transpose(1, 2)
+
+
+def _with_ones(embeddings: Tensor) -> Tensor:
+    return torch.cat([embeddings, torch.ones_like(embeddings[..., :1])], -1)
+
+
+def _train_linear_heads(images: Tensor, targets: Tensor, orders: Tensor, weight: Tensor) -> None:
+    """Train weights (T, W, E), in place, on embeddings (T, n, E) with labels (n,)."""
+    optimizer = _optimizer([weight])
+    wanted = one_hot(targets, weight.shape[1]).to(images)
+    rows = torch.arange(len(images), device=images.device)[:, None]
+    for order in orders.unbind(1):
+        for batch in order.split(BATCH, dim=1):
+            seen = images[rows, batch]
+            wrong = (seen @ weight.transpose(1, 2)).softmax(2) - wanted[batch]
+            weight.grad = wrong.transpose(1, 2) @ seen / batch.shape[1]
+            optimizer.step()
 
 
 def cosine_head_scores(support: Tensor, query: Tensor, *, seeds: Sequence[tuple[int, ...]]) -> Tensor:
@@ -87,29 +119,36 @@ def cosine_head_scores(support: Tensor, query: Tensor, *, seeds: Sequence[tuple[
     """
     ways, shots, size = support.shape[1:]
     images, query = normalize(support.flatten(1, 2), dim=2), normalize(query, dim=2)
-    direction, orders = _drawn(seeds, ways, ways * shots, size)
-    direction = direction.to(support)
-    if ways * shots + ways < size:
-        # No step leads out of the span of the images and the starting directions: turned into it, all is smaller.
-        basis = torch.linalg.qr(torch.cat([images, direction], 1).transpose(1, 2)).Q
-        images, query, direction = images @ basis, query @ basis, direction @ basis
+    direction, orders = _drawn(seeds, ways, ways * shots, size, columns=size)
+    images, query, direction = _in_their_span(images, query, direction.to(support))
     length = torch.linalg.vector_norm(direction, dim=2, keepdim=True)
     targets = torch.arange(ways, device=support.device).repeat_interleave(shots)
     _train_cosine_heads(images, targets, orders.to(support.device), direction, length)
     return _cosine_logits(query, normalize(direction, dim=2), length)
 
 
+def _in_their_span(images: Tensor, query: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images, queries and starting weights (T, ..., E) in fewer dimensions where there are.
+
+    No step leads out of the span of the images and the starting weights: turned into it, all is smaller.
+    """
+    if images.shape[1] + weight.shape[1] >= images.shape[2]:
+        return images, query, weight
+    basis = torch.linalg.qr(torch.cat([images, weight], 1).transpose(1, 2)).Q
+    return images @ basis, query @ basis, weight @ basis
+
+
+def _optimizer(parameters: list[Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters, lr=LEARNING_RATE, momentum=MOMENTUM, dampening=DAMPENING, weight_decay=WEIGHT_DECAY
+    )
+
+
 def _train_cosine_heads(
     images: Tensor, targets: Tensor, orders: Tensor, direction: Tensor, length: Tensor
 ) -> None:
     """Train directions (T, W, E) and lengths (T, W, 1), in place, on unit embeddings (T, n, E) with labels (n,)."""
-    optimizer = torch.optim.SGD(
-        [direction, length],
-        lr=LEARNING_RATE,
-        momentum=MOMENTUM,
-        dampening=DAMPENING,
-        weight_decay=WEIGHT_DECAY,
-    )
+    optimizer = _optimizer([direction, length])
     wanted = one_hot(targets, direction.shape[1]).to(images)
     rows = torch.arange(len(images), device=images.device)[:, None]
     for order in orders.unbind(1):
@@ -130,14 +169,17 @@ def _cosine_logits(images: Tensor, unit: Tensor, length: Tensor) -> Tensor:
     return images @ (SCALE * length * unit).transpose(1, 2)
 
 
-def _drawn(seeds: Sequence[tuple[int, ...]], ways: int, images: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return starting directions (T, W, E), as torch draws a linear layer's, and orders (T, EPOCHS, n) of images."""
-    directions, orders = [], []
+def _drawn(
+    seeds: Sequence[tuple[int, ...]], ways: int, images: int, size: int, *, columns: int
+) -> tuple[Tensor, Tensor]:
+    """Return starting weights (T, W, ``columns``), as torch draws those of a linear layer of ``size`` inputs and its
+    bias, and orders (T, EPOCHS, n) of images."""
+    weights, orders = [], []
     for seed in seeds:
         generator = seeded_generator(*seed)
-        directions.append(torch.rand(ways, size, generator=generator))
+        weights.append(torch.rand(ways, columns, generator=generator))
         orders.append(torch.rand(EPOCHS, images, generator=generator).argsort(dim=1, stable=True))
-    return (2 * torch.stack(directions) - 1) / size**0.5, torch.stack(orders)
+    return (2 * torch.stack(weights) - 1) / size**0.5, torch.stack(orders)
 
 
-__all__ = ["LinearHeads", "cosine_head_scores", "logistic_heads", "logistic_scores"]
+__all__ = ["LinearHeads", "cosine_head_scores", "linear_head_scores", "logistic_heads", "logistic_scores"]

@@ -11,7 +11,7 @@ from kdcam.api import Weights, load, recipe_of
 from kdcam.data.datasets import batches
 from kdcam.data.episodes import Episodes, draw_episodes
 from kdcam.digests import targets_digest, weights_digest
-from kdcam.embeddings import FeatureTable, check_finite, feature_table
+from kdcam.embeddings import FeatureTable, feature_table
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.few_shot.episode_files import write_episodes
 from kdcam.few_shot.fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_right
@@ -267,9 +267,7 @@ def _features(one: _Opened, unseen: UnseenClasses, plan: _Plan) -> FeatureTable:
         seed=0,
         device=one.classifier.mean.device,
     )
-    table = feature_table(one.classifier, loader, task=f"{one.path}: features", progress=plan.progress)
-    check_finite(table.embeddings, str(one.path))
-    return table
+    return feature_table(one.classifier, loader, task=f"{one.path}: features", progress=plan.progress)
 
 
 def _head_scores(

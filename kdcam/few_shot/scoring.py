@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdcam.data.episodes import Episodes
 from kdcam.errors import Interrupted
-from kdcam.few_shot.linear_heads import cosine_head_scores, logistic_scores
+from kdcam.few_shot.linear_heads import cosine_head_scores, linear_head_scores, logistic_scores
 from kdcam.few_shot.prototypes import cosine_scores, euclidean_scores
 from kdcam.few_shot.settings import HeadName
 from kdcam.progress import Progress, Silent
@@ -24,18 +24,18 @@ class EpisodeFeatures(NamedTuple):
     first: int  # the first one's number among all episodes
     seed: int  # for heads that draw
 
-
-def _cosine_head(episodes: EpisodeFeatures) -> Tensor:
-    numbers = range(episodes.first, episodes.first + len(episodes.support))
-    seeds = [(episodes.seed, number) for number in numbers]
-    return cosine_head_scores(episodes.support, episodes.query, seeds=seeds)
+    @property
+    def seeds(self) -> list[tuple[int, int]]:
+        """One for each episode, which depends on no other."""
+        return [(self.seed, number) for number in range(self.first, self.first + len(self.support))]
 
 
 HEADS: Mapping[HeadName, Callable[[EpisodeFeatures], Tensor]] = {
     "prototype": lambda episodes: euclidean_scores(episodes.support, episodes.query),
     "cosine-prototype": lambda episodes: cosine_scores(episodes.support, episodes.query),
-    "baseline": lambda episodes: logistic_scores(episodes.support, episodes.query),
-    "baseline++": _cosine_head,
+    "logistic": lambda episodes: logistic_scores(episodes.support, episodes.query),
+    "baseline": lambda episodes: linear_head_scores(episodes.support, episodes.query, seeds=episodes.seeds),
+    "baseline++": lambda episodes: cosine_head_scores(episodes.support, episodes.query, seeds=episodes.seeds),
 }
 """Each gives scores (T, Q, W): the largest tells the class."""
 

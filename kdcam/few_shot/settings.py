@@ -10,7 +10,7 @@ from kdcam.setting_names import named, settings_error
 from kdcam.settings import Settings
 from kdcam.wording import listed
 
-HeadName = Literal["prototype", "cosine-prototype", "baseline", "baseline++"]
+HeadName = Literal["prototype", "cosine-prototype", "logistic", "baseline", "baseline++"]
 
 _OF_EPISODES = ("ways", "shots", "queries", "episodes", "classes", "fine_tune_last_stage")
 
@@ -31,7 +31,7 @@ class FewShotSettings(Settings):
         "novel", description="which of the classes that the run's class split held out"
     )
     heads: tuple[HeadName, ...] = Field(
-        ("prototype", "cosine-prototype", "baseline", "baseline++"),
+        ("prototype", "cosine-prototype", "logistic", "baseline", "baseline++"),
         description="what is made of the support images",
     )
     fine_tune_last_stage: bool = Field(

@@ -8,6 +8,7 @@ from kdcam.cam.maps import caam, grad_cam, hires_cam, target_cam
 from kdcam.localization.settings import MapKind
 from kdcam.models.classifier import Classifier
 from kdcam.models.token_maps import spatial_reader
+from kdcam.numerics import require_finite_outputs
 
 
 def map_kind_for(classifier: Classifier, kind: MapKind) -> MapKind:
@@ -31,7 +32,8 @@ def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, k
     Returns:
         (N, H, W) float32.
 
-    Raises ``ModelError`` where the network has no map to read; see `kdcam.models.token_maps.spatial_reader`.
+    Raises ``ModelError`` where the network has no map to read (see `kdcam.models.token_maps.spatial_reader`), and where
+    its logits or maps are not finite.
     """
     by_gradient = kind in ("gradcam", "hirescam")
     # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
@@ -43,6 +45,8 @@ def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, k
         outputs = spatial_reader(classifier)(images.detach().clone().requires_grad_(by_gradient))
         feature_map = outputs.feature_map
         assert feature_map is not None
+        require_finite_outputs(outputs.logits, "a batch of images")
+        require_finite_outputs(feature_map, "a batch of images", what="feature maps")
         of = outputs.logits.detach().argmax(1) if classes is None else classes
         if kind == "caam":
             return caam(feature_map).detach()

@@ -24,8 +24,12 @@ class DistConfig(LossConfig):
     Equation: L = T^2 [ beta mean_n (1 - r(Y_n:, Y'_n:)) + gamma mean_k (1 - r(Y_:k, Y'_:k)) ], with Y and Y' the
     (N, K) softmax(z / T) of student and teacher, and r Pearson's correlation: over the classes of an image (the paper's
     inter-class part) and over the images of a batch (intra-class). T^2 is in hunto/image_classification_sota and
-    torchdistill (followed here, with its 1e-8), not in the paper's listing; at T = 1 they are one. A row or column
-    that is constant has correlation 0 and gives no gradient (kdcam's choice).
+    torchdistill, not in the paper's listing; at T = 1 they are one. torchdistill is followed in what keeps the division
+    from 0, too: each length counts as 1e-8 at least. The authors (hunto/DIST_KD, commit 2418f18,
+    segmentation/losses/dist_kd.py) add 1e-8 to the product of both lengths, which lowers the correlation where that
+    product is not far above: in a class that no image of the batch makes likely, such as by half where all its
+    probabilities differ by some 1e-4 / sqrt(N).
+    A row or column that is constant has correlation 0 and gives no gradient (kdcam's choice).
 
     When it helps: teachers that are much larger than the student, or trained with stronger augmentation.
 

@@ -117,6 +117,9 @@ class Terms(NamedTuple):
     total: Tensor  # scalar, the weighted sum
     values: dict[str, Tensor]  # each scalar before its weight, detached
     weights: dict[str, float]
+    broken: Tensor | None = (
+        None  # (1 + teachers,) int64: images whose outputs were not finite, student's first
+    )
 
 
 def term_names(configs: Sequence[LossConfig]) -> list[str]:

@@ -11,6 +11,7 @@ from kdcam.models.classifier import Classifier, Outputs, Widths, why_no_parts
 from kdcam.models.reading import readable
 from kdcam.models.starting_weights import head_name
 from kdcam.modes import evaluating
+from kdcam.numerics import require_finite_outputs
 
 WITH_EXACT_CAM = (
     "kdcam:resnet20, resnet18, regnety_002, efficientnet_b0, densenet121 (timm), torchvision:mobilenet_v2"
@@ -27,13 +28,15 @@ def check_cam(classifier: Classifier) -> None:
     they are. The map's mean is compared with the embedding, so that a classifier of zeros proves nothing; and
     under shifted BatchNorm statistics, since an untrained norm layer behind the pooling would pass for none.
 
-    Raises ``ModelError`` with the reason, and networks that do have an exact CAM, where this is not so.
+    Raises ``ModelError`` with the reason, and networks that do have an exact CAM, where this is not so; and where
+    the network's logits are not finite, which proves nothing.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (2, classifier.in_channels, classifier.image_size, classifier.image_size)
     images = torch.rand(shape, generator=generator)
     with _shifted_norms(classifier, generator):
         outputs, logits = _probe(classifier, images)
+    require_finite_outputs(logits, f"model.name: {classifier.config.name!r}")
     reason = why_no_parts(outputs) or _why_no_cam(outputs, logits)
     if reason is not None:
         raise ModelError(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from kdcam.errors import DataError
+from kdcam.numerics import require_finite_outputs
 from kdcam.scores import ECE_BINS, ScoreSums
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e4  # kdcam's choice: the range in which one is looked for
@@ -66,7 +67,8 @@ def calibration(logits: Tensor, targets: Tensor) -> Calibration:
     NLL and ECE are those of `kdcam.scores`: bins (lo, hi] of the top probability. ECE: Guo et al. 2017,
     arXiv 1706.04599, eq. 3; MCE: eq. 5; Brier 1950, in its form of a sum over the classes.
 
-    Raises ``DataError`` without images or for labels (N, K) or of no class.
+    Raises ``DataError`` without images or for labels (N, K) or of no class, ``ModelError`` for logits that are not
+    finite.
     """
     _check(logits, targets)
     sums = ScoreSums(logits.shape[1])
@@ -93,7 +95,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     images are right: T tends to 0) or rises from the start (worse than chance: to infinity), the nearest of 0.001
     and 10,000 is returned.
 
-    Raises ``DataError`` as `calibration` does. Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
+    Raises as `calibration` does. Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
     """
     _check(logits, targets)
     values, labels = logits.detach().cpu().double(), targets.cpu()
@@ -122,7 +124,7 @@ def calibration_report(
         validation: logits (M, K) and labels (M,) of validation images, on which alone the temperature is fitted;
             None where a run held none out.
 
-    Raises ``DataError`` as `calibration` does.
+    Raises as `calibration` does.
     """
     before = calibration(logits, targets)
     if validation is None:
@@ -168,6 +170,7 @@ def _check(logits: Tensor, targets: Tensor) -> None:
             f"calibration: found label {strangers[0]} where the classifier has {classes} classes (labels 0 to "
             f"{classes - 1}); take data with the classes that it was trained for"
         )
+    require_finite_outputs(logits, "calibration")
 
 
 __all__ = [

@@ -13,6 +13,7 @@ from kdcam.data.picture_files import readable_pictures
 from kdcam.data.resident import epoch_order
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
+from kdcam.numerics import require_finite_outputs
 from kdcam.robustness.ranking import auroc
 
 ScoreName = Literal["max_softmax", "energy"]
@@ -42,7 +43,7 @@ class OutOfDistribution(BaseModel):
 def out_of_distribution(own_logits: Tensor, foreign_logits: Tensor) -> OutOfDistribution:
     """Return how well max-softmax and energy tell own images (N, K) from foreign ones (M, K), by their logits.
 
-    Raises ``DataError`` where there are no images of one of them.
+    Raises ``DataError`` where there are no images of one of them, ``ModelError`` where logits are not finite.
     """
     for logits, whose in ((own_logits, "own"), (foreign_logits, "foreign")):
         if logits.ndim != 2 or len(logits) == 0:
@@ -50,6 +51,7 @@ def out_of_distribution(own_logits: Tensor, foreign_logits: Tensor) -> OutOfDist
                 f"out of distribution: logits of the {whose} images have shape {tuple(logits.shape)}; it needs "
                 "(N, K) of at least one image"
             )
+        require_finite_outputs(logits, f"out of distribution, {whose} images")
     return OutOfDistribution(
         own_images=len(own_logits),
         foreign_images=len(foreign_logits),

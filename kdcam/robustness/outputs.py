@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from kdcam.data.batches import Batches
 from kdcam.errors import DataError
+from kdcam.numerics import FiniteCheck
 from kdcam.progress import Progress, Silent
 from kdcam.robustness.stopping import stop_if_asked
-from kdcam.robustness.subset import logits_of
+from kdcam.robustness.subset import unchecked_logits
 
 
 class LabelledLogits(NamedTuple):
@@ -36,23 +37,26 @@ def collect_logits(
         n_examples: the first so many images, or all where there are fewer or it is None.
         progress: who watches.
 
-    Raises ``DataError`` where there is no image, ``ModelError`` where logits are not finite, ``Interrupted`` where
-    the watcher asks to stop.
+    Raises ``DataError`` where there is no image, ``ModelError`` where logits are not finite, naming of how many images,
+    ``Interrupted`` where the watcher asks to stop.
     """
     watcher = progress or Silent()
     wanted = batches.num_images if n_examples is None else min(n_examples, batches.num_images)
     if wanted < 1:
         raise DataError(f"{task}: the part has no image to look at; choose another part")
     rows: list[tuple[Tensor, Tensor]] = []
-    done = 0
+    done, finite = 0, FiniteCheck()
     for batch in batches.epoch(0):
         stop_if_asked(watcher)
         images, targets = batch.images[: wanted - done], batch.targets[: wanted - done]
-        rows.append((logits_of(classifier, images).cpu(), targets.cpu()))
+        logits = unchecked_logits(classifier, images)
+        finite.take(logits)
+        rows.append((logits.cpu(), targets.cpu()))
         done += len(images)
         watcher.advance(task, done, wanted)
         if done == wanted:
             break
+    finite.require(task)
     logits, labels = (torch.cat(tensors) for tensors in zip(*rows, strict=True))
     return LabelledLogits(logits, labels)
 

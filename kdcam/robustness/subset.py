@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.data.batches import Batch, Batches, ChangedBatches
-from kdcam.errors import DataError, ModelError
+from kdcam.errors import DataError
 from kdcam.modes import evaluating
+from kdcam.numerics import require_finite_outputs
 from kdcam.progress import Progress
 from kdcam.robustness.attacks import input_gradient
 
@@ -110,13 +111,16 @@ def _cut(placed: Placed, part: slice) -> Placed:
 
 def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     """Return the logits (N, K) of images, in eval mode and in float32; ``ModelError`` where they are not finite."""
+    logits = unchecked_logits(classifier, images)
+    require_finite_outputs(logits, "a batch of images")
+    return logits
+
+
+def unchecked_logits(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (N, K) of images, in eval mode and in float32, finite or not."""
     autocast = torch.autocast(images.device.type, enabled=False)
     with evaluating(classifier), torch.no_grad(), autocast:
         logits: Tensor = classifier(images)
-    if not bool(logits.isfinite().all()):
-        raise ModelError(
-            "the network gives logits that are not finite; its weights are broken, train it again"
-        )
     return logits
 
 
@@ -161,6 +165,7 @@ __all__ = [
     "images_to_attack",
     "logits_of",
     "subset_text",
+    "unchecked_logits",
     "warn_of_zero_gradients",
     "zero_gradients",
 ]

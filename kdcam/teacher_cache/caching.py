@@ -1,6 +1,5 @@
 """Runs the teachers of a run once over all views, or finds what an earlier run kept, and lets the plan read that."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from kdcam.engine import Plan
 from kdcam.errors import CheckpointError, FolderInUseError, Interrupted, ModelError
 from kdcam.folder_lock import FolderLock
 from kdcam.models.classifier import Classifier, teacher_outputs
+from kdcam.numerics import FiniteCheck
 from kdcam.precision import Precision
 from kdcam.preflight import Checked
 from kdcam.progress import Progress
@@ -226,28 +226,27 @@ def _outputs(job: _Job, batch: Batch, needs: frozenset[str]) -> list[Tensor]:
     with job.precision.autocast():
         outputs = teacher_outputs(job.teacher, batch.images, batch.targets, needs)
     return [
-        _in_half(one, entry.need)
+        _in_half(one, entry.need, batch.indices)
         for entry in job.entries
         if entry.need in needs
         for one in kept_tensors(outputs, entry.need)
     ]
 
 
-def _in_half(tensor: Tensor, need: str) -> Tensor:
+def _in_half(tensor: Tensor, need: str, images: Tensor) -> Tensor:
+    """Return a batch's outputs (N, ...) in fp16 on the CPU; ``images`` (N,): their positions in the training part."""
     half = tensor.to(torch.float16)
     if bool(half.isfinite().all()):
         return half.cpu()
-    if bool(tensor.isnan().any()):
-        raise ModelError(
-            f"teacher.checkpoint: {need} is no number (NaN) for some training image; check the teacher's weights, or "
-            'set precision = "fp32"'
+    check = FiniteCheck(need)
+    if not check.take(tensor):
+        positions = images.tolist()
+        check.require(
+            "teacher.checkpoint",
+            lambda place: f"training image {positions[place]}",
+            way_out='check the teacher\'s weights, or set precision = "fp32"',
         )
     largest = tensor.abs().max().item()
-    if math.isinf(largest):
-        raise ModelError(
-            f"teacher.checkpoint: {need} is infinite for some training image; check the teacher's weights, or set "
-            'precision = "fp32"'
-        )
     raise ModelError(
         f'teacher.cache: found "views", but {need} reaches {largest:.4g}, and fp16 ends at {_LARGEST:g}; set '
         'teacher.cache = "none"'

@@ -6,7 +6,7 @@ import numpy
 from numpy.typing import NDArray
 
 from kdcam.data.batches import Batches
-from kdcam.embeddings import check_finite, feature_table
+from kdcam.embeddings import feature_table
 from kdcam.errors import Interrupted
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress
@@ -35,7 +35,6 @@ def unit_embeddings(
         raise Interrupted(
             "the verification was stopped; nothing was written, the same command starts it over"
         ) from stop
-    check_finite(table.embeddings, str(place))
     embeddings = table.embeddings.double().numpy()
     lengths = numpy.linalg.norm(embeddings, axis=1, keepdims=True)
     unit: NDArray[numpy.float64] = embeddings / numpy.where(lengths > 0, lengths, 1)

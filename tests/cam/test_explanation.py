@@ -194,3 +194,16 @@ def _tensors() -> int:
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
     return pages * resource.getpagesize()
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "hirescam"])
+def test_a_network_that_gives_no_numbers_explains_nothing(image: Tensor, method: Method) -> None:
+    broken = classifier("kdcam:resnet8_s2")
+    with torch.no_grad():
+        list(broken.network.parameters())[-1][1] = torch.inf  # the bias of one class
+    with pytest.raises(ModelError, match=r"here: the logits of 1 of 1 images are not finite"):
+        explain_image(broken, image, method=method, label=0, place="here")
+    with torch.no_grad():
+        next(broken.network.parameters()).fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"not finite"):
+        explain_image(broken, image, method=method, chosen=(0,))

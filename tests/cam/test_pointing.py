@@ -36,3 +36,18 @@ def test_a_network_without_maps_is_refused() -> None:
     loader = batches(test, batch_size=4, training=False, config=config, seed=0, device=torch.device("cpu"))
     with pytest.raises(ModelError, match="no class activation map"):
         pointing_scores(network, loader, test.boxes)
+
+
+def test_maps_that_are_no_numbers_point_nowhere() -> None:
+    config = DigitScenesConfig(image_size=16, train_size=60, test_size=9)
+    test = load_data(config).test
+    assert test is not None
+    assert test.boxes is not None
+    network = build_classifier(
+        ModelConfig(name="kdcam:resnet8"), num_classes=10, in_channels=1, image_size=16
+    )
+    with torch.no_grad():
+        next(network.network.parameters()).fill_(torch.nan)
+    loader = batches(test, batch_size=4, training=False, config=config, seed=0, device=torch.device("cpu"))
+    with pytest.raises(ModelError, match=r"pointing game: the feature maps of 9 of 9 images are not finite"):
+        pointing_scores(network, loader, test.boxes)

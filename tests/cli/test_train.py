@@ -58,7 +58,7 @@ def test_json_is_the_only_thing_on_stdout(kdcam, tmp_path: Path) -> None:
 
 
 def test_quiet_says_nothing_on_stderr(kdcam) -> None:
-    found = kdcam("train", "digits", *QUICK, "--quiet")
+    found = kdcam("train", "digits", *QUICK, "--set", "schedule.warmup_epochs=0", "--quiet")
     assert found.code == 0
     assert found.err == ""
 
@@ -83,6 +83,17 @@ def test_a_dry_runs_recipe_is_the_same_recipe(kdcam, tmp_path: Path) -> None:
 
     (tmp_path / "full.toml").write_text(kdcam("train", "digits", "--dry-run", "--quiet").out)
     assert library.load_recipe(tmp_path / "full.toml") == library.load_recipe("digits")
+
+
+def test_dry_run_and_training_warn_of_settings_that_do_not_fit_the_run(kdcam, tmp_path: Path) -> None:
+    settings = ("--set", "epochs=1", "--set", "schedule.warmup_epochs=2", "--set", "ema_decay=0.9998")
+    dry = kdcam("train", "digits", *settings, "--dry-run", "--json")
+    assert json.loads(dry.out)["recipe"]["ema_decay"] == 0.9998
+    whole = kdcam("train", "digits", *settings, "--output", tmp_path / "run", "-q")
+    assert whole.code == 0, whole.err
+    for found in (dry, whole):
+        assert "warning: schedule.warmup_epochs: found 2 in a run of 1 epoch, so that" in found.err
+        assert "warning: ema_decay: found 0.9998 in a run of " in found.err
 
 
 def test_dry_run_as_json(kdcam) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.special import rel_entr
 from small_runs import SCENES, small_recipe
 
@@ -15,6 +16,7 @@ from kdcam.comparison.agreement import AGREEMENT_FILE, compare_logits, is_measur
 from kdcam.comparison.measures import read_run
 from kdcam.errors import CheckpointError, DataError, ModelError
 from kdcam.recipe import TeacherConfig
+from kdcam.weights import read_tensors_and_metadata
 
 SEVERAL = {
     "task": "multi-label",
@@ -107,6 +109,25 @@ def test_the_numbers_are_those_of_all_test_images(student: Path, teacher: Path, 
     our_cam = target_cam(ours.feature_map, ours.weight, batch.targets)
     for name, maps in (("cam_similarity", our_cam), ("caam_cam_similarity", caam(ours.feature_map))):
         assert found[name] == pytest.approx(map_similarity(maps, their_cam).mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_network_that_gives_no_numbers_agrees_with_none(
+    student: Path, teacher: Path, tmp_path: Path, role: str
+) -> None:
+    runs = {
+        "student": copied(student, tmp_path / "student"),
+        "teacher": copied(teacher, tmp_path / "teacher"),
+    }
+    path = runs[role] / "model.safetensors"
+    tensors, metadata = read_tensors_and_metadata(path)
+    next(tensor for name, tensor in tensors.items() if name.endswith("fc.bias"))[3] = torch.inf
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(
+        ModelError,
+        match=rf"agreement with the teacher: {role}: the logits of 20 of 20 images are not finite",
+    ):
+        measured(runs["student"], runs["teacher"])
 
 
 def test_the_table_reads_what_was_measured(student: Path, teacher: Path, tmp_path: Path) -> None:

@@ -123,6 +123,10 @@ def test_json_says_all() -> None:
         "count": 2,
     }
     assert document["rows"][1]["curves"] == {"0": [0.6, 0.7, 0.75], "1": [0.5, 0.6, 0.69]}
+    by_seed = document["rows"][1]["test_by_seed"]
+    assert list(by_seed) == ["0", "1"]
+    assert sum(by_seed.values()) / 2 == pytest.approx(0.735)
+    assert document["rows"][2]["test_by_seed"] == {}
     assert document["rows"][1]["difference"]["pairs"] == 2
     assert document["rows"][2]["test_selected"] is None
     assert document["failed"][1] == {"name": "dkd-1", "row": "dkd", "seed": 1, "reason": "the loss exploded"}

@@ -7,7 +7,12 @@ from torch.nn.functional import cross_entropy, normalize
 
 from kdcam.errors import ModelError
 from kdcam.few_shot import linear_heads
-from kdcam.few_shot.linear_heads import cosine_head_scores, logistic_heads, logistic_scores
+from kdcam.few_shot.linear_heads import (
+    cosine_head_scores,
+    linear_head_scores,
+    logistic_heads,
+    logistic_scores,
+)
 
 
 @pytest.fixture(params=[(1, 40), (5, 40), (5, 6)], ids=["1-shot", "5-shot", "few-features"])
@@ -35,12 +40,12 @@ def test_a_minimum_that_is_not_found_is_an_error(
     monkeypatch.setattr("kdcam.few_shot.logistic._STEPS", 1)
     with pytest.raises(
         ModelError,
-        match=r"few-shot\.heads \(--head\): the logistic regression of 4 of 4 episodes \(baseline\)",
+        match=r"few-shot\.heads \(--head\): the logistic regression of 4 of 4 episodes \(logistic\)",
     ):
         logistic_heads(episodes[0])
 
 
-def test_baseline_equals_scikit_learn_on_each_episode(episodes: tuple[Tensor, Tensor]) -> None:
+def test_logistic_equals_scikit_learn_on_each_episode(episodes: tuple[Tensor, Tensor]) -> None:
     support, query = episodes
     shots = support.shape[2]
     found = logistic_scores(support, query).softmax(2)
@@ -52,7 +57,7 @@ def test_baseline_equals_scikit_learn_on_each_episode(episodes: tuple[Tensor, Te
         )
 
 
-def test_baseline_on_equal_images_says_nothing() -> None:
+def test_logistic_on_equal_images_says_nothing() -> None:
     heads = logistic_heads(torch.ones(2, 3, 4, 5))
     torch.testing.assert_close(heads.weight, torch.zeros(2, 3, 5).double())
     torch.testing.assert_close(heads.bias.softmax(1), torch.full((2, 3), 1 / 3).double())
@@ -61,7 +66,7 @@ def test_baseline_on_equal_images_says_nothing() -> None:
 def trained_one_by_one(support: Tensor, query: Tensor, seed: tuple[int, ...]) -> Tensor:
     """The released procedure on one episode, with torch's own weight normalisation."""
     ways, shots, size = support.shape
-    start, orders = linear_heads._drawn([seed], ways, ways * shots, size)
+    start, orders = linear_heads._drawn([seed], ways, ways * shots, size, columns=size)
     layer = nn.Linear(size, ways, bias=False, dtype=support.dtype)
     with torch.no_grad():
         layer.weight.copy_(start[0])
@@ -92,4 +97,51 @@ def test_an_episodes_cosine_head_depends_on_no_other(episodes: tuple[Tensor, Ten
     whole = cosine_head_scores(support, query, seeds=seeds)
     torch.testing.assert_close(cosine_head_scores(support[2:], query[2:], seeds=seeds[2:]), whole[2:])
     other = cosine_head_scores(support, query, seeds=[(1, number) for number in range(4)])
+    assert not torch.allclose(other, whole)
+
+
+def linear_trained_one_by_one(support: Tensor, query: Tensor, seed: tuple[int, ...]) -> Tensor:
+    """The released procedure of the linear head on one episode, with torch's own layer."""
+    ways, shots, size = support.shape
+    start, orders = linear_heads._drawn([seed], ways, ways * shots, size, columns=size + 1)
+    layer = nn.Linear(size, ways, dtype=support.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(start[0, :, :-1])
+        layer.bias.copy_(start[0, :, -1])
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.01, momentum=0.9, dampening=0.9, weight_decay=0.001)
+    images, targets = support.flatten(0, 1), torch.arange(ways).repeat_interleave(shots)
+    for order in orders[0]:
+        for batch in order.split(4):
+            optimizer.zero_grad()
+            cross_entropy(layer(images[batch]), targets[batch]).backward()
+            optimizer.step()
+    with torch.no_grad():
+        return layer(query)
+
+
+def test_baseline_equals_the_released_procedure(episodes: tuple[Tensor, Tensor]) -> None:
+    support, query = (part.double() for part in episodes)
+    seeds = [(7, number) for number in range(4)]
+    found = linear_head_scores(support, query, seeds=seeds)
+    for number, seed in enumerate(seeds):
+        expected = linear_trained_one_by_one(support[number], query[number], seed)
+        torch.testing.assert_close(found[number], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_baseline_starts_as_torch_draws_a_layer_and_stops_before_the_minimum() -> None:
+    weight, _ = linear_heads._drawn([(0, number) for number in range(50)], 5, 5, 64, columns=65)
+    assert float(weight.abs().max()) <= 1 / 8
+    assert float(weight.std()) == pytest.approx(1 / 8 / 3**0.5, rel=0.02)  # uniform in [-1/8, 1/8]
+    generator = torch.Generator().manual_seed(0)
+    support, query = torch.rand(3, 5, 1, 64, generator=generator), torch.rand(3, 9, 64, generator=generator)
+    trained = linear_head_scores(support, query, seeds=[(0, number) for number in range(3)])
+    assert float((trained - logistic_scores(support, query)).abs().max()) > 0.1
+
+
+def test_an_episodes_linear_head_depends_on_no_other(episodes: tuple[Tensor, Tensor]) -> None:
+    support, query = episodes
+    seeds = [(0, number) for number in range(4)]
+    whole = linear_head_scores(support, query, seeds=seeds)
+    torch.testing.assert_close(linear_head_scores(support[2:], query[2:], seeds=seeds[2:]), whole[2:])
+    other = linear_head_scores(support, query, seeds=[(1, number) for number in range(4)])
     assert not torch.allclose(other, whole)

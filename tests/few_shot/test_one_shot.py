@@ -88,7 +88,9 @@ def test_embeddings_that_are_not_finite_are_refused(one_shot_folder: Path) -> No
     broken = network()
     with torch.no_grad():
         next(broken.network.parameters()).fill_(torch.nan)
-    with pytest.raises(ModelError, match=r"a run: the embeddings of 800 of 800 pictures are not finite"):
+    with pytest.raises(
+        ModelError, match=r"a run: one-shot features: the embeddings of 800 of 800 images are not finite"
+    ):
         scores_of(broken, one_shot_folder, FewShotSettings())
 
 

@@ -35,7 +35,7 @@ def test_scores_on_the_novel_classes_are_written_into_each_run(split_runs: tuple
         assert list(written["headline"]) == [
             f"3-way {shots}-shot {head}"
             for shots in (1, 2)
-            for head in ("prototype", "cosine-prototype", "baseline", "baseline++")
+            for head in ("prototype", "cosine-prototype", "logistic", "baseline", "baseline++")
         ]
         first = written["headline"]["3-way 1-shot prototype"]
         assert 0 < first["mean"] < 1
@@ -127,7 +127,7 @@ def test_official_runs_alone_and_beside_episodes(
     (both,) = kdcam.evaluate_few_shot(
         [split_runs[0]], settings=SMALL, omniglot_runs=one_shot_folder, device="cpu"
     )
-    assert len(both.scores) == 8
+    assert len(both.scores) == 10
     assert both.headline()["Omniglot one-shot error prototype"]["mean"] == 0
 
 
@@ -194,7 +194,7 @@ def test_no_run_is_refused() -> None:
         kdcam.evaluate_few_shot([])
 
 
-@pytest.mark.parametrize("head", ["prototype", "cosine-prototype", "baseline", "baseline++"])
+@pytest.mark.parametrize("head", ["prototype", "cosine-prototype", "logistic", "baseline", "baseline++"])
 def test_embeddings_that_are_not_finite_are_refused(
     split_runs: tuple[Path, Path], tmp_path: Path, head: str
 ) -> None:
@@ -206,7 +206,9 @@ def test_embeddings_that_are_not_finite_are_refused(
         run / "model.safetensors",
         metadata=read_tensors_and_metadata(run / "model.safetensors")[1],
     )
-    with pytest.raises(ModelError, match=r"run: the embeddings of \d+ of \d+ pictures are not finite"):
+    with pytest.raises(
+        ModelError, match=r"run: features: the embeddings of \d+ of \d+ images are not finite"
+    ):
         evaluate(run, heads=(head,))
 
 

@@ -7,7 +7,7 @@ from kdcam.few_shot.settings import few_shot_settings, refuse_without_episodes, 
 def test_defaults_are_the_usual_protocol() -> None:
     found = few_shot_settings({})
     assert (found.ways, found.shots, found.queries, found.episodes) == (5, (1, 5), 15, 600)
-    assert len(found.heads) == 4
+    assert len(found.heads) == 5
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,13 @@ def test_of_a_network_of_tokens_their_grid_is_measured() -> None:
 def test_a_network_without_a_map_is_refused() -> None:
     with pytest.raises(ModelError, match=r"'torchvision:vit_b_32' has neither a \(N, C, H, W\) map"):
         map_kind_for(network("torchvision:vit_b_32", 32), "caam")
+
+
+@pytest.mark.parametrize("kind", ["cam", "caam", "gradcam", "hirescam"])
+@pytest.mark.parametrize("classes", [CLASSES, None])
+def test_a_network_that_gives_no_numbers_has_no_maps(images: Tensor, kind, classes: Tensor | None) -> None:
+    broken = network("kdcam:resnet8", 16)
+    with torch.no_grad():
+        list(broken.network.parameters())[-1][1] = torch.inf  # the bias of one class
+    with pytest.raises(ModelError, match=r"the logits of 4 of 4 images are not finite"):
+        batch_maps(broken, images, classes, kind)

@@ -65,7 +65,7 @@ def test_labels_of_other_images() -> None:
 
 
 def test_broken_weights() -> None:
-    with pytest.raises(ModelError, match=r"logits that are not finite"):
+    with pytest.raises(ModelError, match=r"memorisation: the logits of 5 of 5 images are not finite"):
         judged(LOGITS * torch.nan, CLEAN, NOISY)
 
 

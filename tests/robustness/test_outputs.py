@@ -42,5 +42,5 @@ def test_no_image_and_broken_weights(classifier: nn.Module, batches: TensorBatch
         collect_logits(classifier, TensorBatches(torch.zeros(0, 1, 4, 4), torch.zeros(0)), task="calibration")
     with torch.no_grad():
         classifier[3].weight.fill_(torch.nan)
-    with pytest.raises(ModelError, match=r"logits that are not finite"):
+    with pytest.raises(ModelError, match=r"calibration: the logits of 10 of 10 images are not finite"):
         collect_logits(classifier, batches, task="calibration")

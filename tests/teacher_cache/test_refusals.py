@@ -90,21 +90,22 @@ def test_outputs_beyond_fp16_are_refused(
     assert not list((tmp_path / "kept").glob("*.npy"))
 
 
-@pytest.mark.parametrize(
-    ("value", "words"), [(torch.nan, r"is no number \(NaN\)"), (torch.inf, r"is infinite for some")]
-)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_outputs_that_are_no_number_are_refused(
-    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, words: str
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     def broken(*arguments: Any) -> TeacherOutputs:
         outputs = teacher_outputs(*arguments)
         assert outputs.logits is not None
-        return outputs._replace(logits=torch.full_like(outputs.logits, value))
+        logits = outputs.logits.clone()
+        logits[[1, 3], 0] = value
+        return outputs._replace(logits=logits)
 
     monkeypatch.setattr(caching, "teacher_outputs", broken)
     with pytest.raises(
         ModelError,
-        match=rf"^teacher.checkpoint: teacher.logits {words}.*set precision = \"fp32\"$",
+        match=r"^teacher.checkpoint: the teacher.logits of 2 of \d+ images are not finite \(NaN or infinite\): "
+        r"training image 1, training image 3; .*set precision = \"fp32\"$",
     ):
         cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
 

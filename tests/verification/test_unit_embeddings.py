@@ -90,7 +90,9 @@ def test_an_embedding_of_zeros_stays_one(classifier: Classifier, monkeypatch: py
 def test_broken_weights_are_told(classifier: Classifier) -> None:
     with torch.no_grad():
         next(iter(classifier.network.parameters())).fill_(float("nan"))
-    with pytest.raises(ModelError, match=r"network: the embeddings of 7 of 7 pictures are not finite"):
+    with pytest.raises(
+        ModelError, match=r"network: embeddings: the embeddings of 7 of 7 images are not finite"
+    ):
         found_by(classifier, flip=True)
 
 

@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from kdcam.errors import ModelError
 from kdcam.modes import evaluating
+from kdcam.numerics import MEND_WEIGHTS, broken_rows
 from kdcam.robustness.attack_rules import LossName
 from kdcam.robustness.objective import ATTACK_LOSSES, Goal
 
@@ -20,11 +22,14 @@ def attacking(
 
     Raises ``ValueError`` where they are no batch of images in [0, 1] with their labels, or the loss does not
     go with them. How many classes there are shows at the first logits: the goal refuses labels beyond the last.
+    At the end ``ModelError`` where the logits of an image, or its gradient, were not finite at any step: there is
+    nothing to climb, and what was made is no attack.
     """
     _check_batch(images, targets)
     last_label = _last_label(targets)
     _check_loss(loss, targets)
     device = images.device
+    watch = _Watch(len(images), device)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -32,8 +37,36 @@ def attacking(
         # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.callback(model.register_forward_hook(watch.see).remove)
         wide = torch.promote_types(images.dtype, torch.float32)
         yield images.detach().clone().to(wide), Goal(loss, targets.clone(), last_label=last_label)
+    watch.require()
+
+
+class _Watch:
+    """Counts images whose logits or gradients are not finite on their device, which is asked once, at the end."""
+
+    def __init__(self, images: int, device: torch.device) -> None:
+        self.images = images
+        self.logits, self.gradients = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+
+    def see(self, _: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> None:
+        """Take what the network gives; the most at one step count, since an image comes again at the next."""
+        self.logits = torch.maximum(self.logits, broken_rows(logits).sum())
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(self._see_gradient)
+
+    def _see_gradient(self, gradient: Tensor) -> None:
+        self.gradients = torch.maximum(self.gradients, broken_rows(gradient).sum())
+
+    def require(self) -> None:
+        """Raise ``ModelError`` where anything was not finite."""
+        for what, count in (("logits", int(self.logits)), ("gradients on the pixels", int(self.gradients))):
+            if count:
+                raise ModelError(
+                    f"attack: the {what} of {count} of {self.images} images are not finite (NaN or infinite), so there "
+                    f"is nothing to climb; {MEND_WEIGHTS}"
+                )
 
 
 def positions(indices: Tensor | None, images: Tensor) -> list[int]:

@@ -8,6 +8,7 @@ import torch
 from small_attacks import EPS
 from torch import Tensor, nn
 
+from kdcam.errors import ModelError
 from kdcam.robustness.attacks import apgd, apgd_targeted, cw_margin, fgsm, input_gradient, mim, pgd, square
 
 
@@ -62,19 +63,19 @@ def test_images_outside_zero_to_one_are_refused(model: nn.Module, batch: tuple[T
         fgsm(model, images, torch.full((24, 4), 0.5), eps=EPS)
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        input_gradient,
-        partial(fgsm, eps=EPS),
-        partial(pgd, eps=EPS, alpha=EPS, steps=1, restarts=2),
-        partial(mim, eps=EPS, alpha=EPS, steps=1, stop_when_fooled=True),
-        partial(cw_margin, eps=EPS, alpha=EPS, steps=1),
-        partial(apgd, eps=EPS, steps=1, loss="dlr"),
-        partial(apgd_targeted, eps=EPS, steps=1),
-        partial(square, eps=EPS, n_queries=2),
-    ],
-)
+ATTACKS = [
+    input_gradient,
+    partial(fgsm, eps=EPS),
+    partial(pgd, eps=EPS, alpha=EPS, steps=1, restarts=2),
+    partial(mim, eps=EPS, alpha=EPS, steps=1, stop_when_fooled=True),
+    partial(cw_margin, eps=EPS, alpha=EPS, steps=1),
+    partial(apgd, eps=EPS, steps=1, loss="dlr"),
+    partial(apgd_targeted, eps=EPS, steps=1),
+    partial(square, eps=EPS, n_queries=2),
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_labels_that_are_none_of_the_classes_are_refused(
     attack: Any, model: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
@@ -96,3 +97,39 @@ def test_losses_that_are_not_known_and_indices_that_do_not_fit_are_refused(
         pgd(model, *batch, loss="hinge", **settings)
     with pytest.raises(ValueError, match=r"indices have shape \(3,\); wanted one an image, \(24,\)"):
         pgd(model, *batch, indices=torch.arange(3), **settings)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_networks_that_give_no_numbers_are_refused(
+    attack: Any, value: float, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = model(images)
+            some = torch.zeros_like(logits)
+            some[:2, 3] = value
+            return logits + some
+
+    broken = Broken()
+    with pytest.raises(ModelError, match=r"attack: the logits of 2 of 24 images are not finite"):
+        attack(broken, *batch)
+    assert not broken._forward_hooks
+
+
+@pytest.mark.parametrize("attack", ATTACKS[:-1])  # square takes no gradient
+def test_gradients_that_are_no_numbers_are_refused(
+    attack: Any, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    class Steep(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = model(images)
+            # The root of 0 has an infinite slope, times 0.
+            nothing = (images[:3] * 0).sum((1, 2, 3)).sqrt()
+            return (
+                logits + torch.cat([nothing, logits.new_zeros(max(len(images) - 3, 0))])[: len(images), None]
+            )
+
+    found = r"attack: the gradients on the pixels of 3 of 24 images are not finite"
+    with pytest.raises(ModelError, match=found):
+        attack(Steep(), *batch)
