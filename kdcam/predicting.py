@@ -12,6 +12,7 @@ from kdcam.data.picture_files import readable_pictures
 from kdcam.losses.loss import Task
 from kdcam.models.classifier import Classifier
 from kdcam.precision import pick_device
+from kdcam.progress import Progress, Silent, until_stopped
 
 
 class Prediction(NamedTuple):
@@ -31,17 +32,22 @@ def predict(
     top: int = 5,
     weights: Literal["selected", "last"] = "selected",
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> list[Prediction]:
     """Return the most likely classes of image files, read and resized as in training.
 
-    A folder stands for the files below it. All pictures are checked before any is classified.
+    A folder stands for the pictures below it: other files in it are left out, and those that cannot be read, with a
+    warning. All pictures are checked before any is classified.
 
-    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read or an empty folder.
+    Raises ``CheckpointError`` for the run, ``DataError`` for an image named by itself that cannot be read or a folder
+    without a picture, ``Interrupted`` where ``progress`` asks to stop.
     """
     if top < 1:
         raise ValueError(f"top is {top}; allowed: 1 or more")
     classifier = load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
-    return [_predict_one(classifier, path, top) for path in readable_pictures(images)]
+    watcher = progress or Silent()
+    paths = readable_pictures(images, progress=watcher)
+    return [_predict_one(classifier, path, top) for path in until_stopped(paths, watcher)]
 
 
 def _predict_one(classifier: Classifier, path: Path, top: int) -> Prediction:

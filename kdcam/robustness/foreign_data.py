@@ -58,7 +58,12 @@ def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress:
     if is_picture_folder(named):
         warn_of_trained(loaded.path, expand_folders([folder]), f"ood {named}", progress)
         return unlabelled_batches(
-            folder, image_size=size, channels=channels, batch_size=batch_size, device=device
+            folder,
+            image_size=size,
+            channels=channels,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
         )
     config = foreign_config(named, size)
     test = _test_part(folder, config, rest=loaded.rest, progress=progress)
