@@ -125,8 +125,10 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
     }
     notes = [note for network in (checked.student, *checked.teachers) for note in network.notes]
     if options.as_json:
-        render.show_json({**facts, "notes": notes, "recipe": recipe})
+        render.show_json({**facts, "notes": notes, "warnings": checked.warnings, "recipe": recipe})
         return
+    for text in checked.warnings:
+        render.show_notice(f"warning: {text}")
     if not options.quiet:
         for name, value in facts.items():
             label = name.replace("_", " ")

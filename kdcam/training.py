@@ -9,6 +9,7 @@ from kdcam.assembly import EVALUATION_BATCH, assemble, evaluation_batches
 from kdcam.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
 from kdcam.data.datasets import DataParts, load_data
 from kdcam.data.kept import kept_pictures
+from kdcam.data.parts import absent_warnings
 from kdcam.digests import weights_digest
 from kdcam.engine import TrainState, fit
 from kdcam.errors import CheckpointError, Interrupted
@@ -241,6 +242,8 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
         progress.warning(
             f"{len(parts.skipped)} files left out: {first_few(parts.skipped, most=5, between='; ')}"
         )
+    for text in (*checked.warnings, *absent_warnings(parts)):
+        progress.warning(text)
     for teacher in checked.teachers:
         if teacher.image_size != parts.image_size:
             progress.warning(

@@ -13,7 +13,7 @@ from kdcam.data.part_names import PartName, by_part, part_of
 from kdcam.data.parts import SourceParts
 from kdcam.data.picture_files import Listed, ListedParts, data_folder, is_picture_name, load_listed
 from kdcam.errors import DataError
-from kdcam.files.listing import files_in, folders_in, nfc, real_paths, tree_below
+from kdcam.files.listing import files_in, folders_in, is_utf8, nfc, real_paths, tree_below
 from kdcam.files.paths import shown
 from kdcam.progress import Progress
 from kdcam.wording import first_few, listed
@@ -79,7 +79,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
     real: dict[str, Path] = {}
     for path in folders_in(folder):
         name = nfc(path.name)
-        if not _is_utf8(name):
+        if not is_utf8(name):
             raise DataError(f"{shown(path)}: the class folder's name is not UTF-8; rename it")
         if name in found:
             raise DataError(
@@ -94,14 +94,6 @@ def class_folders(folder: Path) -> dict[str, Path]:
             )
         found[name], real[place] = path, path
     return dict(sorted(found.items()))
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _label_files(folder: Path, found: str) -> str:
@@ -251,6 +243,7 @@ __all__ = [
     "class_counts",
     "list_folder",
     "class_folders",
+    "list_folder",
     "list_images",
     "load_image_folder",
 ]

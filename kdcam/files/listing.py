@@ -44,6 +44,15 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def is_utf8(name: str) -> bool:
+    """Return whether a name of the file system is UTF-8, so that other files can name it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_hidden_folder(name: str) -> bool:
     """Return whether a folder of this name is hidden or the system's own."""
     return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
@@ -184,6 +193,7 @@ __all__ = [
     "folders_in",
     "is_hidden_file",
     "is_hidden_folder",
+    "is_utf8",
     "nfc",
     "real_paths",
     "tree_below",
