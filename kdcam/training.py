@@ -242,7 +242,7 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
         progress.warning(
             f"{len(parts.skipped)} files left out: {first_few(parts.skipped, most=5, between='; ')}"
         )
-    for text in (*checked.warnings, *absent_warnings(parts)):
+    for text in dict.fromkeys((*checked.warnings, *absent_warnings(parts))):
         progress.warning(text)
     for teacher in checked.teachers:
         if teacher.image_size != parts.image_size:

@@ -157,3 +157,22 @@ def test_new_refuses_a_class_without_a_picture(kdcam, tmp_path: Path) -> None:
     assert "no training image of class 'emu'" in found.err
     assert len(found.err.splitlines()) == 1
     assert not Path("new.toml").exists()
+
+
+def test_classes_that_a_part_lacks_are_told_of(kdcam, tmp_path: Path) -> None:
+    for part, counts in (("train", (6, 6, 6)), ("val", (2, 0, 2)), ("test", (2, 2, 0))):
+        paint_classes(tmp_path / "d" / part, dict(zip(("ant", "bee", "cat"), counts, strict=True)))
+    written = kdcam("recipes", "new", "d", "-o", "new.toml")
+    assert written.code == 0, written.err
+    of_validation = (
+        "the validation part has no image of 1 of 3 classes ('bee'): its scores say nothing of them"
+    )
+    of_test = "the test part has no image of 1 of 3 classes ('cat'): its scores say nothing of them"
+    dry = kdcam("train", "new.toml", "--dry-run")
+    trained = kdcam("train", "new.toml", "--set", "epochs=2", "-q")
+    scored = kdcam("evaluate", "runs/new-0")
+    for found in (dry, trained, scored):
+        assert found.code == 0
+        assert found.err.count(f"warning: {of_validation}") == 1
+        assert found.err.count(f"warning: {of_test}") == 1
+    assert of_validation in written.out

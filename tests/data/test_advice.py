@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from kdcam.data.advice import advise, notes, recipe_lines
 from kdcam.data.config import ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
 from kdcam.data.folder_facts import FolderFacts, MachineFacts
 from kdcam.data.splits import held_out_counts
+from kdcam.models import ModelConfig, build_classifier
+from kdcam.models.probes import cost
 from kdcam.recipe import read_recipe
 
 LAPTOP = MachineFacts(cores=2, gpu=None)
@@ -124,3 +127,34 @@ def test_the_recipe_is_a_recipe(machine: MachineFacts, changes: dict[str, object
     assert recipe.data.augment == advice.augment
     assert recipe.model.name == advice.network
     assert recipe.epochs == advice.epochs
+
+
+@pytest.mark.parametrize(
+    ("changes", "machine"),
+    [
+        ({}, LAPTOP),
+        ({"short_sides": (32,)}, LAPTOP),
+        ({"short_sides": (48,)}, GPU),
+        ({}, SERVER),
+        ({}, GPU),
+        ({"train_counts": (20_000, 20_000)}, GPU),
+    ],
+)
+def test_the_readmes_student_is_cheaper_than_the_advised_teacher(
+    changes: dict[str, object], machine: MachineFacts
+) -> None:
+    advice = advise(folder(**changes), machine)
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [small, large] = re.findall(r'^name = "(kdcam:\w+)" .*: (\w+)$', text, re.MULTILINE)[0]
+    student = small if advice.network.startswith("kdcam:") else large
+    of_student, of_teacher = (
+        cost(
+            build_classifier(
+                ModelConfig(name=name), num_classes=2, in_channels=3, image_size=advice.image_size
+            ),
+            image_size=advice.image_size,
+        )
+        for name in (student, advice.network)
+    )
+    assert of_student.parameters < of_teacher.parameters / 3
+    assert of_student.operations < of_teacher.operations

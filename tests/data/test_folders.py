@@ -8,6 +8,7 @@ from PIL import Image
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import describe_data, load_data
 from kdcam.data.folders import list_images
+from kdcam.data.parts import absent_warnings
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import StreamImages
 from kdcam.errors import DataError
@@ -86,12 +87,16 @@ def test_one_folder_of_class_folders_is_split(tmp_path):
     assert load_data(config(tmp_path)).test is None
 
 
-def test_a_test_part_that_lacks_a_class_shifts_nothing(tmp_path):
+def test_a_test_part_that_lacks_classes_shifts_nothing_and_says_so(tmp_path):
     for name in ("a", "b", "c"):
         fill(tmp_path / "train" / name)
     fill(tmp_path / "test" / "c", 2)
     (tmp_path / "test" / "a").mkdir()
-    assert load_data(config(tmp_path)).test.targets.tolist() == [2, 2]
+    parts = load_data(config(tmp_path))
+    assert parts.test.targets.tolist() == [2, 2]
+    told = ["the test part has no image of 2 of 3 classes ('a', 'b'): its scores say nothing of them"]
+    assert absent_warnings(parts) == told
+    assert list(describe_data(config(tmp_path)).warnings) == told
 
 
 def test_a_class_may_be_called_train_inside_a_part(tmp_path):
