@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdcam.data.config import ImageFolderConfig
-from kdcam.data.part_names import PartName, by_part, part_of
+from kdcam.data.part_names import PartName, by_part, look_like_parts_together, part_of
 from kdcam.data.parts import SourceParts
 from kdcam.data.picture_files import Listed, ListedParts, data_folder, is_picture_name, load_listed
 from kdcam.errors import DataError
@@ -58,6 +58,7 @@ def list_images(root: Path) -> Listing:
     if parts:
         _check_parts(root, folders, parts)
     else:
+        _refuse_parts_together(root, [folder.name for folder in folders])
         parts = {"train": root}
     classes = {part: class_folders(folder) for part, folder in parts.items()}
     if parts["train"] == root:
@@ -133,6 +134,16 @@ def _check_parts(root: Path, folders: Sequence[Path], parts: Mapping[PartName, P
         raise DataError(
             f"{place}: has {first_few(f'{name}/' for name in beside)} with pictures beside {named}, so that it is not "
             f"sure what is a part and what a class; move what is neither away, or, if all are classes, {_AS_CLASSES}"
+        )
+
+
+def _refuse_parts_together(root: Path, names: Sequence[str]) -> None:
+    """Raise ``DataError`` where two folders are called like parts, though none of them for sure."""
+    pair = look_like_parts_together(names)
+    if pair is not None:
+        raise DataError(
+            f"{shown(root)}: {pair[0]}/ and {pair[1]}/ look like parts, but may be classes; call the parts train/, "
+            f"validation/ and test/, or, if these are classes, {_AS_CLASSES}"
         )
 
 

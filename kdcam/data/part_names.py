@@ -1,7 +1,7 @@
 """The usual names of the parts of a data set: which folder, or which split of a table, is which part."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -40,6 +40,7 @@ _FILLERS = frozenset(
     }
 )
 _UNSURE: Mapping[str, PartName] = {"trainval": "train", "holdout": "test", "heldout": "test"}
+_FEW = 4  # folders: among more, classes may begin like parts by chance
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
@@ -74,6 +75,30 @@ def looks_like_part(name: str) -> PartName | None:
     return parts[0]
 
 
+def look_like_parts_together(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return two names that tell apart but the word of a part, as ``seg_train`` and ``seg_test``; None: there are none.
+
+    Of up to four names also two that begin like parts, as ``Trainingsdaten`` and ``Testdaten``.
+    """
+    first: dict[tuple[str, ...], tuple[str, set[PartName]]] = {}
+    for name in names:
+        words = [word.lower() for word in _WORD.findall(name)] if name.isascii() else []
+        parts = {part for word in words if (part := part_of(word)) is not None}
+        if not parts:
+            continue
+        other, of_other = first.setdefault(
+            tuple(word for word in words if part_of(word) is None), (name, parts)
+        )
+        if of_other != parts:
+            return other, name
+    if len(names) <= _FEW:
+        training = [name for name in names if name.lower().startswith("train")]
+        held_out = [name for name in names if name.lower().startswith(("test", "val"))]
+        if training and held_out:
+            return training[0], held_out[0]
+    return None
+
+
 def by_part(folders: Iterable[Path], *, alike: bool = False) -> dict[PartName, Path]:
     """Return the folders that are parts, training first; with ``alike`` also those that only look like one.
 
@@ -93,4 +118,11 @@ def by_part(folders: Iterable[Path], *, alike: bool = False) -> dict[PartName, P
     return {part: found[part] for part in get_args(PartName) if part in found}
 
 
-__all__ = ["PART_WORDS", "PartName", "by_part", "looks_like_part", "part_of"]
+__all__ = [
+    "PART_WORDS",
+    "PartName",
+    "by_part",
+    "look_like_parts_together",
+    "looks_like_part",
+    "part_of",
+]

@@ -275,6 +275,13 @@ def unsure_folders(root):
         fill(root / f"like{number}" / name / "a", 1)
         fill(root / f"like{number}" / name / "b", 1)
         yield root / f"like{number}", f"{name}/ looks like the train part, but may be a class; call it train/"
+    for part in ("seg_train", "seg_test"):
+        for name in ("a", "b"):
+            fill(root / "together" / part / name, 1)
+    yield (
+        root / "together",
+        "seg_test/ and seg_train/ look like parts, but may be classes; call the parts train/",
+    )
     for name in ("bus", "train", "test"):
         fill(root / "vehicles" / name, 1)
     yield root / "vehicles", "is called like the .* part, but holds pictures and no class folders"

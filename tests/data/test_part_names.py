@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.data.part_names import by_part, looks_like_part, part_of
+from kdcam.data.part_names import by_part, look_like_parts_together, looks_like_part, part_of
 from kdcam.errors import DataError
 
 
@@ -81,6 +81,24 @@ def test_usual_names(name, part):
 )
 def test_names_that_may_be_of_parts(name, part):
     assert looks_like_part(name) == part
+
+
+@pytest.mark.parametrize(
+    ("names", "pair"),
+    [
+        (("seg_pred", "seg_test", "seg_train"), ("seg_test", "seg_train")),
+        (("CatsTrain", "catsVal"), ("CatsTrain", "catsVal")),
+        (("Testdaten", "Trainingsdaten"), ("Trainingsdaten", "Testdaten")),
+        (("crash test", "train station"), None),
+        (("Steam Train", "steam_train"), None),
+        (("airport", "train_station", "valley", "volcano", "yard"), None),
+        (("cats", "dogs"), None),
+        (("tr\u00e4ining", "t\u00e9st"), None),
+        ((), None),
+    ],
+)
+def test_names_that_look_like_parts_together(names, pair):
+    assert look_like_parts_together(names) == pair
 
 
 def test_folders_by_part():
