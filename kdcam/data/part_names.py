@@ -19,8 +19,20 @@ PART_WORDS: Mapping[str, PartName] = {
 _SETS = ("set", "data", "dataset", "part", "split", "folder", "dir")  # words that change nothing
 _FILLERS = frozenset(
     {
-        *_SETS,
-        *("sets", "image", "images", "img", "imgs", "pic", "pics", "picture", "pictures", "photo", "photos"),
+        *(
+            *_SETS,
+            "sets",
+            "image",
+            "images",
+            "img",
+            "imgs",
+            "pic",
+            "pics",
+            "picture",
+            "pictures",
+            "photo",
+            "photos",
+        ),
         *(
             "jpg",
             "jpeg",
@@ -35,8 +47,7 @@ _FILLERS = frozenset(
             "new",
             "old",
         ),
-        *("copy", "final", "clean", "raw", "resized", "cropped", "the", "my"),
-        *(single for single in "abcdefghijklmnopqrstuvwxyz"),
+        *("copy", "final", "clean", "raw", "resized", "cropped", "the", "my", *"abcdefghijklmnopqrstuvwxyz"),
     }
 )
 _UNSURE: Mapping[str, PartName] = {"trainval": "train", "holdout": "test", "heldout": "test"}
