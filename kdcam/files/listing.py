@@ -102,9 +102,8 @@ def tree_below(folder: Path) -> Tree:
     plain = [place.path / name for place in places for name in place.files]
     linked = sorted(place.path / name for place in places for name in place.linked_files)
     if linked:
-        taken = {os.path.join(place.real, name) for place in places for name in place.files}  # noqa: PTH118  # texts
-        for path in linked:
-            real = os.path.realpath(path)
+        taken = {f"{place.real}{os.sep}{name}" for place in places for name in place.files}
+        for path, real in zip(linked, real_paths(linked), strict=True):
             if real not in taken:
                 taken.add(real)
                 plain.append(path)
@@ -114,14 +113,25 @@ def tree_below(folder: Path) -> Tree:
 
 def real_paths(paths: Iterable[Path]) -> Iterator[str]:
     """Yield where files really lie, links resolved; each folder is resolved once."""
-    real_folders: dict[Path, str] = {}
-    for path in paths:
-        if path.is_symlink():
-            yield os.path.realpath(path)
+    real_folders: dict[str, str] = {}
+
+    def real_of(folder: str) -> str:
+        if folder not in real_folders:
+            real_folders[folder] = os.path.realpath(folder)
+        return real_folders[folder]
+
+    for path in map(str, paths):
+        folder, name = os.path.split(path)
+        real = f"{real_of(folder)}{os.sep}{name}"
+        try:
+            target = os.readlink(real)  # noqa: PTH115  # texts
+        except OSError:  # no link
+            yield real
             continue
-        if path.parent not in real_folders:
-            real_folders[path.parent] = os.path.realpath(path.parent)
-        yield os.path.join(real_folders[path.parent], path.name)  # noqa: PTH118  # texts
+        folder, name = os.path.split(os.path.join(os.path.dirname(real), target))  # noqa: PTH118, PTH120  # texts
+        real = f"{real_of(folder)}{os.sep}{name}"
+        # A link to a link, or to a folder's own name, goes the long way.
+        yield os.path.realpath(real) if name in ("", ".", "..") or os.path.islink(real) else real  # noqa: PTH114  # texts
 
 
 class _Place(NamedTuple):
