@@ -242,14 +242,14 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
         progress.warning(
             f"{len(parts.skipped)} files left out: {first_few(parts.skipped, most=5, between='; ')}"
         )
-    for text in dict.fromkeys((*checked.warnings, *absent_warnings(parts))):
-        progress.warning(text)
     for teacher in checked.teachers:
         if teacher.image_size != parts.image_size:
             progress.warning(
                 f"the teacher was trained on images of {teacher.image_size} pixels and sees "
                 f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
             )
+    for text in dict.fromkeys((*checked.warnings, *absent_warnings(parts))):
+        progress.warning(text)
     if parts.noise is not None:
         progress.message(parts.noise.sentence())
     for network in (checked.student, *checked.teachers):
