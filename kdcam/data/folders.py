@@ -252,7 +252,6 @@ def class_counts(entries: Sequence[tuple[Path, int]], num_classes: int) -> list[
 __all__ = [
     "Listing",
     "class_counts",
-    "list_folder",
     "class_folders",
     "list_folder",
     "list_images",

@@ -13,8 +13,8 @@ from kdcam.data.part_names import part_of
 from kdcam.data.parts import SourceParts
 from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed, named_file
 from kdcam.errors import DataError
-from kdcam.files.paths import is_file
 from kdcam.files.listing import nfc
+from kdcam.files.paths import is_file
 from kdcam.progress import Progress
 from kdcam.wording import did_you_mean, listed
 

@@ -336,8 +336,8 @@ __all__ = [
     "in_threads",
     "is_picture_name",
     "load_listed",
-    "read_known",
     "named_file",
+    "read_known",
     "read_resident",
     "readable_pictures",
 ]
