@@ -16,7 +16,7 @@ from kdcam.data.parts import Part, SourceParts
 from kdcam.data.picture_keys import KEY_BYTES, FileKey, file_key, key_rows, stamp_rows
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, StreamImages
-from kdcam.errors import DataError, Interrupted
+from kdcam.errors import DataError
 from kdcam.files.listing import files_below
 from kdcam.files.paths import exists, is_file, is_folder, shown
 from kdcam.progress import Progress, until_stopped
@@ -194,17 +194,11 @@ def _begins_like_picture(path: Path) -> bool:
 def in_threads(
     function: Callable[[int], _Result], count: int, *, task: str, progress: Progress
 ) -> list[_Result]:
-    """Return ``function`` of 0 ... ``count`` - 1, in order, worked out in a few threads (Pillow frees the lock).
-
-    Raises ``Interrupted`` where the watcher asks to stop.
-    """
+    """Return ``function`` of 0 ... ``count`` - 1, in order, worked out in a few threads (Pillow frees the lock)."""
     results = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, result in enumerate(pool.map(function, range(count)), start=1):
             results.append(result)
-            if progress.should_stop():
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise Interrupted(f"{task}: stopped, nothing was written")
             if done % 100 == 0 or done == count:
                 progress.advance(task, done, count)
     return results
