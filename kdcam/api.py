@@ -9,8 +9,8 @@ from kdcam.commands import check_command
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches
 from kdcam.data.kept import Lack
-from kdcam.distributed import check_single_process
 from kdcam.data.parts import absent_warnings
+from kdcam.distributed import check_single_process
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.files.listing import nfc
 from kdcam.json_files import read_json
