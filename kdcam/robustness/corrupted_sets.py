@@ -20,8 +20,8 @@ from kdcam.data.resident import ResidentBatches, ResidentImages
 from kdcam.data.splits import across_classes
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
-from kdcam.files.npy import open_npy
 from kdcam.files.listing import files_below, folders_in, nfc
+from kdcam.files.npy import open_npy
 from kdcam.robustness.corruption_table import SEVERITIES
 from kdcam.wording import did_you_mean, first_few, listed
 
