@@ -21,13 +21,15 @@ def predict(
 ) -> None:
     """Name the most likely classes of pictures.
 
+    Of a folder the files that are no pictures, or cannot be read, are left out and counted.
     The score is a probability: of the one label, or, in a run of several labels an image, of each by itself.
     """
     from kdcam import api
 
     from . import render
 
-    found = api.predict(run, images, top=top, weights=weights, device=device)
+    with render.watching(quiet=False) as progress:
+        found = api.predict(run, images, top=top, weights=weights, device=device, progress=progress)
     if as_json:
         render.show_json(
             [

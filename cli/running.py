@@ -14,10 +14,8 @@ from kdcam.machine import thread_advice
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.precision import pick_device
 from kdcam.preflight import Checked, preflight
-from kdcam.probe_recipe import is_solved
 from kdcam.progress import Progress
 from kdcam.recipe import TrainRecipe, load
-from kdcam.run_length import length_warnings
 from kdcam.run_state import find_state
 from kdcam.teacher_cache.foreseeing import foreseen_cache
 
@@ -109,9 +107,6 @@ def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainReci
 
 
 def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
-    if not is_solved(checked.recipe, checked.student.config):
-        for warning in length_warnings(checked.recipe, train_images=checked.summary.train_images):
-            render.show_notice(f"warning: {warning}")
     recipe = checked.recipe.model_dump(mode="json", exclude_none=True)
     facts = {
         "output": str(place),
@@ -129,8 +124,10 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
         "teacher_cache": foreseen_cache(checked),
     }
     notes = [note for network in (checked.student, *checked.teachers) for note in network.notes]
+    for text in checked.warnings:
+        render.show_notice(f"warning: {text}")
     if options.as_json:
-        render.show_json({**facts, "notes": notes, "recipe": recipe})
+        render.show_json({**facts, "notes": notes, "warnings": checked.warnings, "recipe": recipe})
         return
     if not options.quiet:
         for name, value in facts.items():

@@ -9,8 +9,10 @@ from kdcam.commands import check_command
 from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataParts, Part, batches
 from kdcam.data.kept import Lack
+from kdcam.data.parts import absent_warnings
 from kdcam.distributed import check_single_process
 from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.files.listing import nfc
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
 from kdcam.named_networks import load_named
@@ -224,6 +226,8 @@ def load_run(
     _check_label_names(folder, classifier, read.parts)
     if read.digest is None:
         _warn_of_changed_parts(folder, read.parts, watcher)
+    for text in absent_warnings(read.parts):
+        watcher.warning(text)
     if rest:
         for name, lack in read.lacks.items():
             warn_of_rest(folder, lack, f"of its {name} part", watcher)
@@ -233,7 +237,7 @@ def load_run(
 
 def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -> None:
     learned, found = classifier.label_names, parts.label_names
-    if learned and learned != found:
+    if learned and tuple(map(nfc, learned)) != tuple(map(nfc, found)):
         raise DataError(
             f"{folder}: was trained on {len(learned)} classes ({listed(learned[:10])}), its data has {len(found)} now "
             f"({listed(found[:10])}); give the data its classes back, or train on these in another --output"

@@ -97,7 +97,8 @@ def explain(
     Args:
         runs: What `kdcam.load` reads, or several, one a row: run folders, .safetensors files beside their config.json,
             names of networks with published weights.
-        images: Picture files; a folder stands for the pictures below it.
+        images: Picture files; a folder stands for the pictures below it: other files in it are left out, and those that
+            cannot be read, with a warning.
         output: The folder for the PNG files, named as the images; files of these names are replaced.
         method: "cam" (becomes "gradcam" for a network without an exact CAM), "gradcam" or "hirescam"; of a network of
             tokens they are of its last grid of tokens (`kdcam.models.token_maps`).
@@ -114,7 +115,7 @@ def explain(
     watcher = progress or Silent()
     look = Look(alpha, colormap, scale)
     _check_options(look, method)
-    paths = readable_pictures(images)
+    paths = readable_pictures(images, progress=watcher)
     files = _files(paths, Path(output))
     asked = _Asked(method, label, classes)
     places = [runs] if isinstance(runs, str | Path) else runs

@@ -13,6 +13,7 @@ from kdcam.losses.loss import Task
 from kdcam.models.classifier import Classifier
 from kdcam.numerics import FiniteCheck
 from kdcam.precision import pick_device
+from kdcam.progress import Progress, Silent, until_stopped
 
 
 class Prediction(NamedTuple):
@@ -32,19 +33,23 @@ def predict(
     top: int = 5,
     weights: Literal["selected", "last"] = "selected",
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> list[Prediction]:
     """Return the most likely classes of image files, read and resized as in training.
 
-    A folder stands for the files below it. All pictures are checked before any is classified.
+    A folder stands for the pictures below it: other files in it are left out, and those that cannot be read, with a
+    warning. All pictures are checked before any is classified.
 
-    Raises ``CheckpointError`` for the run, ``DataError`` for an image that cannot be read or an empty folder,
-    ``ModelError`` where logits are not finite, naming the images.
+    Raises ``CheckpointError`` for the run, ``DataError`` for an image named by itself that cannot be read or a folder
+    without a picture, ``ModelError`` where logits are not finite, naming the images, ``Interrupted`` where ``progress``
+    asks to stop.
     """
     if top < 1:
         raise ValueError(f"top is {top}; allowed: 1 or more")
     classifier = load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
-    paths, finite = readable_pictures(images), FiniteCheck()
-    found = [_predict_one(classifier, path, top, finite) for path in paths]
+    watcher, finite = progress or Silent(), FiniteCheck()
+    paths = readable_pictures(images, progress=watcher)
+    found = [_predict_one(classifier, path, top, finite) for path in until_stopped(paths, watcher)]
     finite.require(str(run_or_path), lambda position: str(paths[position]))
     return found
 

@@ -18,7 +18,7 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.models.layer_groups import layer_scales
 from kdcam.models.packaged_weights import RGB, is_packaged
-from kdcam.models.probes import check_cam, check_linear_classifier, linear_layer, widths
+from kdcam.models.probes import check_cam, check_linear_classifier, cost, linear_layer, widths
 from kdcam.models.published import published_classes
 from kdcam.models.starting_weights import holds_neck, starting_weights
 from kdcam.optim import build_optimizer
@@ -26,6 +26,7 @@ from kdcam.precision import Precision, pick_device, pick_precision
 from kdcam.probe_recipe import is_solved
 from kdcam.recipe import TeacherConfig, TrainRecipe
 from kdcam.recipe_checks import model_problems
+from kdcam.run_length import length_warnings
 from kdcam.schedule import build_schedule
 from kdcam.starting_point import StartingPoint, in_words_of_init, starting_point, told_of_init
 from kdcam.teacher_cache.key import TeacherIdentity, identify
@@ -49,6 +50,7 @@ class Checked(NamedTuple):
     student_widths: Widths
     teacher_widths: tuple[Widths, ...]
     teacher_identities: tuple[TeacherIdentity, ...]  # of those whose outputs are cached
+    warnings: tuple[str, ...] = ()  # sentences: what is legal and probably not meant
 
 
 def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True) -> Checked:
@@ -96,7 +98,8 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
         ),
     )
     _check_fit(checked)
-    return checked
+    warnings = (*summary.warnings, *_cost_warnings(checked), *_length_warnings(checked))
+    return checked._replace(warnings=warnings)
 
 
 def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool) -> Classifier:
@@ -235,6 +238,29 @@ def _check_map(
             f"shows no place, and these losses read places: {listed(of_places)}; raise data.image_size or take a "
             "network that shrinks less"
         )
+
+
+def _length_warnings(checked: Checked) -> tuple[str, ...]:
+    if is_solved(checked.recipe, checked.student.config):
+        return ()
+    return length_warnings(checked.recipe, train_images=checked.summary.train_images)
+
+
+def _cost_warnings(checked: Checked) -> Iterator[str]:
+    """Yield a sentence for each teacher that the student is no cheaper than: a student is there to be cheap."""
+    if not checked.teachers:
+        return
+    size = checked.summary.image_size
+    of_student = cost(checked.student, image_size=size)
+    for config, teacher in zip(checked.recipe.teachers, checked.teachers, strict=True):
+        with told_of_teacher():
+            of_teacher = cost(teacher, image_size=size)
+        if of_student.parameters >= of_teacher.parameters or of_student.operations >= of_teacher.operations:
+            yield (
+                f"model.name: the student {checked.student.config.name} is not cheaper than its teacher "
+                f"{config.checkpoint} ({teacher.config.name}): {of_student.text()} of the student, {of_teacher.text()} "
+                f"of the teacher at {size} pixels; take a smaller student or a larger teacher unless this is meant"
+            )
 
 
 def _check_fit(checked: Checked) -> None:

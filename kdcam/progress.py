@@ -1,7 +1,11 @@
 """What a long piece of work tells whoever watches it; the library itself prints nothing."""
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol, TypeVar
+
+from kdcam.errors import Interrupted
+
+_Item = TypeVar("_Item")
 
 
 class StepRecord(NamedTuple):
@@ -76,4 +80,12 @@ class Silent:
         return False
 
 
-__all__ = ["EpochRecord", "Progress", "Silent", "StepRecord"]
+def until_stopped(items: Iterable[_Item], progress: Progress) -> Iterator[_Item]:
+    """Yield the items of work that keeps nothing; ``Interrupted`` where the watcher asks to stop."""
+    for item in items:
+        if progress.should_stop():
+            raise Interrupted("stopped, nothing was written")
+        yield item
+
+
+__all__ = ["EpochRecord", "Progress", "Silent", "StepRecord", "until_stopped"]

@@ -13,6 +13,7 @@ from kdcam.data.batches import Batches
 from kdcam.data.datasets import DataSummary
 from kdcam.data_network import build_for_data
 from kdcam.errors import CheckpointError, DataError, KdcamError, ModelError, RecipeError
+from kdcam.files.listing import nfc
 from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier, Preprocessing, Task
 from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
@@ -239,7 +240,7 @@ def _names_are_known(summary: DataSummary) -> bool:
 def check_class_order(checkpoint: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
     """Raise ``DataError`` naming the first class that a teacher has in another place; no names fit any."""
     for index, (taught, own) in enumerate(zip(theirs, ours, strict=False)):
-        if taught != own:
+        if nfc(taught) != nfc(own):
             raise DataError(
                 f"teacher.checkpoint: class {index} of {checkpoint} is {taught!r}, of the data {own!r}; teacher and "
                 "student must have the same classes in the same order"

@@ -9,6 +9,7 @@ from kdcam.assembly import EVALUATION_BATCH, assemble, evaluation_batches
 from kdcam.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
 from kdcam.data.datasets import DataParts, load_data
 from kdcam.data.kept import kept_pictures
+from kdcam.data.parts import absent_warnings
 from kdcam.digests import weights_digest
 from kdcam.engine import TrainState, fit
 from kdcam.errors import CheckpointError, Interrupted
@@ -248,9 +249,11 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
                 f"the teacher was trained on images of {teacher.image_size} pixels and sees "
                 f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
             )
-    if not is_solved(recipe, checked.student.config):
-        for warning in length_warnings(recipe, train_images=len(parts.train)):
-            progress.warning(warning)
+    texts = [*checked.warnings, *absent_warnings(parts)]
+    if checked.summary.train_images is None and not is_solved(recipe, checked.student.config):
+        texts += length_warnings(recipe, train_images=len(parts.train))  # how many steps is known only now
+    for text in dict.fromkeys(texts):
+        progress.warning(text)
     if parts.noise is not None:
         progress.message(parts.noise.sentence())
     for network in (checked.student, *checked.teachers):

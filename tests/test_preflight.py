@@ -243,3 +243,16 @@ def test_teacher_of_named_classes_in_another_order_is_refused_before_any_work(tm
     data = {"name": "image-folder", "root": str(tmp_path / "photos"), "image_size": 16, "validation": 0.3}
     with pytest.raises(DataError, match=r"class 0 of .* is 'dog', of the data 'cat'.*same order"):
         preflight(student_of(checkpoint, data=data), device="cpu")
+
+
+def test_a_student_no_cheaper_than_its_teacher_is_told_of(tmp_path: Path) -> None:
+    small = teacher(tmp_path / "small", network="kdcam:resnet8_s2")
+    [warning] = preflight(student_of(small, model={"name": "kdcam:resnet8"}), device="cpu").warnings
+    assert "the student kdcam:resnet8 is not cheaper than its teacher" in warning
+    assert "0.0778 M parameters and 3.05 M multiply-adds of the student" in warning
+    assert "0.0778 M parameters and 0.764 M multiply-adds of the teacher at 16 pixels" in warning
+    large = teacher(tmp_path / "large", network="kdcam:resnet14_s2")
+    assert preflight(student_of(large), device="cpu").warnings == ()
+    both = small_recipe(loss=KD, teacher=[{"checkpoint": small}, {"checkpoint": large}])
+    [warning] = preflight(both, device="cpu").warnings  # small is the student's own network
+    assert small in warning

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdcam.data.box_files import BoxLine
-from kdcam.data.picture_files import files_below
 from kdcam.errors import DataError
+from kdcam.files.listing import files_below
 
 _SHOWN = 80  # characters of a name in a message
 

@@ -113,9 +113,11 @@ class ImageFolderConfig(PictureFilesConfig):
     """A folder of pictures: root with train/ and optionally val/ and test/, each with a folder a class; or
     one folder of class folders, which is split.
 
-    val/ (also called validation/ or valid/) is the validation part where it exists; otherwise the share
-    ``validation`` is held out of training. The same goes for test/ and ``test``. Pictures are turned as their
-    EXIF tag says, cut to the middle square and resized; alpha is laid over white.
+    val/ is the validation part where it exists; otherwise the share ``validation`` is held out of training. The same
+    goes for test/ and ``test``. The parts may bear other usual names in any case (Training, validation_set, dev, Test
+    Data, eval); folders that may be parts or classes are refused. Hidden and system folders are left out, each real
+    file counts once, names of classes are compared in NFC. Pictures are turned as their EXIF tag says, cut to the
+    middle square and resized; alpha is laid over white.
     """
 
     name: Literal["image-folder"] = "image-folder"
@@ -129,8 +131,8 @@ class ImageLabelsConfig(PictureFilesConfig):
 
     CSV: the columns ``image`` and ``labels`` (names between separators; an empty cell: none), or ``image`` and
     a column of 0 and 1 for each class. JSON: ``{"a.jpg": ["cat", "dog"]}``, or a list of
-    ``{"image": "a.jpg", "labels": ["cat"]}``. A column (or key) ``split`` of train, validation (val, valid) and
-    test makes the parts; a part that it lacks is held out of training. Pictures are named from ``root`` on.
+    ``{"image": "a.jpg", "labels": ["cat"]}``. A column (or key) ``split`` of train, validation (val, valid, dev)
+    and test makes the parts; a part that it lacks is held out of training. Pictures are named from ``root`` on.
     """
 
     name: Literal["image-labels"] = "image-labels"

@@ -49,7 +49,7 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
             training image has a label), a share holds out no image, a fraction keeps too few, or label noise or class
             split do not fit.
     """
-    return _made(load_source(config, progress or Silent()), config)
+    return made_parts(load_source(config, progress or Silent()), config)
 
 
 def load_data_by_place(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
@@ -57,10 +57,11 @@ def load_data_by_place(config: DataConfig, *, progress: Progress | None = None) 
 
     For runs that kept no keys of their pictures; arguments and errors as those of `load_data`.
     """
-    return _made(load_source(config, progress or Silent()).unkeyed(), config)
+    return made_parts(load_source(config, progress or Silent()).unkeyed(), config)
 
 
-def _made(whole: SourceParts, config: DataConfig) -> DataParts:
+def made_parts(whole: SourceParts, config: DataConfig) -> DataParts:
+    """Return what ``config`` makes of all that its source holds: see `load_data`."""
     source, positions = whole, torch.arange(len(whole.train))
     if config.class_split is not None:
         source, positions = narrowed(whole, classes_of(config, whole.label_names))
@@ -321,4 +322,5 @@ __all__ = [
     "load_data",
     "load_data_by_place",
     "load_source",
+    "made_parts",
 ]

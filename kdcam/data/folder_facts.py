@@ -1,27 +1,81 @@
-"""What is in a folder of pictures, from its file names and headers, and what the machine computes with."""
+"""What is in a folder of pictures: its files, read once, with their classes; and what the machine computes with."""
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kdcam.data.folders import Listing, class_counts, list_images
+from kdcam.data.config import RESIDENT_LIMIT, ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
+from kdcam.data.datasets import load_source, made_parts
+from kdcam.data.folders import list_folder
+from kdcam.data.image_labels import list_labelled
 from kdcam.data.images import picture_file
+from kdcam.data.part_names import looks_like_part
+from kdcam.data.parts import SourceParts, absent_warnings, images_of_classes
+from kdcam.data.picture_files import ListedParts, data_folder
+from kdcam.data.yolo_labels import list_yolo
 from kdcam.errors import DataError
+from kdcam.files.listing import files_in, folders_in, is_utf8
+from kdcam.files.paths import is_file, shown
+from kdcam.progress import Progress
 
 _SAMPLE = 400  # pictures whose header is read
+_READ = 20_000  # files that are all read; of more, only the sample is looked at (kdcam's choice)
+_LABEL_FILES = (".csv", ".json")
+
+
+FolderConfig = ImageFolderConfig | ImageLabelsConfig | YoloLabelsConfig
+
+
+class PartSizes(NamedTuple):
+    """How many pictures each part has, and what should be known of them."""
+
+    train: int
+    validation: int
+    test: int
+    warnings: tuple[str, ...]
 
 
 class FolderFacts(NamedTuple):
-    """What an image folder holds."""
+    """What a folder of pictures holds."""
 
-    root: Path
+    config: FolderConfig  # lists the data; its other settings mean nothing
     label_names: tuple[str, ...]
-    train_counts: tuple[int, ...]  # files of each class, those still to be held out included
-    has_validation: bool  # a folder of its own
-    has_test: bool
+    # of each class, those still to be held out included: pictures, or files where not all were read
+    train_counts: tuple[int, ...]
+    images: int  # all of training, those still to be held out included
+    own_validation: int | None  # images of the part; None: there is none, and a share is held out
+    own_test: int | None
     short_sides: tuple[int, ...]  # pixels, of the pictures sampled, rising
     is_gray: bool  # all pictures sampled
-    unreadable: tuple[str, ...]  # of the sample, each with the reason
+    unreadable: tuple[
+        str, ...
+    ]  # files that are no pictures, each with the reason; of the sample where not all were read
+    read: SourceParts | None = None  # all that can be read; None: not all files were read
+
+    def sizes(self, *, test: float | None, validation: float | None) -> PartSizes:
+        """Return what shares held out make of the pictures, about where not all were read; None: the part is there.
+
+        Raises ``DataError`` where a share holds nothing out, or a class has no picture to train on.
+        """
+        if self.read is None:
+            held_test = 0 if test is None else round(test * self.images)
+            held_validation = 0 if validation is None else round(validation * (self.images - held_test))
+            return PartSizes(
+                self.images - held_test - held_validation,
+                held_validation if self.own_validation is None else self.own_validation,
+                held_test if self.own_test is None else self.own_test,
+                (),
+            )
+        shares = {"test": test or 0.0, "validation": validation or 0.0}
+        parts = made_parts(
+            self.read._replace(test_share=shares["test"]), self.config.model_copy(update=shares)
+        )
+        return PartSizes(
+            len(parts.train),
+            len(parts.validation or ()),
+            len(parts.test or ()),
+            tuple(absent_warnings(parts)),
+        )
 
 
 class MachineFacts(NamedTuple):
@@ -31,41 +85,96 @@ class MachineFacts(NamedTuple):
     gpu: str | None  # its name
 
 
-def measure_folder(root: Path) -> FolderFacts:
-    """Return what a folder holds: its files are listed, and the headers of some hundred pictures read.
+def measure_folder(root: Path, *, labels: Path | None = None, progress: Progress) -> FolderFacts:
+    """Return what a folder holds; each picture is read once, or, of more than some thousand, the headers of some.
 
-    Raises ``DataError``: see `list_images`; or when no picture of the sample can be read.
+    Args:
+        root: Class folders or parts of them; YOLO's images/ and labels/; or, with ``labels``, pictures that it names.
+        labels: A CSV or JSON file of image-labels, from the working folder on.
+        progress: Who watches.
+
+    Raises ``DataError``: see `list_images`, `list_labelled` and `list_yolo`; or when no picture can be read.
     """
-    listing = list_images(root)
-    paths = _sample(listing)
-    sides, gray, unreadable = [], True, []
-    for path in paths:
-        header = _header(path)
-        if isinstance(header, str):
-            unreadable.append(header)
-            continue
-        sides.append(header[0])
-        gray &= header[1]
-    if not sides:
+    root = data_folder(root).resolve()
+    for path in (root, labels):
+        if path is not None and not is_utf8(str(path)):
+            raise DataError(f"{shown(path)}: the path is not UTF-8, so that no recipe can name it; rename it")
+    config = _config(root, labels)
+    listed = _listed(config)
+    paths = listed.train.paths
+    headers = [_header(path) for path in paths[:: max(1, math.ceil(len(paths) / _SAMPLE))]]
+    seen = [header for header in headers if not isinstance(header, str)]
+    unreadable = tuple(header for header in headers if isinstance(header, str))
+    if not seen:
         raise DataError(
-            f"{root}: not one of {len(paths)} files looked at is a picture; first: {unreadable[0]}"
+            f"{shown(root)}: not one of {len(headers)} files looked at is a picture; first: {unreadable[0]}"
         )
+    files = sum(
+        len(part.paths) for part in (listed.train, listed.validation, listed.test) if part is not None
+    )
+    read = load_source(config, progress) if files <= _READ else None
+    targets = listed.train.targets if read is None else read.train.targets
+    held = (listed.validation, listed.test) if read is None else (read.validation, read.test)
+    own_validation, own_test = (None if part is None else len(part.targets) for part in held)
     return FolderFacts(
-        root=root.expanduser().resolve(),
-        label_names=listing.label_names,
-        train_counts=tuple(class_counts(listing.train, len(listing.label_names))),
-        has_validation=listing.validation is not None,
-        has_test=listing.test is not None,
-        short_sides=tuple(sorted(sides)),
-        is_gray=gray,
-        unreadable=tuple(unreadable),
+        config=config,
+        label_names=listed.label_names,
+        train_counts=tuple(images_of_classes(targets, len(listed.label_names))),
+        images=len(targets),
+        own_validation=own_validation,
+        own_test=own_test,
+        short_sides=tuple(sorted(side for side, _ in seen)),
+        is_gray=all(gray for _, gray in seen),
+        unreadable=unreadable if read is None else read.skipped,
+        read=read,
     )
 
 
-def _sample(listing: Listing) -> list[Path]:
-    """Return paths spread evenly over the files, which are in the order of the classes."""
-    step = max(1, math.ceil(len(listing.train) / _SAMPLE))
-    return [path for path, _ in listing.train[::step]]
+def _config(root: Path, labels: Path | None) -> FolderConfig:
+    """Return settings that list the data; its pictures are larger than those held in memory, so that none is."""
+    settings: dict[str, Any] = {"root": root, "image_size": RESIDENT_LIMIT + 1, "on_bad_image": "skip"}
+    if labels is not None:
+        return ImageLabelsConfig(labels=_from_root(labels, root), **settings)
+    inner = folders_in(root)
+    of_parts = [folders_in(folder) for folder in inner if looks_like_part(folder.name)]
+    if any({"images", "labels"} <= {folder.name for folder in folders} for folders in (inner, *of_parts)):
+        return YoloLabelsConfig(**settings)
+    return ImageFolderConfig(**settings)
+
+
+def _from_root(labels: Path, root: Path) -> Path:
+    labels = labels.expanduser()
+    if labels.suffix.lower() not in _LABEL_FILES:
+        raise DataError(
+            f"{shown(labels)}: is no label file; name one that ends in {' or '.join(_LABEL_FILES)}"
+        )
+    if not is_file(labels):
+        raise DataError(f"{shown(labels)}: there is no such label file; name it from the working folder on")
+    real = labels.resolve()
+    return real.relative_to(root) if real.is_relative_to(root) else real
+
+
+def _listed(config: FolderConfig) -> ListedParts:
+    match config:
+        case ImageLabelsConfig():
+            return list_labelled(config)
+        case YoloLabelsConfig():
+            return list_yolo(config)
+        case ImageFolderConfig():
+            return _classes(config)
+
+
+def _classes(config: ImageFolderConfig) -> ListedParts:
+    """Return the files of class folders; where there are none, the error points to label files beside the pictures."""
+    try:
+        return list_folder(config)
+    except DataError as error:
+        files = [file for file in files_in(config.root) if file.suffix.lower() in _LABEL_FILES]
+        if not files:
+            raise
+        raise DataError(
+            f"{error}; if {files[0].name} tells the labels of the pictures, add --labels {shown(files[0])}"
+        ) from error
 
 
 def _header(path: Path) -> tuple[int, bool] | str:
@@ -91,4 +200,4 @@ def measure_machine() -> MachineFacts:
     return MachineFacts(describe_machine()["cores"], gpu)
 
 
-__all__ = ["FolderFacts", "MachineFacts", "measure_folder", "measure_machine"]
+__all__ = ["FolderConfig", "FolderFacts", "MachineFacts", "PartSizes", "measure_folder", "measure_machine"]

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from kdcam.data.picture_files import files_below, folders_in
 from kdcam.errors import DataError
+from kdcam.files.listing import files_below, files_in, folders_in, nfc
+from kdcam.files.paths import shown
 from kdcam.wording import did_you_mean, first_few
 
 _DIGITS = re.compile(r"(\d+)")
@@ -49,18 +50,26 @@ class IdentityFolder:
     @cached_property
     def people(self) -> tuple[str, ...]:
         """The names of the people, in natural order."""
-        return tuple(sorted(self._known, key=natural_order))
+        return tuple(sorted(self._folders, key=natural_order))
 
     @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(folder.name for folder in folders_in(self.root))
+    def _folders(self) -> Mapping[str, Path]:
+        found: dict[str, Path] = {}
+        for folder in folders_in(self.root):
+            name = nfc(folder.name)
+            if name in found:
+                raise DataError(
+                    f"{shown(self.root)}: holds two folders called {name!r}, written with different Unicode "
+                    "characters; put their pictures into one"
+                )
+            found[name] = folder
+        return found
 
     @cached_property
     def _flat(self) -> Mapping[str, list[Path]]:
         found: dict[str, list[Path]] = {}
-        for entry in self.root.iterdir():
-            if entry.is_file():
-                found.setdefault(entry.stem, []).append(entry)
+        for file in files_in(self.root):
+            found.setdefault(nfc(file.stem), []).append(file)
         return found
 
     @property
@@ -75,12 +84,12 @@ class IdentityFolder:
         )
 
     def has(self, person: str) -> bool:
-        """Return whether there is a folder of that very name right below the root."""
-        return person in self._known
+        """Return whether there is a folder of that very name (in NFC) right below the root."""
+        return nfc(person) in self._folders
 
     def flat_pictures(self, stem: str) -> tuple[Path, ...]:
         """Return the files right below the root that are called ``stem``, whatever their suffix; listed once."""
-        return tuple(sorted(self._flat.get(stem, ())))
+        return tuple(sorted(self._flat.get(nfc(stem), ())))
 
     def pictures(self, person: str) -> Mapping[int, Path]:
         """Return the pictures of a person by their numbers.
@@ -110,14 +119,14 @@ class IdentityFolder:
             raise DataError(
                 f"there is no folder of {person[:60]!r} in {self.root}{did_you_mean(person[:60], self.people)}"
             )
-        folder = self.root / person
+        folder = self._folders[nfc(person)]
         files = sorted(files_below(folder), key=lambda file: natural_order(file.name))
         if not files:
             raise DataError(f"{folder} holds no picture; add some, or leave this person out")
-        known = re.compile(re.escape(person) + r"_(\d+)")
+        known = re.compile(re.escape(nfc(person)) + r"_(\d+)")
         numbered: dict[int, Path] = {}
         for file in files:
-            match = known.fullmatch(file.stem)
+            match = known.fullmatch(nfc(file.stem))
             if match is None:
                 continue
             number = int(match[1])

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from kdcam.data.config import ImageLabelsConfig
-from kdcam.data.folders import VALIDATION_FOLDERS
-from kdcam.data.label_tables import Entry, read_label_table
+from kdcam.data.label_tables import Entry, LabelTable, read_label_table
+from kdcam.data.part_names import part_of
 from kdcam.data.parts import SourceParts
-from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed
+from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed, named_file
 from kdcam.errors import DataError
+from kdcam.files.listing import nfc
 from kdcam.files.paths import is_file
 from kdcam.progress import Progress
 from kdcam.wording import did_you_mean, listed
-
-_PARTS = {"train": "train", **dict.fromkeys(VALIDATION_FOLDERS, "validation"), "test": "test"}
 
 
 def list_labelled(config: ImageLabelsConfig) -> ListedParts:
@@ -50,8 +49,8 @@ def list_named(config: ImageLabelsConfig) -> ListedParts:
 def _list_named(config: ImageLabelsConfig) -> tuple[ListedParts, dict[Path, str]]:
     """Return what a label file names, and where in it each picture is named."""
     root = data_folder(config.root)
-    file = root / config.labels.expanduser()
-    table = read_label_table(file, separator=config.label_separator)
+    file = named_file(root, config.labels, key="data.labels")
+    table = _in_nfc(read_label_table(file, separator=config.label_separator), file)
     parts = _by_part(table.entries)
     if "train" not in parts:
         raise DataError(f"{file}: no picture has the split 'train'; give it to those to train on")
@@ -69,14 +68,29 @@ def _list_named(config: ImageLabelsConfig) -> tuple[ListedParts, dict[Path, str]
     return listing, {path: place for place, path in paths.items()}
 
 
+def _in_nfc(table: LabelTable, file: Path) -> LabelTable:
+    """Return a table whose names of classes are in NFC; ``DataError`` where two columns are one then."""
+    columns = None if table.columns is None else tuple(map(nfc, table.columns))
+    for name in columns or ():
+        if columns and columns.count(name) > 1:
+            raise DataError(
+                f"{file}, line 1: has two columns called {name!r}, written with different Unicode characters; keep one"
+            )
+    entries = tuple(entry._replace(labels=frozenset(map(nfc, entry.labels))) for entry in table.entries)
+    return LabelTable(entries, columns)
+
+
 def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     parts: dict[str, list[Entry]] = {}
     has_splits = any(entry.split is not None for entry in entries)
     for entry in entries:
         split = entry.split if has_splits else "train"
-        if split not in _PARTS:
-            raise DataError(f"{entry.place}: found split {split!r}; allowed: {listed(_PARTS)}")
-        parts.setdefault(_PARTS[split], []).append(entry)
+        part = None if split is None else part_of(split)
+        if part is None:
+            raise DataError(
+                f"{entry.place}: found split {split!r}; allowed: train, validation (val, valid, dev), test"
+            )
+        parts.setdefault(part, []).append(entry)
     return parts
 
 

@@ -18,10 +18,11 @@ from kdcam.data.config import (
     YoloLabelsConfig,
 )
 from kdcam.data.parts import DataParts, Part, PictureTable
-from kdcam.data.picture_files import ListedParts, data_folder, files_below, in_threads, read_known
+from kdcam.data.picture_files import ListedParts, data_folder, in_threads, read_known
 from kdcam.data.picture_keys import file_key, key_rows, keys_in, path_from, stamp_of
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
+from kdcam.files.listing import files_below
 from kdcam.progress import Progress, Silent
 from kdcam.wording import first_few
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from kdcam.data.config import OmniglotConfig
 from kdcam.data.images import as_tensor, fit_square, picture_file
 from kdcam.data.parts import Part, SourceParts
-from kdcam.data.picture_files import files_below
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
+from kdcam.files.listing import files_below, is_hidden_file, is_hidden_folder
 from kdcam.progress import Progress
 from kdcam.wording import listed
 
@@ -133,13 +133,14 @@ def _files_in(archive: zipfile.Path) -> Iterator[tuple[PurePath, Traversable]]:
     # One pass over the names: zipfile.Path's own listing looks at all of them for each folder.
     # A name that stands there twice, as of a file added anew, is read once: the later one.
     for name in dict.fromkeys(archive.root.namelist()):
-        if not name.endswith("/") and not any(map(_hidden, name.split("/"))):
+        *folders, file = name.split("/")
+        if file and not is_hidden_file(file) and not any(map(is_hidden_folder, folders)):
             member = zipfile.Path(archive.root, name)
             yield PurePath(str(member)).parent, member
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
+    return is_hidden_folder(name) or is_hidden_file(name)
 
 
 def _characters(alphabet: str, drawings: Sequence[tuple[str, Traversable]]) -> tuple[Character, ...]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from kdcam.data.label_noise import NoisyLabels
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import StreamImages
+from kdcam.wording import first_few
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,39 @@ class DataParts:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
+def absent_warnings(parts: DataParts) -> list[str]:
+    """Return a sentence for each of validation and test that lacks classes, with their names."""
+    found = {"validation": parts.validation, "test": parts.test}
+    return [
+        text
+        for name, part in found.items()
+        if part is not None
+        and (
+            text := absent_text(
+                name, images_of_classes(part.targets, len(parts.label_names)), parts.label_names
+            )
+        )
+    ]
+
+
+def images_of_classes(targets: Tensor, num_classes: int) -> list[int]:
+    """Return how many images each class has, of labels (N,) or rows (N, K)."""
+    if targets.ndim == 2:
+        return (targets > 0).sum(0).tolist()
+    return torch.bincount(targets, minlength=num_classes).tolist()
+
+
+def absent_text(part: str, counts: Sequence[int], label_names: Sequence[str]) -> str | None:
+    """Return in a sentence which classes a part has no image of; None: it has some of each."""
+    absent = [name for name, count in zip(label_names, counts, strict=True) if count == 0]
+    if not absent:
+        return None
+    return (
+        f"the {part} part has no image of {len(absent)} of {len(label_names)} classes "
+        f"({first_few(map(repr, absent))}): its scores say nothing of them"
+    )
+
+
 class DataSummary(NamedTuple):
     """What is known of a data set before it is read."""
 
@@ -103,6 +138,7 @@ class DataSummary(NamedTuple):
     train_images: int | None  # after holding out; None where only reading tells
     note: str  # one sentence for the user
     own_validation: bool = False  # the source has a validation part, whatever the share data.validation
+    warnings: tuple[str, ...] = ()  # sentences: what is legal and probably not meant
 
 
 def class_names(names: Sequence[object]) -> tuple[str, ...]:
@@ -110,4 +146,14 @@ def class_names(names: Sequence[object]) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-__all__ = ["DataParts", "DataSummary", "Part", "PictureTable", "SourceParts", "class_names"]
+__all__ = [
+    "DataParts",
+    "DataSummary",
+    "Part",
+    "PictureTable",
+    "SourceParts",
+    "absent_text",
+    "absent_warnings",
+    "class_names",
+    "images_of_classes",
+]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -17,10 +17,60 @@ from kdcam.data.picture_keys import KEY_BYTES, FileKey, file_key, key_rows, stam
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
-from kdcam.progress import Progress
+from kdcam.files.listing import files_below
+from kdcam.files.paths import exists, is_file, is_folder, shown
+from kdcam.progress import Progress, until_stopped
 from kdcam.wording import first_few
 
-_LITTER = ("thumbs.db", "desktop.ini")  # left by file managers, besides hidden files
+_PICTURE_SUFFIXES = frozenset(
+    {
+        *(
+            ".apng",
+            ".avif",
+            ".avifs",
+            ".bmp",
+            ".cr2",
+            ".dds",
+            ".dib",
+            ".dng",
+            ".gif",
+            ".heic",
+            ".heics",
+            ".heif",
+        ),
+        *(
+            ".hif",
+            ".ico",
+            ".im",
+            ".j2c",
+            ".j2k",
+            ".jfif",
+            ".jp2",
+            ".jpc",
+            ".jpe",
+            ".jpeg",
+            ".jpf",
+            ".jpg",
+            ".jpx",
+        ),
+        *(
+            ".mpo",
+            ".nef",
+            ".pbm",
+            ".pcx",
+            ".pfm",
+            ".pgm",
+            ".png",
+            ".pnm",
+            ".ppm",
+            ".psd",
+            ".qoi",
+            ".ras",
+            ".sgi",
+        ),
+        *(".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm"),
+    }
+)
 _NAMED = 5  # bad files named in an error; the others are counted
 _NO_KEY = FileKey(bytes(KEY_BYTES), (0, 0, 0, 0))  # of a file that is no picture, which is left out
 _Result = TypeVar("_Result")
@@ -45,63 +95,106 @@ class ListedParts(NamedTuple):
 def data_folder(root: Path) -> Path:
     """Return ``root`` with ``~`` written out; ``DataError`` where it is no folder."""
     root = root.expanduser()
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(
-            f"data.root: {root} is {'a file' if root.exists() else 'not there'}; name a folder of pictures"
+            f"data.root: {shown(root)} is {'a file' if exists(root) else 'not there'}; name a folder of pictures"
         )
     return root
 
 
-def folders_in(folder: Path) -> list[Path]:
-    """Return the folders right below a folder that are not hidden, by name."""
-    hidden = (".", "__")  # __MACOSX, __pycache__
-    return sorted(
-        (entry for entry in folder.iterdir() if not entry.name.startswith(hidden) and entry.is_dir()),
-        key=lambda entry: entry.name,
-    )
+def named_file(root: Path, named: Path, *, key: str) -> Path:
+    """Return the file that ``key`` names from ``root`` on, or by an absolute path.
 
-
-def files_below(folder: Path) -> list[Path]:
-    """Return the files below a folder, at any depth, that are not hidden, by path."""
-    found = []
-    for place, _, names in os.walk(folder, followlinks=True):
-        found += [
-            Path(place) / name for name in names if not name.startswith(".") and name.lower() not in _LITTER
-        ]
-    return sorted(found)
-
-
-def expand_folders(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the paths with each folder replaced by the files below it that are not hidden.
-
-    Raises ``DataError`` for a folder that holds no file.
+    Raises ``DataError`` where it is not there, with what to write where it is in the working folder or beside ``root``.
     """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        files = files_below(path) if path.is_dir() else [path]
-        if not files:
-            raise DataError(f"{path}: the folder holds no picture; name pictures or a folder of pictures")
-        found += files
-    return found
+    named = named.expanduser()
+    file = root / named
+    if is_file(file):
+        return file
+    found = "is no file" if exists(file) else "is not there"
+    if named.is_absolute():
+        raise DataError(f"{key}: {shown(file)} {found}; name the file by its path from data.root on")
+    place = f"{key}: {shown(named)} is looked for in data.root, and {shown(file)} {found}"
+    elsewhere = next((place for place in (named, root.parent / named) if is_file(place)), None)
+    if elsewhere is None:
+        raise DataError(f"{place}; name the file by its path from data.root = {shown(root)} on, or from / on")
+    real, real_root = elsewhere.resolve(), root.resolve()
+    wanted = real.relative_to(real_root) if real.is_relative_to(real_root) else real
+    raise DataError(f'{place}; to take {shown(elsewhere)}, write {key.partition(".")[2]} = "{shown(wanted)}"')
 
 
-def readable_pictures(paths: Iterable[str | Path]) -> list[Path]:
+def is_picture_name(name: str) -> bool:
+    """Return whether a file's suffix is a picture's, also of a kind that kdcam does not read but refuses by name."""
+    return PurePath(name).suffix.lower() in _PICTURE_SUFFIXES
+
+
+def expand_folders(paths: Iterable[str | Path], *, progress: Progress) -> list[Path]:
+    """Return the paths with each folder replaced by the pictures below it, told apart by their suffixes.
+
+    A file without a suffix is one where it begins like a picture. What is left out is counted in a message.
+
+    Raises ``DataError`` for a folder that holds no picture.
+    """
+    return [path for path, _ in _expanded(paths, progress)]
+
+
+def readable_pictures(paths: Iterable[str | Path], *, progress: Progress) -> list[Path]:
     """Return the paths with folders replaced as by ``expand_folders``, all of them decoded once.
 
-    Raises ``DataError`` that names the files that cannot be read as pictures.
+    A picture of a folder that cannot be read is left out with a warning.
+
+    Raises ``DataError`` for a file that is named itself and cannot be read as a picture, and where no picture is left.
     """
-    found = expand_folders(paths)
-    bad = [reason for reason in map(bad_image_reason, found) if reason is not None]
+    found = _expanded(paths, progress)
+    reasons = [bad_image_reason(path) for path, _ in until_stopped(found, progress)]
+    bad = [reason for reason in reasons if reason is not None]
+    named = [
+        reason for reason, (_, in_folder) in zip(reasons, found, strict=True) if reason and not in_folder
+    ]
+    if named:
+        raise DataError(
+            f"{_bad_files(named, len(found))}. Remove or replace them, or name the good ones alone"
+        )
+    if len(bad) == len(found) > 0:
+        raise DataError(
+            f"{_bad_files(bad, len(found))}. Remove or replace them, or name a folder of pictures"
+        )
     if bad:
-        raise DataError(f"{_bad_files(bad, len(found))}. Remove or replace them, or name the good ones alone")
+        progress.warning(f"{_bad_files(bad, len(found))}; they are left out")
+    return [path for reason, (path, _) in zip(reasons, found, strict=True) if reason is None]
+
+
+def _expanded(paths: Iterable[str | Path], progress: Progress) -> list[tuple[Path, bool]]:
+    """Return the pictures, and of each whether it was found in a folder."""
+    found: list[tuple[Path, bool]] = []
+    for path in map(Path, paths):
+        if not is_folder(path):
+            found.append((path, False))
+            continue
+        files = files_below(path)
+        pictures = [file for file in files if is_picture_name(file.name) or _begins_like_picture(file)]
+        others = len(files) - len(pictures)
+        if not pictures:
+            beside = f" ({others} other files)" if others else ""
+            raise DataError(
+                f"{shown(path)}: the folder holds no picture{beside}; name pictures or a folder of pictures"
+            )
+        if others:
+            progress.message(
+                f"{shown(path)}: {others} files that are no pictures by their names are left out"
+            )
+        found += [(file, True) for file in pictures]
     return found
+
+
+def _begins_like_picture(path: Path) -> bool:
+    return not path.suffix and bad_image_reason(path) is None
 
 
 def in_threads(
     function: Callable[[int], _Result], count: int, *, task: str, progress: Progress
 ) -> list[_Result]:
-    """Return ``function`` of 0 ... ``count`` - 1, in order, worked out in a few threads (Pillow frees the
-    lock)."""
+    """Return ``function`` of 0 ... ``count`` - 1, in order, worked out in a few threads (Pillow frees the lock)."""
     results = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, result in enumerate(pool.map(function, range(count)), start=1):
@@ -234,10 +327,10 @@ __all__ = [
     "ListedParts",
     "data_folder",
     "expand_folders",
-    "files_below",
-    "folders_in",
     "in_threads",
+    "is_picture_name",
     "load_listed",
+    "named_file",
     "read_known",
     "read_resident",
     "readable_pictures",

@@ -21,8 +21,9 @@ from kdcam.data.digits import DIGIT_NAMES, TRAIN_DIGITS
 from kdcam.data.fractions import fraction_count, fraction_of
 from kdcam.data.idx import FASHION_NAMES, data_root, find_idx_files
 from kdcam.data.look_alikes import CIFAR10_NAMES, CIFAR100_NAMES
-from kdcam.data.parts import DataSummary, class_names
+from kdcam.data.parts import DataSummary, absent_text, class_names, images_of_classes
 from kdcam.data.splits import check_labelled, check_split, held_out_counts
+from kdcam.wording import first_few
 
 if TYPE_CHECKING:
     from kdcam.data.picture_files import ListedParts
@@ -139,25 +140,32 @@ def _image_folder(config: ImageFolderConfig) -> DataSummary:
     if config.class_split is not None:
         listing = listing.of_classes(classes_of(config, listing.label_names))
     counts = class_counts(listing.train, len(listing.label_names))
-    notes = [f"{config.root}: {len(listing.label_names)} classes", f"{sum(counts)} files to train on"]
+    names = listing.label_names
+    notes = [
+        f"{config.root}: {len(names)} classes ({first_few(names, most=5)})",
+        f"{sum(counts)} files to train on",
+    ]
+    warnings = list[str | None]()
     for key, share, entries in (
         ("test", config.test, listing.test),
         ("validation", config.validation, listing.validation),
     ):
         if entries is not None:
             notes.append(f"{len(entries)} in the {key} folder")
+            warnings.append(absent_text(key, class_counts(entries, len(names)), names))
             continue
         check_split(counts, share, key=key, place=f"data ({config.root})")
         held = held_out_counts(counts, share)
         notes.append(f"about {sum(held)} of them held out for {key}")  # their keys are not known yet
         counts = _difference(counts, held)
     return DataSummary(
-        listing.label_names,
+        names,
         config.channels,
         config.image_size,
         sum(counts),
         ", ".join(notes),
         own_validation=listing.validation is not None,
+        warnings=tuple(filter(None, warnings)),
     )
 
 
@@ -170,12 +178,14 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
     targets, names, place = listed.train.targets, listed.label_names, f"data ({config.root})"
     images = len(targets)
     notes = [f"{config.root}: {len(names)} classes, several a picture", f"{images} files to train on"]
+    warnings = list[str | None]()
     for key, share, part in (
         ("test", config.test, listed.test),
         ("validation", config.validation, listed.validation),
     ):
         if part is not None:
             notes.append(f"{len(part.targets)} for {key}")
+            warnings.append(absent_text(key, images_of_classes(part.targets, len(names)), names))
         elif share > 0:
             check_split([images], share, key=key, place=place)
             held = round(share * images)
@@ -195,6 +205,7 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
         images,
         ", ".join(notes),
         own_validation=listed.validation is not None,
+        warnings=tuple(filter(None, warnings)),
     )
 
 

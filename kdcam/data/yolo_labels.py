@@ -8,21 +8,15 @@ import torch
 from torch import Tensor
 
 from kdcam.data.config import YoloLabelsConfig
+from kdcam.data.part_names import looks_like_part
 from kdcam.data.parts import SourceParts
-from kdcam.data.picture_files import (
-    Listed,
-    ListedParts,
-    data_folder,
-    files_below,
-    folders_in,
-    load_listed,
-)
+from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed, named_file
 from kdcam.errors import DataError
+from kdcam.files.listing import files_below, folders_in
 from kdcam.progress import Progress
 from kdcam.wording import listed
 
 NAMES_FILES = ("data.yaml", "dataset.yaml", "config.yaml", "classes.txt")
-_PARTS = {"train": "train", "val": "validation", "test": "test"}  # by how a folder's name begins
 
 
 def list_yolo(config: YoloLabelsConfig) -> ListedParts:
@@ -55,14 +49,19 @@ def _part_folders(images: Path) -> dict[str, str]:
     """Return the name of the folder of each part that is there."""
     found: dict[str, str] = {}
     for folder in folders_in(images):
-        for beginning, part in _PARTS.items():
-            if folder.name.lower().startswith(beginning):
-                if part in found:
-                    raise DataError(
-                        f"{images}: has both {found[part]}/ and {folder.name}/ for {part}; keep one"
-                    )
-                found[part] = folder.name
+        part = _part_called(folder.name)
+        if part in found:
+            raise DataError(f"{images}: has both {found[part]}/ and {folder.name}/ for {part}; keep one")
+        if part is not None:
+            found[part] = folder.name
     return found
+
+
+def _part_called(name: str) -> str | None:
+    """Return the part that a folder's name stands for, or begins with, as train2014minusval does."""
+    beginnings = {"train": "train", "val": "validation", "test": "test"}
+    begun = (part for beginning, part in beginnings.items() if name.lower().startswith(beginning))
+    return looks_like_part(name) or next(begun, None)
 
 
 def _list_part(root: Path, folder: str, num_classes: int) -> Listed:
@@ -106,7 +105,7 @@ def _class_of(line: str, num_classes: int, place: str) -> int:
 
 def _names_file(root: Path, config: YoloLabelsConfig) -> Path:
     if config.names is not None:
-        return root / config.names.expanduser()
+        return named_file(root, config.names, key="data.names")
     found = [root / name for name in NAMES_FILES if (root / name).is_file()]
     if not found:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ WITH_EXACT_CAM = (
 _CAM_TOLERANCE = (
     1e-3  # of the largest magnitude; rounding gives about 1e-6, a norm layer in between 0.3 and more
 )
+
+_COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def check_cam(classifier: Classifier) -> None:
@@ -95,6 +98,46 @@ def _sizes(maps: Sequence[Tensor]) -> tuple[tuple[int, int, int], ...]:
     return tuple((one.shape[1], one.shape[2], one.shape[3]) for one in maps)
 
 
+class Cost(NamedTuple):
+    """What a network costs."""
+
+    parameters: int
+    operations: int  # multiplications, each with an addition, of a forward pass of one image
+
+    def text(self) -> str:
+        """Return both in words, as in ``1.21 M parameters and 40.1 M multiply-adds``."""
+        return f"{_short(self.parameters)} parameters and {_short(self.operations)} multiply-adds"
+
+
+def _short(number: int) -> str:
+    return f"{number / 1e9:.3g} G" if number >= 999.5e6 else f"{number / 1e6:.3g} M"
+
+
+def cost(classifier: Classifier, *, image_size: int) -> Cost:
+    """Return what a network costs on one image of ``image_size`` pixels a side; nothing changes.
+
+    Counted are the operations of its convolutions and linear layers: nearly all, but for the products inside attention.
+
+    Raises ``ModelError`` where the network cannot take images of this size.
+    """
+    operations = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal operations
+        assert isinstance(layer, _COUNTED)
+        operations += output.numel() * layer.weight[0].numel()
+
+    hooks = [
+        layer.register_forward_hook(count) for layer in classifier.modules() if isinstance(layer, _COUNTED)
+    ]
+    try:
+        _forward(classifier, _black_image(classifier, image_size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Cost(sum(parameter.numel() for parameter in classifier.parameters()), operations)
+
+
 def _black_image(classifier: Classifier, image_size: int | None = None) -> Tensor:
     size = image_size or classifier.image_size
     return torch.zeros(1, classifier.in_channels, size, size)
@@ -102,6 +145,20 @@ def _black_image(classifier: Classifier, image_size: int | None = None) -> Tenso
 
 def _probe(classifier: Classifier, images: Tensor, *, stages: bool = False) -> tuple[Outputs, Tensor]:
     """Return what ``outputs`` and ``forward`` give for some images in eval mode; the random state is kept."""
+    with _untouched(classifier, images):
+        images = images.to(classifier.mean.device)
+        return classifier.outputs(images, stages=stages), classifier(images)
+
+
+def _forward(classifier: Classifier, images: Tensor) -> Tensor:
+    with _untouched(classifier, images):
+        logits: Tensor = classifier(images.to(classifier.mean.device))
+        return logits
+
+
+@contextmanager
+def _untouched(classifier: Classifier, images: Tensor) -> Iterator[None]:
+    """Let a network see images inside in eval mode and without gradient; its modes and the random state are kept."""
     device = classifier.mean.device
     with (
         evaluating(classifier),
@@ -110,7 +167,7 @@ def _probe(classifier: Classifier, images: Tensor, *, stages: bool = False) -> t
         torch.autocast(device.type, enabled=False),
         readable(classifier.config.name, tuple(images.shape[1:])),
     ):
-        return classifier.outputs(images.to(device), stages=stages), classifier(images.to(device))
+        yield
 
 
 @contextmanager
@@ -152,4 +209,12 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return bool(((one - other).abs().max() <= _CAM_TOLERANCE * other.abs().max()).item())
 
 
-__all__ = ["WITH_EXACT_CAM", "check_cam", "check_linear_classifier", "linear_layer", "widths"]
+__all__ = [
+    "WITH_EXACT_CAM",
+    "Cost",
+    "check_cam",
+    "check_linear_classifier",
+    "cost",
+    "linear_layer",
+    "widths",
+]

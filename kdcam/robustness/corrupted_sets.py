@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from kdcam.data.batches import Batches
+from kdcam.data.folders import class_folders
 from kdcam.data.look_alikes import CIFAR10_NAMES, CIFAR100_NAMES
-from kdcam.data.picture_files import files_below, folders_in
 from kdcam.data.resident import ResidentBatches, ResidentImages
 from kdcam.data.splits import across_classes
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
+from kdcam.files.listing import files_below, folders_in, nfc
 from kdcam.files.npy import open_npy
 from kdcam.robustness.corruption_table import SEVERITIES
 from kdcam.wording import did_you_mean, first_few, listed
@@ -131,10 +132,10 @@ class FolderSet:
             raise DataError(
                 f"{place}: not there; the layout is {name}/1 to {name}/5, in each a folder a class"
             )
-        numbers = {label: number for number, label in enumerate(self.wanted.label_names)}
-        classes = folders_in(place)
-        _check_class_folders(place, [found.name for found in classes], self.wanted.label_names)
-        files = [(path, numbers[found.name]) for found in classes for path in files_below(found)]
+        numbers = {nfc(label): number for number, label in enumerate(self.wanted.label_names)}
+        classes = class_folders(place)
+        _check_class_folders(place, tuple(classes), tuple(numbers))
+        files = [(path, numbers[name]) for name, found in classes.items() for path in files_below(found)]
         if not files:
             raise DataError(
                 f"{place}: holds no picture in class folders; fill it, or leave this severity out"

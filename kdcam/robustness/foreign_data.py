@@ -10,8 +10,8 @@ from kdcam.api import LoadedRun, recipe_of
 from kdcam.data.batches import Batches, ChangedBatches
 from kdcam.data.config import DATA_NAMES, DataConfig
 from kdcam.data.datasets import Part, batches, load_data
-from kdcam.data.picture_files import expand_folders
 from kdcam.errors import DataError, RecipeError
+from kdcam.files.listing import files_below
 from kdcam.files.paths import is_folder
 from kdcam.progress import Progress
 from kdcam.recipe_errors import explain
@@ -56,9 +56,14 @@ def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress:
     size, channels, device = classifier.image_size, classifier.in_channels, classifier.mean.device
     folder = Path(named).expanduser()
     if is_picture_folder(named):
-        warn_of_trained(loaded.path, expand_folders([folder]), f"ood {named}", progress)
+        warn_of_trained(loaded.path, files_below(folder), f"ood {named}", progress)
         return unlabelled_batches(
-            folder, image_size=size, channels=channels, batch_size=batch_size, device=device
+            folder,
+            image_size=size,
+            channels=channels,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
         )
     config = foreign_config(named, size)
     test = _test_part(folder, config, rest=loaded.rest, progress=progress)

@@ -14,6 +14,7 @@ from kdcam.data.resident import epoch_order
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
 from kdcam.numerics import require_finite_outputs
+from kdcam.progress import Progress
 from kdcam.robustness.ranking import auroc
 
 ScoreName = Literal["max_softmax", "energy"]
@@ -88,13 +89,20 @@ def fpr_at_95(positive_scores: Tensor, negative_scores: Tensor) -> float:
 
 
 def unlabelled_batches(
-    folder: str | Path, *, image_size: int, channels: int, batch_size: int, device: torch.device
+    folder: str | Path,
+    *,
+    image_size: int,
+    channels: int,
+    batch_size: int,
+    device: torch.device,
+    progress: Progress,
 ) -> Batches:
     """Return the batches of all pictures below a folder, as evaluation sees them; all labels are -1.
 
-    In a shuffled order, always the same: the first images come from everywhere in the folder.
+    In a shuffled order, always the same: the first images come from everywhere in the folder. Files that are no
+    pictures or cannot be read are left out, and ``progress`` is told.
 
-    Raises ``DataError`` where there is no picture, or files cannot be read as pictures.
+    Raises ``DataError`` where there is no picture that can be read.
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
@@ -102,7 +110,7 @@ def unlabelled_batches(
             f"out of distribution: {place} is {'a file' if place.exists() else 'not there'}; name a folder of "
             "pictures"
         )
-    paths = readable_pictures([place])
+    paths = readable_pictures([place], progress=progress)
     images = StreamImages(
         FilePictures(paths),
         image_size=image_size,

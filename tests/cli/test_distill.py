@@ -113,3 +113,15 @@ def test_a_dry_run_tells_the_size_of_the_teacher_cache(kdcam, digits_run: Path, 
     assert float(told.partition(" ")[0]) * 1e6 == pytest.approx(held, rel=0.05)
     plain = kdcam("distill", "student.toml", "--teacher", digits_run, "--dry-run", "--json")
     assert json.loads(plain.out)["teacher_cache"] is None
+
+
+def test_a_student_that_is_not_cheaper_is_warned_of(kdcam, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.toml").write_text(STUDENT)
+    larger = ("distill", "student.toml", "--teacher", digits_run, "--set", "model.name=kdcam:resnet14")
+    said = "is not cheaper than its teacher"
+    dry = kdcam(*larger, "--dry-run", "--json")
+    assert said in json.loads(dry.out)["warnings"][0]
+    assert (
+        kdcam(*larger, "--dry-run").err.count(f"warning: model.name: the student kdcam:resnet14 {said}") == 1
+    )
+    assert kdcam(*larger, "-q").err.count(said) == 1

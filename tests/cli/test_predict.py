@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 from PIL import Image
@@ -41,6 +42,28 @@ def test_broken_pictures_are_named(kdcam, digits_run: Path, tmp_path: Path) -> N
 def test_a_folder_of_pictures(kdcam, digits_run: Path, photos: Path) -> None:
     document = json.loads(kdcam("predict", digits_run, photos / "cat", "--json").out)
     assert [one["image"] for one in document] == [str(path) for path in sorted((photos / "cat").iterdir())]
+
+
+def test_other_files_and_broken_pictures_of_a_folder_are_left_out(
+    kdcam, digits_run: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos / "cat", tmp_path / "mixed")
+    names = sorted(path.name for path in (photos / "cat").iterdir())
+    (tmp_path / "mixed" / "readme.txt").write_text("mine")
+    (tmp_path / "mixed" / names[0]).write_bytes(b"no picture")
+    found = kdcam("predict", digits_run, "mixed", "--json")
+    assert found.code == 0
+    assert [Path(one["image"]).name for one in json.loads(found.out)] == names[1:]
+    notice, warning = found.err.splitlines()
+    assert notice == "mixed: 1 files that are no pictures by their names are left out"
+    assert warning.startswith(
+        f"warning: 1 of {len(names)} files cannot be read as pictures: mixed/{names[0]}: "
+    )
+    assert kdcam("predict", digits_run, "mixed/readme.txt").code == 1
+    explained = kdcam("explain", digits_run, "mixed", "--method", "gradcam", "-q")
+    assert explained.code == 0
+    assert explained.err.count("files cannot be read") == 1
+    assert len(list((tmp_path / "explain").iterdir())) == len(names) - 1
 
 
 def test_several_labels_an_image(kdcam, labels_run: Path, photos: Path) -> None:

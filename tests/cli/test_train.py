@@ -137,7 +137,7 @@ def test_threads_that_do_not_fit_are_hinted_at(kdcam, monkeypatch: pytest.Monkey
     found = kdcam("train", "digits", "--set", "epochs=1", "--device", "cpu")
     assert "torch uses 10000 threads on" in found.err
     quiet = kdcam("train", "digits", "--set", "epochs=1", "--output", "other", "--device", "cpu", "--quiet")
-    assert quiet.err == ""
+    assert "threads" not in quiet.err
 
 
 def test_torchrun_with_several_processes_is_refused_in_one_line(

@@ -1,11 +1,15 @@
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from kdcam.data.advice import advise, notes, recipe_lines
+from kdcam.data.config import ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
 from kdcam.data.folder_facts import FolderFacts, MachineFacts
 from kdcam.data.splits import held_out_counts
+from kdcam.models import ModelConfig, build_classifier
+from kdcam.models.probes import cost
 from kdcam.recipe import read_recipe
 
 LAPTOP = MachineFacts(cores=2, gpu=None)
@@ -15,16 +19,18 @@ GPU = MachineFacts(cores=16, gpu="Some GPU")
 
 def folder(**changes: object) -> FolderFacts:
     facts = FolderFacts(
-        root=Path("/photos"),
+        config=ImageFolderConfig(root=Path("/photos")),
         label_names=("cat", "dog"),
         train_counts=(500, 500),
-        has_validation=False,
-        has_test=False,
+        images=1000,
+        own_validation=None,
+        own_test=None,
         short_sides=(400,) * 9,
         is_gray=False,
         unreadable=(),
     )
-    return facts._replace(**changes)
+    facts = facts._replace(**changes)
+    return facts if "images" in changes else facts._replace(images=sum(facts.train_counts))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def test_epochs_and_batch(count: int, epochs: int, batch_size: int) -> None:
 
 
 def test_folders_of_their_own_are_not_split() -> None:
-    advice = advise(folder(has_validation=True, has_test=True), LAPTOP)
+    advice = advise(folder(own_validation=30, own_test=40), LAPTOP)
     assert (advice.validation, advice.test) == (None, None)
 
 
@@ -87,10 +93,14 @@ def test_no_mirror_where_it_changes_the_class(names: tuple[str, ...], flips: boo
 
 
 def test_imbalance_and_few_pictures_are_told() -> None:
-    found = " ".join(notes(folder(train_counts=(900, 2)), LAPTOP))
+    found = " ".join(told(folder(train_counts=(900, 2))))
     assert "'cat' has 900 pictures, 'dog' 2" in found
     assert "'dog' has 2 pictures only" in found
-    assert "Imbalanced" not in " ".join(notes(folder(), LAPTOP))
+    assert "Imbalanced" not in " ".join(told(folder()))
+
+
+def told(facts: FolderFacts) -> list[str]:
+    return notes(facts, LAPTOP, advise(facts, LAPTOP))
 
 
 @pytest.mark.parametrize("machine", [LAPTOP, SERVER, GPU])
@@ -99,17 +109,52 @@ def test_imbalance_and_few_pictures_are_told() -> None:
     [
         {},
         {"is_gray": True, "short_sides": (28,)},
-        {"has_validation": True, "has_test": True},
+        {"own_validation": 30, "own_test": 40},
         {"unreadable": ("/photos/x.png: broken",), "train_counts": (3000, 4)},
-        {"root": Path('/odd "name" \\ é'), "short_sides": (50, 96, 3000)},
+        {"config": ImageFolderConfig(root=Path('/odd "name"\n\x7f \\ é')), "short_sides": (50, 96, 3000)},
+        {"config": YoloLabelsConfig(root=Path("/coco"))},
+        {"config": ImageLabelsConfig(root=Path("/photos"), labels=Path("labels.csv"))},
     ],
 )
 def test_the_recipe_is_a_recipe(machine: MachineFacts, changes: dict[str, object]) -> None:
     facts = folder(**changes)
-    recipe = read_recipe(tomllib.loads("\n".join(recipe_lines(facts, machine))), source="advice")
     advice = advise(facts, machine)
-    assert recipe.data.root == facts.root
+    recipe = read_recipe(tomllib.loads("\n".join(recipe_lines(facts, machine, advice))), source="advice")
+    assert recipe.data.name == facts.config.name
+    assert recipe.data.root == facts.config.root
+    assert recipe.optimizer.lr == advice.learning_rate
     assert recipe.data.image_size == advice.image_size
     assert recipe.data.augment == advice.augment
     assert recipe.model.name == advice.network
     assert recipe.epochs == advice.epochs
+
+
+@pytest.mark.parametrize(
+    ("changes", "machine"),
+    [
+        ({}, LAPTOP),
+        ({"short_sides": (32,)}, LAPTOP),
+        ({"short_sides": (48,)}, GPU),
+        ({}, SERVER),
+        ({}, GPU),
+        ({"train_counts": (20_000, 20_000)}, GPU),
+    ],
+)
+def test_the_readmes_student_is_cheaper_than_the_advised_teacher(
+    changes: dict[str, object], machine: MachineFacts
+) -> None:
+    advice = advise(folder(**changes), machine)
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [small, large] = re.findall(r'^name = "(kdcam:\w+)" .*: (\w+)$', text, re.MULTILINE)[0]
+    student = small if advice.network.startswith("kdcam:") else large
+    of_student, of_teacher = (
+        cost(
+            build_classifier(
+                ModelConfig(name=name), num_classes=2, in_channels=3, image_size=advice.image_size
+            ),
+            image_size=advice.image_size,
+        )
+        for name in (student, advice.network)
+    )
+    assert of_student.parameters < of_teacher.parameters / 3
+    assert of_student.operations < of_teacher.operations

@@ -257,7 +257,8 @@ def test_a_folder_is_described_as_it_is_read(folder, tmp_path):
 
 def test_a_part_without_an_image_of_the_classes_is_held_out(folder, tmp_path):
     file = csv_of(tmp_path / "split.csv", a="base", b="novel", c="novel", d="novel", e="base")
-    (folder / "val" / "e").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "val" / "e").rename(tmp_path / "elsewhere" / "e")
     config = ImageFolderConfig(
         root=folder, image_size=8, test=0.0, validation=0.25, class_split=ClassSplitConfig(file=file)
     )

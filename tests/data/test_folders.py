@@ -1,3 +1,5 @@
+import os
+
 import numpy
 import pytest
 import torch
@@ -6,6 +8,7 @@ from PIL import Image
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.datasets import describe_data, load_data
 from kdcam.data.folders import list_images
+from kdcam.data.parts import absent_warnings
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import StreamImages
 from kdcam.errors import DataError
@@ -61,7 +64,7 @@ def test_other_names_of_the_validation_folder(tmp_path, name):
         fill(tmp_path / part / "b", 3)
     assert len(load_data(config(tmp_path)).validation) == 6
     fill(tmp_path / "val" / "a", 1)
-    with pytest.raises(DataError, match=f"both val/ and {name}/"):
+    with pytest.raises(DataError, match=rf"both val/ and {name}/ for validation; keep one"):
         load_data(config(tmp_path))
 
 
@@ -84,17 +87,21 @@ def test_one_folder_of_class_folders_is_split(tmp_path):
     assert load_data(config(tmp_path)).test is None
 
 
-def test_a_test_part_that_lacks_a_class_shifts_nothing(tmp_path):
+def test_a_test_part_that_lacks_classes_shifts_nothing_and_says_so(tmp_path):
     for name in ("a", "b", "c"):
         fill(tmp_path / "train" / name)
     fill(tmp_path / "test" / "c", 2)
     (tmp_path / "test" / "a").mkdir()
-    assert load_data(config(tmp_path)).test.targets.tolist() == [2, 2]
+    parts = load_data(config(tmp_path))
+    assert parts.test.targets.tolist() == [2, 2]
+    told = ["the test part has no image of 2 of 3 classes ('a', 'b'): its scores say nothing of them"]
+    assert absent_warnings(parts) == told
+    assert list(describe_data(config(tmp_path)).warnings) == told
 
 
-def test_a_class_may_be_called_train(tmp_path):
+def test_a_class_may_be_called_train_inside_a_part(tmp_path):
     for name in ("bus", "train", "test"):
-        fill(tmp_path / name)
+        fill(tmp_path / "train" / name, 1)
     assert list_images(tmp_path).label_names == ("bus", "test", "train")
 
 
@@ -134,10 +141,14 @@ def wrong_folders(root):
     for name in ("a", "b"):
         fill(root / "flat" / "train" / name)
     fill(root / "flat" / "test")
-    yield root / "flat", r"test: holds no picture in class folders"
+    yield root / "flat", r"test/ is called like the test part, but holds pictures and no class folders"
+    for name in ("a", "b"):
+        fill(root / "hollow" / "train" / name)
+    (root / "hollow" / "test").mkdir()
+    yield root / "hollow", r"test: holds no picture in class folders"
     fill(root / "trainless" / "val" / "a")
     fill(root / "trainless" / "test" / "a")
-    yield root / "trainless", r"has val/ with class folders but no train/"
+    yield root / "trainless", r"has val/, test/ with class folders but no train/"
 
 
 def test_wrong_folders_are_named_with_the_way_out(tmp_path):
@@ -231,3 +242,178 @@ def test_label_files_beside_pictures_are_pointed_to_their_own_source(tmp_path):
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match=r"holds images/ and labels/.*yolo-labels"):
         list_images(tmp_path)
+
+
+NFC, NFD = "d\u00f6g", "do\u0308g"
+
+
+def names_and_counts(root):
+    listing = list_images(root)
+    return listing.label_names, *(None if part is None else len(part) for part in listing[1:])
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("Training", "Validation", "Testing"),
+        ("training_set", "valid-set", "test set"),
+        ("TrainSet", "DEV", "EvalData"),
+        ("TRAIN_DATA", "dev_set", "testset"),
+    ],
+)
+def test_parts_are_known_in_any_case_and_spelling(tmp_path, train, validation, test):
+    for part, count in ((train, 3), (validation, 2), (test, 1)):
+        fill(tmp_path / part / "cats", count)
+        fill(tmp_path / part / "dogs", count)
+    assert names_and_counts(tmp_path) == (("cats", "dogs"), 6, 4, 2)
+
+
+def unsure_folders(root):
+    """Yield a folder whose parts and classes cannot be told apart, and what the error must say."""
+    for number, name in enumerate(("train2017", "train_images", "images-train", "trainval", "Train 1")):
+        fill(root / f"like{number}" / name / "a", 1)
+        fill(root / f"like{number}" / name / "b", 1)
+        yield root / f"like{number}", f"{name}/ looks like the train part, but may be a class; call it train/"
+    for part in ("seg_train", "seg_test"):
+        for name in ("a", "b"):
+            fill(root / "together" / part / name, 1)
+    yield (
+        root / "together",
+        "seg_test/ and seg_train/ look like parts, but may be classes; call the parts train/",
+    )
+    for name in ("bus", "train", "test"):
+        fill(root / "vehicles" / name, 1)
+    yield root / "vehicles", "is called like the .* part, but holds pictures and no class folders"
+    for name in ("valid", "invalid"):
+        fill(root / "checks" / name, 1)
+    yield root / "checks", "if valid is a class itself, put all class folders into a folder train/"
+    for name in ("a", "b"):
+        fill(root / "beside" / "train" / name, 1)
+    fill(root / "beside" / "c", 1)
+    yield root / "beside", "has c/ with pictures beside train/, so that it is not sure"
+    for part in ("train", "Training"):
+        fill(root / "twice" / part / "a", 1)
+    yield root / "twice", "both Training/ and train/ for train; keep one"
+    for part in ("train", "test", "test_images"):
+        fill(root / "third" / part / "a", 1)
+        fill(root / "third" / part / "b", 1)
+    yield root / "third", "both test/ and test_images/ for test"
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            fill(root / "inside" / name / part, 1)
+    yield root / "inside", "a: holds the parts train/, test/ inside the class folder"
+    for part in ("train", "val"):
+        for name in ("images", "labels"):
+            fill(root / "yolo" / part / name, 1)
+    yield root / "yolo", "train: holds images/ and labels/.*yolo-labels"
+
+
+def test_what_may_be_parts_or_classes_is_refused_with_the_way_out(tmp_path):
+    for root, reason in unsure_folders(tmp_path):
+        with pytest.raises(DataError, match=reason) as caught:
+            list_images(root)
+        assert str(root) in str(caught.value)
+
+
+def test_folders_without_pictures_beside_the_parts_are_left_alone(tmp_path):
+    for name in ("a", "b"):
+        fill(tmp_path / "train" / name, 1)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.xml").write_text("<a/>")
+    fill(tmp_path / "__MACOSX", 1)
+    assert names_and_counts(tmp_path) == (("a", "b"), 2, None, None)
+
+
+def test_hidden_and_system_folders_are_pruned_at_any_depth(tmp_path):
+    for name in ("a", "b"):
+        fill(tmp_path / name / "deeper", 2)
+        for hidden in (
+            ".ipynb_checkpoints",
+            "__MACOSX",
+            "@eaDir",
+            "$RECYCLE.BIN",
+            "lost+found",
+            "__pycache__",
+        ):
+            fill(tmp_path / name / hidden, 1)
+            fill(tmp_path / name / "deeper" / hidden / "deeper", 1)
+    fill(tmp_path / "System Volume Information", 1)
+    (tmp_path / "a" / "._000.png").write_bytes(b"x")
+    assert names_and_counts(tmp_path) == (("a", "b"), 4, None, None)
+
+
+def test_links_double_nothing(tmp_path):
+    for name in ("a", "b", "c"):
+        fill(tmp_path / "data" / name, 3)
+    fill(tmp_path / "data" / "a" / "deep", 2)
+    before = list_images(tmp_path / "data")
+    (tmp_path / "data" / "a" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "b" / "self").symlink_to(tmp_path / "data" / "b")
+    (tmp_path / "data" / "all").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "above").symlink_to(tmp_path)
+    (tmp_path / "data" / "a" / "again").symlink_to(tmp_path / "data" / "a" / "deep")
+    (tmp_path / "data" / "a" / "000-again.png").symlink_to(tmp_path / "data" / "a" / "000.png")
+    assert list_images(tmp_path / "data") == before
+
+
+def test_links_to_files_and_folders_outside_are_legal(tmp_path):
+    pool = fill(tmp_path / "pool", 4)
+    for number, name in enumerate(("a", "a", "b", "b")):
+        (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name / f"{number}.png").symlink_to(pool / f"{number:03}.png")
+    (tmp_path / "data" / "c").symlink_to(fill(tmp_path / "elsewhere", 2))
+    assert names_and_counts(tmp_path / "data") == (("a", "b", "c"), 6, None, None)
+
+
+def shared_by_links(root):
+    """Yield a folder in which links put a file into two classes or parts, and what the error must say."""
+    for case in ("folder", "file", "class"):
+        fill(root / case / "a", 2)
+        fill(root / case / "b", 2)
+    (root / "folder" / "a" / "more").symlink_to(root / "folder" / "b")
+    yield root / "folder", "is the same file as .* through a link, so that it is in the classes 'a' and 'b'"
+    (root / "file" / "b" / "again.png").symlink_to(root / "file" / "a" / "000.png")
+    yield root / "file", r"again\.png: is the same file as .*000\.png through a link"
+    (root / "class" / "c").symlink_to(root / "class" / "a")
+    yield root / "class", "a/ and c/ are one folder through a link; remove one"
+    fill(root / "part" / "train" / "a", 2)
+    fill(root / "part" / "train" / "b", 2)
+    (root / "part" / "test").symlink_to(root / "part" / "train")
+    yield root / "part", "so that it is in the train and test parts; remove the link"
+
+
+def test_a_file_in_two_classes_or_parts_is_refused(tmp_path):
+    for root, reason in shared_by_links(tmp_path):
+        with pytest.raises(DataError, match=reason):
+            list_images(root)
+
+
+def test_class_names_are_one_in_nfc(tmp_path):
+    fill(tmp_path / "train" / NFC, 2)
+    fill(tmp_path / "train" / "ant", 2)
+    fill(tmp_path / "val" / NFD, 1)
+    fill(tmp_path / "val" / "ant", 1)
+    listing = list_images(tmp_path)
+    assert listing.label_names == ("ant", NFC)
+    assert [label for _, label in listing.validation] == [0, 1]
+    fill(tmp_path / "train" / NFD, 1)
+    with pytest.raises(DataError, match=f"train: holds two folders called '{NFC}'"):
+        list_images(tmp_path)
+
+
+def test_classes_that_differ_in_case_across_parts_are_refused_with_a_hint(tmp_path):
+    for part, name in (("train", "cats"), ("train", "dogs"), ("test", "Cats"), ("test", "dogs")):
+        fill(tmp_path / part / name, 1)
+    with pytest.raises(DataError, match=r"training has no class 'Cats'.* Rename it to 'cats'$"):
+        list_images(tmp_path)
+
+
+def test_a_class_folder_whose_name_is_not_utf8_is_refused(tmp_path):
+    fill(tmp_path / "ant", 1)
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(
+        DataError, match=r"caf\\udce9: the class folder's name is not UTF-8; rename it"
+    ) as caught:
+        list_images(tmp_path)
+    assert str(caught.value).isprintable()

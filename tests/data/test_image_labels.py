@@ -91,7 +91,7 @@ def test_json_and_csv_say_the_same(pictures, tmp_path):
 
 
 def test_parts_that_the_file_makes(pictures):
-    splits = ["train", "val", "valid", "test", "validation"]
+    splits = ["train", "val", "Valid", "test_set", "dev"]
     rows = [f"pictures/{number:03}.png,cat,{splits[number % 5]}" for number in range(40)]
     table(pictures, rows, "image,labels,split")
     parts = load_data(config(pictures, test=0.1))
@@ -120,9 +120,9 @@ def wrong_tables(root):
     yield [first, ",cat"], plain, r"line 3: names no picture"
     yield [first, "./pictures/000.png,dog"], plain, r"line 3: names the picture .* again, after .*line 2"
     yield (
-        [f"{first},train", "pictures/001.png,cat,dev"],
+        [f"{first},train", "pictures/001.png,cat,extra"],
         split,
-        "line 3: found split 'dev'; allowed: train, val",
+        "line 3: found split 'extra'; allowed: train, val",
     )
     yield [f"{first},train", "pictures/001.png,cat,"], split, "line 3: found split ''"
     yield [f"{first},test"], split, "no picture has the split 'train'"

@@ -166,7 +166,9 @@ def test_wrong_names_are_told(tmp_path, name, text, reason):
 
 
 def test_a_names_file_that_is_not_there(parted):
-    with pytest.raises(DataError, match=r"other\.yaml: cannot be read"):
+    with pytest.raises(
+        DataError, match=r"data\.names: other\.yaml is looked for in data\.root, and .* is not there"
+    ):
         describe_data(config(parted, names="other.yaml"))
 
 

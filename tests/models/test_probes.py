@@ -4,12 +4,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from kdcam.cam.maps import class_cams
 from kdcam.errors import ModelError
 from kdcam.losses.loss import Widths
 from kdcam.models import Classifier, ModelConfig, build_classifier
-from kdcam.models.probes import check_cam, check_linear_classifier, linear_layer, widths
+from kdcam.models.probes import Cost, check_cam, check_linear_classifier, cost, linear_layer, widths
 
 EXACT = [
     ("kdcam:resnet8", 32),
@@ -181,3 +182,29 @@ def test_a_layer_without_bias_is_none() -> None:
     classifier.network.fc = nn.Linear(64, 3, bias=False)
     with pytest.raises(ModelError, match=r"no single linear layer of the embedding with a bias"):
         linear_layer(classifier)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("kdcam:resnet20_s2", 48), ("kdcam:shufflenetv1", 32), ("mobilenetv2_035", 64)]
+)
+def test_cost_is_what_torch_counts(name: str, size: int) -> None:
+    classifier = make(name, size)
+    found = cost(classifier, image_size=size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        classifier.eval()(torch.zeros(1, 3, size, size))
+    assert found.operations == counter.get_total_flops() / 2
+    assert found.parameters == sum(parameter.numel() for parameter in classifier.parameters())
+
+
+def test_cost_leaves_the_network_as_it_was() -> None:
+    classifier = make("kdcam:resnet8").train()
+    before = copy.deepcopy(classifier.state_dict())
+    assert cost(classifier, image_size=32) == cost(classifier, image_size=32)
+    assert classifier.training
+    assert not any(module._forward_hooks for module in classifier.modules())
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+
+
+def test_cost_in_words() -> None:
+    assert Cost(272_474, 40_812_544).text() == "0.272 M parameters and 40.8 M multiply-adds"
+    assert Cost(25_557_032, 4_089_184_256).text() == "25.6 M parameters and 4.09 G multiply-adds"

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from kdcam.errors import DataError
+from kdcam.progress import Silent
 from kdcam.robustness.out_of_distribution import (
     energy,
     fpr_at_95,
@@ -70,12 +71,31 @@ def test_no_images_are_refused() -> None:
         out_of_distribution(torch.zeros(3), torch.zeros(2, 5))
 
 
+class Told(Silent):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.warnings: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
 def test_pictures_of_a_folder(tmp_path: Path) -> None:
     for place, shade in (("a", 0), ("b/c", 200)):
         (tmp_path / place).mkdir(parents=True)
         for number in range(10):
             Image.new("RGB", (20, 14), (shade + number, 0, 0)).save(tmp_path / place / f"{number}.png")
-    arguments = {"image_size": 8, "channels": 3, "batch_size": 6, "device": torch.device("cpu")}
+    told = Told()
+    arguments = {
+        "image_size": 8,
+        "channels": 3,
+        "batch_size": 6,
+        "device": torch.device("cpu"),
+        "progress": told,
+    }
     found = unlabelled_batches(tmp_path, **arguments)
     parts = list(found.epoch(0))
     assert found.num_images == 20
@@ -85,10 +105,11 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
     assert sorted(shade for part in shades for shade in part) == [*range(10), *range(200, 210)]
     assert min(shades[0]) < 100 < max(shades[0]), "the first ones are of both folders"
     (tmp_path / "a" / "0.png").write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"1 of 20 files cannot be read as pictures: .*0.png: the file is empty"
-    ):
-        unlabelled_batches(tmp_path, **arguments)
+    (tmp_path / "readme.txt").write_text("no picture")
+    assert unlabelled_batches(tmp_path, **arguments).num_images == 19
+    assert "1 files that are no pictures" in told.messages[0]
+    assert "1 of 20 files cannot be read as pictures: " in told.warnings[0]
+    assert "0.png: the file is empty" in told.warnings[0]
     with pytest.raises(
         DataError, match=r"out of distribution: .*none is not there; name a folder of pictures"
     ):
