@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from kdcam.files.paths import exists
+
 from .options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a run.", rich_markup_mode=None)
@@ -126,7 +128,7 @@ def new_recipe(
 def _check_free(file: Path) -> None:
     from kdcam.errors import RecipeError
 
-    if file.exists():
+    if exists(file):
         raise RecipeError(
             f"{file}: is already there and is not overwritten; choose another name with --output"
         )

@@ -11,6 +11,7 @@ from kdcam.data.datasets import DataParts, Part, batches
 from kdcam.data.kept import Lack
 from kdcam.distributed import check_single_process
 from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.files.paths import exists
 from kdcam.json_files import read_json
 from kdcam.models.classifier import Classifier
 from kdcam.named_networks import load_named
@@ -242,7 +243,7 @@ def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -
 
 def _warn_of_changed_parts(folder: Path, parts: DataParts, progress: Progress) -> None:
     """Warn where the parts have other sizes than those of the run: a share held out anew is of other images."""
-    if not (folder / RESULT_FILE).exists():
+    if not exists(folder / RESULT_FILE):
         return
     before = read_json(folder / RESULT_FILE)["images"]
     held = {"train": parts.train, "validation": parts.validation, "test": parts.test}
@@ -263,9 +264,9 @@ def recipe_of(path: Path) -> TrainRecipe:
 
     Raises ``CheckpointError`` when the folder holds no run.
     """
-    if not path.exists():
+    if not exists(path):
         raise CheckpointError(f"{path}: is not there; name a run folder that `kdcam train` made")
-    if not (path / RECIPE_FILE).exists():
+    if not exists(path / RECIPE_FILE):
         raise CheckpointError(
             f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made"
         )

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists
 
 _ASIDE = ".aside-"
 # What file systems that cannot sync a folder answer; there the rename itself is as much as can be had.
@@ -113,7 +114,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, size: int, error: OSError) -> str:
-    kept = "; the previous file is whole" if path.exists() else ""
+    kept = "; the previous file is whole" if exists(path) else ""
     return (
         f"{path}: {size / 1e6:.1f} MB could not be written ({error.strerror or error}){kept}. "
         "Free some space or choose another folder with --output"

@@ -8,6 +8,7 @@ from typing import Any
 
 from kdcam.atomic import write_atomically
 from kdcam.errors import CheckpointError
+from kdcam.files.json_text import read_json_file
 
 
 def plain(value: Any) -> Any:
@@ -42,12 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is missing, cannot be read or does not hold one JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:  # json's and utf-8's decode errors
-        raise CheckpointError(f"{path}: not a JSON file ({error}); restore it or remove it") from error
+    value = read_json_file(path, error=CheckpointError)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, expected an object {{...}}")
     return value

@@ -19,6 +19,8 @@ from kdcam.adversary import AdversaryConfig
 from kdcam.data.config import DataConfig
 from kdcam.data.episodes_config import EpisodesConfig, with_episodes
 from kdcam.errors import RecipeError
+from kdcam.files.parsed_values import check_values
+from kdcam.files.paths import shown
 from kdcam.init_config import InitConfig
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
@@ -187,6 +189,7 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
 
     Raises ``RecipeError`` that names every wrong key at once.
     """
+    check_values(table, error=RecipeError, place=f"recipe {source}", bits=64, finite=False)
     table = dict(table)
     apply_method(table, None)
     model: type[TrainRecipe] = DistillRecipe if "teacher" in table else TrainRecipe
@@ -199,7 +202,7 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
         head = (
             f"recipe {source}: "
             if len(problems) == 1
-            else f"recipe {source} has {len(problems)} problems:\n  "
+            else f"recipe {source} has {max(len(problems), error.error_count())} problems:\n  "
         )
         raise RecipeError(head + "\n  ".join(problems)) from error
     recipe._origin = Origin(stem)
@@ -221,7 +224,7 @@ def load(
     for override in fill_method(table, overrides, method):
         apply_override(table, override)
     stem = recipe_stem(name_or_path) if method is None else f"{recipe_stem(name_or_path)}-{method}"
-    return read_recipe(table, source=str(name_or_path), stem=stem)
+    return read_recipe(table, source=shown(name_or_path), stem=stem)
 
 
 def schema() -> dict[str, Any]:

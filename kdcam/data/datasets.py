@@ -34,6 +34,7 @@ from kdcam.data.splits import across_classes, check_labelled, checked_split
 from kdcam.data.streaming import StreamBatches
 from kdcam.data.views import Views
 from kdcam.errors import DataError
+from kdcam.files.paths import expanded
 from kdcam.progress import Progress, Silent
 from kdcam.wording import first_few
 
@@ -72,7 +73,7 @@ def _made(whole: SourceParts, config: DataConfig) -> DataParts:
         positions = positions[kept]
     noise, train = None, source.train
     if config.noise is not None:
-        root = config.root.expanduser() if isinstance(config, PictureFilesConfig) else None
+        root = expanded(config.root) if isinstance(config, PictureFilesConfig) else None
         images = TrainingImages(positions, len(whole.train), root, train.paths)
         noise = add_noise(train.targets, config.noise, label_names=source.label_names, images=images)
         train = replace(train, targets=noise.noisy)

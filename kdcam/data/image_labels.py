@@ -1,6 +1,5 @@
 """Pictures with several labels each, as a CSV or JSON file says; see ``ImageLabelsConfig``."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from kdcam.data.label_tables import Entry, read_label_table
 from kdcam.data.parts import SourceParts
 from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed
 from kdcam.errors import DataError
-from kdcam.files.paths import is_file
+from kdcam.files.paths import FolderNames, expanded, is_file
 from kdcam.progress import Progress
 from kdcam.wording import did_you_mean, listed
 
@@ -50,7 +49,7 @@ def list_named(config: ImageLabelsConfig) -> ListedParts:
 def _list_named(config: ImageLabelsConfig) -> tuple[ListedParts, dict[Path, str]]:
     """Return what a label file names, and where in it each picture is named."""
     root = data_folder(config.root)
-    file = root / config.labels.expanduser()
+    file = root / expanded(config.labels)
     table = read_label_table(file, separator=config.label_separator)
     parts = _by_part(table.entries)
     if "train" not in parts:
@@ -82,12 +81,18 @@ def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 def _paths(root: Path, entries: Iterable[Entry]) -> dict[str, Path]:
     """Return the path of each entry's picture, by the entry's place."""
+    names = FolderNames(root)
     paths: dict[str, Path] = {}
     first: dict[Path, str] = {}
     for entry in entries:
         if not entry.image:
             raise DataError(f"{entry.place}: names no picture; write its path, from data.root = {root} on")
-        path = Path(os.path.normpath(root / entry.image))
+        path = names.path(entry.image)
+        if path is None:
+            raise DataError(
+                f"{entry.place}: {entry.image[:200]!r} leads out of data.root = {root}; name pictures from that "
+                "folder on, or set data.root to a folder that holds them all"
+            )
         if path in first:
             raise DataError(f"{entry.place}: names the picture {entry.image!r} again, after {first[path]}")
         first[path] = entry.place

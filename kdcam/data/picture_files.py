@@ -17,6 +17,7 @@ from kdcam.data.picture_keys import KEY_BYTES, FileKey, file_key, key_rows, stam
 from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
+from kdcam.files.paths import exists, expanded, is_folder
 from kdcam.progress import Progress
 from kdcam.wording import first_few
 
@@ -44,10 +45,10 @@ class ListedParts(NamedTuple):
 
 def data_folder(root: Path) -> Path:
     """Return ``root`` with ``~`` written out; ``DataError`` where it is no folder."""
-    root = root.expanduser()
-    if not root.is_dir():
+    root = expanded(root)
+    if not is_folder(root):
         raise DataError(
-            f"data.root: {root} is {'a file' if root.exists() else 'not there'}; name a folder of pictures"
+            f"data.root: {root} is {'a file' if exists(root) else 'not there'}; name a folder of pictures"
         )
     return root
 
@@ -56,7 +57,7 @@ def folders_in(folder: Path) -> list[Path]:
     """Return the folders right below a folder that are not hidden, by name."""
     hidden = (".", "__")  # __MACOSX, __pycache__
     return sorted(
-        (entry for entry in folder.iterdir() if not entry.name.startswith(hidden) and entry.is_dir()),
+        (entry for entry in folder.iterdir() if not entry.name.startswith(hidden) and is_folder(entry)),
         key=lambda entry: entry.name,
     )
 
@@ -78,7 +79,7 @@ def expand_folders(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        files = files_below(path) if path.is_dir() else [path]
+        files = files_below(path) if is_folder(path) else [path]
         if not files:
             raise DataError(f"{path}: the folder holds no picture; name pictures or a folder of pictures")
         found += files

@@ -25,6 +25,43 @@ def is_folder(path: str | Path) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` written out; as it is where there is no such user, so that nothing lies there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+class FolderNames:
+    """The paths that names in a file lead to, from a folder on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._root = Path(os.path.normpath(folder.absolute()))
+        self._inside: dict[Path, bool] = {}  # whether a folder is inside once links are followed
+
+    def path(self, name: str) -> Path | None:
+        """Return the path of a name, without ``..`` in it; None: it leads out of the folder, through a link maybe."""
+        path = Path(os.path.normpath(self._root / name))
+        if not path.is_relative_to(self._root):
+            return None
+        return self.folder / path.relative_to(self._root) if self._stays(path) else None
+
+    def _stays(self, path: Path) -> bool:
+        try:
+            if path == self._root or path.is_symlink():
+                return self._is_inside(path)
+            if path.parent not in self._inside:
+                self._inside[path.parent] = self._is_inside(path.parent)
+            return self._inside[path.parent]
+        except (OSError, ValueError, RuntimeError):  # a name that no file system takes, a link in a circle
+            return True  # nothing lies there
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self._root.resolve())
+
+
 def _status(path: str | Path) -> os.stat_result | None:
     try:
         return Path(path).stat()
@@ -61,4 +98,4 @@ def read_bounded(path: Path, *, limit: int, error: type[KdcamError], place: str 
     return data
 
 
-__all__ = ["exists", "is_file", "is_folder", "read_bounded", "shown"]
+__all__ = ["FolderNames", "exists", "expanded", "is_file", "is_folder", "read_bounded", "shown"]

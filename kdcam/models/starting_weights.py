@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import expanded, is_file, is_folder
 from kdcam.models.classifier import Preprocessing, Task
 from kdcam.models.foreign_checkpoints import (
     CIFAR100_STATISTICS,
@@ -121,7 +122,7 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
         return packaged(place).preprocessing
     file = _weight_file(place)
     config_file = file.parent / "config.json"
-    if not config_file.is_file():
+    if not is_file(config_file):
         of_repdistiller = name.startswith("kdcam:") and architecture_from_path(file) is not None
         return Preprocessing(*CIFAR100_STATISTICS) if of_repdistiller else None
     try:
@@ -144,7 +145,7 @@ def learned_other_classes(place: str, label_names: Sequence[str], task: Task) ->
     if is_packaged(place) or not label_names:
         return None
     config_file = _weight_file(place).parent / "config.json"
-    if not config_file.is_file():
+    if not is_file(config_file):
         return None
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
@@ -169,9 +170,9 @@ def head_name(network: nn.Module) -> str | None:
 
 
 def _weight_file(place: str) -> Path:
-    path = Path(place).expanduser()
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
+    path = expanded(place)
+    file = path / "model.safetensors" if is_folder(path) else path
+    if not is_file(file):
         raise CheckpointError(f"model.weights: there is no file {file}; {_WAY_OUT}")
     return file
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.json_files import read_json
 from kdcam.metrics_log import METRICS_FILE, read_metrics
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE, find_state
@@ -49,13 +50,13 @@ class Found(NamedTuple):
 
 def is_comparison(folder: Path) -> bool:
     """Return whether a folder is one that `kdcam compare` writes."""
-    return (folder / COMPARISON_FILE).is_file()
+    return is_file(folder / COMPARISON_FILE)
 
 
 def check_folder(folder: Path) -> None:
     """Raise ``CheckpointError`` where a path is neither the folder of a run nor that of a comparison."""
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "there is no such folder"
+    if not is_folder(folder):
+        what = "is a file" if exists(folder) else "there is no such folder"
         raise CheckpointError(f"{folder}: {what}; name the folder of a run or of a comparison")
     if not is_comparison(folder) and find_state(folder) == "new":
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from kdcam.files.paths import exists
 from kdcam.json_files import read_json
 from kdcam.report.blocks import Section
 from kdcam.report.few_shot import few_shot_section
@@ -33,7 +34,7 @@ def file_sections(runs: Sequence[ReportedRun]) -> Iterator[Section]:
         found = [
             Found(run.name, run.folder, read_json(run.folder / name))
             for run in runs
-            if (run.folder / name).exists()
+            if exists(run.folder / name)
         ]
         if len(found) > 1:
             for one in found:  # alone first: an error names the one file

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kdcam.atomic import make_folder, write_atomically
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import is_folder
 from kdcam.report.blocks import Section
 from kdcam.report.comparisons import comparison_section
 from kdcam.report.curves import curve_section
@@ -37,7 +38,7 @@ def write_report(folders: Sequence[str | Path], output: str | Path | None = None
     for folder in chosen:
         check_folder(folder)
     file = _default_file(chosen) if output is None else Path(output)
-    if file.is_dir():
+    if is_folder(file):
         raise CheckpointError(
             f"--output {file}: is a folder; name a file, as in --output {file / REPORT_FILE}"
         )
