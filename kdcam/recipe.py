@@ -30,7 +30,7 @@ from kdcam.models.build import ModelConfig
 from kdcam.optim import OptimizerConfig, SgdConfig
 from kdcam.overrides import apply_override
 from kdcam.recipe_checks import recipe_problems
-from kdcam.recipe_errors import explain
+from kdcam.recipe_errors import MOST_TOLD, explain
 from kdcam.recipe_files import read_toml, recipe_stem
 from kdcam.recipe_tables import Published, TeacherConfig, cache_problems
 from kdcam.schedule import CosineConfig, ScheduleConfig
@@ -202,7 +202,7 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
         head = (
             f"recipe {source}: "
             if len(problems) == 1
-            else f"recipe {source} has {max(len(problems), error.error_count())} problems:\n  "
+            else f"recipe {source} has {len(problems) if len(problems) <= MOST_TOLD else error.error_count():,} problems:\n  "
         )
         raise RecipeError(head + "\n  ".join(problems)) from error
     recipe._origin = Origin(stem)
