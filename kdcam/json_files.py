@@ -2,13 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from kdcam.atomic import write_atomically
 from kdcam.errors import CheckpointError
 from kdcam.files.json_text import read_json_file
+from kdcam.files.parsed_values import short
 
 
 def plain(value: Any) -> Any:
@@ -49,4 +53,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-__all__ = ["plain", "read_json", "write_json"]
+@contextmanager
+def layout_of(file: Path) -> Iterator[None]:
+    """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: lacks something or has another layout ({_reason(error)}); was it written by another version "
+            "of kdcam? Make it anew, or remove it"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {short(str(error), most=200)}"
+
+
+__all__ = ["layout_of", "plain", "read_json", "write_json"]

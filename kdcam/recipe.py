@@ -199,11 +199,8 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
         recipe = model.model_validate(table)
     except ValidationError as error:
         problems = explain(error, model)
-        head = (
-            f"recipe {source}: "
-            if len(problems) == 1
-            else f"recipe {source} has {len(problems) if len(problems) <= MOST_TOLD else error.error_count():,} problems:\n  "
-        )
+        count = len(problems) if len(problems) <= MOST_TOLD else error.error_count()
+        head = f"recipe {source}: " if len(problems) == 1 else f"recipe {source} has {count:,} problems:\n  "
         raise RecipeError(head + "\n  ".join(problems)) from error
     recipe._origin = Origin(stem)
     return recipe

@@ -83,9 +83,7 @@ def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> st
         return f"found {_shown(found)}; allowed: {context['expected']}{_close(found, context['expected'])}"
     if kind == "union_tag_invalid":
         tag = context["tag"]
-        return (
-            f"found name {_shown(tag)}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
-        )
+        return f"found name {_shown(tag)}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
     if kind in ("tuple_type", "list_type"):
         return f"found {_shown(found)}; must be a list, as in {_in_toml_list(found)}"
     if kind in TYPE_WORDS:

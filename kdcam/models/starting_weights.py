@@ -1,6 +1,5 @@
 """Weights that a network starts from: a .safetensors or .pth file, a run or timm folder, or a Python package."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
 from kdcam.files.paths import expanded, is_file, is_folder
+from kdcam.json_files import layout_of, read_json
 from kdcam.models.classifier import Preprocessing, Task
 from kdcam.models.foreign_checkpoints import (
     CIFAR100_STATISTICS,
@@ -125,15 +125,11 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
     if not is_file(config_file):
         of_repdistiller = name.startswith("kdcam:") and architecture_from_path(file) is not None
         return Preprocessing(*CIFAR100_STATISTICS) if of_repdistiller else None
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+    with layout_of(config_file):
+        config = read_json(config_file)
         for holder in (config.get("kdcam"), config.get("pretrained_cfg"), config):
             if isinstance(holder, dict) and holder.get("mean") and holder.get("std"):
                 return Preprocessing(_numbers(holder["mean"]), _numbers(holder["std"]))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
-        ) from error
     return None
 
 
@@ -147,17 +143,13 @@ def learned_other_classes(place: str, label_names: Sequence[str], task: Task) ->
     config_file = _weight_file(place).parent / "config.json"
     if not is_file(config_file):
         return None
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+    with layout_of(config_file):
+        config = read_json(config_file)
         theirs = config.get("label_names") or ()
         if theirs and tuple(theirs) != tuple(label_names):
             return "other classes than the data"
         learned = (config.get("kdcam") or {}).get("task", task)
         return None if learned == task else f'a classifier of another task ("{learned}")'
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
-        ) from error
 
 
 def head_name(network: nn.Module) -> str | None:

@@ -8,10 +8,10 @@ from kdcam.comparison.columns import columns_of, evaluation_lines
 from kdcam.comparison.comparison import Comparison, stored_comparison
 from kdcam.comparison.notes import notes_of
 from kdcam.files.paths import is_file
-from kdcam.json_files import read_json
+from kdcam.json_files import layout_of, read_json
 from kdcam.report.blocks import Block, Facts, Note, Section, Table
 from kdcam.report.pictures import embedded
-from kdcam.report.reading import COMPARISON_FILE, layout_of
+from kdcam.report.reading import COMPARISON_FILE
 from kdcam.wording import listed
 
 _CURVES_FILE = "curves.png"

@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any
 
 from kdcam.files.paths import is_file
-from kdcam.json_files import read_json
+from kdcam.json_files import layout_of, read_json
 from kdcam.report.blocks import Block, Facts, Listing, Section, Table
-from kdcam.report.reading import METRICS_FILE, ReportedRun, layout_of
+from kdcam.report.reading import METRICS_FILE, ReportedRun
 from kdcam.report.wording import NONE
 from kdcam.run_state import CONFIG_FILE, RECIPE_FILE, RESULT_FILE
 from kdcam.wording import duration_text, listed

@@ -1,16 +1,12 @@
 """The files of a run folder as a report needs them; read without torch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from kdcam.errors import CheckpointError
 from kdcam.files.paths import exists, is_file, is_folder
-from kdcam.json_files import read_json
+from kdcam.json_files import layout_of, read_json
 from kdcam.metrics_log import METRICS_FILE, read_metrics
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE, find_state
 from kdcam.selection import MAIN_SCORES
@@ -84,25 +80,6 @@ def read_reported(folder: Path, name: str) -> ReportedRun:
     return run
 
 
-@contextmanager
-def layout_of(file: Path) -> Iterator[None]:
-    """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{file}: lacks something or has another layout ({_reason(error)}); was it written by another version "
-            "of kdcam? Make it anew, or remove it"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return repr(error)
-
-
 __all__ = [
     "COMPARISON_FILE",
     "METRICS_FILE",
@@ -110,6 +87,5 @@ __all__ = [
     "ReportedRun",
     "check_folder",
     "is_comparison",
-    "layout_of",
     "read_reported",
 ]
