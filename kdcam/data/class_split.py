@@ -16,6 +16,7 @@ from kdcam.data.parts import Part, SourceParts
 from kdcam.data.seeding import seeded_generator
 from kdcam.errors import DataError
 from kdcam.files.csv_tables import CsvRow, parse_csv
+from kdcam.files.parsed_values import short
 from kdcam.files.paths import expanded, shown
 from kdcam.files.plain_text import read_text
 from kdcam.wording import did_you_mean, first_few, listed
@@ -134,20 +135,20 @@ def read_class_parts(file: Path, known: Container[str] = ()) -> dict[str, ClassP
     for line, cells in rows:
         if len(cells) != len(_HEADER):
             raise DataError(
-                f"{file}, line {line}: found {len(cells)} cells; allowed: two, a class and its part"
+                f"{shown(file)}, line {line}: found {len(cells)} cells; allowed: two, a class and its part"
             )
         exact = written.get(line, cells[0])
         name, word = exact if exact in known else cells[0].strip(), cells[1].strip()
         part = next((known for known in CLASS_PARTS if known == word), None)
         if part is None:
             raise DataError(
-                f"{file}, line {line}: the part of {name!r} is {word!r}{did_you_mean(word, CLASS_PARTS)}; allowed: "
+                f"{shown(file)}, line {line}: the part of {short(name)} is {short(word)}{did_you_mean(word, CLASS_PARTS)}; allowed: "
                 f"{listed(CLASS_PARTS)}"
             )
         if name in parts:
             where = f"in {parts[name]} and in {part}" if parts[name] != part else f"twice in {part}"
             raise DataError(
-                f"{file}, line {line}: the class {name!r} is {where} (line {lines[name]}); keep one of the lines"
+                f"{shown(file)}, line {line}: the class {short(name)} is {where} (line {lines[name]}); keep one of the lines"
             )
         parts[name], lines[name] = part, line
     return parts

@@ -1,6 +1,7 @@
 """Pictures with YOLO's label files, of which the presence of each class is taken; see ``YoloLabelsConfig``."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,15 @@ def _list_part(images: Path, labels: Path, num_classes: int) -> Listed:
             f"{labels}: {'has no label file' if is_folder(labels) else 'is not there'}, so that nothing says what "
             f"{images} shows; add label files named as the pictures ({files[0].name}), or move the pictures away"
         )
-    return Listed(paths, torch.stack([_row(file, num_classes) for file in files]))
+    return Listed(paths, class_rows(files, num_classes))
+
+
+def class_rows(files: Sequence[Path], num_classes: int) -> Tensor:
+    """Return a row of 0 and 1 for each label file (N, K): which classes it names; of one that is missing, zeros.
+
+    Raises ``DataError`` for a line that is none of YOLO's, or a class that has no name.
+    """
+    return torch.stack([_row(file, num_classes) for file in files])
 
 
 def _row(file: Path, num_classes: int) -> Tensor:
@@ -188,4 +197,4 @@ def load_yolo(config: YoloLabelsConfig, *, progress: Progress) -> SourceParts:
     return load_listed(list_yolo(config), config, progress=progress)
 
 
-__all__ = ["NAMES_FILES", "list_yolo", "load_yolo", "read_names"]
+__all__ = ["NAMES_FILES", "class_rows", "list_yolo", "load_yolo", "read_names"]

@@ -48,7 +48,11 @@ HEAD = "path,x0,y0,x1,y1\n"
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.csv", "path,x0,y0,x1\n", r"a\.csv: has no column 'y1'; .*its columns are 'path', 'x0', 'y0', 'x1'"),
+        (
+            "a.csv",
+            "path,x0,y0,x1\n",
+            r"a\.csv: has no column 'y1'; .*its columns are 'path', 'x0', 'y0', 'x1'",
+        ),
         ("a.csv", HEAD, r"a\.csv: holds no box"),
         ("a.csv", HEAD + "a.png,1,2,x,4\n", r"line 2: found '1', '2', 'x', '4' for x0, y0, x1, y1"),
         ("a.csv", HEAD + "a.png,1,2\n", r"line 2: has 3 cells where the first line has 5 columns"),
