@@ -3,8 +3,9 @@
     nice python benchmarks/reader_fuzz.py --count 20000 --out docs/results/reader-fuzz.json
 
 The readers, their whole documents and what is right of a value they give stand in tests/damaged_readers.py, and how
-documents are damaged in tests/mutated_bytes.py; the tests try the same with fewer. Right is a refusal by a ``KdcamError``
-in short lines, or a value as another parser or the format itself has it; all else is counted as unexpected.
+documents are damaged in tests/mutated_bytes.py; the tests try the same with fewer. Right is a refusal by a
+``KdcamError`` in short lines, or a value as another parser or the format itself has it; all else is counted as
+unexpected.
 """
 
 import argparse

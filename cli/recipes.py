@@ -15,13 +15,15 @@ app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a
 @app.command("list")
 def list_recipes(as_json: Json = False) -> None:
     """List the recipes that come with kdcam."""
-    import tomllib
-
+    from kdcam.errors import RecipeError
+    from kdcam.files.toml_text import parse_toml
     from kdcam.recipe_files import shipped_recipes
 
     from . import render
 
-    tables = {name: tomllib.loads(text) for name, text in shipped_recipes().items()}
+    tables = {
+        name: parse_toml(text, error=RecipeError, place=name) for name, text in shipped_recipes().items()
+    }
     entries = [
         {
             "name": name,
@@ -101,10 +103,10 @@ def new_recipe(
 
     Looks at classes, counts and sizes, and at this machine, and says in comments why each number was chosen.
     """
-    import tomllib
-
     from kdcam.data.advice import notes, recipe_lines
     from kdcam.data.folder_facts import measure_folder, measure_machine
+    from kdcam.errors import RecipeError
+    from kdcam.files.toml_text import parse_toml
 
     from . import render
 
@@ -116,7 +118,8 @@ def new_recipe(
         _write(output, text)
     if as_json:
         file = None if output is None else str(output)
-        render.show_json({"file": file, "notes": notes(facts, machine), "recipe": tomllib.loads(text)})
+        recipe = parse_toml(text, error=RecipeError, place="the recipe")
+        render.show_json({"file": file, "notes": notes(facts, machine), "recipe": recipe})
     elif output is None:
         render.show_page(text)
     else:

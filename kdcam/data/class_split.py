@@ -142,13 +142,14 @@ def read_class_parts(file: Path, known: Container[str] = ()) -> dict[str, ClassP
         part = next((known for known in CLASS_PARTS if known == word), None)
         if part is None:
             raise DataError(
-                f"{shown(file)}, line {line}: the part of {short(name)} is {short(word)}{did_you_mean(word, CLASS_PARTS)}; allowed: "
-                f"{listed(CLASS_PARTS)}"
+                f"{shown(file)}, line {line}: the part of {short(name)} is {short(word)}"
+                f"{did_you_mean(word, CLASS_PARTS)}; allowed: {listed(CLASS_PARTS)}"
             )
         if name in parts:
             where = f"in {parts[name]} and in {part}" if parts[name] != part else f"twice in {part}"
             raise DataError(
-                f"{shown(file)}, line {line}: the class {short(name)} is {where} (line {lines[name]}); keep one of the lines"
+                f"{shown(file)}, line {line}: the class {short(name)} is {where} (line {lines[name]}); keep one of the "
+                "lines"
             )
         parts[name], lines[name] = part, line
     return parts

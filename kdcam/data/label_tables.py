@@ -92,8 +92,8 @@ def _refuse_misspelt(names: Iterable[str], place: str) -> None:
 def _flag(cell: str, place: str, column: str) -> bool:
     if cell not in ("0", "1", "0.0", "1.0"):
         raise DataError(
-            f"{place}: found {short(cell)} in the column {short(column)}; allowed: 0 or 1 (without a column 'labels', every "
-            "column but 'image' and 'split' is a class)"
+            f"{place}: found {short(cell)} in the column {short(column)}; allowed: 0 or 1 (without a column "
+            "'labels', every column but 'image' and 'split' is a class)"
         )
     return cell.startswith("1")
 
