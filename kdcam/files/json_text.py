@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kdcam.errors import KdcamError
-from kdcam.files.parsed_values import check_values, short
+from kdcam.files.parsed_values import check_values, deep_bracket_place, long_number_place, short
 from kdcam.files.plain_text import TEXT_LIMIT, decode_text, read_text
 
 _WAY_OUT = "restore it or remove it"
@@ -67,11 +67,15 @@ def parse_json(
             f"{file}, line {line or problem.lineno}: is no JSON ({problem.msg} at column {problem.colno}); {way_out}"
         ) from None
     except ValueError:  # int's, of a number of more than some 4,000 digits
+        where = long_number_place(text) if line is None else ""
         raise error(
-            f"{place}: is no JSON that is read (a number of thousands of digits); {way_out}"
+            f"{place}{where}: is no JSON that is read (a number of thousands of digits); {way_out}"
         ) from None
     except RecursionError:
-        raise error(f"{place}: is no JSON that is read (thousands of nested brackets); {way_out}") from None
+        where = deep_bracket_place(text) if line is None else ""
+        raise error(
+            f"{place}{where}: is no JSON that is read (thousands of nested brackets); {way_out}"
+        ) from None
     check_values(value, place=place, error=error)
     return value
 

@@ -1,6 +1,7 @@
 """What a parser may give back: values that can be written again, shown, and walked through without end."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ MOST_DEPTH = 64  # tables and lists inside each other; kdcam's choice
 MOST_VALUES = 20_000_000  # of a document, those that YAML's aliases repeat counted again; kdcam's choice
 _SHOWN = 60  # characters of a value in a message
 _NAMED = 6  # keys of a path in a message
+_LONG_NUMBER = re.compile(r"[0-9][0-9_]{3999}")
+_BRACKET = re.compile(r"[\[{\]}]")
 
 _Path = tuple[Any, ...]  # (path of what holds it, its key), from the value up
 
@@ -51,11 +54,32 @@ def check_values(
                 raise error(
                     f"{place}: {_named(path)} nests more than {MOST_DEPTH} levels deep; restore the file"
                 )
-            items = value.items() if isinstance(value, Mapping) else enumerate(value)
-            for key, item in items:
+            # The last first: what is put last is looked at next.
+            for key, item in reversed([*(value.items() if isinstance(value, Mapping) else enumerate(value))]):
                 if isinstance(key, str):
                     _check_text(key, path, place, error)
                 waiting.append((item, (path, key), depth + 1))
+
+
+def long_number_place(text: str) -> str:
+    """Return ``, line 3, column 8`` for the first number of a text that has more digits than Python reads."""
+    found = _LONG_NUMBER.search(text)
+    return _place(text, found.start()) if found else ""
+
+
+def deep_bracket_place(text: str) -> str:
+    """Return ``, line 3, column 8`` for the first bracket of a text that is more than `MOST_DEPTH` deep."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        depth = depth + 1 if bracket[0] in "[{" else max(0, depth - 1)
+        if depth > MOST_DEPTH:
+            return _place(text, bracket.start())
+    return ""
+
+
+def _place(text: str, position: int) -> str:
+    line_start = text.rfind("\n", 0, position) + 1
+    return f", line {text.count(chr(10), 0, position) + 1}, column {position - line_start + 1}"
 
 
 def short(value: object, *, most: int = _SHOWN) -> str:
@@ -98,4 +122,4 @@ def _named(path: _Path) -> str:
     return (name or "it") + " ..." * (len(keys) > _NAMED)
 
 
-__all__ = ["MOST_DEPTH", "MOST_VALUES", "check_values", "short"]
+__all__ = ["MOST_DEPTH", "MOST_VALUES", "check_values", "deep_bracket_place", "long_number_place", "short"]

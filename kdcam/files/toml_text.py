@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 from kdcam.errors import KdcamError
-from kdcam.files.parsed_values import check_values
+from kdcam.files.parsed_values import check_values, deep_bracket_place, long_number_place
 
 TOML_LIMIT = 8 * 10**6  # bytes of a file; kdcam's choice
 _BITS = 64  # of a whole number, as TOML has it
@@ -37,11 +37,15 @@ def _parsed(text: str, *, error: type[KdcamError], place: str) -> dict[str, Any]
     except tomllib.TOMLDecodeError:
         raise
     except ValueError:  # int's, of a number of more than some 4,000 digits
+        where = long_number_place(text)
         raise error(
-            f"{place}: not valid TOML: a number of thousands of digits; write a smaller one"
+            f"{place}{where}: not valid TOML: a number of thousands of digits; write a smaller one"
         ) from None
     except RecursionError:
-        raise error(f"{place}: not valid TOML: hundreds of nested brackets; restore the file") from None
+        where = deep_bracket_place(text)
+        raise error(
+            f"{place}{where}: not valid TOML: hundreds of nested brackets; restore the file"
+        ) from None
     check_values(table, error=error, place=place, bits=_BITS, finite=False)
     return table
 

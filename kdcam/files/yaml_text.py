@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from kdcam.errors import KdcamError
-from kdcam.files.parsed_values import check_values
+from kdcam.files.parsed_values import check_values, deep_bracket_place
 from kdcam.files.paths import shown
 from kdcam.files.plain_text import read_text
 
@@ -46,7 +46,8 @@ def read_yaml(path: Path, *, error: type[KdcamError], limit: int = YAML_LIMIT) -
     except (ValueError, OverflowError):  # chr's, of an escape that is no character
         raise error(f"{place}: is no YAML (an escape in it is no character)") from None
     except RecursionError:
-        raise error(f"{place}: is no YAML that is read (hundreds of nested brackets)") from None
+        where = deep_bracket_place(text)
+        raise error(f"{place}{where}: is no YAML that is read (hundreds of nested brackets)") from None
     check_values(document, place=place, error=error, most_values=_MOST_VALUES)
     return document
 
