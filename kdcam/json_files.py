@@ -18,18 +18,26 @@ from kdcam.files.parsed_values import short
 def plain(value: Any) -> Any:
     """Return ``value`` as a JSON file gives it back: tuples as lists, keys as text, NaN and infinity as null.
 
+    Of a text that has no form in UTF-8, as a name whose bytes are none, the escapes (``caf\\udce9``).
+
     Raises:
         TypeError: Something in it has no JSON form.
     """
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {_written(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str):
+        return _written(value)
+    if value is None or isinstance(value, int):
         return value
     raise TypeError(f"{value!r} of type {type(value).__name__} has no JSON form")
+
+
+def _written(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -71,8 +71,8 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
         if lost:
             _keep_previous(output)
         write_json(output / JSON_FILE, comparison.to_json())
-        write_atomically(output / CSV_FILE, comparison.to_csv().encode())
-        write_atomically(output / MARKDOWN_FILE, comparison.to_markdown().encode())
+        write_atomically(output / CSV_FILE, comparison.to_csv().encode(errors="backslashreplace"))
+        write_atomically(output / MARKDOWN_FILE, comparison.to_markdown().encode(errors="backslashreplace"))
         if picture is not None:
             write_atomically(output / CURVES_FILE, picture)
         else:

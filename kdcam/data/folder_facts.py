@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kdcam.data.folders import Listing, class_counts, list_images
 from kdcam.data.images import picture_file
 from kdcam.errors import DataError
-from kdcam.files.paths import expanded
+from kdcam.files.paths import expanded, resolved
 
 _SAMPLE = 400  # pictures whose header is read
 
@@ -52,7 +52,7 @@ def measure_folder(root: Path) -> FolderFacts:
             f"{root}: not one of {len(paths)} files looked at is a picture; first: {unreadable[0]}"
         )
     return FolderFacts(
-        root=expanded(root).resolve(),
+        root=resolved(expanded(root)),
         label_names=listing.label_names,
         train_counts=tuple(class_counts(listing.train, len(listing.label_names))),
         has_validation=listing.validation is not None,

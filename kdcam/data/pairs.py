@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kdcam.data.identities import IdentityFolder
 from kdcam.data.pair_files import PairLine, is_list, read_csv_pairs, read_lfw, read_two_lists
 from kdcam.errors import DataError
-from kdcam.files.paths import expanded
+from kdcam.files.paths import expanded, resolved
 
 USUAL_FOLDS = 10  # LFW's
 
@@ -105,7 +105,7 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
 
 
 def _numbered(file: Path, root: Path, lines: Sequence[PairLine]) -> Pairs:
-    real = {path: path.resolve() for line in lines for path in (line.first, line.second)}
+    real = {path: resolved(path) for line in lines for path in (line.first, line.second)}
     shown: dict[Path, Path] = {}  # by the file itself, which several paths may lead to: the first of them
     people: dict[Path, str | None] = {}
     for line in lines:

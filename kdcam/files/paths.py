@@ -33,6 +33,14 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def resolved(path: str | Path) -> Path:
+    """Return a path from the root of the file system on, with links followed; as far as they lead anywhere."""
+    try:
+        return Path(path).resolve()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+        return Path(path).absolute()
+
+
 class FolderNames:
     """The paths that names in a file lead to, from a folder on."""
 
@@ -49,17 +57,21 @@ class FolderNames:
         return self.folder / path.relative_to(self._root) if self._stays(path) else None
 
     def _stays(self, path: Path) -> bool:
-        try:
-            if path == self._root or path.is_symlink():
-                return self._is_inside(path)
-            if path.parent not in self._inside:
-                self._inside[path.parent] = self._is_inside(path.parent)
-            return self._inside[path.parent]
-        except (OSError, ValueError, RuntimeError):  # a name that no file system takes, a link in a circle
-            return True  # nothing lies there
+        if path == self._root or _is_link(path):
+            return self._is_inside(path)
+        if path.parent not in self._inside:
+            self._inside[path.parent] = self._is_inside(path.parent)
+        return self._inside[path.parent]
 
     def _is_inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self._root.resolve())
+        return resolved(path).is_relative_to(resolved(self._root))
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
+        return False
 
 
 def _status(path: str | Path) -> os.stat_result | None:
@@ -98,4 +110,4 @@ def read_bounded(path: Path, *, limit: int, error: type[KdcamError], place: str 
     return data
 
 
-__all__ = ["FolderNames", "exists", "expanded", "is_file", "is_folder", "read_bounded", "shown"]
+__all__ = ["FolderNames", "exists", "expanded", "is_file", "is_folder", "read_bounded", "resolved", "shown"]

@@ -42,7 +42,7 @@ def read_yaml(path: Path, *, error: type[KdcamError], limit: int = YAML_LIMIT) -
         mark = getattr(problem, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(problem, "problem", None) or getattr(problem, "reason", None) or "cannot be read"
-        raise error(f"{place}{line}: is no YAML ({reason})") from None
+        raise error(f"{place}{line}: is no YAML ({str(reason)[:200]})") from None
     except (ValueError, OverflowError):  # chr's, of an escape that is no character
         raise error(f"{place}: is no YAML (an escape in it is no character)") from None
     except RecursionError:

@@ -17,7 +17,7 @@ from kdcam.data.parts import Part
 from kdcam.data.splits import drawn_positions
 from kdcam.digests import targets_digest, weights_digest
 from kdcam.errors import DataError
-from kdcam.files.paths import exists, expanded, is_folder
+from kdcam.files.paths import exists, expanded, is_folder, resolved
 from kdcam.models.classifier import Classifier
 from kdcam.noise_file import NOISE_FILE, read_noise
 from kdcam.progress import Progress
@@ -170,7 +170,7 @@ def folder_facts(folder: Path) -> dict[str, Any]:
 
     Raises ``DataError`` where it cannot be read.
     """
-    place = expanded(folder).resolve()
+    place = resolved(expanded(folder))
     try:
         return {"path": str(place), "files": combined_digest({"files": sorted(_files(place))})}
     except OSError as error:

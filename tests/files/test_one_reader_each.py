@@ -31,7 +31,7 @@ PARSERS = {
     "yaml": {"load", "load_all", "safe_load", "safe_load_all", "compose", "parse"},
     "gzip": {"open", "decompress", "GzipFile"},
 }
-QUESTIONS = {"exists", "is_file", "is_dir", "expanduser", "isfile", "isdir"}
+QUESTIONS = {"exists", "is_file", "is_dir", "expanduser", "resolve", "isfile", "isdir"}
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, str, ast.Call]]:
@@ -84,6 +84,7 @@ def test_the_rule_sees_what_it_is_for() -> None:
         "(folder / name).exists()": ".exists",
         "os.path.isdir(name)": ".isdir",
         "path.expanduser()": "path.expanduser",
+        "path.resolve()": "path.resolve",
         "path.open(encoding='utf-8')": "path.open",
         "path.read_text()": "path.read_text",
     }
