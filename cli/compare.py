@@ -81,7 +81,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Make all checks, list the runs, what is missing and what cannot be run (exit code 1); touch nothing.",
+        help="Check all but the pictures; list the runs, what is missing and what cannot be run (exit code 1).",
     ),
 ]
 

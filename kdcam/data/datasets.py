@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ from kdcam.errors import DataError
 from kdcam.files.paths import expanded
 from kdcam.progress import Progress, Silent
 from kdcam.wording import first_few
+
+SAMPLE = 64  # pictures that a dry run decodes; kdcam's choice
 
 
 def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
@@ -312,12 +315,58 @@ def describe_data(config: DataConfig) -> DataSummary:
     return summary
 
 
+def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
+    """Decode some of the pictures that a source lists, spread over its list, and return how many of how many.
+
+    None: the source lists no files. Bad ones that ``on_bad_image = "skip"`` would leave out are counted.
+
+    Raises:
+        DataError: the files cannot be listed, or one of those decoded is bad and none is to be skipped.
+    """
+    if not isinstance(config, PictureFilesConfig):
+        return None
+    from kdcam.data.images import bad_image_reason
+
+    paths = _listed_paths(config)
+    chosen = [paths[index * len(paths) // most] for index in range(most)] if len(paths) > most else paths
+    bad = [reason for reason in map(bad_image_reason, chosen) if reason is not None]
+    if bad and config.on_bad_image == "error":
+        raise DataError(
+            f"data: {len(bad)} of {len(chosen)} pictures decoded, out of {len(paths):,}, cannot be read: "
+            f'{first_few(bad, between="; ")}. Remove or replace them, or set data.on_bad_image = "skip" to leave bad '
+            "ones out"
+        )
+    return f"{len(chosen):,} of {len(paths):,} decoded" + (f", {len(bad)} of them bad" if bad else "")
+
+
+def _listed_paths(config: PictureFilesConfig) -> list[Path]:
+    match config:
+        case ImageFolderConfig():
+            from kdcam.data.folders import list_images
+
+            listing = list_images(config.root)
+            parts = (listing.train, listing.validation, listing.test)
+            return [path for part in parts for path, _ in part or ()]
+        case ImageLabelsConfig():
+            from kdcam.data.image_labels import list_labelled
+
+            listed = list_labelled(config)
+        case YoloLabelsConfig():
+            from kdcam.data.yolo_labels import list_yolo
+
+            listed = list_yolo(config)
+        case _:
+            raise TypeError(f"{type(config).__name__} lists no files")
+    return [path for part in listed[1:] if part is not None for path in part.paths]
+
+
 __all__ = [
     "DataParts",
     "DataSummary",
     "NoisyLabels",
     "Part",
     "batches",
+    "decode_sample",
     "describe_data",
     "load_data",
     "load_data_by_place",
