@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,11 +65,9 @@ def parse_row(line: str, *, error: type[KdcamError], place: str) -> list[str]:
 def column_names(row: CsvRow, *, error: type[KdcamError], place: str) -> list[str]:
     """Return the names that a file's first row gives to its columns; ``error`` where one stands twice."""
     names = [cell.strip() for cell in row.cells]
-    repeated = (
-        sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    )
-    if repeated:
-        raise error(f"{place}, line {row.line}: has the column {short(repeated[0])} more than once; keep one")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise error(f"{place}, line {row.line}: has the column {short(name)} more than once; keep one")
     return names
 
 
