@@ -65,7 +65,7 @@ def parse_json(
     except json.JSONDecodeError as problem:
         raise error(
             f"{file}, line {line or problem.lineno}: is no JSON ({problem.msg} at column {problem.colno}); {way_out}"
-        ) from None
+        ) from problem
     except ValueError:  # int's, of a number of more than some 4,000 digits
         where = long_number_place(text) if line is None else ""
         raise error(

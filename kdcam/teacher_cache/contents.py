@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.errors import CheckpointError
-from kdcam.files.paths import exists, is_file, is_folder
+from kdcam.files.paths import is_file, is_folder
 from kdcam.json_files import read_json, write_json
 from kdcam.machine import package_versions
 from kdcam.teacher_cache.arrays import ArrayFile, EntryShapes, array_files
@@ -96,7 +96,9 @@ def changed_versions(contents: Contents) -> dict[str, tuple[str | None, str | No
 
 def _has_index(folder: Path) -> bool:
     """Return whether a folder is a cache; refuse one that holds something else. ``OSError`` where it is unreadable."""
-    if not exists(folder):
+    try:
+        folder.stat()  # not `exists`: a folder that may not be asked about is told, and not made anew
+    except (FileNotFoundError, NotADirectoryError):
         return False
     if not is_folder(folder):
         raise CheckpointError(f"teacher.cache_folder: {folder} is a file; name a folder")
