@@ -36,7 +36,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         raise RecipeError(
             f"--set {short(override)}: {'.'.join(keys)} is a whole table; name a key in it, as in {path}.weight=1"
         )
-    place[keys[-1]] = parse_value(value.strip())
+    place[keys[-1]] = toml_value(value.strip(), error=RecipeError, place=f"--set {short(override)}")
 
 
 def data_places(sets: Sequence[str]) -> dict[str, Any]:
