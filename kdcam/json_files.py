@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from kdcam.atomic import write_atomically
 from kdcam.errors import CheckpointError
 from kdcam.files.json_text import read_json_file
@@ -74,6 +72,8 @@ def layout_of(file: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    from pydantic import ValidationError  # here: the command line's help would wait for it
+
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
