@@ -98,7 +98,7 @@ def _table(whole: SourceParts, config: DataConfig) -> PictureTable | None:
     if whole.train.keys is None or not isinstance(config, PictureFilesConfig):
         return None
     parts = [part for part in (whole.train, whole.validation, whole.test) if part is not None]
-    root = config.root.expanduser()
+    root = expanded(config.root)
     return PictureTable(
         tuple(path_from(root, path) for part in parts for path in part.paths or ()),
         torch.cat([part.keys for part in parts if part.keys is not None]),

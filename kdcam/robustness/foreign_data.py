@@ -1,5 +1,6 @@
 """Images of another data set, as a run's classifier takes them: to see whether it knows that they are not its own."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
