@@ -14,7 +14,8 @@ ALLOWED = {
     ("kdcam/recipe_files.py", "entry.read_text"),  # files of the package
     ("kdcam/recipe_files.py", "entry.is_dir"),
     ("kdcam/report/page.py", ".read_text"),
-    ("kdcam/machine.py", ".read_text"),  # /proc
+    ("kdcam/machine.py", ".read_text"),  # /proc and /sys
+    ("kdcam/machine.py", "file.read_text"),
     ("kdcam/data/digits.py", "gzip.open"),  # a file of scikit-learn
     ("kdcam/data/idx.py", "gzip.decompress"),
     ("kdcam/data/one_shot_runs.py", "entry.is_dir"),  # members of a zip file
@@ -22,7 +23,6 @@ ALLOWED = {
     ("kdcam/data/one_shot_runs.py", "inner.is_dir"),
     ("kdcam/data/one_shot_runs.py", "place.is_dir"),
     ("kdcam/robustness/keys.py", "entry.is_dir"),  # of os.scandir, without another question to the disk
-    ("cli/recipes.py", "file.open"),  # written
 }
 PARSERS = {
     "json": {"load", "loads"},
