@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdcam.files.paths import exists
+
 from .options import Device, Json, Quiet, Sets
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Make all checks, list the runs, what is missing and what cannot be run (exit code 1); touch nothing.",
+        help="Check all but the pictures; list the runs, what is missing and what cannot be run (exit code 1).",
     ),
 ]
 
@@ -200,7 +202,7 @@ def _show(comparison: "Comparison", place: Path) -> None:
         render.show_text(f"left out: {text}")
     for run in comparison.failed:
         render.show_text(f"failed: {run.name}: {run.reason}")
-    names = [MARKDOWN_FILE, CSV_FILE, JSON_FILE, *([CURVES_FILE] if (place / CURVES_FILE).exists() else [])]
+    names = [MARKDOWN_FILE, CSV_FILE, JSON_FILE, *([CURVES_FILE] if exists(place / CURVES_FILE) else [])]
     render.show_text(f"all columns and how they were made: {place}/ {', '.join(names)}")
 
 

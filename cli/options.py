@@ -47,7 +47,11 @@ Resume = Annotated[
     typer.Option("--resume", help="auto: go on with an unfinished run; never: start it over."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything, print the resolved recipe and touch nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check recipe, data and networks, decode some pictures, print the resolved recipe; write nothing.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 Quiet = Annotated[

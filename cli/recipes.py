@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from kdcam.files.paths import exists
+
 from .options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a run.", rich_markup_mode=None)
@@ -13,13 +15,15 @@ app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a
 @app.command("list")
 def list_recipes(as_json: Json = False) -> None:
     """List the recipes that come with kdcam."""
-    import tomllib
-
+    from kdcam.errors import RecipeError
+    from kdcam.files.toml_text import parse_toml
     from kdcam.recipe_files import shipped_recipes
 
     from . import render
 
-    tables = {name: tomllib.loads(text) for name, text in shipped_recipes().items()}
+    tables = {
+        name: parse_toml(text, error=RecipeError, place=name) for name, text in shipped_recipes().items()
+    }
     entries = [
         {
             "name": name,
@@ -109,10 +113,10 @@ def new_recipe(
     Reads the pictures once (of more than 20,000 some hundred headers), looks at this machine, and says in comments why
     each number was chosen. With label files the recipe is one of several labels a picture.
     """
-    import tomllib
-
     from kdcam.data.advice import advise, notes, recipe_lines
     from kdcam.data.folder_facts import measure_folder, measure_machine
+    from kdcam.errors import RecipeError
+    from kdcam.files.toml_text import parse_toml
 
     from . import render
 
@@ -127,7 +131,8 @@ def new_recipe(
         _write(output, text)
     if as_json:
         file = None if output is None else str(output)
-        render.show_json({"file": file, "notes": told, "recipe": tomllib.loads(text)})
+        recipe = parse_toml(text, error=RecipeError, place="the recipe")
+        render.show_json({"file": file, "notes": told, "recipe": recipe})
     elif output is None:
         render.show_page(text)
     else:
@@ -139,7 +144,7 @@ def new_recipe(
 def _check_free(file: Path) -> None:
     from kdcam.errors import RecipeError
 
-    if file.exists():
+    if exists(file):
         raise RecipeError(
             f"{file}: is already there and is not overwritten; choose another name with --output"
         )

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from kdcam import api
 from kdcam.allocator import keep_freed_memory
 from kdcam.commands import Command, check_command
+from kdcam.data.datasets import decode_sample
 from kdcam.finetune_recipe import load_to_finetune
 from kdcam.machine import thread_advice
 from kdcam.models.frozen_stages import frozen_stages
@@ -116,6 +117,7 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
         "device": str(checked.precision.device),
         "precision": str(checked.precision.dtype).removeprefix("torch."),
         "data": checked.summary.note,
+        "pictures": decode_sample(checked.recipe.data),
         "classes": len(checked.summary.label_names),
         "train_images": checked.summary.train_images,
         "student_parameters": _parameters(checked.student),

@@ -13,7 +13,8 @@ from kdcam.data.parts import absent_warnings
 from kdcam.distributed import check_single_process
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.files.listing import nfc
-from kdcam.json_files import read_json
+from kdcam.files.paths import exists
+from kdcam.json_files import layout_of, read_json
 from kdcam.models.classifier import Classifier
 from kdcam.named_networks import load_named
 from kdcam.out_of_memory import told_of_memory
@@ -246,15 +247,16 @@ def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -
 
 def _warn_of_changed_parts(folder: Path, parts: DataParts, progress: Progress) -> None:
     """Warn where the parts have other sizes than those of the run: a share held out anew is of other images."""
-    if not (folder / RESULT_FILE).exists():
+    if not exists(folder / RESULT_FILE):
         return
-    before = read_json(folder / RESULT_FILE)["images"]
     held = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    changed = [
-        f"{name} {before[name]} then, {len(part or ())} now"
-        for name, part in held.items()
-        if before[name] != len(part or ())
-    ]
+    with layout_of(folder / RESULT_FILE):
+        before = read_json(folder / RESULT_FILE)["images"]
+        changed = [
+            f"{name} {before[name]} then, {len(part or ())} now"
+            for name, part in held.items()
+            if before[name] != len(part or ())
+        ]
     if changed:
         progress.warning(
             f"{folder}: its data has changed since it was trained (images: {'; '.join(changed)}), so images that it "
@@ -267,13 +269,15 @@ def recipe_of(path: Path) -> TrainRecipe:
 
     Raises ``CheckpointError`` when the folder holds no run.
     """
-    if not path.exists():
+    if not exists(path):
         raise CheckpointError(f"{path}: is not there; name a run folder that `kdcam train` made")
-    if not (path / RECIPE_FILE).exists():
+    if not exists(path / RECIPE_FILE):
         raise CheckpointError(
             f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made"
         )
-    return read_recipe(read_json(path / RECIPE_FILE)["recipe"], source=str(path / RECIPE_FILE))
+    with layout_of(path / RECIPE_FILE):
+        table = dict(read_json(path / RECIPE_FILE)["recipe"])
+    return read_recipe(table, source=str(path / RECIPE_FILE))
 
 
 def evaluate(

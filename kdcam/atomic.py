@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists, shown
 
 _ASIDE = ".aside-"
 # What file systems that cannot sync a folder answer; there the rename itself is as much as can be had.
@@ -28,9 +29,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         _write_new(aside, data)
         aside.replace(path)
     except BaseException as error:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             aside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | ValueError):
             raise CheckpointError(_cannot_write(path, len(data), error)) from error
         raise
     try:
@@ -73,10 +74,15 @@ def make_folder(folder: Path) -> None:
         CheckpointError: It cannot be made.
     """
     try:
+        str(folder).encode()  # safetensors opens no other path, and no JSON file can tell it
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except UnicodeEncodeError as error:
         raise CheckpointError(
-            f"{folder}: the folder cannot be made ({error.strerror or error}); "
+            f"{shown(folder)}: the name of the folder is no UTF-8; choose another with --output"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: NUL in the name
+        raise CheckpointError(
+            f"{shown(folder)}: the folder cannot be made ({_reason(error)}); "
             "choose a folder that you may write to with --output"
         ) from error
 
@@ -112,10 +118,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_write(path: Path, size: int, error: OSError) -> str:
-    kept = "; the previous file is whole" if path.exists() else ""
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _cannot_write(path: Path, size: int, error: OSError | ValueError) -> str:
+    kept = "; the previous file is whole" if exists(path) else ""
     return (
-        f"{path}: {size / 1e6:.1f} MB could not be written ({error.strerror or error}){kept}. "
+        f"{shown(path)}: {size / 1e6:.1f} MB could not be written ({_reason(error)}){kept}. "
         "Free some space or choose another folder with --output"
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdcam.atomic import make_folder, write_atomically
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.json_files import read_json, write_json
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
@@ -65,7 +66,7 @@ def load_resume(folder: Path) -> ResumeState | None:
         CheckpointError: The file is damaged or of another layout.
     """
     path = folder / RESUME_FOLDER / STATE_FILE
-    if not path.exists():
+    if not exists(path):
         return None
     tensors, metadata = read_tensors_and_metadata(path, way_out=START_OVER)
     header = _header(path, metadata)
@@ -131,8 +132,8 @@ def load_classifier(
 
 
 def _selected_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
-    file = path / MODEL_FILE if path.is_dir() else path
-    if not file.exists():
+    file = path / MODEL_FILE if is_folder(path) else path
+    if not exists(file):
         raise CheckpointError(
             f"{path}: has no {MODEL_FILE}; a run has one after its first epoch, and another .safetensors "
             "file can be given by its own path"
@@ -142,12 +143,12 @@ def _selected_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
 
 def _is_solved(path: Path) -> bool:
     """Return whether a run's classifier was solved, so that its selected weights are its last ones, too."""
-    return (path / RESULT_FILE).is_file() and "probe" in read_json(path / RESULT_FILE)
+    return is_file(path / RESULT_FILE) and "probe" in read_json(path / RESULT_FILE)
 
 
 def _last_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
     file = path / RESUME_FOLDER / STATE_FILE
-    if not file.is_file():
+    if not is_file(file):
         raise CheckpointError(
             f"{path}: has no {RESUME_FOLDER}/{STATE_FILE}, where a run's last weights are; "
             "only run folders have one, use --weights selected"

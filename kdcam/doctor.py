@@ -11,6 +11,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from kdcam.files.paths import exists, is_folder
 from kdcam.machine import describe_machine, package_versions, thread_advice, usable_cores
 
 State = Literal["ok", "note", "problem"]
@@ -153,7 +154,7 @@ def check_folders() -> Iterator[Finding]:
 
 def check_folder(name: str, folder: Path, advice: str) -> Finding:
     """Return whether files can be made in a folder, or, where it is not there, in the closest above."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next(place for place in (folder, *folder.parents) if exists(place))
     try:
         with tempfile.TemporaryFile(dir=there):
             free = shutil.disk_usage(there).free
@@ -167,7 +168,7 @@ def check_folder(name: str, folder: Path, advice: str) -> Finding:
 
 def check_shared_memory(place: Path = Path("/dev/shm")) -> Iterator[Finding]:
     """Yield whether data workers have room to hand over their pictures; nothing on systems without it."""
-    if not place.is_dir():
+    if not is_folder(place):
         return
     free = shutil.disk_usage(place).free
     found = f"{free / 2**20:,.0f} MiB free in {place}"

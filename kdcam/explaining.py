@@ -14,6 +14,7 @@ from kdcam.cam.picture import COLORMAP, grid, save_png
 from kdcam.data.images import read_image
 from kdcam.data.picture_files import readable_pictures
 from kdcam.errors import DataError, RecipeError
+from kdcam.files.paths import resolved
 from kdcam.models.classifier import Classifier
 from kdcam.models.imagenet_names import readable_names
 from kdcam.models.token_maps import SpatialReader, spatial_reader
@@ -227,9 +228,9 @@ def _files(paths: Sequence[Path], output: Path) -> list[Path]:
         names = (f"{name}{'' if number == 1 else f'-{number}'}.png" for number in count(1))
         files.append(next(output / one for one in names if output / one not in taken))
         taken.add(files[-1])
-    images = {path.resolve() for path in paths}
+    images = {resolved(path) for path in paths}
     for file in files:
-        if file.resolve() in images:
+        if resolved(file) in images:
             raise DataError(f"{file}: is one of the images and would be overwritten; name another --output")
     return files
 

@@ -18,6 +18,7 @@ from kdcam.api import Weights, load
 from kdcam.atomic import check_writable, make_folder, write_atomically
 from kdcam.checkpoint import save_model
 from kdcam.errors import CheckpointError, ModelError, RecipeError
+from kdcam.files.paths import exists, is_folder
 from kdcam.models.classifier import Classifier
 from kdcam.models.folding import fold_head
 from kdcam.stored_model import timm_architecture
@@ -128,7 +129,7 @@ def _check_request(format: str, place: Path) -> None:
     suffix = _SUFFIXES.get(format)
     if suffix is not None and place.suffix != suffix:
         raise RecipeError(f"output: found {str(place)!r}; a file of format {format} ends with {suffix}")
-    if place.exists() and not (format == "timm" and place.is_dir() and not any(place.iterdir())):
+    if exists(place) and not (format == "timm" and is_folder(place) and not any(place.iterdir())):
         raise CheckpointError(f"{place}: is there already; remove it, or name another place with --output")
     missing = [name for name in _ONNX_PACKAGES if format == "onnx" and find_spec(name) is None]
     if missing:

@@ -2,16 +2,21 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kdcam.atomic import write_atomically
 from kdcam.errors import CheckpointError
+from kdcam.files.json_text import read_json_file
+from kdcam.files.parsed_values import short
 
 
 def plain(value: Any) -> Any:
     """Return ``value`` as a JSON file gives it back: tuples as lists, keys as text, NaN and infinity as null.
+
+    Of a text that has no form in UTF-8, as a name whose bytes are none, the escapes (``caf\\udce9``).
 
     Raises:
         TypeError: Something in it has no JSON form.
@@ -19,12 +24,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {_written(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str):
+        return _written(value)
+    if value is None or isinstance(value, int):
         return value
     raise TypeError(f"{value!r} of type {type(value).__name__} has no JSON form")
+
+
+def _written(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -42,15 +53,31 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is missing, cannot be read or does not hold one JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:  # json's and utf-8's decode errors
-        raise CheckpointError(f"{path}: not a JSON file ({error}); restore it or remove it") from error
+    value = read_json_file(path, error=CheckpointError)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, expected an object {{...}}")
     return value
 
 
-__all__ = ["plain", "read_json", "write_json"]
+@contextmanager
+def layout_of(file: Path) -> Iterator[None]:
+    """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: lacks something or has another layout ({_reason(error)}); was it written by another version "
+            "of kdcam? Make it anew, or remove it"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    from pydantic import ValidationError  # here: the command line's help would wait for it
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {short(str(error), most=200)}"
+
+
+__all__ = ["layout_of", "plain", "read_json", "write_json"]

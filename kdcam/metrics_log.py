@@ -8,6 +8,9 @@ from typing import Any
 
 from kdcam.atomic import write_atomically, write_synced
 from kdcam.errors import CheckpointError
+from kdcam.files.json_text import parse_json
+from kdcam.files.paths import exists, read_bounded
+from kdcam.files.plain_text import TEXT_LIMIT
 from kdcam.json_files import plain
 
 METRICS_FILE = "metrics.jsonl"
@@ -22,12 +25,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         CheckpointError: Another line is not a JSON object with an "epoch".
     """
     path = folder / METRICS_FILE
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not exists(path):
         return []
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    content = read_bounded(path, limit=TEXT_LIMIT, error=CheckpointError)
     lines = content.split(b"\n")[:-1]
     return [_parse_line(path, number, line) for number, line in enumerate(lines, start=1)]
 
@@ -68,11 +68,11 @@ def _line(record: Any) -> bytes:
 
 def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     place = f"{path}, line {number}"
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise CheckpointError(f"{place}: not JSON ({error}); mend or remove the line") from error
-    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+    record: dict[str, Any] = parse_json(
+        line, error=CheckpointError, place=str(path), line=number, way_out="mend or remove the line"
+    )
+    epoch = record.get("epoch") if isinstance(record, dict) else None
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
         raise CheckpointError(f"{place}: expected an object with a whole number as 'epoch'")
     return record
 

@@ -11,6 +11,7 @@ from kdcam.data.common_config import NoiseKind
 from kdcam.data.label_noise import NoisyLabels
 from kdcam.data.parts import DataParts
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists
 from kdcam.weights import read_tensors, tensor_bytes
 from kdcam.wording import listed
 
@@ -25,7 +26,7 @@ def keep_noise(folder: Path, noise: NoisyLabels | None) -> None:
     if noise is None:
         return
     path = folder / NOISE_FILE
-    if path.exists():
+    if exists(path):
         clean, noisy = read_noise(folder)
         if not (torch.equal(clean, noise.clean) and torch.equal(noisy, noise.noisy)):
             raise CheckpointError(
@@ -67,7 +68,7 @@ def with_kept_noise(
 
     Raises ``CheckpointError`` when the file cannot be read.
     """
-    if not (folder / NOISE_FILE).exists():
+    if not exists(folder / NOISE_FILE):
         return None
     clean, noisy = read_noise(folder)
     if still_there is not None and len(still_there) == len(clean):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import expanded, is_file, is_folder, resolved
 from kdcam.json_files import read_json
 from kdcam.run_state import CONFIG_FILE, RECIPE_FILE
 from kdcam.wording import first_few, listed
@@ -69,7 +70,7 @@ def origins_of(path: str | Path) -> Origins:
     while waiting:
         place = waiting.pop(0)
         folder = _folder(place)
-        key = place if folder is None else str(folder.resolve())
+        key = place if folder is None else str(resolved(folder))
         if key in found:
             continue
         found[key] = Origin(place, () if folder is None else _label_names(folder))
@@ -81,10 +82,10 @@ def origins_of(path: str | Path) -> Origins:
 
 def _folder(place: str) -> Path | None:
     """Return the folder of a network that kdcam reads with its config.json; None where it is no such place."""
-    path = Path(place).expanduser()
-    if path.is_dir():
+    path = expanded(place)
+    if is_folder(path):
         return path
-    return path.parent if path.is_file() and path.suffix == ".safetensors" else None
+    return path.parent if is_file(path) and path.suffix == ".safetensors" else None
 
 
 def _label_names(folder: Path) -> tuple[str, ...]:

@@ -1,21 +1,19 @@
 """``--set key.sub=value``: changes to a recipe's table before it is checked."""
 
-import tomllib
 from collections.abc import Sequence
 from typing import Any
 
 from kdcam.errors import RecipeError
+from kdcam.files.parsed_values import MOST_DEPTH, short
+from kdcam.files.toml_text import toml_value
 from kdcam.wording import listed
 
 _DIGITS = 9  # of an index
 
 
 def parse_value(text: str) -> Any:
-    """Return the value that TOML reads in a text, else the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except ValueError:  # no TOML, or a number of more digits than Python reads
-        return text
+    """Return the value that TOML reads in a text, else the text itself; ``RecipeError`` as `toml_value` says."""
+    return toml_value(text, error=RecipeError, place=f"--set with the value {short(text)}")
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:
@@ -27,16 +25,18 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise RecipeError(
-            f"--set {override!r}: must read key=value or table.key=value, as in --set optimizer.lr=0.01"
+            f"--set {short(override)}: must read key=value or table.key=value, as in --set optimizer.lr=0.01"
         )
+    if len(keys) > MOST_DEPTH:
+        raise RecipeError(f"--set {short(override)}: names {len(keys)} keys, more than {MOST_DEPTH}")
     place: Any = table
     for depth, key in enumerate(keys[:-1]):
         place = _enter(place, key, where=".".join(keys[: depth + 1]), override=override)
     if isinstance(place, list):
         raise RecipeError(
-            f"--set {override!r}: {'.'.join(keys)} is a whole table; name a key in it, as in {path}.weight=1"
+            f"--set {short(override)}: {'.'.join(keys)} is a whole table; name a key in it, as in {path}.weight=1"
         )
-    place[keys[-1]] = parse_value(value.strip())
+    place[keys[-1]] = toml_value(value.strip(), error=RecipeError, place=f"--set {short(override)}")
 
 
 def data_places(sets: Sequence[str]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _enter(place: Any, key: str, *, where: str, override: str) -> Any:
     inner = place.setdefault(key, {})
     is_tables = isinstance(inner, list) and all(isinstance(table, dict) for table in inner)
     if not (isinstance(inner, dict) or is_tables):
-        raise RecipeError(f"--set {override!r}: {where} is the value {inner!r}, not a table")
+        raise RecipeError(f"--set {short(override)}: {where} is the value {short(inner)}, not a table")
     return inner
 
 
@@ -75,7 +75,7 @@ def _named(tables: Sequence[dict[str, Any]], key: str, *, where: str, override: 
         return same[0]
     names = listed(f"{index} ({table.get('name', '?')})" for index, table in enumerate(tables))
     problem = "names several tables; use its index" if same else "names no table of the recipe"
-    raise RecipeError(f"--set {override!r}: {where} {problem}; there are: {names}")
+    raise RecipeError(f"--set {short(override)}: {where} {problem}; there are: {names}")
 
 
 __all__ = ["apply_override", "data_places", "parse_value"]

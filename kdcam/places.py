@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from kdcam.files.paths import exists, expanded, is_folder
 from kdcam.init_config import PACKAGE_PREFIX
 
 PlaceKind = Literal["file", "folder", "missing", "name", "package"]
@@ -25,9 +26,9 @@ def kind_of(place: str | Path) -> PlaceKind:
     text = str(place)
     if text.startswith(PACKAGE_PREFIX):
         return "package"
-    path = Path(text).expanduser()
-    if path.exists():
-        return "folder" if path.is_dir() else "file"
+    path = expanded(text)
+    if exists(path):
+        return "folder" if is_folder(path) else "file"
     return "missing" if "/" in text or text.endswith(WEIGHTS_SUFFIXES) else "name"
 
 

@@ -1,7 +1,6 @@
 """The checks that look at the machine, the data's folders and the networks, before any work is done."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from shutil import which
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from kdcam.data.datasets import DataSummary, describe_data
 from kdcam.data.episodic import check_ways
 from kdcam.data_network import build_for_data
 from kdcam.errors import DataError, ModelError, RecipeError
+from kdcam.files.paths import expanded
 from kdcam.losses.loss import Shapes, Widths, needs_of
 from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier
@@ -182,9 +182,7 @@ def _check_start(recipe: TrainRecipe, start: StartingPoint, summary: DataSummary
     if stored.in_channels != summary.channels:
         raise DataError(_other_channels(checkpoint, stored.in_channels, summary))
     if stored.timm_args:
-        load_classifier(
-            Path(checkpoint).expanduser()
-        )  # proves that these arguments mean the network that is built
+        load_classifier(expanded(checkpoint))  # proves that these arguments mean the network that is built
 
 
 def _other_channels(checkpoint: str, channels: int, summary: DataSummary) -> str:

@@ -19,6 +19,8 @@ from kdcam.adversary import AdversaryConfig
 from kdcam.data.config import DataConfig
 from kdcam.data.episodes_config import EpisodesConfig, with_episodes
 from kdcam.errors import RecipeError
+from kdcam.files.parsed_values import check_values
+from kdcam.files.paths import shown
 from kdcam.init_config import InitConfig
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
@@ -28,7 +30,7 @@ from kdcam.models.build import ModelConfig
 from kdcam.optim import OptimizerConfig, SgdConfig
 from kdcam.overrides import apply_override
 from kdcam.recipe_checks import recipe_problems
-from kdcam.recipe_errors import explain
+from kdcam.recipe_errors import MOST_TOLD, explain
 from kdcam.recipe_files import read_toml, recipe_stem
 from kdcam.recipe_tables import Published, TeacherConfig, cache_problems
 from kdcam.schedule import CosineConfig, ScheduleConfig
@@ -187,6 +189,7 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
 
     Raises ``RecipeError`` that names every wrong key at once.
     """
+    check_values(table, error=RecipeError, place=f"recipe {source}", bits=64, finite=False)
     table = dict(table)
     apply_method(table, None)
     model: type[TrainRecipe] = DistillRecipe if "teacher" in table else TrainRecipe
@@ -196,11 +199,8 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
         recipe = model.model_validate(table)
     except ValidationError as error:
         problems = explain(error, model)
-        head = (
-            f"recipe {source}: "
-            if len(problems) == 1
-            else f"recipe {source} has {len(problems)} problems:\n  "
-        )
+        count = len(problems) if len(problems) <= MOST_TOLD else error.error_count()
+        head = f"recipe {source}: " if len(problems) == 1 else f"recipe {source} has {count:,} problems:\n  "
         raise RecipeError(head + "\n  ".join(problems)) from error
     recipe._origin = Origin(stem)
     return recipe
@@ -221,7 +221,7 @@ def load(
     for override in fill_method(table, overrides, method):
         apply_override(table, override)
     stem = recipe_stem(name_or_path) if method is None else f"{recipe_stem(name_or_path)}-{method}"
-    return read_recipe(table, source=str(name_or_path), stem=stem)
+    return read_recipe(table, source=shown(name_or_path), stem=stem)
 
 
 def schema() -> dict[str, Any]:

@@ -8,8 +8,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
+from kdcam.files.parsed_values import short
 from kdcam.wording import did_you_mean, listed
 
+MOST_TOLD = 50  # of the problems of a recipe; kdcam's choice
+_SHOWN = 200  # characters of a value in a message
 TYPE_WORDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -38,10 +41,14 @@ BOUND_WORDS = {
 
 
 def explain(error: ValidationError, model: type[BaseModel], *, place: str = "") -> list[str]:
-    """Return one sentence a problem: the key's path (below ``place``), the value found, what is allowed."""
+    """Return one sentence a problem: the key's path (below ``place``), the value found, what is allowed.
+
+    Of more than `MOST_TOLD` problems the first are told and the others counted.
+    """
     # A default that follows from a wrong key is not itself wrong.
-    wrong = (details for details in error.errors() if details["type"] != "default_factory_not_called")
-    return [line for details in wrong for line in _sentences(details, model, place)]
+    wrong = [details for details in error.errors() if details["type"] != "default_factory_not_called"]
+    told = [line for details in wrong[:MOST_TOLD] for line in _sentences(details, model, place)]
+    return told if len(wrong) <= MOST_TOLD else [*told, f"... and {len(wrong) - MOST_TOLD:,} more"]
 
 
 def _sentences(details: ErrorDetails, model: type[BaseModel], root: str) -> Iterator[str]:
@@ -57,7 +64,7 @@ def _sentences(details: ErrorDetails, model: type[BaseModel], root: str) -> Iter
         known = _known_keys(model, location[:-1])
         key = str(location[-1])
         place = _place(location[:-1], model, root)
-        yield f"{place or 'recipe'}: unknown key {key!r}{did_you_mean(key, known)}; known keys: {listed(known)}"
+        yield f"{place or 'recipe'}: unknown key {_shown(key)}{did_you_mean(key, known)}; known keys: {listed(known)}"
         return
     if kind == "union_tag_not_found" and isinstance(details["input"], dict):
         names = listed(_names(model, location))
@@ -73,24 +80,27 @@ def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> st
     if kind == "missing":
         return "this key is missing"
     if kind == "literal_error":
-        return f"found {found!r}; allowed: {context['expected']}{_close(found, context['expected'])}"
+        return f"found {_shown(found)}; allowed: {context['expected']}{_close(found, context['expected'])}"
     if kind == "union_tag_invalid":
         tag = context["tag"]
-        return (
-            f"found name {tag!r}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
-        )
+        return f"found name {_shown(tag)}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
     if kind in ("tuple_type", "list_type"):
-        return f"found {found!r}; must be a list, as in {_in_toml_list(found)}"
+        return f"found {_shown(found)}; must be a list, as in {_in_toml_list(found)}"
     if kind in TYPE_WORDS:
-        return f"found {found!r}; must be {TYPE_WORDS[kind]}"
+        return f"found {_shown(found)}; must be {TYPE_WORDS[kind]}"
     if kind in BOUND_WORDS:
         key, words = BOUND_WORDS[kind]
-        return f"found {found!r}; must be {words} {context[key]:g}"
-    return f"found {found!r}; {details['msg'][:1].lower()}{details['msg'][1:]}"
+        return f"found {_shown(found)}; must be {words} {context[key]:g}"
+    return f"found {_shown(found)}; {details['msg'][:1].lower()}{details['msg'][1:]}"
+
+
+def _shown(found: object) -> str:
+    return short(found, most=_SHOWN)
 
 
 def _in_toml_list(found: object) -> str:
-    return f"[{json.dumps(found)}]" if isinstance(found, str | int | float) else "[1, 2]"
+    text = json.dumps(found) if isinstance(found, str | int | float) else "1, 2"
+    return f"[{text}]" if len(text) <= _SHOWN else "[1, 2]"
 
 
 def _close(found: object, expected: str) -> str:
@@ -109,7 +119,8 @@ def _place(location: Sequence[int | str], model: type[BaseModel], root: str) -> 
         elif is_tag:
             place += f" ({part})"
         else:
-            place += f".{part}" if place else part
+            text = part if part.isprintable() and len(part) <= _SHOWN else _shown(part)
+            place += f".{text}" if place else text
         here = inner
     return place
 

@@ -1,11 +1,13 @@
 """Where recipes come from: shipped ones by name, the user's by path."""
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from kdcam.errors import RecipeError
+from kdcam.files.paths import is_file, shown
+from kdcam.files.plain_text import read_text
+from kdcam.files.toml_text import TOML_LIMIT, parse_toml
 from kdcam.wording import did_you_mean
 
 
@@ -29,14 +31,16 @@ def recipe_text(name_or_path: str | Path) -> str:
     Raises ``RecipeError`` when it is neither, naming shipped recipes of a close spelling.
     """
     path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or is_file(path):
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(
-                f"recipe {path}: cannot be read ({reason(error)}); give a TOML file or a name of "
-                "`kdcam recipes list`"
-            ) from error
+            return read_text(path, error=RecipeError, place=f"recipe {shown(path)}", limit=TOML_LIMIT)
+        except RecipeError as error:
+            if isinstance(error.__cause__, OSError):
+                raise RecipeError(
+                    f"recipe {shown(path)}: cannot be read ({reason(error.__cause__)}); give a TOML file or a name of "
+                    "`kdcam recipes list`"
+                ) from error
+            raise
     shipped = shipped_recipes()
     if str(name_or_path) not in shipped:
         hint = did_you_mean(str(name_or_path), shipped)
@@ -46,9 +50,9 @@ def recipe_text(name_or_path: str | Path) -> str:
     return shipped[str(name_or_path)]
 
 
-def reason(error: OSError | UnicodeDecodeError) -> str:
+def reason(error: OSError) -> str:
     """Return the reason of a failed read, without the path that the caller names anyway."""
-    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"
+    return (error.strerror or str(error)).lower()
 
 
 def recipe_stem(name_or_path: str | Path) -> str:
@@ -61,10 +65,8 @@ def read_toml(name_or_path: str | Path) -> dict[str, Any]:
 
     Raises ``RecipeError`` when there is no such recipe, or when it is not TOML (with line and column).
     """
-    try:
-        return tomllib.loads(recipe_text(name_or_path))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {name_or_path}: not valid TOML: {error}") from error
+    text = recipe_text(name_or_path).replace("\r\n", "\n").replace("\r", "\n")
+    return parse_toml(text, error=RecipeError, place=f"recipe {shown(name_or_path)}")
 
 
 __all__ = ["read_toml", "reason", "recipe_stem", "recipe_text", "shipped_recipes"]

@@ -12,7 +12,7 @@ from kdcam.data.datasets import load_data_by_place
 from kdcam.data.kept import KeptPictures, Lack, changed_since, load_kept, trained_among
 from kdcam.data.parts import DataParts
 from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.files.paths import exists, is_folder, shown
+from kdcam.files.paths import exists, expanded, is_folder, shown
 from kdcam.kept_pictures import read_pictures, recorded_digest
 from kdcam.noise_file import NOISE_FILE, with_kept_noise
 from kdcam.progress import Progress
@@ -142,7 +142,7 @@ def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Prog
 def warn_of_seen(kept: KeptPictures, networks: Sequence[str], progress: Progress) -> None:
     """Warn where a run's teachers, or the run that it is started from, were trained on pictures that it holds out."""
     for network in networks:
-        run = Path(network).expanduser()
+        run = expanded(network)
         try:
             theirs = read_pictures(run) if exists(run / RECIPE_FILE) else None
         except CheckpointError as error:
@@ -178,7 +178,7 @@ def check_place(folder: Path, config: DataConfig) -> None:
     """Raise ``DataError`` where the folder of a run's data is not there, with the way out."""
     if not isinstance(config, PictureFilesConfig | OmniglotConfig):
         return  # found in kdcam's cache folder, or downloaded
-    root = config.root.expanduser()
+    root = expanded(config.root)
     if not (is_folder(root) or (isinstance(config, OmniglotConfig) and exists(root))):
         relative = "" if root.is_absolute() else ", from the working folder on,"
         raise DataError(
@@ -246,7 +246,7 @@ def warn_of_changed_data(folder: Path, config: DataConfig, *, progress: Progress
     Raises ``CheckpointError`` where the record of its pictures is damaged.
     """
     kept = read_pictures(folder)
-    if kept is None or not isinstance(config, PictureFilesConfig) or not is_folder(config.root.expanduser()):
+    if kept is None or not isinstance(config, PictureFilesConfig) or not is_folder(expanded(config.root)):
         return  # a result needs no data
     try:
         change = changed_since(config, kept, most_read=_READ_BY_TRAIN)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kdcam.atomic import check_writable, make_folder
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import is_folder
 from kdcam.run_state import FIGURES_FOLDER
 
 
@@ -14,7 +15,7 @@ def picture_of(run: Path, name: str) -> Path:
 
 def check_writable_place(file: Path) -> None:
     """Make the folder of a file; ``CheckpointError`` where the file could not be written."""
-    if file.is_dir():
+    if is_folder(file):
         raise CheckpointError(f"{file}: is a folder, and the file of that name is to be written; remove it")
     make_folder(file.parent)
     check_writable(file.parent)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from kdcam.atomic import check_writable, remove_leftovers
 from kdcam.differences import Difference, first_difference, shown
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists, is_folder
 from kdcam.json_files import read_json
 from kdcam.metrics_log import METRICS_FILE
 
@@ -55,15 +56,15 @@ Resume = Literal["auto", "never"]
 
 def find_state(path: Path) -> State:
     """Return how far the run in ``path`` got; "new" also where there is no such folder."""
-    if not (path / RECIPE_FILE).exists():
+    if not exists(path / RECIPE_FILE):
         return "new"
-    return "finished" if (path / RESULT_FILE).exists() else "unfinished"
+    return "finished" if exists(path / RESULT_FILE) else "unfinished"
 
 
 def has_kept_state(path: Path) -> bool:
     """Return whether an unfinished run kept a state that it could go on from."""
     folder = path / RESUME_FOLDER
-    return folder.is_dir() and any(folder.iterdir())
+    return is_folder(folder) and any(folder.iterdir())
 
 
 def check_finished(path: Path, recipe: dict[str, Any], resume: Resume) -> None:
@@ -130,7 +131,7 @@ def recipe_difference(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> D
 
 
 def _check_nothing_foreign(path: Path) -> None:
-    foreign = [name for name in (*_WRITTEN, RESUME_FOLDER) if (path / name).exists()]
+    foreign = [name for name in (*_WRITTEN, RESUME_FOLDER) if exists(path / name)]
     foreign += [str(file.relative_to(path)) for file in _matching(path)]
     if foreign:
         raise CheckpointError(
@@ -145,7 +146,7 @@ def _matching(path: Path) -> list[Path]:
 
 def _remove_run(path: Path) -> None:
     try:
-        if (path / RESUME_FOLDER).exists():
+        if exists(path / RESUME_FOLDER):
             shutil.rmtree(path / RESUME_FOLDER)
         for file in (*_matching(path), *(path / name for name in _WRITTEN)):
             file.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from kdcam import metrics_log
 from kdcam.atomic import make_folder
 from kdcam.folder_lock import FolderLock
-from kdcam.json_files import plain, read_json, write_json
+from kdcam.json_files import layout_of, plain, read_json, write_json
 from kdcam.machine import describe_machine, package_versions
 from kdcam.run_state import (
     PICTURES_KEY,
@@ -133,16 +133,18 @@ class RunFolder:
 
         With other versions a resumed run need not end bit for bit like an uninterrupted one.
         """
-        before = read_json(self.path / RECIPE_FILE).get("versions", {})
         now = package_versions()
-        names = sorted(before.keys() | now.keys())
+        with layout_of(self.path / RECIPE_FILE):
+            before = dict(read_json(self.path / RECIPE_FILE).get("versions", {}))
+            names = sorted(before.keys() | now.keys())
         return {
             name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)
         }
 
     def began_on(self) -> str | None:
         """Return the device on which the run began, as in recipe.json; None where it does not say."""
-        device = read_json(self.path / RECIPE_FILE).get("machine", {}).get("device")
+        with layout_of(self.path / RECIPE_FILE):
+            device = read_json(self.path / RECIPE_FILE).get("machine", {}).get("device")
         return device if isinstance(device, str) else None
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:

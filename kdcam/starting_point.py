@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from kdcam.errors import CheckpointError, KdcamError, ModelError, RecipeError
+from kdcam.files.paths import exists, expanded, is_file, is_folder
 from kdcam.init_config import InitConfig
 from kdcam.models.build import ModelConfig
 from kdcam.models.foreign_checkpoints import architecture_from_path, is_foreign
@@ -46,14 +47,14 @@ def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
     Raises ``CheckpointError``, ``ModelError`` or ``RecipeError`` where there is no such checkpoint, or the two do not
     fit.
     """
-    checkpoint, path = init.checkpoint, Path(init.checkpoint).expanduser()
+    checkpoint, path = init.checkpoint, expanded(init.checkpoint)
     if is_packaged(checkpoint):
         with told_of_init():
             network = packaged(checkpoint).network
         return StartingPoint(_merged(written, {"name": network, "weights": checkpoint}, checkpoint))
-    if path.is_file() and is_bare_file(checkpoint):
+    if is_file(path) and is_bare_file(checkpoint):
         return StartingPoint(_of_bare_file(written, path))
-    if path.exists():
+    if exists(path):
         _check_folder(checkpoint, path)
         stored = read_config(path)
         known = stored.model.model_dump() | {"pretrained": False, "weights": str(path)}
@@ -80,10 +81,10 @@ def is_bare_file(checkpoint: str) -> bool:
     """Return whether a checkpoint is, or by its name would be, a file of weights without a config.json that names the
     network.
     """
-    path = Path(checkpoint).expanduser()
-    if path.is_file():
-        return is_foreign(path) or not (path.parent / CONFIG_FILE).is_file()
-    return checkpoint.endswith(WEIGHTS_SUFFIXES) and not path.exists()
+    path = expanded(checkpoint)
+    if is_file(path):
+        return is_foreign(path) or not is_file(path.parent / CONFIG_FILE)
+    return checkpoint.endswith(WEIGHTS_SUFFIXES) and not exists(path)
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def in_words_of_init(text: str) -> str:
 
 
 def _check_folder(checkpoint: str, path: Path) -> None:
-    if path.is_dir() and not (path / CONFIG_FILE).is_file():
+    if is_folder(path) and not is_file(path / CONFIG_FILE):
         raise CheckpointError(
             f"init.checkpoint: {checkpoint} is a folder without {CONFIG_FILE}; give a run folder that has finished an "
             "epoch, or the file of weights in it"

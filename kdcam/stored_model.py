@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.json_files import read_json
 from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier, Task
@@ -87,12 +88,12 @@ def read_config(path: Path) -> StoredModel:
     Raises:
         CheckpointError: There is no such file, or it does not describe a network that kdcam can build.
     """
-    file = (path if path.is_dir() else path.parent) / CONFIG_FILE
-    if not path.exists():
+    file = (path if is_folder(path) else path.parent) / CONFIG_FILE
+    if not exists(path):
         raise CheckpointError(
             f"{path}: there is no such folder or file; expected a run folder or .safetensors"
         )
-    if not file.is_file():
+    if not is_file(file):
         raise CheckpointError(
             f"{path}: no {CONFIG_FILE} beside the weights, so the network is not known; give a run folder "
             "that has finished an epoch, or a timm folder (config.json and model.safetensors)"

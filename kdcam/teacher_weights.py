@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import expanded, is_folder
 from kdcam.places import kind_of
 from kdcam.run_state import CONFIG_FILE, MODEL_FILE
 
@@ -32,8 +33,8 @@ def checkpoint_digest(checkpoint: str) -> str | None:
     """
     if kind_of(checkpoint) == "package":
         return _package_digest(checkpoint)
-    path = Path(checkpoint).expanduser()
-    folder, file = (path, path / MODEL_FILE) if path.is_dir() else (path.parent, path)
+    path = expanded(checkpoint)
+    folder, file = (path, path / MODEL_FILE) if is_folder(path) else (path.parent, path)
     weights = file_digest(file)
     if weights is None:
         return None

@@ -14,6 +14,7 @@ from kdcam.data.datasets import DataSummary
 from kdcam.data_network import build_for_data
 from kdcam.errors import CheckpointError, DataError, KdcamError, ModelError, RecipeError
 from kdcam.files.listing import nfc
+from kdcam.files.paths import exists, expanded, is_file, is_folder
 from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier, Preprocessing, Task
 from kdcam.models.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
@@ -38,10 +39,10 @@ def load_teacher(
     Raises ``CheckpointError``, ``ModelError``, ``RecipeError``, or ``DataError`` where its classes or channels are not
     the data's.
     """
-    checkpoint, path = config.checkpoint, Path(config.checkpoint).expanduser()
-    if path.is_file() and (is_foreign(path) or not (path.parent / CONFIG_FILE).is_file()):
+    checkpoint, path = config.checkpoint, expanded(config.checkpoint)
+    if is_file(path) and (is_foreign(path) or not is_file(path.parent / CONFIG_FILE)):
         return _from_bare_file(config, path, summary, task)
-    if path.exists():
+    if exists(path):
         _check_unused(config)
         return _from_folder(checkpoint, path, summary, task)
     if kind_of(checkpoint) == "missing":
@@ -77,7 +78,7 @@ def told_of_teacher(name_key: str = "teacher.checkpoint") -> Iterator[None]:
 
 
 def _from_folder(checkpoint: str, path: Path, summary: DataSummary, task: Task) -> Classifier:
-    if path.is_dir() and not (path / CONFIG_FILE).is_file():
+    if is_folder(path) and not is_file(path / CONFIG_FILE):
         _point_to_files(checkpoint, path)
     stored = read_config(path)
     _check_classes(checkpoint, stored.label_names, stored.num_classes, summary)
@@ -92,7 +93,7 @@ def _from_folder(checkpoint: str, path: Path, summary: DataSummary, task: Task) 
 
 def _point_to_files(checkpoint: str, folder: Path) -> None:
     """Raise ``CheckpointError`` where a folder holds files of torch.save, one of which is meant."""
-    files = sorted(str(file) for file in folder.iterdir() if file.is_file() and is_foreign(file))
+    files = sorted(str(file) for file in folder.iterdir() if is_file(file) and is_foreign(file))
     if files:
         raise CheckpointError(
             f"teacher.checkpoint: {checkpoint} is a folder without {CONFIG_FILE}; give the file in it: {listed(files)}"

@@ -6,7 +6,7 @@ from typing import Any
 from kdcam.data.parts import DataParts
 from kdcam.digests import targets_digest
 from kdcam.errors import CheckpointError
-from kdcam.json_files import read_json
+from kdcam.json_files import layout_of, read_json
 from kdcam.run_state import RECIPE_FILE
 from kdcam.runlog import TRAINING_KEY
 from kdcam.wording import first_few
@@ -32,24 +32,28 @@ def check_training_data(folder: Path, parts: DataParts) -> None:
     now = training_data(parts)
     if before is None or before == now:
         return
-    if before["label_names"] != now["label_names"]:
-        then, there = before["label_names"], now["label_names"]
-        gone = [name for name in then if name not in there]
-        new = [name for name in there if name not in then]
-        change = (
-            f"{len(then)} classes then and {len(there)} now ({first_few(map(repr, gone))} then alone, "
-            f"{first_few(map(repr, new))} now alone)"
-            if gone or new
-            else f"the same {len(then)} classes in another order"
-        )
-    elif before["images"] != now["images"]:
-        change = f"{before['images']} training images then, {now['images']} now"
-    else:
-        change = f"the labels of its {now['images']} training images are others now than then"
+    with layout_of(folder / RECIPE_FILE):
+        change = _change(before, now)
     raise CheckpointError(
         f"{folder}: the data has changed since the run began: {change}; restore the data, or start over with --resume "
         "never"
     )
+
+
+def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
+    if before["label_names"] != now["label_names"]:
+        then, there = before["label_names"], now["label_names"]
+        gone = [name for name in then if name not in there]
+        new = [name for name in there if name not in then]
+        if gone or new:
+            return (
+                f"{len(then)} classes then and {len(there)} now ({first_few(map(repr, gone))} then alone, "
+                f"{first_few(map(repr, new))} now alone)"
+            )
+        return f"the same {len(then)} classes in another order"
+    if before["images"] != now["images"]:
+        return f"{before['images']} training images then, {now['images']} now"
+    return f"the labels of its {now['images']} training images are others now than then"
 
 
 __all__ = ["check_training_data", "training_data"]

@@ -30,14 +30,14 @@ def test_value_without_json_form_is_a_programmers_error() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "not a JSON file"),
-        (b"\xff", "not a JSON file"),
+        (b"{", "is no JSON"),
+        (b"\xff", "is not written in UTF-8"),
         (b"[]", r"holds a JSON list, expected an object"),
     ],
 )
 def test_broken_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "file.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"file\.json: {message}"):
+    with pytest.raises(CheckpointError, match=rf"file\.json(, line 1)?: {message}"):
         read_json(tmp_path / "file.json")
 
 

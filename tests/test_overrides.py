@@ -71,10 +71,30 @@ def test_paths_that_lead_nowhere(override: str, match: str) -> None:
         apply_override(table(), override)
 
 
-def test_more_digits_than_a_number_has_are_text() -> None:
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        ("1" * 5000, r"a number of thousands of digits"),
+        ("0x" + "f" * 5000, "a whole number of more than 64 bits"),
+        (str(2**63), "a whole number of more than 64 bits"),
+        ("[" * 3000, "hundreds of nested brackets"),
+        ("[" * 70 + "]" * 70, "more than 64 levels deep"),
+        ("caf\udce9", "has a lone surrogate in"),
+        ('"caf\udce9"', "has a lone surrogate in"),
+        (r'"a\u0000b"', "has NUL in"),
+    ],
+)
+def test_values_that_nothing_could_hold_are_refused_in_one_line(value: str, match: str) -> None:
+    with pytest.raises(RecipeError, match=match) as caught:
+        apply_override(table(), f"data.root={value}")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_path_of_thousands_of_keys_or_digits_leads_nowhere() -> None:
     changed = table()
-    apply_override(changed, f"epochs={'1' * 5000}")
-    assert changed["epochs"] == "1" * 5000
+    with pytest.raises(RecipeError, match="names 50001 keys, more than 64"):
+        apply_override(changed, ".".join("a" * 50_001) + "=1")
     with pytest.raises(RecipeError, match="names no table"):
         apply_override(changed, f"loss.{'1' * 5000}.weight=1")
 

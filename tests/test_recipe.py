@@ -216,7 +216,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"broken\.toml: not valid TOML: .*line 1, column 10"):
         load(tmp_path / "broken.toml")
     (tmp_path / "latin.toml").write_bytes(b"description = '\xe9'")
-    with pytest.raises(RecipeError, match="not UTF-8"):
+    with pytest.raises(RecipeError, match="not written in UTF-8"):
         load(tmp_path / "latin.toml")
 
 

@@ -3,6 +3,7 @@
 import copy
 import datetime
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -176,3 +177,36 @@ def test_each_problem_has_a_line_of_its_own() -> None:
     head, *lines = text.split("\n")
     assert head == "recipe mine has 3 problems:"
     assert [line.split(":")[0].strip() for line in lines] == ["epochs", "batch_size", "loss[0] (cam).start"]
+
+
+@pytest.mark.parametrize("place", ["{}", "data", "optimizer"])
+def test_of_many_wrong_keys_the_first_are_named_and_the_others_counted(place: str) -> None:
+    table = copy.deepcopy(TABLE)
+    holder = table if place == "{}" else table[place]
+    holder |= {f"key_{number}": number for number in range(200_000)}
+    began = time.process_time()
+    with pytest.raises(RecipeError, match=r"has 200,0\d\d problems:") as caught:
+        read_recipe(table, source="many")
+    assert time.process_time() - began < 4  # a second on an idle machine
+    lines = str(caught.value).split("\n")
+    assert len(lines) < 60
+    assert "unknown key 'key_0'" in lines[1]
+    assert re.fullmatch(r"  \.\.\. and 199,9\d\d more", lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("description", "a\0b", "description has NUL in"),
+        ("description", "caf\udce9", "description has a lone surrogate in"),
+        ("seed", 2**63, "seed is a whole number of more than 64 bits"),
+        ("precision", "x" * 100_000, "precision: found .xxx"),
+        ("x" * 100_000, 1, "unknown key 'xxx"),
+        ("data", [[[]]] * 100_000, r"found a list of 100000 values; must be a table"),
+    ],
+    ids=["nul", "surrogate", "number", "name", "key", "list"],
+)
+def test_values_too_long_to_show_are_told_short(key: str, value: Any, said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as caught:
+        read_recipe({**TABLE, key: value}, source="long")
+    assert len(str(caught.value)) < 2_000

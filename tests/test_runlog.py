@@ -161,7 +161,7 @@ def test_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
 def test_broken_recipe_file_is_named(tmp_path: Path) -> None:
     _leave_unfinished(tmp_path)
     (tmp_path / "recipe.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"recipe\.json: not a JSON file"):
+    with pytest.raises(CheckpointError, match=r"recipe\.json, line 1: is no JSON"):
         RunFolder.open(tmp_path, RECIPE)
 
 

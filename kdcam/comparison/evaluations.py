@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kdcam.digests import weights_file_digest
 from kdcam.errors import CheckpointError
 from kdcam.few_shot.report import ONE_SHOT_RUNS, EpisodeScores
+from kdcam.files.paths import is_file
 from kdcam.json_files import read_json
 from kdcam.run_state import FEW_SHOT_FILE, LOCALIZATION_FILE, MODEL_FILE, VERIFICATION_FILE
 
@@ -95,7 +96,7 @@ class Evaluations:
 def read_evaluations(folder: Path) -> Evaluations:
     """Return the headlines in a run folder; files that are damaged or of other weights are left out, and told."""
     found, left_out = dict[str, Evaluation](), list[str]()
-    there = {name: kind for name, kind in KINDS.items() if (folder / kind.file).is_file()}
+    there = {name: kind for name, kind in KINDS.items() if is_file(folder / kind.file)}
     weights = weights_file_digest(folder / MODEL_FILE) if there else None
     for name, kind in there.items():
         try:

@@ -11,6 +11,7 @@ from kdcam.atomic import make_folder, remove_leftovers, write_atomically
 from kdcam.comparison.comparison import Comparison
 from kdcam.comparison.curves import draw_curves
 from kdcam.errors import CheckpointError, FolderInUseError
+from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.folder_lock import FolderLock
 from kdcam.json_files import read_json, write_json
 from kdcam.run_state import find_state
@@ -36,8 +37,8 @@ def check_output(output: Path) -> None:
             f"--output {output}: is the folder of a run, which a comparison would be written into; name another one, "
             f"as in --output {output}-compared"
         )
-    there = next((one for one in (output, *output.absolute().parents) if one.exists()), output)
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    there = next((one for one in (output, *output.absolute().parents) if exists(one)), output)
+    if not is_folder(there) or not os.access(there, os.W_OK | os.X_OK):
         raise CheckpointError(
             f"--output {output}: {there} is no folder that may be written to; name another one"
         )
@@ -50,7 +51,7 @@ def prepare_output(output: Path) -> None:
     """
     runs = output / RUNS_FOLDER
     make_folder(runs)
-    if not (runs / ".gitignore").exists():
+    if not exists(runs / ".gitignore"):
         write_atomically(runs / ".gitignore", b"*\n")
 
 
@@ -70,8 +71,8 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
         if lost:
             _keep_previous(output)
         write_json(output / JSON_FILE, comparison.to_json())
-        write_atomically(output / CSV_FILE, comparison.to_csv().encode())
-        write_atomically(output / MARKDOWN_FILE, comparison.to_markdown().encode())
+        write_atomically(output / CSV_FILE, comparison.to_csv().encode(errors="backslashreplace"))
+        write_atomically(output / MARKDOWN_FILE, comparison.to_markdown().encode(errors="backslashreplace"))
         if picture is not None:
             write_atomically(output / CURVES_FILE, picture)
         else:
@@ -83,7 +84,7 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
 
 def _lost(file: Path, comparison: Comparison) -> tuple[str, ...]:
     """Return what the table that lies there has and the new one lacks; its name, where it is no such table."""
-    if not file.exists():
+    if not exists(file):
         return ()
     here = {row.folder: set(row.seeds) for row in comparison.rows}
     try:
@@ -103,7 +104,7 @@ def _lost_rows(before: Iterable[Mapping[str, Any]], here: Mapping[str, set[int]]
 
 def _keep_previous(output: Path) -> None:
     for name in (CSV_FILE, MARKDOWN_FILE, JSON_FILE):
-        if (output / name).is_file():
+        if is_file(output / name):
             write_atomically(output / f"{PREVIOUS}{Path(name).suffix}", (output / name).read_bytes())
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kdcam.files.paths import is_file, resolved
 from kdcam.recipe_files import recipe_stem
 
 _LONGEST = 60  # characters, of up to 4 bytes each; a folder takes 255 bytes, and its seed is added
@@ -42,7 +43,7 @@ def folder_of(source: str, put_in: str | None, settings: Sequence[str]) -> str:
 def source_identity(source: str) -> str:
     """Return what tells a recipe from another: a file's path however it is spelled, a shipped one's name."""
     path = Path(source)
-    return str(path.resolve()) if path.suffix == ".toml" or path.is_file() else source
+    return str(resolved(path)) if path.suffix == ".toml" or is_file(path) else source
 
 
 def unique_names(labels: Sequence[str], identities: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from kdcam.comparison.board import Board, score_text
 from kdcam.comparison.worker_process import Event, Task, Worker
 from kdcam.errors import CheckpointError, FolderInUseError, Interrupted
+from kdcam.files.paths import is_folder
 from kdcam.folder_lock import FolderLock
 from kdcam.progress import Progress
 
@@ -27,7 +28,7 @@ _BUSY_SECONDS = (
 
 def _busy_text(folder: Path) -> str | None:
     """Return in words that another process writes to a run folder; None where none does, or only a try can tell."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return None
     with suppress(CheckpointError):
         try:

@@ -1,12 +1,15 @@
 """Files of objects' boxes: CSV, and Tiny-ImageNet's two kinds of text files; read and checked line by line."""
 
-import csv
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kdcam.errors import DataError
+from kdcam.files.csv_tables import by_column, read_csv, shown_columns
+from kdcam.files.parsed_values import short
+from kdcam.files.paths import expanded, is_folder, shown
+from kdcam.files.plain_text import read_lines
 from kdcam.setting_names import named
 from kdcam.wording import did_you_mean, listed
 
@@ -57,7 +60,7 @@ def read_boxes(
         DataError: the file is missing or of another kind, a column is missing, a line has no four numbers, a box ends
             before it begins, or ``box_ends`` or ``class_column`` are given and it is no CSV file.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if path.suffix.lower() == ".csv" and not is_folder(path):
         ends = box_ends or "exclusive"
         return _read(path, lambda file: _csv_lines(file, ends=ends, class_column=class_column))
@@ -83,58 +86,43 @@ def read_boxes(
     )
 
 
-def is_folder(path: Path) -> bool:
-    """Return whether a path is a folder's; of a name longer than the file system takes, too."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
 def _read(path: Path, lines: Callable[[Path], Iterator[BoxLine]]) -> tuple[BoxLine, ...]:
-    try:
-        found = tuple(lines(path))
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror or error}); name a file of boxes"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is no text file in UTF-8 ({error}); save it as one") from error
+    found = tuple(lines(path))
     if not found:
-        raise DataError(f"{path}: holds no box; name a file with a line for each box")
+        raise DataError(f"{shown(path)}: holds no box; name a file with a line for each box")
     return found
 
 
 def _csv_lines(path: Path, *, ends: BoxEnds, class_column: str | None) -> Iterator[BoxLine]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = tuple(reader.fieldnames or ())
-        of_class = class_column or ("class" if "class" in columns else None)
-        wanted = ("path", *_CORNERS, *((of_class,) if of_class else ()))
-        missing = [name for name in wanted if name not in columns]
-        if missing:
-            raise DataError(
-                f"{path}: has no column {missing[0]!r}{did_you_mean(missing[0], columns)}; its columns are "
-                f"{listed(columns)}, and needed are {listed(wanted)}"
-            )
-        twice = [name for name in wanted if columns.count(name) > 1]
-        if twice:
-            raise DataError(
-                f"{path}: has {columns.count(twice[0])} columns {twice[0]!r}, and which is meant cannot be told; give "
-                "the others other names"
-            )
-        for row in reader:
-            place = f"{path}, line {reader.line_num}"
-            corners = _corners([row[name] for name in _CORNERS], place, inclusive=ends == "inclusive")
-            name = row[of_class] if of_class else None
-            yield BoxLine(place, row["path"] or "", False, name, corners, ends == "inclusive", None)
+    rows, place = read_csv(path, error=DataError), shown(path)
+    header = next(rows, None)
+    columns = () if header is None else tuple(cell.strip() for cell in header.cells)
+    of_class = class_column or ("class" if "class" in columns else None)
+    wanted = ("path", *_CORNERS, *((of_class,) if of_class else ()))
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise DataError(
+            f"{place}: has no column {missing[0]!r}{did_you_mean(missing[0], columns[:100])}; its columns are "
+            f"{shown_columns(columns)}, and needed are {listed(wanted)}"
+        )
+    twice = [name for name in wanted if columns.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"{place}: has {columns.count(twice[0])} columns {twice[0]!r}, and which is meant cannot be told; give "
+            "the others other names"
+        )
+    for row in rows:
+        here, cells = f"{place}, line {row.line}", by_column(row, columns, error=DataError, place=place)
+        corners = _corners([cells[name] for name in _CORNERS], here, inclusive=ends == "inclusive")
+        name = cells[of_class] if of_class else None
+        yield BoxLine(here, cells["path"], False, name, corners, ends == "inclusive", None)
 
 
 def _tiny_lines(path: Path) -> Iterator[BoxLine]:
     from_file = path.name.removesuffix("_boxes.txt") if path.match(_TINY_FILES) else None
     form = "name class x0 y0 x1 y1" if from_file is None else "name x0 y0 x1 y1"
-    for number, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        place, words = f"{path}, line {number}", text.split()
+    for number, text in enumerate(read_lines(path, error=DataError), start=1):
+        place, words = f"{shown(path)}, line {number}", text.split()
         if not words:
             continue
         if len(words) != len(form.split()):
@@ -145,14 +133,12 @@ def _tiny_lines(path: Path) -> Iterator[BoxLine]:
         yield BoxLine(place, words[0], True, from_file or words[1], corners, True, TINY_IMAGENET_SIDE)
 
 
-def _corners(
-    words: "list[str] | list[str | None]", place: str, *, inclusive: bool
-) -> tuple[float, float, float, float]:
+def _corners(words: list[str], place: str, *, inclusive: bool) -> tuple[float, float, float, float]:
     try:
-        x0, y0, x1, y1 = (float(word or "") for word in words)
+        x0, y0, x1, y1 = map(float, words)
     except ValueError:
         raise DataError(
-            f"{place}: found {listed(map(repr, words))} for x0, y0, x1, y1; write four numbers"
+            f"{place}: found {listed(map(short, words))} for x0, y0, x1, y1; write four numbers"
         ) from None
     if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
         raise DataError(f"{place}: found {x0:g}, {y0:g}, {x1:g}, {y1:g}; a box's corners are finite numbers")
@@ -165,4 +151,4 @@ def _corners(
     return x0, y0, x1, y1
 
 
-__all__ = ["TINY_IMAGENET_SIDE", "BoxEnds", "BoxLine", "is_folder", "read_boxes"]
+__all__ = ["TINY_IMAGENET_SIDE", "BoxEnds", "BoxLine", "read_boxes"]

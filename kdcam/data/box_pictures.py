@@ -8,6 +8,7 @@ from pathlib import Path
 from kdcam.data.box_files import BoxLine
 from kdcam.errors import DataError
 from kdcam.files.listing import files_below
+from kdcam.files.paths import expanded, is_file, path_below
 
 _SHOWN = 80  # characters of a name in a message
 
@@ -28,9 +29,9 @@ class PartPictures:
         Raises ``DataError`` where a path leads nowhere.
         """
         if not line.by_name:
-            index = self.by_path.get(plain_path(root.expanduser() / line.picture))
+            index = self.by_path.get(plain_path(expanded(root) / line.picture))
             if index is None:
-                existing_picture(line, root.expanduser())  # of another part, or nowhere: then it is an error
+                existing_picture(line, expanded(root))  # of another part, or nowhere: then it is an error
             return index
         alike = self.by_name.get(line.picture, [])
         if len(alike) > 1:
@@ -70,12 +71,13 @@ def existing_picture(line: BoxLine, root: Path) -> Path:
 
     Raises ``DataError`` where there is no such file.
     """
-    path = root / line.picture
-    try:
-        there = bool(line.picture) and path.is_file()
-    except OSError:  # a name longer than the file system takes
-        there = False
-    if there:
+    path = path_below(root, line.picture)
+    if path is None:
+        raise DataError(
+            f"{line.place}: {_shown(line)} leads out of {root}; name pictures from that folder on, or a "
+            "folder that holds them all with --root"
+        )
+    if line.picture and is_file(path):
         return plain_path(path)
     turned = ", with / between folders" if "\\" in line.picture else ""
     raise DataError(

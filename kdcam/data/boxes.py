@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcam.data.box_files import BoxLine, is_folder
+from kdcam.data.box_files import BoxLine
 from kdcam.data.box_pictures import FolderPictures, PartPictures, existing_picture
 from kdcam.data.parts import Part
 from kdcam.data.picture_frames import picture_frame
 from kdcam.errors import DataError
+from kdcam.files.paths import expanded, is_folder
 from kdcam.wording import did_you_mean, listed
 
 
@@ -125,7 +126,7 @@ def named_pictures(
         DataError: ``root`` is no folder, a picture is missing or unreadable, a box reaches outside its picture or has
             an unknown class, or no box is left.
     """
-    root = root.expanduser()
+    root = expanded(root)
     if not is_folder(root):
         raise DataError(f"root: {root} is no folder; name the folder of the pictures with --root")
     paths: dict[Path, int] = {}

@@ -3,8 +3,6 @@
 The images of classes that a run was not trained on are read by `kdcam.data.novel.novel_classes`.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +15,10 @@ from kdcam.data.common_config import CLASS_PARTS, ClassPart, ClassSplitConfig, C
 from kdcam.data.parts import Part, SourceParts
 from kdcam.data.seeding import seeded_generator
 from kdcam.errors import DataError
+from kdcam.files.csv_tables import CsvRow, parse_csv
+from kdcam.files.parsed_values import short
+from kdcam.files.paths import expanded, shown
+from kdcam.files.plain_text import read_text
 from kdcam.wording import did_you_mean, first_few, listed
 
 FEWEST_CLASSES = 2  # that a classifier tells apart
@@ -129,50 +131,41 @@ def read_class_parts(file: Path, known: Container[str] = ()) -> dict[str, ClassP
     """
     parts: dict[str, ClassPart] = {}
     lines: dict[str, int] = {}
-    for line, cells in _rows(file):
+    rows, written = _rows(file)
+    for line, cells in rows:
         if len(cells) != len(_HEADER):
             raise DataError(
-                f"{file}, line {line}: found {len(cells)} cells; allowed: two, a class and its part"
+                f"{shown(file)}, line {line}: found {len(cells)} cells; allowed: two, a class and its part"
             )
-        name, word = cells[0] if cells[0] in known else cells[0].strip(), cells[1].strip()
+        exact = written.get(line, cells[0])
+        name, word = exact if exact in known else cells[0].strip(), cells[1].strip()
         part = next((known for known in CLASS_PARTS if known == word), None)
         if part is None:
             raise DataError(
-                f"{file}, line {line}: the part of {name!r} is {word!r}{did_you_mean(word, CLASS_PARTS)}; allowed: "
-                f"{listed(CLASS_PARTS)}"
+                f"{shown(file)}, line {line}: the part of {short(name)} is {short(word)}"
+                f"{did_you_mean(word, CLASS_PARTS)}; allowed: {listed(CLASS_PARTS)}"
             )
         if name in parts:
             where = f"in {parts[name]} and in {part}" if parts[name] != part else f"twice in {part}"
             raise DataError(
-                f"{file}, line {line}: the class {name!r} is {where} (line {lines[name]}); keep one of the lines"
+                f"{shown(file)}, line {line}: the class {short(name)} is {where} (line {lines[name]}); keep one of the "
+                "lines"
             )
         parts[name], lines[name] = part, line
     return parts
 
 
-def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    """Return the lines below the header that are not empty, each with its number."""
-    try:
-        # As bytes: a line break inside quotes stays what it is.
-        text = file.expanduser().read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+def _rows(file: Path) -> tuple[list[CsvRow], dict[int, str]]:
+    """Return the rows below the header, and by their lines the first cells with the blanks before them."""
+    text = read_text(expanded(file), error=DataError, place=f"data.class_split.file: {shown(file)}")
+    header, *rows = [*parse_csv(text, error=DataError, place=shown(file))] or [CsvRow(1, [])]
+    if tuple(cell.strip() for cell in header.cells) != _HEADER:
+        found = ",".join(header.cells) or "an empty file"
         raise DataError(
-            f"data.class_split.file: {file} cannot be read ({error}); name a CSV file with the header class,part"
-        ) from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    filled = []
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                filled.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: not CSV ({error}); mend the line") from None
-    if not filled or tuple(cell.strip() for cell in filled[0][1]) != _HEADER:
-        found = ",".join(filled[0][1]) if filled else "an empty file"
-        raise DataError(
-            f"{file}: begins with {found[:60]!r}; allowed: the header class,part and a line for each class"
+            f"{shown(file)}: begins with {found[:60]!r}; allowed: the header class,part and a line for each class"
         )
-    return filled[1:]
+    as_written = parse_csv(text, error=DataError, place=shown(file), skip_blanks=False)
+    return rows, {row.line: row.cells[0] for row in as_written}
 
 
 def _some(names: Sequence[str]) -> str:

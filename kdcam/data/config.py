@@ -157,11 +157,13 @@ class ImageLabelsConfig(PictureFilesConfig):
 class YoloLabelsConfig(PictureFilesConfig):
     """Pictures below images/ and YOLO's label files below labels/: a line ``class cx cy w h`` for each object.
 
-    A picture has the labels of the classes that its file names, none where the file is missing or empty; the
-    boxes are checked to be numbers and not read further. images/train*, val* and test* (as in train2017) are
-    the parts, with the label files in folders of the same names; without these folders the pictures are split. Beside
-    them, other folders and pictures in images/ are not read.
-    ``names`` tells the classes: a YAML file with the key names, or a text file with a name a line.
+    A picture has the labels of the classes that its file names, none where the file is missing or empty; what stands
+    behind a class (a box, a confidence, a polygon, points of a pose) is checked to be numbers and not read further.
+    images/train*, val* and test* (as in train2017) are the parts, with the label files in folders of the same names;
+    without these folders the pictures are split. Beside them, other folders and pictures in images/ are not read.
+    train*/images with train*/labels, and so on, are the parts where there is no images/.
+    ``names`` tells the classes: a YAML file with the key names, all of whose values are texts (no, 3), or a text file
+    with a name a line.
     """
 
     name: Literal["yolo-labels"] = "yolo-labels"

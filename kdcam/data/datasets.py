@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -34,8 +35,11 @@ from kdcam.data.splits import across_classes, check_labelled, checked_split
 from kdcam.data.streaming import StreamBatches
 from kdcam.data.views import Views
 from kdcam.errors import DataError
+from kdcam.files.paths import expanded
 from kdcam.progress import Progress, Silent
 from kdcam.wording import first_few
+
+SAMPLE = 64  # pictures that a dry run decodes; kdcam's choice
 
 
 def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
@@ -73,7 +77,7 @@ def made_parts(whole: SourceParts, config: DataConfig) -> DataParts:
         positions = positions[kept]
     noise, train = None, source.train
     if config.noise is not None:
-        root = config.root.expanduser() if isinstance(config, PictureFilesConfig) else None
+        root = expanded(config.root) if isinstance(config, PictureFilesConfig) else None
         images = TrainingImages(positions, len(whole.train), root, train.paths)
         noise = add_noise(train.targets, config.noise, label_names=source.label_names, images=images)
         train = replace(train, targets=noise.noisy)
@@ -95,7 +99,7 @@ def _table(whole: SourceParts, config: DataConfig) -> PictureTable | None:
     if whole.train.keys is None or not isinstance(config, PictureFilesConfig):
         return None
     parts = [part for part in (whole.train, whole.validation, whole.test) if part is not None]
-    root = config.root.expanduser()
+    root = expanded(config.root)
     return PictureTable(
         tuple(path_from(root, path) for part in parts for path in part.paths or ()),
         torch.cat([part.keys for part in parts if part.keys is not None]),
@@ -312,12 +316,58 @@ def describe_data(config: DataConfig) -> DataSummary:
     return summary
 
 
+def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
+    """Decode some of the pictures that a source lists, spread over its list, and return how many of how many.
+
+    None: the source lists no files. Bad ones that ``on_bad_image = "skip"`` would leave out are counted.
+
+    Raises:
+        DataError: the files cannot be listed, or one of those decoded is bad and none is to be skipped.
+    """
+    if not isinstance(config, PictureFilesConfig):
+        return None
+    from kdcam.data.images import bad_image_reason
+
+    paths = _listed_paths(config)
+    chosen = [paths[index * len(paths) // most] for index in range(most)] if len(paths) > most else paths
+    bad = [reason for reason in map(bad_image_reason, chosen) if reason is not None]
+    if bad and config.on_bad_image == "error":
+        raise DataError(
+            f"data: {len(bad)} of {len(chosen)} pictures decoded, out of {len(paths):,}, cannot be read: "
+            f'{first_few(bad, between="; ")}. Remove or replace them, or set data.on_bad_image = "skip" to leave bad '
+            "ones out"
+        )
+    return f"{len(chosen):,} of {len(paths):,} decoded" + (f", {len(bad)} of them bad" if bad else "")
+
+
+def _listed_paths(config: PictureFilesConfig) -> list[Path]:
+    match config:
+        case ImageFolderConfig():
+            from kdcam.data.folders import list_images
+
+            listing = list_images(config.root)
+            parts = (listing.train, listing.validation, listing.test)
+            return [path for part in parts for path, _ in part or ()]
+        case ImageLabelsConfig():
+            from kdcam.data.image_labels import list_labelled
+
+            listed = list_labelled(config)
+        case YoloLabelsConfig():
+            from kdcam.data.yolo_labels import list_yolo
+
+            listed = list_yolo(config)
+        case _:
+            raise TypeError(f"{type(config).__name__} lists no files")
+    return [path for part in listed[1:] if part is not None for path in part.paths]
+
+
 __all__ = [
     "DataParts",
     "DataSummary",
     "NoisyLabels",
     "Part",
     "batches",
+    "decode_sample",
     "describe_data",
     "load_data",
     "load_data_by_place",

@@ -10,6 +10,7 @@ from kdcam.data.pair_draws import genuine_pairs, pairs_of_two, possible_pairs
 from kdcam.data.pair_files import is_list
 from kdcam.data.pairs import USUAL_FOLDS
 from kdcam.errors import DataError
+from kdcam.files.paths import expanded, is_folder
 from kdcam.origins import origins_of
 from kdcam.stored_model import read_config
 from kdcam.wording import did_you_mean, first_few
@@ -67,7 +68,7 @@ def make_pairs(
     """
     if folds < 2 or (per_fold is not None and per_fold < 1):
         raise ValueError(f"{folds} folds of {per_fold} pairs; wanted: 2 or more folds of 1 pair or more")
-    file = _pairs_file(Path(output).expanduser())
+    file = _pairs_file(expanded(output))
     identities = IdentityFolder(Path(folder))
     chosen, notes = _chosen(identities, people, not_in)
     numbers = {name: tuple(identities.pictures(name)) for name in chosen}
@@ -88,7 +89,7 @@ def _pairs_file(file: Path) -> Path:
     if is_list(file) or file.suffix.lower() == ".csv":
         raise DataError(
             f"output: {file} would be read as "
-            f"{'a folder of lists' if file.is_dir() else 'a file of another format'}; call it pairs.txt, say"
+            f"{'a folder of lists' if is_folder(file) else 'a file of another format'}; call it pairs.txt, say"
         )
     return file
 

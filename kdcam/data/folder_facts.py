@@ -15,7 +15,7 @@ from kdcam.data.picture_files import ListedParts, data_folder
 from kdcam.data.yolo_labels import list_yolo
 from kdcam.errors import DataError
 from kdcam.files.listing import files_in, folders_in, is_utf8
-from kdcam.files.paths import is_file, shown
+from kdcam.files.paths import expanded, is_file, resolved, shown
 from kdcam.progress import Progress
 
 _SAMPLE = 400  # pictures whose header is read
@@ -95,7 +95,7 @@ def measure_folder(root: Path, *, labels: Path | None = None, progress: Progress
 
     Raises ``DataError``: see `list_images`, `list_labelled` and `list_yolo`; or when no picture can be read.
     """
-    root = data_folder(root).resolve()
+    root = resolved(data_folder(root))
     for path in (root, labels):
         if path is not None and not is_utf8(str(path)):
             raise DataError(f"{shown(path)}: the path is not UTF-8, so that no recipe can name it; rename it")
@@ -143,14 +143,14 @@ def _config(root: Path, labels: Path | None) -> FolderConfig:
 
 
 def _from_root(labels: Path, root: Path) -> Path:
-    labels = labels.expanduser()
+    labels = expanded(labels)
     if labels.suffix.lower() not in _LABEL_FILES:
         raise DataError(
             f"{shown(labels)}: is no label file; name one that ends in {' or '.join(_LABEL_FILES)}"
         )
     if not is_file(labels):
         raise DataError(f"{shown(labels)}: there is no such label file; name it from the working folder on")
-    real = labels.resolve()
+    real = resolved(labels)
     return real.relative_to(root) if real.is_relative_to(root) else real
 
 

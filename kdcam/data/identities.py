@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdcam.errors import DataError
 from kdcam.files.listing import files_below, files_in, folders_in, nfc
-from kdcam.files.paths import shown
+from kdcam.files.paths import exists, expanded, is_folder, shown
 from kdcam.wording import did_you_mean, first_few
 
 _DIGITS = re.compile(r"(\d+)")
@@ -38,10 +38,10 @@ class IdentityFolder:
 
     def __init__(self, root: Path) -> None:
         """Raise ``DataError`` where ``root`` is no folder."""
-        self.root = root.expanduser()
-        if not self.root.is_dir():
+        self.root = expanded(root)
+        if not is_folder(self.root):
             raise DataError(
-                f"root: {self.root} is {'a file' if self.root.exists() else 'not there'}; name a folder that holds a "
+                f"root: {self.root} is {'a file' if exists(self.root) else 'not there'}; name a folder that holds a "
                 "folder of pictures for each person"
             )
         self._listed: dict[str, Mapping[int, Path]] = {}

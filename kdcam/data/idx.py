@@ -18,6 +18,7 @@ from kdcam.data.digits import DIGIT_NAMES
 from kdcam.data.parts import Part, SourceParts
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
+from kdcam.files.paths import expanded, is_file
 
 FASHION_NAMES = (
     "T-shirt/top",
@@ -54,7 +55,7 @@ def data_root(root: Path | None) -> Path:
     """Return the folder where downloaded data sets live: ``root``, or kdcam's cache folder when it is
     None."""
     if root is not None:
-        return root.expanduser()
+        return expanded(root)
     return cache_home() / "data"
 
 
@@ -108,7 +109,7 @@ def find_idx_files(config: MnistConfig) -> tuple[Path, ...] | None:
     if config.name == "fashion-mnist":
         folders.append(DEBIAN_FASHION)
     for folder in folders:
-        found = [path for name in _FILES for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        found = [path for name in _FILES for path in (folder / name, folder / f"{name}.gz") if is_file(path)]
         chosen = {
             path.name.removesuffix(".gz"): path for path in reversed(found)
         }  # the plain file comes first

@@ -1,6 +1,5 @@
 """Pictures with several labels each, as a CSV or JSON file says; see ``ImageLabelsConfig``."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from kdcam.data.parts import SourceParts
 from kdcam.data.picture_files import Listed, ListedParts, data_folder, load_listed, named_file
 from kdcam.errors import DataError
 from kdcam.files.listing import nfc
-from kdcam.files.paths import is_file
+from kdcam.files.paths import is_file, path_below
 from kdcam.progress import Progress
 from kdcam.wording import did_you_mean, listed
 
@@ -101,7 +100,12 @@ def _paths(root: Path, entries: Iterable[Entry]) -> dict[str, Path]:
     for entry in entries:
         if not entry.image:
             raise DataError(f"{entry.place}: names no picture; write its path, from data.root = {root} on")
-        path = Path(os.path.normpath(root / entry.image))
+        path = path_below(root, entry.image)
+        if path is None:
+            raise DataError(
+                f"{entry.place}: {entry.image[:200]!r} leads out of data.root = {root}; name pictures from that "
+                "folder on, or set data.root to a folder that holds them all"
+            )
         if path in first:
             raise DataError(f"{entry.place}: names the picture {entry.image!r} again, after {first[path]}")
         first[path] = entry.place

@@ -23,6 +23,7 @@ from kdcam.data.picture_keys import file_key, key_rows, keys_in, path_from, stam
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
 from kdcam.files.listing import files_below
+from kdcam.files.paths import expanded
 from kdcam.progress import Progress, Silent
 from kdcam.wording import first_few
 
@@ -136,7 +137,7 @@ def kept_pictures(parts: DataParts, config: DataConfig) -> KeptPictures | None:
     table = parts.table
     if table is None or not isinstance(config, PictureFilesConfig):
         return None
-    root, places = config.root.expanduser(), {path: place for place, path in enumerate(table.paths)}
+    root, places = expanded(config.root), {path: place for place, path in enumerate(table.paths)}
     positions = {
         name: torch.tensor(
             [] if part is None else [places[path_from(root, path)] for path in part.paths or ()],
@@ -204,7 +205,7 @@ def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> 
     """
     assert isinstance(config, PictureFilesConfig)
     positions = [i for places in kept.parts.values() for i in places.tolist()]
-    stamps, root = kept.table.stamps.tolist(), config.root.expanduser()
+    stamps, root = kept.table.stamps.tolist(), expanded(config.root)
     doubtful = [i for i in positions if list(stamp_of(f"{root}/{kept.table.paths[i]}") or ()) != stamps[i]]
     if len(doubtful) > most_read:
         return (
@@ -348,7 +349,7 @@ def _part(
     name: str,
     progress: Progress,
 ) -> Part:
-    root, rows = config.root.expanduser(), torch.tensor(places, dtype=torch.int64)
+    root, rows = expanded(config.root), torch.tensor(places, dtype=torch.int64)
     paths = tuple(root / found.paths[i] for i in places)
     keys = [kept.keys[i] for i in places]
     source = FilePictures(paths, keys, max_pixels=config.max_pixels)

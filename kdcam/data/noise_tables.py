@@ -1,10 +1,6 @@
 """CSV files of label noise: a transition matrix, or a label for each training image; faults are named by line."""
 
-import csv
-import gzip
-import io
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +9,8 @@ import torch
 from torch import Tensor
 
 from kdcam.errors import DataError
+from kdcam.files.csv_tables import CsvRow, by_column, column_names, read_csv, shown_columns
+from kdcam.files.paths import expanded, is_file, path_below, shown
 from kdcam.wording import did_you_mean, listed
 
 _SUM_TOLERANCE = 1e-6  # of a row of probabilities; kdcam's choice
@@ -37,8 +35,8 @@ def read_matrix(file: Path, num_classes: int) -> Tensor:
 
     Raises ``DataError`` where the file cannot be read, is not K x K, or a line is no distribution.
     """
-    lines = list(_csv_lines(file))
-    rows = [_numbers(cells, f"{file}, line {line}") for line, cells in lines]
+    lines = list(_csv_rows(file))
+    rows = [_numbers(row.cells, f"{shown(file)}, line {row.line}") for row in lines]
     if len(rows) != num_classes or any(len(row) != num_classes for row in rows):
         widths = listed(sorted({len(row) for row in rows}))
         raise DataError(
@@ -46,12 +44,12 @@ def read_matrix(file: Path, num_classes: int) -> Tensor:
             f"{num_classes} lines of {num_classes} probabilities, without a header"
         )
     matrix = torch.tensor(rows, dtype=torch.float64)
-    for (line, _), total in zip(lines, matrix.sum(1).tolist(), strict=True):
+    for row, total in zip(lines, matrix.sum(1).tolist(), strict=True):
         if abs(total - 1) > _SUM_TOLERANCE:
             sideways = bool(((matrix.sum(0) - 1).abs() <= _SUM_TOLERANCE).all())
             raise DataError(
-                f"{file}, line {line}: the probabilities sum to {total:.6g}; each line (a true class) must sum to 1"
-                + ("; the columns do, so write columns as lines" if sideways else "")
+                f"{shown(file)}, line {row.line}: the probabilities sum to {total:.6g}; each line (a true class) "
+                "must sum to 1" + ("; the columns do, so write columns as lines" if sideways else "")
             )
     return matrix
 
@@ -109,23 +107,16 @@ def read_labels(
 
 
 def _labelled_rows(file: Path, column: str) -> Iterator[_Row]:
-    lines = _csv_lines(file)
-    _, header = next(lines, (0, []))
-    columns = [name.strip() for name in header]
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
-        raise DataError(f"{file}, line 1: has the column {repeated[0]!r} more than once; keep one")
+    rows, place = _csv_rows(file), shown(file)
+    header = next(rows, None)
+    columns = [] if header is None else column_names(header, error=DataError, place=place)
     if column not in columns or not {"index", "path"} & set(columns):
         raise DataError(
-            f"{file}, line 1: found the columns {listed(map(repr, columns[:10]))}{did_you_mean(column, columns)}; "
+            f"{place}, line 1: found the columns {shown_columns(columns)}{did_you_mean(column, columns[:100])}; "
             f"needed: data.noise.column = {column!r}, and index or path"
         )
-    for line, cells in lines:
-        if len(cells) != len(columns):
-            raise DataError(
-                f"{file}, line {line}: has {len(cells)} cells where the first line has {len(columns)} columns"
-            )
-        yield _Row(f"{file}, line {line}", dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
+    for row in rows:
+        yield _Row(f"{place}, line {row.line}", by_column(row, columns, error=DataError, place=place))
 
 
 def _rows_by_position(rows: Sequence[_Row], images: TrainingImages, file: Path) -> list[_Row]:
@@ -168,7 +159,8 @@ def _named_image(row: _Row, images: TrainingImages) -> str:
 def _check_is_held_out(name: str, row: _Row, images: TrainingImages) -> None:
     """Raise ``DataError`` where a name is of no image at all; those of other parts may stand in the file."""
     if images.root is not None:
-        if not _is_file(images.root / name):
+        path = path_below(images.root, name)
+        if path is None or not is_file(path):
             raise DataError(
                 f"{row.place}: there is no picture {name[:200]!r}; name pictures from data.root = {images.root} on"
             )
@@ -179,13 +171,6 @@ def _check_is_held_out(name: str, row: _Row, images: TrainingImages) -> None:
             f"{row.place}: found index {name[:50]!r}; allowed: 0 to {images.source_images - 1}, the place in the "
             "source's training part"
         )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name longer than the system takes, or with a null character
-        return False
 
 
 def _whole_number(text: str) -> int | None:
@@ -219,30 +204,8 @@ def _check_clean(rows: Sequence[_Row], targets: Tensor, label_names: Sequence[st
             )
 
 
-def _csv_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines that are not empty, each with its number."""
-    reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
-    try:
-        for cells in reader:
-            if cells:
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: is no CSV ({error})") from None
-
-
-def _text(file: Path) -> str:
-    try:
-        content = file.expanduser().read_bytes()
-        if file.suffix.lower() == ".gz":
-            content = gzip.decompress(content)
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: is not written in UTF-8 ({error.reason}); save it as UTF-8") from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"data.noise.file: {file} cannot be read ({reason}); name a CSV file, from the working folder on"
-        ) from None
+def _csv_rows(file: Path) -> Iterator[CsvRow]:
+    return read_csv(expanded(file), error=DataError, place=f"data.noise.file: {shown(file)}")
 
 
 __all__ = ["TrainingImages", "check_labels_file", "read_labels", "read_matrix"]

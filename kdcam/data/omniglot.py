@@ -20,6 +20,7 @@ from kdcam.data.parts import Part, SourceParts
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
 from kdcam.files.listing import files_below, is_hidden_file, is_hidden_folder
+from kdcam.files.paths import exists, expanded, is_file, is_folder
 from kdcam.progress import Progress
 from kdcam.wording import listed
 
@@ -83,11 +84,11 @@ def as_place(
     root: Path, *, key: str = "data.root", wanted: str = "a folder or a .zip file of Omniglot"
 ) -> Traversable:
     """Return a folder, or the inside of a zip file; ``DataError``, that says ``key``, where it is neither."""
-    root = root.expanduser()
-    if root.is_dir():
+    root = expanded(root)
+    if is_folder(root):
         return root
-    if root.suffix.lower() != ".zip" or not root.is_file():
-        found = "a file of another kind" if root.exists() else "not there"
+    if root.suffix.lower() != ".zip" or not is_file(root):
+        found = "a file of another kind" if exists(root) else "not there"
         raise DataError(f"{key}: {root} is {found}; name {wanted}")
     return _inside(root)
 

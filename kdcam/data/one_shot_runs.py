@@ -11,6 +11,7 @@ from kdcam.data.omniglot import ARCHIVE_ERRORS, as_place, entries, read_ink, rea
 from kdcam.data.parts import Part
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
+from kdcam.files.paths import exists, expanded, is_folder
 
 RUNS = "all_runs"
 LABELS = "class_labels.txt"
@@ -43,9 +44,9 @@ def omniglot_runs(path: Path, *, image_size: int = 28) -> list[OneShotRun]:
 
 
 def _runs_place(path: Path) -> Traversable:
-    path = path.expanduser()
-    held = (path / RUNS, path / f"{RUNS}.zip") if path.is_dir() else ()
-    found = next((inner for inner in held if inner.exists()), path)
+    path = expanded(path)
+    held = (path / RUNS, path / f"{RUNS}.zip") if is_folder(path) else ()
+    found = next((inner for inner in held if exists(inner)), path)
     place = as_place(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
     inner = place / RUNS  # a zip file may hold the folder itself
     return inner if inner.is_dir() else place

@@ -1,7 +1,5 @@
 """The three kinds of files that name pairs of face pictures, read and checked line by line."""
 
-import csv
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -10,6 +8,9 @@ from typing import NamedTuple
 
 from kdcam.data.identities import IdentityFolder, natural_order
 from kdcam.errors import DataError
+from kdcam.files.csv_tables import parse_row
+from kdcam.files.paths import exists, is_file, is_folder, path_below, shown
+from kdcam.files.plain_text import read_lines as read_plain_lines
 from kdcam.wording import listed
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -32,14 +33,10 @@ class PairLine(NamedTuple):
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """Return the lines of a text file that are not blank, each with its number; ``DataError`` where it has none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{path}: cannot be read ({reason}); name a file of pairs") from None
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    text = read_plain_lines(path, error=DataError)
+    lines = [(number, line) for number, line in enumerate(text, start=1) if line.strip()]
     if not lines:
-        raise DataError(f"{path}: is empty; name a file of pairs")
+        raise DataError(f"{shown(path)}: is empty; name a file of pairs")
     return lines
 
 
@@ -115,12 +112,12 @@ def list_files(path: Path) -> list[tuple[Path, Path]]:
 
     Raises ``DataError`` where there is none, or a list misses its partner.
     """
-    if not path.is_dir():
-        if not path.exists():
+    if not is_folder(path):
+        if not exists(path):
             raise DataError(f"{path}: is not there; name a file of pairs, or a folder of lists")
         stem = path.stem.removesuffix("same").removesuffix("diff")
         both = path.with_name(f"{stem}same.txt"), path.with_name(f"{stem}diff.txt")
-        missing = [one for one in both if not one.is_file()]
+        missing = [one for one in both if not is_file(one)]
         if missing:
             raise DataError(
                 f"{path}: misses its partner {missing[0].name} beside it; both lists make the pairs"
@@ -137,12 +134,12 @@ def list_files(path: Path) -> list[tuple[Path, Path]]:
 
 def _existing(folder: Path, stem: str) -> Path:
     same = folder / f"{stem}same.txt"
-    return same if same.is_file() else folder / f"{stem}diff.txt"
+    return same if is_file(same) else folder / f"{stem}diff.txt"
 
 
 def is_list(path: Path) -> bool:
     """Return whether ``path`` is a folder of lists, or one list of a fold by its name."""
-    return path.is_dir() or (path.suffix == ".txt" and _LIST.fullmatch(path.stem) is not None)
+    return is_folder(path) or (path.suffix == ".txt" and _LIST.fullmatch(path.stem) is not None)
 
 
 def read_two_lists(path: Path, folder: IdentityFolder) -> list[PairLine]:
@@ -214,11 +211,7 @@ def read_csv_pairs(path: Path, folder: IdentityFolder) -> list[PairLine]:
 
 def _csv_cells(place: str, line: str) -> list[str]:
     # Line by line: a stray quote would take in all that follows.
-    try:
-        (cells,) = csv.reader([line], strict=True)
-    except csv.Error as error:
-        raise DataError(f"{place}: is no row of a CSV file ({error}); found {line.strip()[:80]!r}") from None
-    return [cell.strip() for cell in cells]
+    return parse_row(line, error=DataError, place=place)
 
 
 def _csv_pairs(
@@ -245,24 +238,16 @@ def _csv_pairs(
 
 def _csv_picture(place: str, cell: str, folder: IdentityFolder) -> tuple[Path, str | None]:
     """Return a picture and who is on it."""
-    root = Path(os.path.normpath(folder.root.absolute()))
-    path = Path(os.path.normpath(root / cell))  # ann/../bob/1.png is bob's
-    if not path.is_relative_to(root):
+    path = path_below(folder.root, cell)  # of ann/../bob/1.png bob's
+    if path is None:
         raise DataError(f"{place}: {cell[:80]!r} leads out of {folder.root}; write paths from that folder on")
-    if not _is_file(path):
+    if not is_file(path):
         raise DataError(f"{place}: there is no picture {cell[:80]!r} in {folder.root}")
-    inside = path.relative_to(root)
+    inside = path.relative_to(folder.root)
     person = inside.parts[0] if len(inside.parts) > 1 else None
     if person is not None and not folder.has(person):
         raise DataError(f"{place}: {person!r} is no person's folder in {folder.root}; rename it")
-    return folder.root / inside, person
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long
-        return False
+    return path, person
 
 
 __all__ = [

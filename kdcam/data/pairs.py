@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kdcam.data.identities import IdentityFolder
 from kdcam.data.pair_files import PairLine, is_list, read_csv_pairs, read_lfw, read_two_lists
 from kdcam.errors import DataError
+from kdcam.files.paths import expanded, resolved
 
 USUAL_FOLDS = 10  # LFW's
 
@@ -89,7 +90,7 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
         DataError: A file is missing or a line wrong, a person or picture is not there, a pair is of one picture with
             itself or told in two ways, or all pairs are of one kind. Each names file and line.
     """
-    file, folder = Path(path).expanduser(), IdentityFolder(Path(root))
+    file, folder = expanded(path), IdentityFolder(Path(root))
     if is_list(file):
         lines = read_two_lists(file, folder)
     elif file.suffix.lower() == ".csv":
@@ -104,7 +105,7 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
 
 
 def _numbered(file: Path, root: Path, lines: Sequence[PairLine]) -> Pairs:
-    real = {path: path.resolve() for line in lines for path in (line.first, line.second)}
+    real = {path: resolved(path) for line in lines for path in (line.first, line.second)}
     shown: dict[Path, Path] = {}  # by the file itself, which several paths may lead to: the first of them
     people: dict[Path, str | None] = {}
     for line in lines:

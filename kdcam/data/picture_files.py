@@ -18,7 +18,7 @@ from kdcam.data.resident import ResidentImages
 from kdcam.data.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError
 from kdcam.files.listing import files_below
-from kdcam.files.paths import exists, is_file, is_folder, shown
+from kdcam.files.paths import exists, expanded, is_file, is_folder, resolved, shown
 from kdcam.progress import Progress, until_stopped
 from kdcam.wording import first_few
 
@@ -94,7 +94,7 @@ class ListedParts(NamedTuple):
 
 def data_folder(root: Path) -> Path:
     """Return ``root`` with ``~`` written out; ``DataError`` where it is no folder."""
-    root = root.expanduser()
+    root = expanded(root)
     if not is_folder(root):
         raise DataError(
             f"data.root: {shown(root)} is {'a file' if exists(root) else 'not there'}; name a folder of pictures"
@@ -107,7 +107,7 @@ def named_file(root: Path, named: Path, *, key: str) -> Path:
 
     Raises ``DataError`` where it is not there, with what to write where it is in the working folder or beside ``root``.
     """
-    named = named.expanduser()
+    named = expanded(named)
     file = root / named
     if is_file(file):
         return file
@@ -118,7 +118,7 @@ def named_file(root: Path, named: Path, *, key: str) -> Path:
     elsewhere = next((place for place in (named, root.parent / named) if is_file(place)), None)
     if elsewhere is None:
         raise DataError(f"{place}; name the file by its path from data.root = {shown(root)} on, or from / on")
-    real, real_root = elsewhere.resolve(), root.resolve()
+    real, real_root = resolved(elsewhere), resolved(root)
     wanted = real.relative_to(real_root) if real.is_relative_to(real_root) else real
     raise DataError(f'{place}; to take {shown(elsewhere)}, write {key.partition(".")[2]} = "{shown(wanted)}"')
 

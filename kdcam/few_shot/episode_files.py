@@ -9,6 +9,7 @@ from torch import Tensor
 from kdcam.atomic import write_atomically
 from kdcam.data.episodes import Episodes
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import expanded
 from kdcam.run_state import EPISODES_FILE
 from kdcam.weights import read_tensors, tensor_bytes
 
@@ -49,7 +50,7 @@ def read_episodes(run: str | Path) -> dict[int, Episodes]:
 
     Raises ``CheckpointError`` where there is no such file, or it is damaged.
     """
-    folder = Path(run).expanduser()
+    folder = expanded(run)
     tensors = read_tensors(folder / EPISODES_FILE)
     try:
         return {

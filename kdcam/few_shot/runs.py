@@ -32,6 +32,7 @@ from kdcam.few_shot.sources import (
     in_folder,
     split_off,
 )
+from kdcam.files.paths import exists, expanded
 from kdcam.json_files import write_json
 from kdcam.kept_pictures import recorded_digest
 from kdcam.models.classifier import Classifier
@@ -122,13 +123,13 @@ def evaluate_few_shot(
 
 
 def _keep(report: FewShotReport, episodes: Mapping[int, Episodes]) -> None:
-    if (report.run / RECIPE_FILE).exists():
+    if exists(report.run / RECIPE_FILE):
         write_episodes(report.run, episodes)
         write_json(report.run / FEW_SHOT_FILE, report.to_json())
 
 
 def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given).expanduser()
+    return None if given is None else expanded(given)
 
 
 def _all_opened(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]:
@@ -152,7 +153,7 @@ def _all_opened(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]
 
 def _recipe(path: Path, *, needed: bool) -> TrainRecipe | None:
     """Return the recipe of a run; None: a network that is no run."""
-    if (path / RECIPE_FILE).exists():
+    if exists(path / RECIPE_FILE):
         return recipe_of(path)
     if needed:
         raise CheckpointError(

@@ -25,6 +25,32 @@ def is_folder(path: str | Path) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` written out; as it is where there is no such user, so that nothing lies there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def resolved(path: str | Path) -> Path:
+    """Return a path from the root of the file system on, with links followed; as far as they lead anywhere."""
+    try:
+        return Path(path).resolve()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+        return Path(path).absolute()
+
+
+def path_below(folder: Path, name: str) -> Path | None:
+    """Return the path that a name in a file leads to, from ``folder`` on, without ``..`` in it; None: it leads out.
+
+    Links in the folder are its owner's, and may lead anywhere.
+    """
+    root = Path(os.path.normpath(folder.absolute()))
+    path = Path(os.path.normpath(root / name))
+    return folder / path.relative_to(root) if path.is_relative_to(root) else None
+
+
 def _status(path: str | Path) -> os.stat_result | None:
     try:
         return Path(path).stat()
@@ -61,4 +87,4 @@ def read_bounded(path: Path, *, limit: int, error: type[KdcamError], place: str 
     return data
 
 
-__all__ = ["exists", "is_file", "is_folder", "read_bounded", "shown"]
+__all__ = ["exists", "expanded", "is_file", "is_folder", "path_below", "read_bounded", "resolved", "shown"]

@@ -17,6 +17,7 @@ from kdcam.data.parts import Part
 from kdcam.data.splits import drawn_positions
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.files.paths import exists, expanded
 from kdcam.localization.batch_maps import map_kind_for
 from kdcam.localization.evaluated import evaluated_digest
 from kdcam.localization.measuring import HowToLook, Sample
@@ -83,7 +84,7 @@ class Opener:
         """
         if self._settings.root is not None:
             return self._open_pictures(Path(path), self._settings.root)
-        if not (Path(path).expanduser() / RECIPE_FILE).exists():
+        if not exists(expanded(path) / RECIPE_FILE):
             raise CheckpointError(
                 f"{path}: holds no {RECIPE_FILE}, so it is no run folder; name one that `kdcam train` made, or, for "
                 f"any network, a folder of pictures ({named('root')}) and their {named('boxes')}"

@@ -10,6 +10,7 @@ from kdcam.cam.picture import save_png
 from kdcam.data.boxes import ObjectBoxes
 from kdcam.digests import weights_digest
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists, expanded
 from kdcam.json_files import write_json
 from kdcam.localization.measuring import Located, Measured, Sample, measure
 from kdcam.localization.opening import Opened, Opener
@@ -70,8 +71,8 @@ def localize(
     places = [runs] if isinstance(runs, str | Path) else runs
     # All are opened first: a wrong last one is refused before the first is measured.
     opened = [opener.open(path) for path in places]
-    folders = [one.path for one in opened if (one.path / RECIPE_FILE).exists()]
-    together = None if figures is None else Path(figures).expanduser()
+    folders = [one.path for one in opened if exists(one.path / RECIPE_FILE)]
+    together = None if figures is None else expanded(figures)
     _check_places(folders, together)
     own = {folder: picture_of(folder, PICTURE_FILE) for folder in folders}
     for file in own.values() if draw else ():

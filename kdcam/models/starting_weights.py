@@ -1,12 +1,13 @@
 """Weights that a network starts from: a .safetensors or .pth file, a run or timm folder, or a Python package."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import expanded, is_file, is_folder
+from kdcam.json_files import layout_of, read_json
 from kdcam.models.classifier import Preprocessing, Task
 from kdcam.models.foreign_checkpoints import (
     CIFAR100_STATISTICS,
@@ -121,18 +122,14 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
         return packaged(place).preprocessing
     file = _weight_file(place)
     config_file = file.parent / "config.json"
-    if not config_file.is_file():
+    if not is_file(config_file):
         of_repdistiller = name.startswith("kdcam:") and architecture_from_path(file) is not None
         return Preprocessing(*CIFAR100_STATISTICS) if of_repdistiller else None
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+    with layout_of(config_file):
+        config = read_json(config_file)
         for holder in (config.get("kdcam"), config.get("pretrained_cfg"), config):
             if isinstance(holder, dict) and holder.get("mean") and holder.get("std"):
                 return Preprocessing(_numbers(holder["mean"]), _numbers(holder["std"]))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
-        ) from error
     return None
 
 
@@ -144,19 +141,15 @@ def learned_other_classes(place: str, label_names: Sequence[str], task: Task) ->
     if is_packaged(place) or not label_names:
         return None
     config_file = _weight_file(place).parent / "config.json"
-    if not config_file.is_file():
+    if not is_file(config_file):
         return None
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+    with layout_of(config_file):
+        config = read_json(config_file)
         theirs = config.get("label_names") or ()
         if theirs and tuple(theirs) != tuple(label_names):
             return "other classes than the data"
         learned = (config.get("kdcam") or {}).get("task", task)
         return None if learned == task else f'a classifier of another task ("{learned}")'
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"model.weights: {config_file} cannot be read ({error}); mend or remove it"
-        ) from error
 
 
 def head_name(network: nn.Module) -> str | None:
@@ -169,9 +162,9 @@ def head_name(network: nn.Module) -> str | None:
 
 
 def _weight_file(place: str) -> Path:
-    path = Path(place).expanduser()
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
+    path = expanded(place)
+    file = path / "model.safetensors" if is_folder(path) else path
+    if not is_file(file):
         raise CheckpointError(f"model.weights: there is no file {file}; {_WAY_OUT}")
     return file
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from kdcam.comparison.columns import columns_of, evaluation_lines
 from kdcam.comparison.comparison import Comparison, stored_comparison
 from kdcam.comparison.notes import notes_of
-from kdcam.json_files import read_json
+from kdcam.files.paths import is_file
+from kdcam.json_files import layout_of, read_json
 from kdcam.report.blocks import Block, Facts, Note, Section, Table
 from kdcam.report.pictures import embedded
-from kdcam.report.reading import COMPARISON_FILE, layout_of
+from kdcam.report.reading import COMPARISON_FILE
 from kdcam.wording import listed
 
 _CURVES_FILE = "curves.png"
@@ -31,7 +32,7 @@ def comparison_section(folder: Path, *, title: str) -> Section:
         notes = (Note(text) for text in notes_of(stored))
         blocks: list[Block] = [*_unfinished(stored), *_tables(stored), *notes]
         facts = _facts(stored)
-    if (folder / _CURVES_FILE).is_file():
+    if is_file(folder / _CURVES_FILE):
         blocks.append(embedded(folder / _CURVES_FILE, _CURVES))
     return Section(title, (*blocks, facts))
 

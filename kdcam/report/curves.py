@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kdcam.json_files import layout_of
 from kdcam.report.blocks import Block, LegendLine, Note, Picture, Section
-from kdcam.report.reading import METRICS_FILE, ReportedRun, layout_of
+from kdcam.report.reading import METRICS_FILE, ReportedRun
 from kdcam.report.wording import score_name
 from kdcam.wording import listed
 

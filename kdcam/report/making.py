@@ -7,9 +7,10 @@ from math import fsum
 from statistics import median
 from typing import Any
 
-from kdcam.json_files import read_json
+from kdcam.files.paths import is_file
+from kdcam.json_files import layout_of, read_json
 from kdcam.report.blocks import Block, Facts, Listing, Section, Table
-from kdcam.report.reading import METRICS_FILE, ReportedRun, layout_of
+from kdcam.report.reading import METRICS_FILE, ReportedRun
 from kdcam.report.wording import NONE
 from kdcam.run_state import CONFIG_FILE, RECIPE_FILE, RESULT_FILE
 from kdcam.wording import duration_text, listed
@@ -59,7 +60,7 @@ def _network(run: ReportedRun) -> str | None:
     """Return a network's name; None of a fine-tuning that has kept no weights yet: its start would tell it."""
     name = run.recipe["model"].get("name")
     file = run.folder / CONFIG_FILE
-    if name is None and file.is_file():
+    if name is None and is_file(file):
         with layout_of(file):
             name = read_json(file)["kdcam"]["model"]["name"]
     return None if name is None else str(name)

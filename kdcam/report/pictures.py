@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import is_file
 from kdcam.report.blocks import Picture, Section
 
 FIGURES = "figures"
@@ -22,7 +23,7 @@ def run_picture(folder: Path, file: str, caption: str, *, run: str | None = None
     Raises ``CheckpointError`` for a file that is no PNG picture.
     """
     path = folder / FIGURES / file
-    if path.is_file():
+    if is_file(path):
         yield embedded(path, caption if run is None else f"{run}: {caption}")
 
 

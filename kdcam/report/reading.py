@@ -1,15 +1,12 @@
 """The files of a run folder as a report needs them; read without torch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from kdcam.errors import CheckpointError
-from kdcam.json_files import read_json
+from kdcam.files.paths import exists, is_file, is_folder
+from kdcam.json_files import layout_of, read_json
 from kdcam.metrics_log import METRICS_FILE, read_metrics
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE, find_state
 from kdcam.selection import MAIN_SCORES
@@ -49,13 +46,13 @@ class Found(NamedTuple):
 
 def is_comparison(folder: Path) -> bool:
     """Return whether a folder is one that `kdcam compare` writes."""
-    return (folder / COMPARISON_FILE).is_file()
+    return is_file(folder / COMPARISON_FILE)
 
 
 def check_folder(folder: Path) -> None:
     """Raise ``CheckpointError`` where a path is neither the folder of a run nor that of a comparison."""
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "there is no such folder"
+    if not is_folder(folder):
+        what = "is a file" if exists(folder) else "there is no such folder"
         raise CheckpointError(f"{folder}: {what}; name the folder of a run or of a comparison")
     if not is_comparison(folder) and find_state(folder) == "new":
         raise CheckpointError(
@@ -83,25 +80,6 @@ def read_reported(folder: Path, name: str) -> ReportedRun:
     return run
 
 
-@contextmanager
-def layout_of(file: Path) -> Iterator[None]:
-    """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{file}: lacks something or has another layout ({_reason(error)}); was it written by another version "
-            "of kdcam? Make it anew, or remove it"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return repr(error)
-
-
 __all__ = [
     "COMPARISON_FILE",
     "METRICS_FILE",
@@ -109,6 +87,5 @@ __all__ = [
     "ReportedRun",
     "check_folder",
     "is_comparison",
-    "layout_of",
     "read_reported",
 ]

@@ -6,8 +6,9 @@ from typing import Any
 
 from kdcam.comparison.columns import percent_text
 from kdcam.comparison.statistics import summarise
+from kdcam.json_files import layout_of
 from kdcam.report.blocks import Block, Note, Section, Table, Tile, Tiles
-from kdcam.report.reading import METRICS_FILE, ReportedRun, layout_of
+from kdcam.report.reading import METRICS_FILE, ReportedRun
 from kdcam.report.wording import NONE, score_name, score_text, share_text, told
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE
 from kdcam.selection import SCORE_WORDS, selection_words

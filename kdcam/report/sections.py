@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from kdcam.json_files import read_json
+from kdcam.files.paths import exists
+from kdcam.json_files import layout_of, read_json
 from kdcam.report.blocks import Section
 from kdcam.report.few_shot import few_shot_section
 from kdcam.report.localization import localization_section
-from kdcam.report.reading import Found, ReportedRun, layout_of
+from kdcam.report.reading import Found, ReportedRun
 from kdcam.report.robustness import robustness_section
 from kdcam.report.verification import verification_section
 from kdcam.run_state import FEW_SHOT_FILE, LOCALIZATION_FILE, VERIFICATION_FILE
@@ -33,7 +34,7 @@ def file_sections(runs: Sequence[ReportedRun]) -> Iterator[Section]:
         found = [
             Found(run.name, run.folder, read_json(run.folder / name))
             for run in runs
-            if (run.folder / name).exists()
+            if exists(run.folder / name)
         ]
         if len(found) > 1:
             for one in found:  # alone first: an error names the one file

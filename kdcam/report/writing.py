@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kdcam.atomic import make_folder, write_atomically
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import is_folder, resolved
 from kdcam.report.blocks import Section
 from kdcam.report.comparisons import comparison_section
 from kdcam.report.curves import curve_section
@@ -33,16 +34,16 @@ def write_report(folders: Sequence[str | Path], output: str | Path | None = None
     """
     if not folders:
         raise ValueError("no folders; wanted at least one")
-    chosen = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
+    chosen = list({resolved(folder): Path(folder) for folder in folders}.values())
     for folder in chosen:
         check_folder(folder)
     file = _default_file(chosen) if output is None else Path(output)
-    if file.is_dir():
+    if is_folder(file):
         raise CheckpointError(
             f"--output {file}: is a folder; name a file, as in --output {file / REPORT_FILE}"
         )
     make_folder(file.absolute().parent)
-    write_atomically(file, html_of(_page(chosen)).encode())
+    write_atomically(file, html_of(_page(chosen)).encode(errors="backslashreplace"))
     return file
 
 
@@ -84,7 +85,7 @@ def _run_sections(runs: Sequence[ReportedRun]) -> list[Section]:
 
 def _names(folders: Sequence[Path]) -> dict[Path, str]:
     """Return what folders are called: by their own names, by their paths where two would be called alike."""
-    own = [folder.resolve().name for folder in folders]
+    own = [resolved(folder).name for folder in folders]
     unique = len(set(own)) == len(own)
     return {folder: name if unique else str(folder) for folder, name in zip(folders, own, strict=True)}
 

@@ -22,6 +22,7 @@ from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
 from kdcam.files.listing import files_below, folders_in, nfc
 from kdcam.files.npy import open_npy
+from kdcam.files.paths import exists, expanded, is_folder
 from kdcam.robustness.corruption_table import SEVERITIES
 from kdcam.wording import did_you_mean, first_few, listed
 
@@ -128,7 +129,7 @@ class FolderSet:
 
     def _listed(self, name: str, severity: int) -> tuple[list[Path], Tensor]:
         place = self.folder / name / str(severity)
-        if not place.is_dir():
+        if not is_folder(place):
             raise DataError(
                 f"{place}: not there; the layout is {name}/1 to {name}/5, in each a folder a class"
             )
@@ -162,20 +163,20 @@ def open_corrupted_set(
     Raises ``DataError`` where the folder has neither layout, labels.npy is missing or wrong, or the classes or
     channels do not fit the classifier.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
+    folder = expanded(folder)
+    if not is_folder(folder):
         raise DataError(
-            f"corrupted set: {folder} is {'a file' if folder.exists() else 'not there'}; name the folder of "
+            f"corrupted set: {folder} is {'a file' if exists(folder) else 'not there'}; name the folder of "
             "CIFAR-10-C, CIFAR-100-C or ImageNet-C"
         )
     wanted = Wanted(tuple(label_names), image_size, channels)
     arrays = sorted(path.stem for path in folder.glob("*.npy") if path.stem != _LABELS)
-    if arrays or (folder / f"{_LABELS}.npy").exists():
+    if arrays or exists(folder / f"{_LABELS}.npy"):
         return ArraySet(folder, tuple(arrays), _labels(folder, wanted), wanted)
     names = tuple(
         found.name
         for found in folders_in(folder)
-        if any((found / str(severity)).is_dir() for severity in SEVERITIES)
+        if any(is_folder(found / str(severity)) for severity in SEVERITIES)
     )
     if not names:
         raise DataError(
@@ -197,7 +198,7 @@ def check_copy(folder: Path, name: str, severity: int, names: Iterable[str]) -> 
 
 def _labels(folder: Path, wanted: Wanted) -> Tensor:
     path = folder / f"{_LABELS}.npy"
-    if not path.exists():
+    if not exists(path):
         raise DataError(f"{path}: not there; the set's labels, one for each row of its arrays, belong there")
     labels = open_npy(path, error=DataError)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0 or len(labels) % 5:

@@ -12,7 +12,7 @@ from kdcam.data.config import DATA_NAMES, DataConfig
 from kdcam.data.datasets import Part, batches, load_data
 from kdcam.errors import DataError, RecipeError
 from kdcam.files.listing import files_below
-from kdcam.files.paths import is_folder
+from kdcam.files.paths import exists, expanded, is_folder
 from kdcam.progress import Progress
 from kdcam.recipe_errors import explain
 from kdcam.robustness.corruptions.colour import gray_of
@@ -54,7 +54,7 @@ def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress:
     """
     classifier = loaded.classifier
     size, channels, device = classifier.image_size, classifier.in_channels, classifier.mean.device
-    folder = Path(named).expanduser()
+    folder = expanded(named)
     if is_picture_folder(named):
         warn_of_trained(loaded.path, files_below(folder), f"ood {named}", progress)
         return unlabelled_batches(
@@ -84,8 +84,8 @@ def _test_part(folder: Path, config: DataConfig, *, rest: bool, progress: Progre
 
 def is_picture_folder(named: str) -> bool:
     """Return whether a folder is named that is no run."""
-    folder = Path(named).expanduser()
-    return folder.is_dir() and not (folder / RECIPE_FILE).exists()
+    folder = expanded(named)
+    return is_folder(folder) and not exists(folder / RECIPE_FILE)
 
 
 def foreign_config(named: str, size: int) -> DataConfig:
@@ -93,9 +93,9 @@ def foreign_config(named: str, size: int) -> DataConfig:
 
     Raises ``RecipeError`` where it is neither, or the data has no images of that size.
     """
-    folder = Path(named).expanduser()
+    folder = expanded(named)
     table: dict[str, Any]
-    if folder.is_dir():
+    if is_folder(folder):
         table = recipe_of(folder).data.model_dump(exclude=_OF_TRAINING)
     else:
         name, equals, root = named.partition("=")

@@ -17,6 +17,7 @@ from kdcam.data.parts import Part
 from kdcam.data.splits import drawn_positions
 from kdcam.digests import targets_digest, weights_digest
 from kdcam.errors import DataError
+from kdcam.files.paths import exists, expanded, is_folder, resolved
 from kdcam.models.classifier import Classifier
 from kdcam.noise_file import NOISE_FILE, read_noise
 from kdcam.progress import Progress
@@ -155,7 +156,7 @@ class _Facts:
 
 def asked_sections(run: Path, settings: EvaluationSettings) -> tuple[str, ...]:
     """Return the sections to find of a run, in order."""
-    return (*settings.sections, *(("label_noise",) if (run / NOISE_FILE).exists() else ()))
+    return (*settings.sections, *(("label_noise",) if exists(run / NOISE_FILE) else ()))
 
 
 def examples(part: Part, n_examples: int) -> Part:
@@ -169,7 +170,7 @@ def folder_facts(folder: Path) -> dict[str, Any]:
 
     Raises ``DataError`` where it cannot be read.
     """
-    place = folder.expanduser().resolve()
+    place = resolved(expanded(folder))
     try:
         return {"path": str(place), "files": combined_digest({"files": sorted(_files(place))})}
     except OSError as error:
@@ -196,7 +197,7 @@ def _foreign_facts(named: str, loaded: LoadedRun) -> dict[str, Any]:
         return folder_facts(Path(named))
     config = foreign_config(named, loaded.classifier.image_size)
     root: Path | None = getattr(config, "root", None)
-    held = folder_facts(root) if root is not None and root.expanduser().is_dir() else None
+    held = folder_facts(root) if root is not None and is_folder(expanded(root)) else None
     return {"named": named, "table": config.model_dump(mode="json"), "files": held}
 
 
@@ -204,7 +205,7 @@ def _noise_facts(loaded: LoadedRun) -> dict[str, Any]:
     return {
         "labels": targets_digest(torch.stack(read_noise(loaded.path))),
         "images": len(loaded.part("train")),
-        "finished": (loaded.path / RESULT_FILE).exists(),
+        "finished": exists(loaded.path / RESULT_FILE),
     }
 
 

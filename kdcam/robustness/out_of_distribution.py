@@ -13,6 +13,7 @@ from kdcam.data.picture_files import readable_pictures
 from kdcam.data.resident import epoch_order
 from kdcam.data.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.errors import DataError
+from kdcam.files.paths import exists, expanded, is_folder
 from kdcam.numerics import require_finite_outputs
 from kdcam.progress import Progress
 from kdcam.robustness.ranking import auroc
@@ -104,10 +105,10 @@ def unlabelled_batches(
 
     Raises ``DataError`` where there is no picture that can be read.
     """
-    place = Path(folder).expanduser()
-    if not place.is_dir():
+    place = expanded(folder)
+    if not is_folder(place):
         raise DataError(
-            f"out of distribution: {place} is {'a file' if place.exists() else 'not there'}; name a folder of "
+            f"out of distribution: {place} is {'a file' if exists(place) else 'not there'}; name a folder of "
             "pictures"
         )
     paths = readable_pictures([place], progress=progress)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdcam.atomic import write_atomically
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import exists
 from kdcam.json_files import plain, read_json
 from kdcam.robustness.writing import writing
 from kdcam.weights import read_tensors, tensor_bytes
@@ -123,7 +124,7 @@ class Work:
         return f"{PROGRESS_STEM}{self._key[:_DIGITS]}-{turn}{_TENSORS}"
 
     def _read(self, folder: Path) -> bool:
-        if not (folder / self.name).exists():
+        if not exists(folder / self.name):
             return False
         document = read_json(folder / self.name)
         if document.get("key") != self._key:
@@ -150,7 +151,7 @@ class Work:
         names = [self._tensors_name(turn) for turn in (0, 1)]
         self._turn = 1 - names.index(listed["file"])
         path = folder / listed["file"]
-        if not path.exists() or sha256(path.read_bytes()).hexdigest() != listed["sha256"]:
+        if not exists(path) or sha256(path.read_bytes()).hexdigest() != listed["sha256"]:
             return None
         tensors = read_tensors(path)
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
@@ -166,7 +167,7 @@ def remove_orphans(folder: Path) -> None:
     """Remove tensors whose marks are gone, as a kill leaves them; nobody else may be writing in the folder."""
     for tensors in folder.glob(f"{PROGRESS_STEM}*-[01]{_TENSORS}"):
         marks = tensors.with_name(tensors.name.removesuffix(_TENSORS)[:-2] + ".json")
-        if not marks.exists():
+        if not exists(marks):
             with suppress(OSError):
                 tensors.unlink(missing_ok=True)
 

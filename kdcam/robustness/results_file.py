@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter
 
 from kdcam.api import Weights
+from kdcam.files.paths import exists
 from kdcam.json_files import read_json, write_json
 from kdcam.progress import Progress
 from kdcam.robustness.run_robustness import RunRobustness
@@ -61,7 +62,7 @@ class ResultsFile:
         self._keys: dict[str, str] = {}
         self._settings: dict[str, dict[str, Any]] = {}  # of each section, those that it was made with
         path = folder / ROBUSTNESS_FILE
-        if path.exists():
+        if exists(path):
             self._read(path, read_json(path), progress)
 
     def _read(self, path: Path, document: dict[str, Any], progress: Progress) -> None:

@@ -12,6 +12,7 @@ from kdcam.atomic import make_folder, write_atomically
 from kdcam.cam.picture import save_png
 from kdcam.data.batches import Batch
 from kdcam.errors import KdcamError
+from kdcam.files.paths import exists
 from kdcam.progress import Progress, Silent
 from kdcam.robustness.calibration import CalibrationReport
 from kdcam.robustness.config import PgdConfig
@@ -127,7 +128,7 @@ def _draw_reliability(report: CalibrationReport, path: Path) -> None:
 
 def _draw_adversarial(loaded: LoadedRun, report: RobustnessReport, batch_size: int) -> None:
     file, numbers = loaded.path / FIGURES / _ADVERSARIAL, loaded.path / ROBUSTNESS_FILE
-    if file.exists() and numbers.exists() and file.stat().st_mtime_ns >= numbers.stat().st_mtime_ns:
+    if exists(file) and exists(numbers) and file.stat().st_mtime_ns >= numbers.stat().st_mtime_ns:
         return
     attack = PgdConfig.model_validate(
         {

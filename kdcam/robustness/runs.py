@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kdcam.api import LoadedRun, Weights, load_run, recipe_of
 from kdcam.atomic import remove_leftovers
 from kdcam.errors import CheckpointError, FolderInUseError, RecipeError
+from kdcam.files.paths import exists
 from kdcam.folder_lock import FolderLock
 from kdcam.noise_file import NOISE_FILE
 from kdcam.progress import Progress, Silent
@@ -172,7 +173,7 @@ def _checked(
         check_transferable([config for budget in checked.budgets for config in budget.configs()])
     for path in runs:
         _check_fits(Path(path), recipe_of(Path(path)), checked)
-    if not checked.sections and not any((Path(path) / NOISE_FILE).exists() for path in runs):
+    if not checked.sections and not any(exists(Path(path) / NOISE_FILE) for path in runs):
         raise RecipeError(
             f"attacks: none leaves nothing to do, since {listed(runs)} saw no label noise; add --corruptions, "
             "--corrupted-set, --calibration or --ood, or name some attacks"
@@ -197,8 +198,8 @@ def _with_scores(run: RunRobustness, progress: Progress) -> RunRobustness:
 
 def _is_point_at_zero(run: RunRobustness) -> bool:
     single = recipe_of(run.run).task == "single-label"
-    noisy = (run.run / NOISE_FILE).exists()
-    return single and not noisy and (run.run / RESULT_FILE).exists()
+    noisy = exists(run.run / NOISE_FILE)
+    return single and not noisy and exists(run.run / RESULT_FILE)
 
 
 def _check_fits(path: Path, recipe: TrainRecipe, settings: EvaluationSettings) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from kdcam.api import LoadedRun
+from kdcam.files.paths import exists
 from kdcam.noise_file import NOISE_FILE, read_noise
 from kdcam.robustness.believing import check_section
 from kdcam.robustness.calibration import CalibrationReport, calibration_report
@@ -208,9 +209,9 @@ def foreign_section(one: Evaluation) -> ForeignImages:
 def label_noise_section(one: Evaluation) -> LabelNoiseReport | None:
     """Return what label noise did to a finished run; None where it was trained without any, or is not finished."""
     folder, loaded = one.loaded.path, one.loaded
-    if not (folder / NOISE_FILE).exists():
+    if not exists(folder / NOISE_FILE):
         return None
-    if not (folder / RESULT_FILE).exists():
+    if not exists(folder / RESULT_FILE):
         one.progress.message(f"{folder}: is not finished, so its label noise is left out")
         return None
     train, noise = loaded.part("train"), loaded.parts.noise

@@ -7,6 +7,7 @@ from typing import Literal
 from kdcam.api import LoadedRun, Weights, load, recipe_of
 from kdcam.differences import first_difference, shown
 from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.files.paths import exists
 from kdcam.models.classifier import Classifier
 from kdcam.progress import Progress
 from kdcam.robustness.config import AnyAttack
@@ -53,7 +54,7 @@ def check_source(source: Source, loaded: LoadedRun, *, role: Role) -> None:
 
 def warn_of_other_data(source: Source, loaded: LoadedRun, *, role: Role, progress: Progress) -> None:
     """Warn where another run was trained on another [data] table: the run's test images may be among what it saw."""
-    if not (Path(source.name) / RECIPE_FILE).exists():
+    if not exists(Path(source.name) / RECIPE_FILE):
         return  # weights alone, of which no more is known
     there, here = (
         recipe.data.model_dump(mode="json", exclude=_OF_TRAINING)

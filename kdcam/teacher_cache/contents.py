@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import is_file, is_folder
 from kdcam.json_files import read_json, write_json
 from kdcam.machine import package_versions
 from kdcam.teacher_cache.arrays import ArrayFile, EntryShapes, array_files
@@ -95,15 +96,15 @@ def changed_versions(contents: Contents) -> dict[str, tuple[str | None, str | No
 
 def _has_index(folder: Path) -> bool:
     """Return whether a folder is a cache; refuse one that holds something else. ``OSError`` where it is unreadable."""
-    if not folder.exists():
+    try:
+        folder.stat()  # not `exists`: a folder that may not be asked about is told, and not made anew
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise CheckpointError(f"teacher.cache_folder: {folder} is a file; name a folder")
     names = sorted(path.name for path in folder.iterdir())
     foreign = [name for name in names if not name.startswith(".")]
-    if (
-        INDEX in names or (folder / INDEX).is_file()
-    ):  # asked again: another process may have begun it meanwhile
+    if INDEX in names or is_file(folder / INDEX):  # asked again: another process may have begun it meanwhile
         return True
     if foreign:
         raise CheckpointError(
@@ -151,7 +152,7 @@ def _damaged(folder: Path, reason: str) -> CheckpointError:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+    return path.stat().st_size if is_file(path) else 0
 
 
 __all__ = [

@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 
 from torch import Tensor
 
+from kdcam.files.paths import is_file
 from kdcam.teacher_cache.arrays import ArrayFile, EntryShapes
 from kdcam.teacher_cache.contents import Contents, key_files, write_contents
 from kdcam.teacher_cache.folders import telling
@@ -136,7 +137,7 @@ def _aside(array: ArrayFile) -> Path:
 
 def _held(array: ArrayFile) -> int:
     aside = _aside(array)
-    return aside.stat().st_size if aside.is_file() else 0
+    return aside.stat().st_size if is_file(aside) else 0
 
 
 __all__ = ["Filling"]

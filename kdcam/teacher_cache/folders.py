@@ -6,13 +6,14 @@ from pathlib import Path
 
 from kdcam.cache_home import cache_home
 from kdcam.errors import CheckpointError
+from kdcam.files.paths import expanded
 
 
 def cache_folder(given: Path | None, own: str = "") -> Path:
     """Return the folder of one teacher's cache: the one that a recipe names (teacher.cache_folder), ``~`` written out,
     else ``own`` below the folder that holds the caches of all teachers.
     """
-    return cache_home() / "teachers" / own if given is None else given.expanduser()
+    return cache_home() / "teachers" / own if given is None else expanded(given)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from kdcam.atomic import write_atomically
 from kdcam.data.pairs import Numbers, Pairs, folds_of, read_pairs
 from kdcam.digests import weights_digest
 from kdcam.errors import ModelError
+from kdcam.files.paths import exists, expanded
 from kdcam.json_files import write_json
 from kdcam.progress import Progress, Silent
 from kdcam.run_data import warn_of_trained
@@ -94,7 +95,7 @@ def verify(
     plan = _Plan(named, folds_of(named, checked.folds), checked, weights, batch_size, device, watcher)
     places = [Path(place) for place in ([runs] if isinstance(runs, str | Path) else runs)]
     opened = [_open(place, plan) for place in places]  # all first: the last may be refused
-    picture = None if figures is None else Path(figures).expanduser() / PICTURE_FILE
+    picture = None if figures is None else expanded(figures) / PICTURE_FILE
     own = [picture_of(place, PICTURE_FILE) for place in places if draw and _file_of(place)]
     for file in filter(None, (picture, *map(_file_of, places), *own)):
         check_writable_place(file)
@@ -139,7 +140,7 @@ def _open(path: Path, plan: _Plan) -> _Opened:
 
 def _file_of(run: Path) -> Path | None:
     """Return where a run keeps its numbers; None: it is no run."""
-    return run / VERIFICATION_FILE if (run / RECIPE_FILE).exists() else None
+    return run / VERIFICATION_FILE if exists(run / RECIPE_FILE) else None
 
 
 def _verified(

@@ -153,3 +153,16 @@ def test_torchrun_with_several_processes_is_refused_in_one_line(
     assert not Path("runs").exists()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert kdcam("train", "digits", "--set", "epochs=1").code == 0
+
+
+def test_a_dry_run_decodes_some_of_the_pictures(kdcam, photos: Path, photo_recipe: Path) -> None:
+    document = json.loads(kdcam("train", photo_recipe, "--dry-run", "--json").out)
+    assert document["pictures"] == "24 of 24 decoded"
+    (photos / "cat" / "03.png").write_bytes((photos / "cat" / "03.png").read_bytes()[:200])
+    found = kdcam("train", photo_recipe, "--dry-run")
+    assert found.code == 1
+    assert "1 of 24 pictures decoded, out of 24, cannot be read: " in found.err
+    assert "03.png" in found.err
+    found = kdcam("train", photo_recipe, "--dry-run", "--set", "data.on_bad_image=skip")
+    assert found.code == 0
+    assert "pictures: 24 of 24 decoded, 1 of them bad" in found.err

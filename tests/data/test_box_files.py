@@ -48,10 +48,14 @@ HEAD = "path,x0,y0,x1,y1\n"
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.csv", "path,x0,y0,x1\n", r"a\.csv: has no column 'y1'; .*its columns are path, x0, y0, x1"),
+        (
+            "a.csv",
+            "path,x0,y0,x1\n",
+            r"a\.csv: has no column 'y1'; .*its columns are 'path', 'x0', 'y0', 'x1'",
+        ),
         ("a.csv", HEAD, r"a\.csv: holds no box"),
         ("a.csv", HEAD + "a.png,1,2,x,4\n", r"line 2: found '1', '2', 'x', '4' for x0, y0, x1, y1"),
-        ("a.csv", HEAD + "a.png,1,2\n", r"line 2: found '1', '2', None, None"),
+        ("a.csv", HEAD + "a.png,1,2\n", r"line 2: has 3 cells where the first line has 5 columns"),
         ("a.csv", HEAD + "a.png,1,2,inf,4\n", r"line 2: found 1, 2, inf, 4; a box's corners are finite"),
         (
             "a.csv",
@@ -73,7 +77,7 @@ def test_a_missing_file_a_binary_one_and_an_empty_folder(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"none\.csv: cannot be read \(No such file"):
         read_boxes(tmp_path / "none.csv")
     (tmp_path / "b.csv").write_bytes(b"path,x0\xff\xfe\n")
-    with pytest.raises(DataError, match=r"b\.csv: is no text file in UTF-8"):
+    with pytest.raises(DataError, match=r"b\.csv, line 1: is not written in UTF-8"):
         read_boxes(tmp_path / "b.csv")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: holds no \*_boxes\.txt"):

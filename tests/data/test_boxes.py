@@ -210,3 +210,10 @@ def test_pictures_whose_boxes_are_all_cut_away_or_that_cannot_be_read(root: Path
         named_pictures([line("cat/a.png")], root=root / "test", **options)
     with pytest.raises(DataError, match=r"root: .*nowhere is no folder; .*--root"):
         named_pictures([line("cat/a.png")], root=root / "nowhere", **options)
+
+
+def test_pictures_outside_root_are_refused(part, root: Path) -> None:
+    Image.new("RGB", (4, 4)).save(root.parent / "x.png")
+    for name in ("../x.png", str(root.parent / "x.png")):
+        with pytest.raises(DataError, match=r"boxes, line 7: .*x\.png' leads out of .*root; name pictures"):
+            boxes_of_part([line(name, class_name="cat")], part, root=root, label_names=NAMES)

@@ -13,7 +13,7 @@ from kdcam.data.config import (
     MnistConfig,
     NoiseConfig,
 )
-from kdcam.data.datasets import batches, describe_data, load_data
+from kdcam.data.datasets import batches, decode_sample, describe_data, load_data
 from kdcam.errors import DataError
 
 CPU = torch.device("cpu")
@@ -186,3 +186,15 @@ def test_a_gpu_sees_the_same_batches():
         torch.testing.assert_close(here.images, there.images.cpu(), rtol=0, atol=1e-7)
         assert torch.equal(here.targets, there.targets.cpu())
         assert torch.equal(here.indices, there.indices.cpu())
+
+
+def test_a_sample_is_spread_over_all_parts(tmp_path, paint) -> None:
+    for place, count in (("train/a", 30), ("train/b", 30), ("test/a", 20), ("test/b", 20)):
+        paint(tmp_path / place, count)
+    settings = ImageFolderConfig(root=tmp_path, image_size=16)
+    assert decode_sample(settings, most=10) == "10 of 100 decoded"
+    (tmp_path / "test" / "b" / "010.png").write_text("no picture")  # the 91st of 100
+    with pytest.raises(DataError, match=r"1 of 10 pictures decoded, out of 100, cannot be read: .*010\.png"):
+        decode_sample(settings, most=10)
+    assert decode_sample(settings, most=5) == "5 of 100 decoded"
+    assert decode_sample(DigitsConfig()) is None

@@ -173,3 +173,28 @@ def test_bad_pictures_are_named_or_skipped(pictures):
     parts = load_data(config(pictures, on_bad_image="skip"))
     assert len(parts.train) + len(parts.validation) == 39
     assert Path(parts.skipped[0].split(": ")[0]).name == "003.png"
+
+
+def test_pictures_outside_root_are_refused(pictures, paint):
+    (outside,) = paint(pictures.parent / "outside", 1)
+    for name in (f"../{outside.parent.name}/000.png", str(outside), "pictures/../../outside/000.png"):
+        table(pictures, ["pictures/000.png,cat", f"{name},dog"])
+        with pytest.raises(DataError, match=r"line 3: .* leads out of data\.root"):
+            describe_data(config(pictures))
+
+
+def test_links_inside_root_may_lead_out_of_it(pictures, paint):
+    (outside,) = paint(pictures.parent / "outside", 1)
+    (pictures / "link.png").symlink_to(outside)
+    (pictures / "linked").symlink_to(outside.parent)
+    table(pictures, ["pictures/000.png,cat", "pictures/001.png,dog", "link.png,dog", "pictures/002.png,cat"])
+    paths = load_data(config(pictures, validation=0.5)).train.paths
+    assert all(path.is_relative_to(pictures) for path in paths)
+
+
+def test_pictures_inside_root_may_be_named_in_any_way(pictures):
+    (pictures / "link").symlink_to(pictures / "pictures")
+    names = ["pictures/000.png", str(pictures / "pictures/001.png"), "x/../pictures/002.png", "link/003.png"]
+    table(pictures, [f"{name},{'ab'[number % 2]}" for number, name in enumerate(names)])
+    paths = load_data(config(pictures, validation=0.5)).train.paths
+    assert all(path.is_relative_to(pictures) for path in paths)

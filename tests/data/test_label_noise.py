@@ -194,7 +194,7 @@ def test_a_check_before_anything_is_read(tmp_path):
         DataError, match=r"data\.noise: found 1 class in the data, where no label can be wrong"
     ):
         check_noise(NoiseConfig(rate=0.2), num_classes=1, label_names=("cat",))
-    with pytest.raises(DataError, match=r"human\.csv cannot be read"):
+    with pytest.raises(DataError, match=r"human\.csv: cannot be read"):
         check_noise(
             NoiseConfig(kind="file", file=tmp_path / "human.csv", column="worse"),
             num_classes=10,

@@ -57,11 +57,17 @@ def test_both_forms_of_json(tmp_path):
         ("", r"line 1: found the columns none; allowed"),
         ("image,labels\n", "names no picture"),
         ("file,labels\na.jpg,cat\n", r"line 1: found the columns 'file', 'labels'; allowed.*image,labels"),
-        ("image;labels\na.jpg;cat\n", r"line 1: found the columns 'image;labels'; allowed, with commas"),
+        (
+            "image;labels\na.jpg;cat\n",
+            r"line 1: found the columns 'image;labels', parted by semicolons.*; allowed, with commas",
+        ),
         ("image,split\na.jpg,train\n", "line 1: found the columns 'image', 'split'"),
         ("image,cat,\na.jpg,1,0\n", "line 1: found the columns 'image', 'cat', ''"),
         ("image,cat,cat\na.jpg,1,0\n", "line 1: has the column 'cat' more than once"),
-        ("image,labels\na.jpg,cat,dog\n", "line 2: has 3 cells where the first line has 2 columns"),
+        (
+            "image,labels\na.jpg,cat,dog\n",
+            "line 2: has 3 cells where the first line has 2 columns .*; put texts that hold commas in quotes",
+        ),
         ("image,labels\na.jpg\n", "line 2: has 1 cells"),
         ("image,cat\na.jpg,1\nb.jpg,-1\n", "line 3: found '-1' in the column 'cat'; allowed: 0 or 1"),
         ("image,cat\na.jpg,\n", "line 2: found '' in the column 'cat'"),
@@ -105,10 +111,10 @@ def test_what_is_wrong_in_a_json_file_is_named(tmp_path, text, reason):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(DataError, match=r"data\.labels: .*missing\.csv cannot be read"):
+    with pytest.raises(DataError, match=r"data\.labels: .*missing\.csv: cannot be read"):
         read_label_table(tmp_path / "missing.csv", separator=";")
     (tmp_path / "latin.csv").write_bytes("image,labels\na.jpg,Bär\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin\.csv: is not written in UTF-8"):
+    with pytest.raises(DataError, match=r"latin\.csv, line 2: is not written in UTF-8 \(the byte 0xe4"):
         read_label_table(tmp_path / "latin.csv", separator=";")
 
 

@@ -124,7 +124,7 @@ def test_what_is_wrong_with_paths(tmp_path, pictures, text, reason):
         (
             None,
             "labels.csv",
-            r"data\.noise\.file: .*labels\.csv cannot be read \(No such file.*working folder",
+            r"data\.noise\.file: .*labels\.csv: cannot be read \(No such file",
         ),
         (b"index,worse\n0,c\xe4t\n", "labels.csv", r"is not written in UTF-8"),
         (b"index,worse\n0,cat\n", "labels.csv.gz", r"cannot be read \(Not a gzipped file"),

@@ -72,9 +72,10 @@ def test_a_test_folder_and_a_names_file_elsewhere(parted, paint):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("0 0.5 0.5 0.2", "line 2: found '0 0.5 0.5 0.2'; must be five numbers: class cx cy w h"),
-        ("0 0.5 0.5 0.2 0.1 0.9", "line 2: found .*must be five numbers"),
+        ("0 0.5 0.5 0.2", "line 2: found '0 0.5 0.5 0.2'; must be five numbers or more: class cx cy w h"),
         ("ant 0.5 0.5 0.2 0.1", "line 2: found 'ant .*must be five numbers"),
+        (f"0 {BOX} 0.1 inf", "line 2: found .*must be five numbers or more"),
+        (f"3 {BOX} 0.9", "line 2: found class 3"),
         ("0 nan 0.5 0.2 0.1", "line 2: found .*must be five numbers"),
         (f"3 {BOX}", "line 2: found class 3; allowed: a whole number from 0 to 2, for the 3 names"),
         (f"-1 {BOX}", "line 2: found class -1"),
@@ -137,6 +138,9 @@ def test_wrong_folders_are_named_with_the_way_out(tmp_path, paint):
         ("names: {1: bee, 0: ant}\n", ("ant", "bee")),
         ("names: [3, 4]\n", ("3", "4")),
         ("\ufeffnames: ['no', Bär]\n", ("no", "Bär")),
+        ("names: [ant, no, 2001-12-14, 1.0, ~]\n", ("ant", "no", "2001-12-14", "1.0", "~")),
+        ("date: 2001-12-14t21:59:43.10-25:00\nnames: [!!timestamp x, !!int b]\n", ("x", "b")),
+        ("names:\r\n  '1': bee\r\n  0: ant\r\n", ("ant", "bee")),
     ],
 )
 def test_names_in_yaml(tmp_path, text, names):
@@ -151,7 +155,6 @@ def test_names_in_yaml(tmp_path, text, names):
         ("x.yaml", "nc: 2\n", r"found names: None; must be a list of names"),
         ("x.yaml", "ant\n", r"found names: None"),
         ("x.yaml", "names: {0: ant, 2: bee}\n", r"names under the numbers 0, 1, 2"),
-        ("x.yaml", "names: [ant, no]\n", r"the name of class 1 is False; must be a text"),
         ("x.yaml", "names: [ant, [bee]]\n", r"the name of class 1 is \['bee'\]"),
         ("x.yaml", "names: [ant, bee, ant]\n", r"classes 0 and 2 are both called 'ant'"),
         ("x.yaml", "names: []\n", r"holds no name"),
@@ -173,9 +176,10 @@ def test_a_names_file_that_is_not_there(parted):
 
 
 def test_yaml_cannot_make_objects(tmp_path):
-    (tmp_path / "x.yaml").write_text("names: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(DataError, match="is no YAML"):
-        read_names(tmp_path / "x.yaml")
+    made = tmp_path / "made"
+    (tmp_path / "x.yaml").write_text(f"names: !!python/object/apply:os.mkdir ['{made}']\n")
+    assert read_names(tmp_path / "x.yaml") == (str(made),)
+    assert not made.exists()
 
 
 def test_all_pictures_without_a_label_are_refused(parted):
@@ -187,3 +191,45 @@ def test_all_pictures_without_a_label_are_refused(parted):
 
 def test_targets_are_rows_of_floats(parted):
     assert load_data(config(parted)).train.targets.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"1 {BOX} 0.9",  # how sure a network is
+        "1 0.1 0.1 0.2 0.1 0.2 0.2",  # a polygon of three points
+        "1 " + " ".join(["0.25"] * 40),  # of twenty
+        f"1 {BOX} 0.5 0.5 2",  # a pose of one point
+        f"1.0 {BOX}",
+    ],
+)
+def test_all_forms_of_lines_tell_the_class(parted, line):
+    (parted / "labels" / "train2017" / "000.txt").write_text(f"{line}\r\n\r\n")
+    assert load_data(config(parted)).train.targets[0].tolist() == [0, 1, 0]
+
+
+def test_the_layout_of_a_folder_a_part(tmp_path, paint):
+    """As Roboflow writes it: train/images, train/labels, valid/..., test/..."""
+    (tmp_path / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['ant', 'bee']\n"
+    )
+    for folder, count in (("train", 6), ("valid", 4), ("test", 2)):
+        for path in paint(tmp_path / folder / "images", count):
+            label(tmp_path / folder / "labels" / f"{path.stem}.txt", int(path.stem) % 2)
+    parts = load_data(config(tmp_path))
+    assert parts.label_names == ("ant", "bee")
+    assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [6, 4, 2]
+    assert parts.train.targets.argmax(1).tolist() == [0, 1] * 3
+    label(tmp_path / "valid" / "labels" / "001.txt", 2)
+    with pytest.raises(DataError, match=r"valid/labels/001\.txt, line 1: found class 2; allowed: .* 0 to 1"):
+        describe_data(config(tmp_path))
+    paint(tmp_path / "images", 1)
+    with pytest.raises(DataError, match=r"has both images/ and test/images/.*keep one layout"):
+        describe_data(config(tmp_path))
+
+
+def test_a_folder_a_part_without_one_to_train_on(tmp_path, paint):
+    (tmp_path / "classes.txt").write_text("ant\n")
+    paint(tmp_path / "valid" / "images", 2)
+    with pytest.raises(DataError, match=r"has valid/ but no train folder"):
+        describe_data(config(tmp_path))

@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import DataError
-from kdcam.files.paths import exists, is_file, is_folder, read_bounded, shown
+from kdcam.files.paths import (
+    exists,
+    expanded,
+    is_file,
+    is_folder,
+    path_below,
+    read_bounded,
+    resolved,
+    shown,
+)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800"])
@@ -36,3 +45,53 @@ def test_reads_are_bounded(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_one_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_bounded(tmp_path / name, limit=4, error=DataError)
+
+
+def test_a_home_that_is_not_there_leads_nowhere() -> None:
+    assert expanded("~/x") == Path.home() / "x"
+    assert expanded("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
+    assert not exists(expanded("~nobody-of-that-name"))
+
+
+@pytest.mark.parametrize("name", ["gone", "x" * 300, "a\0b", "circle"])
+def test_any_path_is_resolved(name: str, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert resolved(tmp_path / name) == tmp_path / name
+
+
+def test_names_lead_below_their_folder_or_nowhere(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "root-2"
+    for folder in (root / "a", outside):
+        folder.mkdir(parents=True)
+        (folder / "x.png").touch()
+    (root / "in").symlink_to(root / "a")
+    (root / "out").symlink_to(outside)
+    (root / "out.png").symlink_to(outside / "x.png")
+    inside = {
+        "a/x.png": "a/x.png",
+        "./a//x.png": "a/x.png",
+        "b/../a/x.png": "a/x.png",
+        "in/x.png": "in/x.png",
+    }
+    for name, path in (
+        *inside.items(),
+        (str(root / "a/x.png"), "a/x.png"),
+        ("gone/y", "gone/y"),
+        ("", ""),
+        ("out.png", "out.png"),
+        ("out/x.png", "out/x.png"),
+    ):
+        assert path_below(root, name) == root / path
+    for name in ("../x", "a/../../root-2/x.png", str(outside / "x.png"), "/"):
+        assert path_below(root, name) is None
+
+
+def test_names_below_a_folder_that_is_a_link_or_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert path_below(tmp_path / "link", "x") == tmp_path / "link" / "x"
+    monkeypatch.chdir(tmp_path)
+    assert path_below(Path("real"), "x") == Path("real/x")
+    assert path_below(Path(), "../x") is None

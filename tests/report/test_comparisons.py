@@ -80,8 +80,8 @@ def test_a_damaged_table_is_named(comparison: Path) -> None:
     file = comparison / "comparison.json"
     document = json.loads(file.read_text())
     del document["rows"][1]["folder"]
-    for text, said in ((json.dumps(document), r"rows.1.folder: Field required"), ("{", r"not a JSON file")):
+    for text, said in ((json.dumps(document), r"rows.1.folder: Field required"), ("{", r"is no JSON")):
         file.write_text(text)
-        with pytest.raises(CheckpointError, match=rf"comparison.json: .*{said}") as stop:
+        with pytest.raises(CheckpointError, match=rf"comparison.json.*{said}") as stop:
             write_report([comparison])
         assert "\n" not in str(stop.value)

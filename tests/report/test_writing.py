@@ -107,7 +107,7 @@ def test_a_damaged_file_is_named(runs: Runs, name: str) -> None:
     (run,) = runs("noisy-0")
     whole = (run / name).read_text()
     for broken, said in (
-        (whole[:50], "not a JSON file"),
+        (whole[:50], "is no JSON"),
         ("{}", "lacks something"),
         ("[]", "expected an object"),
     ):

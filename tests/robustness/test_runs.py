@@ -270,7 +270,7 @@ def test_an_edited_section_is_found_anew(runs: list[Path]) -> None:
     assert any("its attacks are not as kdcam writes them" in text for text in reader.messages)
     assert "clean_acc" in json.loads(path.read_text())["attacks"]
     path.write_text("{")
-    with pytest.raises(CheckpointError, match=r"robustness\.json: not a JSON file.*remove it"):
+    with pytest.raises(CheckpointError, match=r"robustness\.json, line \d+: is no JSON.*remove it"):
         kdcam.evaluate_robustness(runs[:1], settings=SMALL, device="cpu")
     path.unlink()
 

@@ -1,0 +1,234 @@
+"""All readers of files that are tried with damage, each with whole documents and with what is right of a value."""
+
+import csv
+import gzip
+import io
+import json
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mutated_bytes import mutations
+
+from kdcam.data.box_files import read_boxes
+from kdcam.data.class_split import read_class_parts
+from kdcam.data.label_tables import read_label_table
+from kdcam.data.noise_tables import check_labels_file, read_matrix
+from kdcam.data.pair_files import read_lines as read_pair_lines
+from kdcam.data.yolo_labels import class_rows, read_names
+from kdcam.errors import KdcamError
+from kdcam.files.csv_tables import parse_csv
+from kdcam.files.json_text import parse_json
+from kdcam.files.plain_text import decode_text
+from kdcam.files.toml_text import parse_toml, toml_value
+from kdcam.files.yaml_text import read_yaml
+from kdcam.json_files import read_json
+from kdcam.metrics_log import METRICS_FILE, read_metrics
+from kdcam.recipe import load
+
+
+class Reader(NamedTuple):
+    """A reader, and what it is tried with."""
+
+    documents: Sequence[bytes]  # whole ones, which are damaged
+    name: str  # of the file that the bytes are written to
+    read: Callable[[Path], Any]  # raises AssertionError for a value that is not right
+
+
+class Counts(NamedTuple):
+    """What came out."""
+
+    inputs: int
+    refused: int
+    read: int
+    unexpected: tuple[str, ...]  # errors of other types, and values that are not right
+
+
+def try_reader(reader: Reader, folder: Path, *, count: int, seed: int) -> Counts:
+    """Return what a reader makes of ``count`` damaged documents, each written to a file in ``folder``."""
+    file = folder / reader.name
+    refused, read, unexpected = 0, 0, []
+    for number, data in enumerate(mutations(reader.documents, count=count, seed=seed)):
+        file.write_bytes(data)
+        try:
+            reader.read(file)
+        except KdcamError as error:
+            refused += 1
+            if not _is_short(str(error)):
+                unexpected.append(
+                    f"input {number}: a refusal of {len(str(error))} characters: {str(error)[:200]}"
+                )
+        except Exception as error:
+            unexpected.append(f"input {number}: {type(error).__name__}: {str(error)[:200]}")
+        else:
+            read += 1
+    return Counts(count, refused, read, tuple(unexpected))
+
+
+def _is_short(text: str) -> bool:
+    problems = text.split("\n")  # of a recipe, one a line
+    return max(map(len, problems)) < 2_000 and "\r" not in text and "\0" not in text
+
+
+def _text(path: Path) -> str:
+    return decode_text(path.read_bytes(), error=KdcamError, place="x")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal, where NaN equals itself."""
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return type(one) is type(other) and bool(one == other)
+
+
+def _toml(path: Path) -> None:
+    text = _text(path)
+    assert _same(parse_toml(text, error=KdcamError, place="x"), tomllib.loads(text))
+
+
+def _json(path: Path) -> None:
+    text = _text(path)
+    value = parse_json(text, error=KdcamError, place="x")
+    assert _same(value, json.loads(text))
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _csv(path: Path) -> None:
+    text = _text(path)
+    rows = [row.cells for row in parse_csv(text, error=KdcamError, place="x")]
+    expected = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    assert rows == [cells for cells in expected if any(cell.strip() for cell in cells)]
+
+
+def _yaml(path: Path) -> None:
+    waiting = [read_yaml(path, error=KdcamError)]
+    while waiting:
+        value = waiting.pop()
+        assert value is None or isinstance(value, str | list | dict)
+        waiting += (
+            [*value.keys(), *value.values()]
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, list)
+            else []
+        )
+
+
+def _recipe(path: Path) -> None:
+    json.dumps(load(path).model_dump(mode="json"), ensure_ascii=False).encode()
+
+
+def _setting(path: Path) -> None:
+    text = path.read_bytes().decode(errors="surrogateescape")  # as an argument comes
+    json.dumps(toml_value(text, error=KdcamError, place="x"), default=str, ensure_ascii=False).encode()
+
+
+def _labels(path: Path) -> None:
+    table = read_label_table(path, separator=";")
+    assert table.entries
+    for entry in table.entries:
+        "".join([entry.image, *entry.labels]).encode()
+
+
+def _names(path: Path) -> None:
+    names = read_names(path)
+    assert names
+    assert len(set(names)) == len(names)
+    "".join(names).encode()
+
+
+def _matrix(path: Path) -> None:
+    matrix = read_matrix(path, 2)
+    assert matrix.shape == (2, 2)
+    assert bool(((matrix >= 0) & (matrix <= 1)).all())
+
+
+def _boxes(path: Path) -> None:
+    for box in read_boxes(path):
+        assert all(map(math.isfinite, box.edges))
+
+
+def _metrics(path: Path) -> None:
+    assert all(isinstance(record["epoch"], int) for record in read_metrics(path.parent))
+
+
+def _document(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+_RECIPE = b"""\
+epochs = 2
+batch_size = 16
+[data]
+name = "digits"
+augment = ["crop"]
+[model]
+name = "kdcam:resnet8_s2"
+[[loss]]
+name = "cross_entropy"
+[[loss]]
+name = "kd"
+weight = 0.5
+[optimizer]
+name = "sgd"
+lr = 0.05
+[teacher]
+checkpoint = "runs/teacher"
+"""
+_TABLE = b'image,labels,split\na.jpg,sea;people,train\nb.jpg,,val\n"c, d.jpg","sea""s",test\n'
+_JSON = (
+    _document({"a.jpg": ["sea", "people"], "b.jpg": [], "ü.jpg": ["Bär"]}),
+    _document([{"image": "a.jpg", "labels": ["sea"], "split": "train"}, {"image": "b.jpg", "labels": []}]),
+    '{"name": "Bär", "numbers": [1, -2.5, 1e10, true, null], "table": {"a": {"b": []}}}'.encode(),
+)
+_YAML = (
+    b"path: ../x\ntrain: images/train\nnc: 2\nnames:\n  0: ant\n  1: bee\n",
+    b"names: [ant, 'bee', \"c\\u00e4t\", 2001-12-14, !!int 3]\ndate: 2001-12-14t21:59:43.10-05:00\n",
+    b"base: &base\n  - ant\n  - bee\nnames: *base\nnote: |\n  two\n  lines\n",
+)
+
+READERS: Mapping[str, Reader] = {
+    "toml": Reader(
+        (_RECIPE, b'a = [1, 2.5, "x", 2001-12-14, {b = true}]\n"\\u00e4".b = \'c\'\n'), "a.toml", _toml
+    ),
+    "recipe": Reader((_RECIPE,), "a.toml", _recipe),
+    "--set value": Reader(
+        (b"0.5", b'["crop", "flip"]', b"runs/teacher", b"{a = 1}", b"2001-12-14"), "a", _setting
+    ),
+    "json": Reader(_JSON, "a.json", _json),
+    "record": Reader((_JSON[0], _JSON[2]), "a.json", read_json),
+    "metrics.jsonl": Reader(
+        (b'{"epoch": 1, "val": {"acc1": 0.5}}\n{"epoch": 2, "val": {}}\n',), METRICS_FILE, _metrics
+    ),
+    "csv": Reader((_TABLE, b'a, b\r\n1, "2, 3"\r\n'), "a.csv", _csv),
+    "labels.csv": Reader((_TABLE, b"image,sea,people\na.jpg,1,0\nb.jpg,0.0,1.0\n"), "a.csv", _labels),
+    "labels.csv.gz": Reader((gzip.compress(_TABLE, mtime=0),), "a.csv.gz", _labels),
+    "labels.json": Reader(_JSON[:2], "a.json", _labels),
+    "noise labels": Reader(
+        (b"index,clean,worse\n0,cat,dog\n1,dog,dog\n",),
+        "a.csv",
+        lambda path: check_labels_file(path, "worse"),
+    ),
+    "noise matrix": Reader((b"0.5,0.5\n0.25,0.75\n", b"1,0\n0,1\n"), "a.csv", _matrix),
+    "class split": Reader(
+        (b'class,part\ncat,base\ndog,novel\n" a",validation\n',), "a.csv", read_class_parts
+    ),
+    "boxes.csv": Reader((b"path,x0,y0,x1,y1,class\na/b.png,0,1,20.5,30,cat\n",), "a.csv", _boxes),
+    "boxes.txt": Reader((b"val_2.JPEG\tn9\t4\t0\t60\t55\n",), "a.txt", _boxes),
+    "pair lines": Reader((b"10 300\nAl_Roe 1 2\nAl_Roe 1 Bo 3\n",), "a.txt", read_pair_lines),
+    "yaml": Reader(_YAML, "a.yaml", _yaml),
+    "yolo names": Reader(_YAML, "data.yaml", _names),
+    "yolo classes.txt": Reader((b"ant\nbee\nc\xc3\xa4t\n",), "classes.txt", _names),
+    "yolo labels": Reader(
+        (b"0 0.5 0.5 0.2 0.1\n1 0.5 0.5 0.2 0.1 0.9\n", b"1 0.1 0.1 0.2 0.1 0.2 0.2\n"),
+        "a.txt",
+        lambda path: class_rows([path], 2),
+    ),
+}
+"""By what they read. A reader's documents are small, so that thousands of damaged forms take a few seconds."""
