@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kdcam.errors import CheckpointError
 from kdcam.files.paths import exists, shown
+from kdcam.wording import reason_text
 
 _ASIDE = ".aside-"
 # What file systems that cannot sync a folder answer; there the rename itself is as much as can be had.
@@ -82,7 +83,7 @@ def make_folder(folder: Path) -> None:
         ) from error
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
         raise CheckpointError(
-            f"{shown(folder)}: the folder cannot be made ({_reason(error)}); "
+            f"{shown(folder)}: the folder cannot be made ({reason_text(error)}); "
             "choose a folder that you may write to with --output"
         ) from error
 
@@ -118,14 +119,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
 def _cannot_write(path: Path, size: int, error: OSError | ValueError) -> str:
     kept = "; the previous file is whole" if exists(path) else ""
     return (
-        f"{shown(path)}: {size / 1e6:.1f} MB could not be written ({_reason(error)}){kept}. "
+        f"{shown(path)}: {size / 1e6:.1f} MB could not be written ({reason_text(error)}){kept}. "
         "Free some space or choose another folder with --output"
     )
 

@@ -22,7 +22,7 @@ from kdcam.files.paths import exists, is_folder
 from kdcam.models.classifier import Classifier
 from kdcam.models.folding import fold_head
 from kdcam.stored_model import timm_architecture
-from kdcam.wording import did_you_mean, listed
+from kdcam.wording import did_you_mean, listed, reason_text
 
 Format = Literal["timm", "onnx", "torch-export"]
 
@@ -180,9 +180,9 @@ def _write_file(classifier: Classifier, place: Path, format: str) -> float:
         program = _traced(classifier)
         data, run = (_onnx if format == "onnx" else _pt2)(classifier, program)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:  # torch has no family of its own
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"format: {classifier.config.name!r} cannot be written as {format}: {reason}; take another format"
+            f"format: {classifier.config.name!r} cannot be written as {format}: {reason_text(error)}; "
+            "take another format"
         ) from error
     difference = _difference(classifier, run)
     write_atomically(place, data)

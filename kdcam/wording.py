@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
+_LONGEST_REASON = 300  # letters; what libraries say of damaged files has no bound
 _JOINERS = "\u200c\u200d"  # zero width, but words of Persian and families of emoji are spelt with them
 
 
@@ -56,6 +57,13 @@ def first_few(words: Iterable[object], *, most: int = 3, between: str = ", ") ->
     return between.join(texts[:most]) + more or "none"
 
 
+def reason_text(error: BaseException) -> str:
+    """Return in one short line why something failed: the system's own words, else the first line of the error's."""
+    words = getattr(error, "strerror", None) or str(error)
+    lines = words.strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= _LONGEST_REASON else f"{lines[0][:_LONGEST_REASON]}..."
+
+
 def duration_text(seconds: float) -> str:
     """Return a time as minutes and seconds, with hours where there are any: 1:15, 2:02:05."""
     minutes, rest = divmod(round(seconds), 60)
@@ -90,4 +98,5 @@ __all__ = [
     "listed",
     "message_text",
     "one_line",
+    "reason_text",
 ]

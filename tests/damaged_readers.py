@@ -5,28 +5,44 @@ import gzip
 import io
 import json
 import math
+import tempfile
 import tomllib
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import safetensors.torch
+import torch
 from mutated_bytes import mutations
+from PIL import Image, features
 
+from kdcam.checkpoint import ResumeState, load_resume, save_resume
 from kdcam.data.box_files import read_boxes
 from kdcam.data.class_split import read_class_parts
+from kdcam.data.idx import read_idx
+from kdcam.data.images import FORMATS, open_picture
 from kdcam.data.label_tables import read_label_table
 from kdcam.data.noise_tables import check_labels_file, read_matrix
+from kdcam.data.omniglot import list_characters, read_ink
 from kdcam.data.pair_files import read_lines as read_pair_lines
+from kdcam.data.picture_frames import picture_frame
 from kdcam.data.yolo_labels import class_rows, read_names
 from kdcam.errors import KdcamError
 from kdcam.files.csv_tables import parse_csv
 from kdcam.files.json_text import parse_json
+from kdcam.files.npy import open_npy
 from kdcam.files.plain_text import decode_text
+from kdcam.files.tensors import SEAL
 from kdcam.files.toml_text import parse_toml, toml_value
 from kdcam.files.yaml_text import read_yaml
 from kdcam.json_files import read_json
 from kdcam.metrics_log import METRICS_FILE, read_metrics
+from kdcam.models.foreign_checkpoints import read_foreign
 from kdcam.recipe import load
+from kdcam.weights import read_tensors, tensor_bytes
 
 
 class Reader(NamedTuple):
@@ -35,6 +51,7 @@ class Reader(NamedTuple):
     documents: Sequence[bytes]  # whole ones, which are damaged
     name: str  # of the file that the bytes are written to
     read: Callable[[Path], Any]  # raises AssertionError for a value that is not right
+    most_lines: int = 1  # of a refusal
 
 
 class Counts(NamedTuple):
@@ -49,6 +66,7 @@ class Counts(NamedTuple):
 def try_reader(reader: Reader, folder: Path, *, count: int, seed: int) -> Counts:
     """Return what a reader makes of ``count`` damaged documents, each written to a file in ``folder``."""
     file = folder / reader.name
+    file.parent.mkdir(exist_ok=True)
     refused, read, unexpected = 0, 0, []
     for number, data in enumerate(mutations(reader.documents, count=count, seed=seed)):
         file.write_bytes(data)
@@ -56,7 +74,7 @@ def try_reader(reader: Reader, folder: Path, *, count: int, seed: int) -> Counts
             reader.read(file)
         except KdcamError as error:
             refused += 1
-            if not _is_short(str(error)):
+            if not _is_short(str(error), reader.most_lines):
                 unexpected.append(
                     f"input {number}: a refusal of {len(str(error))} characters: {str(error)[:200]}"
                 )
@@ -67,9 +85,9 @@ def try_reader(reader: Reader, folder: Path, *, count: int, seed: int) -> Counts
     return Counts(count, refused, read, tuple(unexpected))
 
 
-def _is_short(text: str) -> bool:
-    problems = text.split("\n")  # of a recipe, one a line
-    return max(map(len, problems)) < 2_000 and "\r" not in text and "\0" not in text
+def _is_short(text: str, most_lines: int) -> bool:
+    lines = text.split("\n")
+    return len(lines) <= most_lines and max(map(len, lines)) < 2_000 and "\r" not in text and "\0" not in text
 
 
 def _text(path: Path) -> str:
@@ -158,6 +176,63 @@ def _metrics(path: Path) -> None:
     assert all(isinstance(record["epoch"], int) for record in read_metrics(path.parent))
 
 
+def _npy(path: Path) -> None:
+    array = open_npy(path, error=KdcamError)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, of a shape such as (05,)
+        np.testing.assert_array_equal(array, np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
+
+
+def _safetensors(path: Path) -> None:
+    tensors = read_tensors(path)
+    assert tensors.keys() == safetensors.torch.load(path.read_bytes()).keys()
+
+
+def _idx(path: Path) -> None:
+    data = path.read_bytes()
+    assert _idx_bytes(read_idx(path).numpy()) == (gzip.decompress(data) if path.suffix == ".gz" else data)
+
+
+def _idx_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.tobytes()
+
+
+def _foreign(path: Path) -> None:
+    assert all(isinstance(tensor, torch.Tensor) for tensor in read_foreign(path).tensors.values())
+
+
+def _resume(path: Path) -> None:
+    try:
+        found = load_resume(path.parents[1])
+    except KdcamError as error:
+        assert str(error).endswith("start over with --resume never")
+        raise
+    assert found is not None
+    if SEAL.encode() not in path.read_bytes():
+        return  # as of a kdcam from before there were seals
+    assert found.record == _STATE.record
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in _STATE.tensors.items())
+
+
+def _picture(path: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of tags that say nothing of the pixels
+            picture_frame(path)
+            assert open_picture(path).mode in ("L", "RGB")
+    except KdcamError as error:
+        assert str(error).startswith(f"{path}: ")
+        raise
+
+
+def _omniglot(path: Path) -> None:
+    for character in list_characters(path):
+        for drawing in character.drawings:
+            ink = read_ink(drawing, 28)
+            assert ink.shape == (1, 28, 28)
+
+
 def _document(value: Any) -> bytes:
     return json.dumps(value).encode()
 
@@ -193,11 +268,61 @@ _YAML = (
     b"base: &base\n  - ant\n  - bee\nnames: *base\nnote: |\n  two\n  lines\n",
 )
 
+
+def _written(write: Callable[[io.BytesIO], object]) -> bytes:
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+def _torch_file(*, zipped: bool) -> bytes:
+    content = {"state_dict": {"a": torch.ones(3), "b": torch.zeros(2, 2)}, "epoch": 3}
+    return _written(lambda file: torch.save(content, file, _use_new_zipfile_serialization=zipped))
+
+
+def _picture_file(kind: str, size: tuple[int, int] = (32, 24), mode: str = "RGB") -> bytes:
+    picture = Image.linear_gradient("L").resize(size).convert(mode)
+    return _written(lambda file: picture.save(file, kind, **({"lossless": True} if kind == "WEBP" else {})))
+
+
+def _archive(packing: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        for character in (1, 2):
+            for number in (1, 2):
+                drawing = _picture_file("PNG", (12 + character, 12 + number), "1")
+                archive.writestr(f"set/Latin/character0{character}/0{number}.png", drawing)
+    return file.getvalue()
+
+
+def _state_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        save_resume(Path(folder), _STATE)
+        return (Path(folder) / "resume" / "state.safetensors").read_bytes()
+
+
+_TENSORS = {"fc.weight": torch.arange(12.0).reshape(3, 4), "fc.bias": torch.ones(3, dtype=torch.float16)}
+_STATE = ResumeState(_TENSORS, {"position": {"__pairs__": [["epoch", 2]]}, "scaler": {"__pairs__": []}})
+_ARRAYS = (
+    np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3),
+    np.arange(35) % 3,
+    np.linspace(-1, 1, 12).astype(np.float16).reshape(2, 6),
+    np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4)),
+    np.arange(6, dtype=">i4"),
+    np.array([True, False, True]),
+    np.array(3.5),
+)
+_IDX = (
+    _idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 2, 2)),
+    _idx_bytes(np.arange(10, dtype=np.uint8)),
+)
+_KINDS = [kind for kind in FORMATS if kind != "AVIF" or features.check("avif")]  # older Pillows have none
+
 READERS: Mapping[str, Reader] = {
     "toml": Reader(
         (_RECIPE, b'a = [1, 2.5, "x", 2001-12-14, {b = true}]\n"\\u00e4".b = \'c\'\n'), "a.toml", _toml
     ),
-    "recipe": Reader((_RECIPE,), "a.toml", _recipe),
+    "recipe": Reader((_RECIPE,), "a.toml", _recipe, most_lines=1_000),  # a problem a line
     "--set value": Reader(
         (b"0.5", b'["crop", "flip"]', b"runs/teacher", b"{a = 1}", b"2001-12-14"), "a", _setting
     ),
@@ -230,5 +355,25 @@ READERS: Mapping[str, Reader] = {
         "a.txt",
         lambda path: class_rows([path], 2),
     ),
+    "npy": Reader(
+        [_written(lambda file, array=array: np.save(file, array)) for array in _ARRAYS], "a.npy", _npy
+    ),
+    "safetensors": Reader(
+        (
+            tensor_bytes(_TENSORS, {"format": "pt"}),
+            safetensors.torch.save(_TENSORS, {"format": "pt"}),
+            safetensors.torch.save({}),
+        ),
+        "a.safetensors",
+        _safetensors,
+    ),
+    "resume state": Reader((_state_file(),), "resume/state.safetensors", _resume),
+    "pth": Reader((_torch_file(zipped=True), _torch_file(zipped=False)), "a.pth", _foreign),
+    "idx": Reader(_IDX, "a", _idx),
+    "idx.gz": Reader([gzip.compress(data, mtime=0) for data in _IDX], "a.gz", _idx),
+    "omniglot.zip": Reader(
+        (_archive(zipfile.ZIP_STORED), _archive(zipfile.ZIP_DEFLATED)), "a.zip", _omniglot
+    ),
+    **{kind: Reader((_picture_file(kind),), "a", _picture) for kind in _KINDS},
 }
 """By what they read. A reader's documents are small, so that thousands of damaged forms take a few seconds."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from kdcam.data.common_config import MOST_PIXELS
 from kdcam.errors import DataError
 from kdcam.files.paths import shown
+from kdcam.wording import reason_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +75,7 @@ def picture_file(
     try:
         file: IO[bytes] = source.open("rb") if isinstance(source, Path) else BytesIO(source)
     except (OSError, ValueError) as error:
-        raise DataError(f"{where}: cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+        raise DataError(f"{where}: cannot be opened ({reason_text(error)})") from None
     try:
         with file, _identified(file, where) as image:
             width, height = image.size
@@ -88,7 +89,7 @@ def picture_file(
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
-        raise DataError(f"{where}: truncated or damaged ({_first_line(error)})") from error
+        raise DataError(f"{where}: truncated or damaged ({reason_text(error)})") from error
 
 
 def _identified(file: IO[bytes], where: str) -> "ImageFile":
@@ -146,11 +147,6 @@ def _heic(file: IO[bytes], where: str) -> "ImageFile":
     pillow_heif.register_heif_opener()
     factory, _ = Image.OPEN["HEIF"]
     return factory(file, where)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:200] if lines and lines[0] else type(error).__name__
 
 
 def open_picture(path: Path, *, at_least: int | None = None, max_pixels: int = MOST_PIXELS) -> "Image":

@@ -20,9 +20,9 @@ from kdcam.data.parts import Part, SourceParts
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
 from kdcam.files.listing import files_below, is_hidden_file, is_hidden_folder
-from kdcam.files.paths import exists, expanded, is_file, is_folder
+from kdcam.files.paths import exists, expanded, is_file, is_folder, shown
 from kdcam.progress import Progress
-from kdcam.wording import listed
+from kdcam.wording import listed, reason_text
 
 _CHARACTER = re.compile(r"character\d+")
 _PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".tiff")
@@ -69,8 +69,8 @@ def list_characters(root: Path) -> tuple[Character, ...]:
         first, known = alphabets.setdefault(name, (place, characters))
         if first != place and _drawn(known) != _drawn(characters):
             raise DataError(
-                f"{place}: holds other drawings than {first}, an alphabet of the same name; keep one of them, or "
-                "rename one"
+                f"{shown(place)}: holds other drawings than {shown(first)}, an alphabet of the same name; keep one "
+                "of them, or rename one"
             )
     if not alphabets:
         raise DataError(
@@ -97,7 +97,9 @@ def _inside(file: Path) -> zipfile.Path:
     try:
         return zipfile.Path(file)
     except ARCHIVE_ERRORS as error:
-        raise DataError(f"{file}: cannot be read as a zip file ({error}); fetch it again") from None
+        raise DataError(
+            f"{shown(str(file))}: cannot be read as a zip file ({reason_text(error)}); fetch it again"
+        ) from None
 
 
 def entries(place: Traversable) -> list[Traversable]:
@@ -169,8 +171,9 @@ def _checksum(file: Traversable) -> int:
     try:
         return zlib.crc32(read_member(file))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{file}: cannot be read ({reason}); restore the file") from None
+        raise DataError(
+            f"{shown(str(file))}: cannot be read ({reason_text(error)}); restore the file"
+        ) from None
 
 
 def read_member(file: Traversable) -> bytes:
@@ -195,13 +198,14 @@ def read_ink(file: Traversable, image_size: int) -> Tensor:
     from PIL import Image
 
     try:
-        with picture_file(read_member(file), place=str(file)) as picture:
+        with picture_file(read_member(file), place=shown(str(file))) as picture:
             gray = numpy.asarray(picture.convert("L"))
     except DataError as error:
         raise DataError(f"{error}; fetch the set again") from None
     except ARCHIVE_ERRORS as error:
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{file}: cannot be read as a picture ({reason}); fetch the set again") from None
+        raise DataError(
+            f"{shown(str(file))}: cannot be read as a picture ({reason_text(error)}); fetch the set again"
+        ) from None
     return as_tensor(fit_square(Image.fromarray(255 - gray), image_size, channels=1))
 
 

@@ -12,6 +12,7 @@ from kdcam.data.parts import Part
 from kdcam.data.resident import ResidentImages
 from kdcam.errors import DataError
 from kdcam.files.paths import exists, expanded, is_folder
+from kdcam.wording import reason_text
 
 RUNS = "all_runs"
 LABELS = "class_labels.txt"
@@ -83,8 +84,9 @@ def _answers(folder: Traversable) -> dict[str, str]:
     try:
         content = read_member(file).decode("utf-8")
     except ARCHIVE_ERRORS as error:
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{file}: cannot be read as text ({reason}); fetch {RUNS} again") from None
+        raise DataError(
+            f"{file}: cannot be read as text ({reason_text(error)}); fetch {RUNS} again"
+        ) from None
     for line, text in enumerate(content.splitlines(), 1):
         words = text.split()
         if not words:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from kdcam.errors import DataError
 from kdcam.files.paths import shown
+from kdcam.wording import reason_text
 
 # Left by file managers, systems and network drives, besides all that begins with a point; compared without case.
 _SYSTEM_FOLDERS = frozenset(
@@ -192,8 +193,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{shown(folder)}: the folder cannot be listed ({reason})") from error
+        raise DataError(f"{shown(folder)}: the folder cannot be listed ({reason_text(error)})") from error
 
 
 __all__ = [

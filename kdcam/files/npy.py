@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from kdcam.errors import KdcamError
 from kdcam.files.paths import is_file, shown
+from kdcam.wording import reason_text
 
 _MAGIC = b"\x93NUMPY"
+_VERSIONS = (b"\1\0", b"\2\0", b"\3\0")
 _LONGEST = 10_000  # bytes of a header; numpy reads no longer ones either
 _MOST_SIZES = 32  # dimensions
 
@@ -75,14 +77,15 @@ def open_npy(
             order="F" if header.in_columns else "C",
         )
     except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise error(f"{where}: cannot be read as an .npy array ({reason}); {way_out}") from problem
+        raise error(
+            f"{where}: cannot be read as an .npy array ({reason_text(problem)}); {way_out}"
+        ) from problem
 
 
 def _read_header(path: Path) -> _Header:
     with path.open("rb") as file:
         start = file.read(12)
-        if len(start) < 12 or not start.startswith(_MAGIC) or start[6] not in (1, 2, 3):
+        if len(start) < 12 or not start.startswith(_MAGIC) or start[6:8] not in _VERSIONS:
             raise ValueError(f"it begins with {start[:8]!r}, as no .npy file does")
         width = 2 if start[6] == 1 else 4
         length = int.from_bytes(start[8 : 8 + width], "little")

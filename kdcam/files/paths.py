@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from kdcam.errors import KdcamError
-from kdcam.wording import one_line
+from kdcam.wording import one_line, reason_text
 
 
 def exists(path: str | Path) -> bool:
@@ -80,8 +80,7 @@ def read_bounded(path: Path, *, limit: int, error: type[KdcamError], place: str 
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise error(f"{where}: cannot be read ({reason})") from problem
+        raise error(f"{where}: cannot be read ({reason_text(problem)})") from problem
     if len(data) > limit:
         raise error(f"{where}: has more than {limit / 1e6:g} MB, the most that is read of such a file")
     return data

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdcam.errors import KdcamError
 from kdcam.files.paths import read_bounded, shown
+from kdcam.wording import reason_text
 
 TEXT_LIMIT = 500 * 10**6  # bytes of a text file, a gzipped one's when unpacked; kdcam's choice
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -55,8 +56,7 @@ def read_gzip_bounded(path: Path, *, limit: int, error: type[KdcamError], place:
         with gzip.open(path, "rb") as file:
             data = file.read(limit + 1)
     except (OSError, EOFError, ValueError, zlib.error) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise error(f"{where}: cannot be read ({reason})") from problem
+        raise error(f"{where}: cannot be read ({reason_text(problem)})") from problem
     if len(data) > limit:
         raise error(f"{where}: unpacks to more than {limit / 1e6:g} MB, the most that is read of such a file")
     return data

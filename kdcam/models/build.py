@@ -22,6 +22,7 @@ from kdcam.models.starting_weights import (
     starting_weights,
     stored_statistics,
 )
+from kdcam.wording import reason_text
 
 PLAIN_STATISTICS = Preprocessing((0.5,), (0.25,))  # kdcam's choice for networks without weights of their own
 
@@ -164,16 +165,16 @@ def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: in
             name, pretrained=config.pretrained, num_classes=num_classes, in_chans=in_channels, **options
         )
     except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
-        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = reason_text(error)
         if config.pretrained and isinstance(error, OSError):
             raise ModelError(
-                f"model.pretrained: the weights of {name} cannot be fetched ({first_line}); try again, or name a local "
+                f"model.pretrained: the weights of {name} cannot be fetched ({reason}); try again, or name a local "
                 "file in model.weights, with pretrained = false"
             ) from error
         asked = {key: value for key, value in options.items() if value is not None}
         raise ModelError(
             f"model.name: timm cannot build {name!r} with pretrained={config.pretrained}, "
-            f"in_chans={in_channels}, {asked}: {first_line}; change these keys, or take another network"
+            f"in_chans={in_channels}, {asked}: {reason}; change these keys, or take another network"
         ) from error
     if not hasattr(network, "get_classifier"):
         raise ModelError(

@@ -24,7 +24,7 @@ from kdcam.files.paths import is_file
 from kdcam.models.cifar import CIFAR_NETWORKS
 from kdcam.places import FOREIGN_SUFFIXES
 from kdcam.weights import plain_names
-from kdcam.wording import listed
+from kdcam.wording import listed, one_line
 
 _STARTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive; a pickle as torch wrote it until version 1.5
 
@@ -198,8 +198,8 @@ def _read(path: Path) -> object:
                 "or make it again, or convert it to .safetensors with safetensors.torch.save_file where it comes from"
             ) from error
         raise CheckpointError(
-            f"{path}: asks for {wanted[1]} when it is read, which is more than tensors and could run any code, so "
-            "nothing of it was read; save network.state_dict() alone, or convert it to .safetensors with "
+            f"{path}: asks for {one_line(wanted[1])} when it is read, which is more than tensors and could run any "
+            "code, so nothing of it was read; save network.state_dict() alone, or convert it to .safetensors with "
             "safetensors.torch.save_file where it comes from"
         ) from error
 

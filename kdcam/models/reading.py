@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kdcam.errors import ModelError
+from kdcam.wording import reason_text
 
 
 @contextmanager
@@ -13,9 +14,9 @@ def readable(name: str, shape: tuple[int, ...]) -> Iterator[None]:
         yield
     except (RuntimeError, AssertionError, ValueError) as error:
         size = " x ".join(map(str, shape))
-        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = reason_text(error)
         raise ModelError(
-            f"model.name: {name!r} cannot read images of {size}: {first_line}; "
+            f"model.name: {name!r} cannot read images of {size}: {reason}; "
             "set another data.image_size, or take a network made for small images (kdcam:resnet20)"
         ) from error
 

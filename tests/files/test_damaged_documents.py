@@ -18,6 +18,7 @@ def test_damage_is_refused_or_read_right(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", READERS)
 def test_whole_documents_are_read(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
+    (tmp_path / reader.name).parent.mkdir(exist_ok=True)
     for document in reader.documents:
         (tmp_path / reader.name).write_bytes(document)
         reader.read(tmp_path / reader.name)
