@@ -68,7 +68,8 @@ class TimmOptimizerConfig(Settings):
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return the optimiser of these parameter groups.
 
-        Raises ``RecipeError`` for a name that timm does not have and for options that the optimiser does not take.
+        Raises ``RecipeError`` for a name that timm does not have, for one that needs second derivatives, and for
+        options that the optimiser does not take.
         """
         from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]  # not in its __all__
 
@@ -96,6 +97,11 @@ class TimmOptimizerConfig(Settings):
             raise RecipeError(
                 f"optimizer.options: timm's {self.name} does not take {self.options!r}: {error}"
             ) from error
+        if getattr(optimizer, "is_second_order", False):
+            raise RecipeError(
+                f"optimizer.name: {self.name} needs second derivatives of the loss, which kdcam does not take; "
+                "take adamw or another one"
+            )
         return optimizer
 
 

@@ -96,6 +96,7 @@ def test_frozen_parameters_are_left_out() -> None:
             {"name": "lionn"},
             "optimizer.name: found 'lionn'; must be sgd, adamw or a name of timm.optim; did you",
         ),
+        ({"name": "adahessian"}, "optimizer.name: adahessian needs second derivatives of the loss"),
         (
             {"options": {"beta": 1}},
             "optimizer.options: timm's lion does not take .'beta': 1.*unexpected keyword",

@@ -260,7 +260,13 @@ def test_a_state_from_before_there_was_a_checksum_goes_on(
 
 @pytest.mark.parametrize(
     ("optimizer", "schedule"),
-    [("muon", "tanh"), ("adafactor", "poly"), ("lamb", "step"), ("sgd", "multistep")],
+    [
+        ("muon", "tanh"),
+        ("adafactor", "poly"),
+        ("adafactorbv", "cosine"),
+        ("lamb", "step"),
+        ("sgd", "multistep"),
+    ],
 )
 def test_states_of_other_optimizers_and_schedules_fit(tmp_path: Path, optimizer: str, schedule: str) -> None:
     """Some keep other things of one parameter than of the next, and of other shapes."""

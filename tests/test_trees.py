@@ -3,14 +3,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from timm.optim import list_optimizers  # type: ignore[attr-defined]  # not in its __all__
 
+from kdcam.errors import RecipeError
+from kdcam.optim import TimmOptimizerConfig
 from kdcam.trees import flatten_tree, unflatten_tree
 
 
 def test_round_trip_through_json() -> None:
     tree = {
         "state": {0: {"momentum": torch.randn(3), "step": 4}, 1: {}},
-        "groups": [{"lr": 0.1, "betas": (0.9, 0.99), "name": None, "on": True}],
+        "groups": [{"lr": 0.1, "betas": (0.9, 0.99), "name": None, "on": True, "dtype": torch.bfloat16}],
         "empty": [],
     }
     tensors: dict[str, torch.Tensor] = {}
@@ -30,3 +33,29 @@ def test_numpy_arrays_become_tensors() -> None:
 def test_what_cannot_be_kept_is_refused() -> None:
     with pytest.raises(TypeError, match=r"a.0: a value of type object"):
         flatten_tree([object()], "a", {})
+
+
+@pytest.mark.parametrize("name", ["Tensor", "float99", 5, ["a"]])
+def test_a_type_that_torch_does_not_have_is_refused(name: object) -> None:
+    with pytest.raises(ValueError, match=r"is no type of torch's numbers"):
+        unflatten_tree({"__dtype__": name}, {})
+
+
+@pytest.mark.filterwarnings("ignore:It is highly recommended")  # kron, of a package that makes it faster
+def test_the_state_of_every_optimizer_is_kept() -> None:
+    kept = 0
+    for name in list_optimizers():
+        weight = torch.nn.Parameter(torch.ones(3, 4))
+        try:
+            optimizer = TimmOptimizerConfig(name=name, lr=0.001).build([{"params": [weight]}])
+        except RecipeError:
+            continue  # of a GPU alone, or of second derivatives
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        tensors: dict[str, torch.Tensor] = {}
+        form = flatten_tree(optimizer.state_dict(), "optimizer", tensors)
+        optimizer.load_state_dict(unflatten_tree(json.loads(json.dumps(form)), tensors))
+        again = flatten_tree(optimizer.state_dict(), "optimizer", {})
+        assert again == form, name
+        kept += 1
+    assert kept > 50
