@@ -41,10 +41,10 @@ def test_a_type_that_torch_does_not_have_is_refused(name: object) -> None:
         unflatten_tree({"__dtype__": name}, {})
 
 
-@pytest.mark.filterwarnings("ignore:It is highly recommended")  # kron, of a package that makes it faster
 def test_the_state_of_every_optimizer_is_kept() -> None:
     kept = 0
-    for name in list_optimizers():
+    names = [str(name) for name in list_optimizers()]
+    for name in (name for name in names if not name.startswith("kron")):  # they compile code for ten seconds
         weight = torch.nn.Parameter(torch.ones(3, 4))
         try:
             optimizer = TimmOptimizerConfig(name=name, lr=0.001).build([{"params": [weight]}])
