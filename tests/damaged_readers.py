@@ -209,7 +209,7 @@ def _resume(path: Path) -> None:
         assert str(error).endswith("start over with --resume never")
         raise
     assert found is not None
-    if SEAL.encode() not in path.read_bytes():
+    if f'"{SEAL}":'.encode() not in path.read_bytes():
         return  # as of a kdcam from before there were seals
     assert found.record == _STATE.record
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in _STATE.tensors.items())

@@ -271,7 +271,7 @@ def _contents(content: object) -> str:
 
 def _first_sentence(error: Exception) -> str:
     text = str(error).strip().rpartition("WeightsUnpickler error: ")[2]
-    sentence = text.partition("\n")[0].partition(". ")[0]
+    sentence = text.partition("\n")[0].partition(". ")[0][:_LONGEST_NAME]
     return f"{type(error).__name__}: {sentence}".rstrip(" .:")
 
 
