@@ -17,6 +17,7 @@ from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.json_files import read_json
 from kdcam.models.build import ModelConfig
 from kdcam.models.classifier import Classifier, Task
+from kdcam.models.config import MOST_SIZE
 from kdcam.run_state import CONFIG_FILE
 from kdcam.settings import Settings
 from kdcam.timm_config import fields_from_timm
@@ -32,9 +33,9 @@ class StoredModel(Settings):
     """What a config.json says about the network beside it."""
 
     model: ModelConfig  # with random weights and explicit statistics: all that building it again takes
-    num_classes: int = Field(ge=1)
-    in_channels: int = Field(ge=1)
-    image_size: int = Field(ge=1)  # pixels a side
+    num_classes: int = Field(ge=1, le=MOST_SIZE)
+    in_channels: int = Field(ge=1, le=MOST_SIZE)
+    image_size: int = Field(ge=1, le=MOST_SIZE)  # pixels a side
     mean: tuple[float, ...]
     std: tuple[float, ...]
     label_names: tuple[str, ...] = ()

@@ -140,6 +140,10 @@ def test_read_config_gives_what_was_described(tmp_path: Path) -> None:
         ({}, r"neither 'kdcam' nor 'architecture'"),
         ({"architecture": "resnet18", "num_classes": "ten"}, r"num_classes: .*integer"),
         ({"architecture": "resnet18", "num_classes": 0}, r"num_classes: .*greater"),
+        (
+            {"architecture": "resnet18", "num_classes": 10**12},
+            r"num_classes: .*less than or equal to 1000000",
+        ),
         ({"architecture": "resnet18", "pretrained_cfg": []}, r"'pretrained_cfg' is \[\], expected an object"),
         ({"architecture": "resnet18", "model_args": 1}, "'model_args' is 1, expected an object"),
         ({"architecture": "resnet18", "input_size": 3}, "'input_size' is 3, expected"),

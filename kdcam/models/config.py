@@ -14,6 +14,11 @@ Mean = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field
 Std = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
+MOST_SIZE = (
+    1_000_000  # of what a network has: classes, channels, pixels a side; kdcam's choice, beyond all in use
+)
+
+
 class ModelConfig(Settings):
     """A network and what it starts from."""
 
@@ -37,6 +42,7 @@ class ModelConfig(Settings):
     feature_channels: int | None = Field(
         None,
         ge=1,
+        le=MOST_SIZE,
         description="channels that a 1x1 convolution (BatchNorm and ReLU behind it) brings the last map to",
     )
     channel_attention: bool = Field(
@@ -109,4 +115,4 @@ def _instead(name: str) -> str:
     return "`kdcam models list` prints them (kdcam:resnet20, resnet18)"
 
 
-__all__ = ["Mean", "ModelConfig", "Std"]
+__all__ = ["MOST_SIZE", "Mean", "ModelConfig", "Std"]
