@@ -90,7 +90,7 @@ def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> st
         return f"found {_shown(found)}; must be {TYPE_WORDS[kind]}"
     if kind in BOUND_WORDS:
         key, words = BOUND_WORDS[kind]
-        return f"found {_shown(found)}; must be {words} {context[key]:g}"
+        return f"found {_shown(found)}; must be {words} {context[key]:.15g}"
     return f"found {_shown(found)}; {details['msg'][:1].lower()}{details['msg'][1:]}"
 
 

@@ -159,6 +159,10 @@ CACHED = {"checkpoint": "x", "cache": "views"}
         ({"teacher": {"checkpoint": "x", "views_seed": 1}}, "teacher: views_seed = 1, but"),
         ({"teacher": {"checkpoint": "x", "cache_folder": "y"}}, "teacher: cache_folder = y, but"),
         ({"teacher": {**CACHED, "views": 0}}, "teacher.views: found 0; must be at least 1"),
+        (
+            {"model": {"name": "kdcam:resnet8_s2", "feature_channels": 10**12}},
+            "model.feature_channels: found 1000000000000; must be at most 1000000",
+        ),
         ({"teacher": {**CACHED, "cache": "all"}}, "teacher.cache: found 'all'; allowed: 'none' or 'views'"),
         (
             {"teacher": CACHED, "data": {"name": "digits", "mixup": 0.2}},
