@@ -119,9 +119,9 @@ def check_lack(folder: Path, lack: Lack, which: str, *, rest: bool) -> None:
 
 
 def warn_of_rest(folder: Path, lack: Lack, which: str, progress: Progress) -> None:
-    """Warn that only a rest of some pictures of a run is scored, where some are lost."""
-    if lack.lost:
-        left = lack.pictures - lack.lost
+    """Warn that only a rest of some pictures of a run is scored, where some are lost; where all are, none is scored."""
+    left = lack.pictures - lack.lost
+    if lack.lost and left:
         progress.warning(f"{folder}: {_loss(lack, which)}; the {left} of {lack.pictures} that are left count")
 
 

@@ -195,6 +195,7 @@ def test_nothing_left_is_refused(place: Place) -> None:
         (place.root / path).unlink()
     with pytest.raises(DataError, match=r"of its test part are not what they were .*; restore them$"):
         place.score(rest=True)
+    assert place.watcher.warnings == []  # the refusal says it all
 
 
 def test_added_pictures_are_not_scored_and_counted(place: Place) -> None:
