@@ -338,6 +338,9 @@ def test_a_start_that_has_seen_the_held_out_pictures_is_told(place: Place, tmp_p
     assert len(seen) == 2  # validation and test
     assert "take a network with the same split (data.split_seed" in seen[0]
     watcher = Watcher()
+    kdcam.evaluate(tmp_path / "tuned", device="cpu", progress=watcher)
+    assert watcher.warnings == seen
+    watcher = Watcher()
     same = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split_seed": 0})})
     kdcam.finetune(same, output=tmp_path / "same", device="cpu", progress=watcher)
     assert not any("was trained on" in text for text in watcher.warnings)
