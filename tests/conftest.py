@@ -1,11 +1,16 @@
-"""What tests share: one thread unless OMP_NUM_THREADS says otherwise, and a cache of their own for compiled code."""
+"""What tests share: signals as usual, one thread unless OMP_NUM_THREADS says otherwise, their own compiled code."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+# A suite that nohup started has SIGHUP ignored, and so would all that it starts.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 

@@ -207,10 +207,11 @@ def test_wrong_options_are_refused_before_anything_is_written(
 def test_bad_pictures_runs_and_places(runs: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (pictures / "broken.png").write_bytes(b"no picture")
+    named = [pictures, pictures / "broken.png", tmp_path / "missing.png"]
     with pytest.raises(
-        DataError, match=r"2 of 6 files cannot be read as pictures: .*broken\.png.*missing\.png"
+        DataError, match=r"2 of 7 files cannot be read as pictures: .*broken\.png.*missing\.png"
     ):
-        kdcam.explain(runs["one"], [pictures, tmp_path / "missing.png"], output=out)
+        kdcam.explain(runs["one"], named, output=out)
     with pytest.raises(DataError, match="no picture to explain"):
         kdcam.explain(runs["one"], [], output=out)
     with pytest.raises(CheckpointError, match="nowhere"):

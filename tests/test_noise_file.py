@@ -62,7 +62,7 @@ def test_a_finished_run_is_evaluated_on_the_labels_it_keeps(tmp_path: Path) -> N
         float((clean != noisy).double().mean()),
     )
     (path / NOISE_FILE).unlink()
-    with pytest.raises(DataError, match=r"matrix\.csv cannot be read"):
+    with pytest.raises(DataError, match=r"matrix\.csv: cannot be read"):
         load_run(path, device="cpu")
 
 

@@ -54,7 +54,7 @@ def test_a_folder_stands_for_the_pictures_in_it(labels_run: Path, folder: Path) 
 def test_what_is_no_picture_is_named_before_any_is_classified(labels_run: Path, folder: Path) -> None:
     (folder / "z.txt").write_text("no picture")
     with pytest.raises(DataError, match=r"z\.txt: not an image"):
-        kdcam.predict(labels_run, [folder], device="cpu")
+        kdcam.predict(labels_run, [folder, folder / "z.txt"], device="cpu")
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: the folder holds no picture"):
         kdcam.predict(labels_run, [folder / "empty"], device="cpu")

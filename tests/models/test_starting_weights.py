@@ -114,5 +114,5 @@ def test_places_that_hold_no_weights(tmp_path: Path) -> None:
 def test_a_config_that_cannot_be_read(tmp_path: Path) -> None:
     place = saved(tmp_path, build())
     (place / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"config\.json, line 1: is no JSON"):
         build(weights=str(place))

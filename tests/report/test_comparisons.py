@@ -1,4 +1,5 @@
 import json
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_the_table_is_that_of_compare(comparison: Path) -> None:
     page.assert_alone()
     assert page.headings == ["table", "Comparison"]
     lines = (comparison / "comparison.md").read_text().splitlines()[:4]
-    head, _, *rows = ([cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines)
+    head, _, *rows = ([unescape(cell.strip()) for cell in line.strip("| ").split(" | ")] for line in lines)
     assert page.rows == [head, *([*row, *[""] * (len(head) - len(row))] for row in rows)]
     assert page.row("base")[2] == "81.00 ± 1.41"
     assert "<i>other-1 failed: a loss is no number" in page.warnings[0]
