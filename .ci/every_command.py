@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy
@@ -94,8 +93,7 @@ def leaves(command: object, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 def not_run() -> list[str]:
     """Return the commands that ``COMMANDS`` leaves out."""
-    (script,) = entry_points(group="console_scripts", name="kdcam")
-    known = leaves(typer.main.get_command(import_module(script.module).app))
+    known = leaves(typer.main.get_command(import_module("kdcam.cli.app").app))
     return [name for name in known if not re.search(rf"^{re.escape(name)}\b", COMMANDS, re.MULTILINE)]
 
 
