@@ -3,7 +3,8 @@
 Command modules import nothing heavy at their top, so that ``kdcam --help`` waits for neither torch nor timm.
 """
 
-from typing import Annotated
+from io import StringIO
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +29,8 @@ from .report import report
 from .stopping import INTERRUPTED
 from .train import train
 from .verify import verify
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # which typer does not name
 
 app = typer.Typer(
     name="kdcam",
@@ -83,9 +86,13 @@ def kdcam_command(
 def run() -> int:
     """Run the command line and return its exit code; 130 where it was interrupted, by whatever signal."""
     try:
-        app()
-    except SystemExit as end:  # typer ends so, whatever comes of it
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = app(standalone_mode=False)  # of --help and the like, or what a command returns: None
+        return code if isinstance(code, int) else 0
+    except _UsageError as error:
+        words = StringIO()
+        error.show(words)
+        render.show_usage(words.getvalue())
+        return int(error.exit_code)
     except Interrupted as stop:
         render.show_notice(f"kdcam: {stop}")
         return INTERRUPTED
@@ -98,7 +105,6 @@ def run() -> int:
             raise
         render.show_error(f"{lack}; lower --batch-size, take a smaller network, or end other programs")
         return 1
-    return 0
 
 
 __all__ = ["app", "run"]

@@ -109,6 +109,13 @@ def score_text(name: str, value: float | None) -> str:
     return f"{value:.2%}" if name in _SHARES else f"{value:.4f}"
 
 
+def show_usage(text: str) -> None:
+    """Print what is wrong with a command line on stderr, as typer words it: it quotes the command line as it is."""
+    lines = text.rstrip("\n").split("\n")
+    sys.stderr.write("\n".join("\t".join(map(one_line, line.split("\t"))) for line in lines) + "\n")
+    sys.stderr.flush()
+
+
 @contextmanager
 def watching(*, quiet: bool) -> Iterator[Progress]:
     """Show the progress of the work inside: bars on a terminal, else a line an epoch; ``quiet``: warnings.
@@ -298,5 +305,6 @@ __all__ = [
     "show_page",
     "show_table",
     "show_text",
+    "show_usage",
     "watching",
 ]

@@ -25,7 +25,7 @@ from kdcam.preflight import preflight
 from kdcam.progress import Progress, Silent
 from kdcam.recipe import TrainRecipe, read_recipe
 from kdcam.recipe import load as load_recipe
-from kdcam.run_data import check_part, read_run_data, warn_of_rest, with_places
+from kdcam.run_data import check_part, read_run_data, warn_of_rest, warn_of_seen, with_places
 from kdcam.run_state import RECIPE_FILE, RESULT_FILE, Resume, has_kept_state
 from kdcam.scores import THRESHOLD, MultiLabelReport, Report, score
 from kdcam.training import EVALUATION_BATCH, RunResult, finished_run, run
@@ -225,8 +225,10 @@ def load_run(
     watcher = progress or Silent()
     read = read_run_data(folder, config, progress=watcher)
     _check_label_names(folder, classifier, read.parts)
-    if read.digest is None:
+    if read.kept is None:
         _warn_of_changed_parts(folder, read.parts, watcher)
+    else:
+        warn_of_seen(read.kept, stored, watcher)
     for text in absent_warnings(read.parts):
         watcher.warning(text)
     if rest:

@@ -21,6 +21,7 @@ from kdcam.errors import CheckpointError, ModelError, RecipeError
 from kdcam.files.paths import exists, is_folder
 from kdcam.models.classifier import Classifier
 from kdcam.models.folding import fold_head
+from kdcam.numerics import require_finite_outputs
 from kdcam.stored_model import timm_architecture
 from kdcam.wording import did_you_mean, listed, reason_text
 
@@ -253,7 +254,9 @@ def _difference(classifier: Classifier, exported: Callable[[Tensor], Tensor]) ->
     for count in (1, 3):
         images = _random_images(classifier, count)
         with torch.no_grad():
-            expected, found = classifier(images), exported(images)
+            expected = classifier(images)
+            require_finite_outputs(expected, "export, random images")
+            found = exported(images)
         difference = float((found - expected).abs().max())
         if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
             raise ModelError(

@@ -16,6 +16,7 @@ from kdcam.files.paths import exists, expanded, is_folder, shown
 from kdcam.kept_pictures import read_pictures, recorded_digest
 from kdcam.noise_file import NOISE_FILE, with_kept_noise
 from kdcam.progress import Progress
+from kdcam.recipe import TrainRecipe
 from kdcam.recipe_errors import explain
 from kdcam.run_state import RECIPE_FILE
 from kdcam.setting_names import named
@@ -34,6 +35,7 @@ class RunData(NamedTuple):
     lacks: Mapping[str, Lack]  # by part; empty where nothing tells
     digest: str | None  # of the record of its pictures
     renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where it is another one
+    kept: KeptPictures | None = None  # the record
 
 
 def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> RunData:
@@ -57,7 +59,7 @@ def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> Ru
     for name in ("validation", "test"):
         _warn_of_shared(folder, kept, name, progress)
     warn_of_added(folder, found.added, progress)
-    return RunData(parts, found.lacks, recorded_digest(folder), found.renamed)
+    return RunData(parts, found.lacks, recorded_digest(folder), found.renamed, kept)
 
 
 def warn_of_no_record(folder: Path, config: DataConfig, progress: Progress) -> None:
@@ -119,9 +121,9 @@ def check_lack(folder: Path, lack: Lack, which: str, *, rest: bool) -> None:
 
 
 def warn_of_rest(folder: Path, lack: Lack, which: str, progress: Progress) -> None:
-    """Warn that only a rest of some pictures of a run is scored, where some are lost."""
-    if lack.lost:
-        left = lack.pictures - lack.lost
+    """Warn that only a rest of some pictures of a run is scored, where some are lost; where all are, none is scored."""
+    left = lack.pictures - lack.lost
+    if lack.lost and left:
         progress.warning(f"{folder}: {_loss(lack, which)}; the {left} of {lack.pictures} that are left count")
 
 
@@ -139,10 +141,12 @@ def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Prog
         )
 
 
-def warn_of_seen(kept: KeptPictures, networks: Sequence[str], progress: Progress) -> None:
+def warn_of_seen(kept: KeptPictures, recipe: TrainRecipe, progress: Progress) -> None:
     """Warn where a run's teachers, or the run that it is started from, were trained on pictures that it holds out."""
-    for network in networks:
-        run = expanded(network)
+    for table in (*recipe.teachers, recipe.init):
+        if table is None:
+            continue
+        network, run = table.checkpoint, expanded(table.checkpoint)
         try:
             theirs = read_pictures(run) if exists(run / RECIPE_FILE) else None
         except CheckpointError as error:

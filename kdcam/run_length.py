@@ -15,6 +15,7 @@ _OF_THE_START = 0.01  # of a moving average: the share of the starting weights t
 _LAST_MILESTONE = 0.9  # of the run, where milestones are scaled to it
 _WARMUP = 0.1  # of the run
 _ROUNDING = 1e-9
+_LARGEST_EXPONENT = 50.0  # of e, in a gamma that is named
 _TIMM_STEP = 90  # epochs: create_scheduler_v2's decay_epochs where none is given
 
 
@@ -70,7 +71,7 @@ def _of_milestones(schedule: MultistepConfig, epochs: int) -> Iterator[str]:
     late = [milestone for milestone in schedule.milestones if milestone >= epochs]
     if late:
         share = _LAST_MILESTONE * epochs / max(schedule.milestones)
-        fits = ", ".join(f"{milestone * share:.3g}" for milestone in schedule.milestones)
+        fits = ", ".join(_short(milestone * share) for milestone in schedule.milestones)
         never = "never falls" if len(late) == len(schedule.milestones) else "falls less often"
         yield (
             f"schedule.milestones: found {_numbers(late)} in a run of {_epochs(epochs)}, so that the learning rate "
@@ -87,11 +88,14 @@ def _of_milestones(schedule: MultistepConfig, epochs: int) -> Iterator[str]:
 def _of_timm(schedule: TimmScheduleConfig, epochs: int) -> Iterator[str]:
     options = schedule.options
     decay = options.get("decay_epochs", _TIMM_STEP)
-    if schedule.name == "step" and decay >= epochs:
+    if schedule.name == "step" and decay > epochs - 1:  # timm sets the rate as an epoch begins
         found = f"found {decay:g}" if "decay_epochs" in options else f"none is given, which is {decay:g}"
+        way_out = (
+            f"a third of the run is {_short(epochs / 3, digits=2)}" if epochs > 1 else "take another schedule"
+        )
         yield (
             f"schedule.options.decay_epochs: {found} in a run of {_epochs(epochs)}, so that the learning rate never "
-            f"falls; a third of the run is {epochs / 3:.2g}"
+            f"falls; {way_out}"
         )
     cycles = [key for key in ("cycle_limit", "cycle_mul", "cycle_decay") if key in options]
     if schedule.name != "step" and cycles and options.get("cycle_limit", 1) > 1:
@@ -128,8 +132,8 @@ def _of_average(recipe: TrainRecipe, steps: int) -> Iterator[str]:
     left = recipe.ema_decay**updates
     if left > _OF_THE_START:
         yield (
-            f"ema_decay: found {recipe.ema_decay:g} in a run of {updates} updates, after which {_share(left)} of the "
-            f"average is still the starting weights; {_fitting_decay(updates)} or less fits"
+            f"ema_decay: found {recipe.ema_decay:g} in a run of {_counted(updates, 'update')}, after which "
+            f"{_share(left)} of the average is still the starting weights; {_fitting_decay(updates)} or less fits"
         )
 
 
@@ -152,7 +156,7 @@ def _of_losses(recipe: TrainRecipe, steps: int) -> Iterator[str]:
             yield (
                 f"loss {name}: start = {loss.start:g} and warmup = {loss.warmup:g} end after the run, so that the term "
                 f"reaches {_share(loss.weight_at(1.0) / loss.weight) if loss.weight else '0 %'} of its weight; warmup "
-                f"= {1 - loss.start:.3g} or less fits"
+                f"= {_rounded_down(1 - loss.start + _ROUNDING)} or less fits"
             )
         yield from _of_annealing(name, loss, batches=recipe.epochs * steps)
 
@@ -167,7 +171,8 @@ def _of_annealing(name: str, loss: LossConfig, *, batches: int) -> Iterator[str]
     if last <= wanted:
         return
     way_out = f"anneal_base = {wanted:g} or less fits"
-    if loss.anneal_power > 0:
+    # With a power near 0 no gamma that a float holds is large enough.
+    if loss.anneal_power * _LARGEST_EXPONENT > math.log(loss.anneal_base / wanted):
         fits = ((loss.anneal_base / wanted) ** (1 / loss.anneal_power) - 1) / seen
         way_out = f"anneal_gamma = {_rounded_up(fits)} or more fits"
     yield (
@@ -179,14 +184,20 @@ def _of_annealing(name: str, loss: LossConfig, *, batches: int) -> Iterator[str]
 def _of_unfreezing(recipe: TrainRecipe, steps: int) -> Iterator[str]:
     last = last_progress(recipe.epochs, steps, accumulate=recipe.accumulate)
     if recipe.init is not None and last < recipe.init.unfreeze < 1:
+        fits = _rounded_down(last)
+        way_out = f"{fits} or less fits" if float(fits) > 0 else "leave it out, or train longer"
         yield (
             f"init.unfreeze: found {recipe.init.unfreeze:g}, but the last update begins after {last:.3g} of the run, "
-            f"so that nothing would wake; {_rounded_down(last)} or less fits"
+            f"so that nothing would wake; {way_out}"
         )
 
 
 def _epochs(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"
+    return _counted(count, "epoch")
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _numbers(values: list[float]) -> str:
@@ -194,7 +205,12 @@ def _numbers(values: list[float]) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.2g} %"
+    return f"{_short(100 * value, digits=2)} %"
+
+
+def _short(value: float, *, digits: int = 3) -> str:
+    """Return a number with so many digits, and all of those before its point: 0.643, 1840."""
+    return f"{value:.{digits}g}" if value < 10**digits - 0.5 else f"{value:.0f}"
 
 
 def _rounded_down(value: float) -> str:

@@ -174,8 +174,7 @@ def _begin(
     if kept is None or data is None:
         return
     write_pictures(folder.path, data)
-    networks = [table.checkpoint for table in (*recipe.teachers, recipe.init) if table is not None]
-    warn_of_seen(kept, networks, progress)
+    warn_of_seen(kept, recipe, progress)
     for name in ("validation", "test"):
         shared = kept.shared(name)
         if shared:

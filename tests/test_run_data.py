@@ -195,6 +195,7 @@ def test_nothing_left_is_refused(place: Place) -> None:
         (place.root / path).unlink()
     with pytest.raises(DataError, match=r"of its test part are not what they were .*; restore them$"):
         place.score(rest=True)
+    assert place.watcher.warnings == []  # the refusal says it all
 
 
 def test_added_pictures_are_not_scored_and_counted(place: Place) -> None:
@@ -336,6 +337,9 @@ def test_a_start_that_has_seen_the_held_out_pictures_is_told(place: Place, tmp_p
     seen = [text for text in watcher.warnings if f"{place.run} was trained on" in text]
     assert len(seen) == 2  # validation and test
     assert "take a network with the same split (data.split_seed" in seen[0]
+    watcher = Watcher()
+    kdcam.evaluate(tmp_path / "tuned", device="cpu", progress=watcher)
+    assert watcher.warnings == seen
     watcher = Watcher()
     same = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split_seed": 0})})
     kdcam.finetune(same, output=tmp_path / "same", device="cpu", progress=watcher)

@@ -155,3 +155,48 @@ def test_the_watcher_of_a_run_is_warned_before_the_first_step(tmp_path: Path) ->
     kdcam.train(recipe, output=tmp_path / "run", device="cpu", progress=watcher)
     found = [text.partition(":")[0] for text in watcher.warnings]
     assert found[:2] == ["schedule.milestones", "ema_decay"]
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (r"warmup = (\S+) or less fits$", {"start": 0.12345, "warmup": 0.95}),
+        (r"warmup = (\S+) or less fits$", {"start": 0.99951, "warmup": 0.5}),
+    ],
+)
+def test_a_warm_up_that_is_named_ends_in_the_run(words: str, changes: dict[str, float]) -> None:
+    def loss(**settings: float) -> list[dict[str, Any]]:
+        return [{"name": "cross_entropy"}, {"name": "cam", **settings}]
+
+    fits = re.search(words, the_warning("end after the run", epochs=1000, loss=loss(**changes)))
+    assert fits is not None
+    assert warnings_of(epochs=1000, loss=loss(**{**changes, "warmup": float(fits[1])})) == ()
+
+
+@pytest.mark.parametrize("power", [1e-9, 1e-3, 0.05])
+def test_a_margin_that_no_gamma_brings_into_force(power: float) -> None:
+    loss = {"name": "asoftmax", "anneal_power": power}
+    text = the_warning(r"; anneal_base = 11 or less fits$", loss=[loss], model=ANGULAR)
+    assert "gamma" not in text
+    assert warnings_of(loss=[{**loss, "anneal_base": 11.0}], model=ANGULAR) == ()
+
+
+def test_steps_of_timm_come_as_an_epoch_begins() -> None:
+    def steps(decay: float, epochs: int) -> dict[str, Any]:
+        return {"schedule": {"name": "step", "options": {"decay_epochs": decay}}, "epochs": epochs}
+
+    the_warning(
+        r"found 9\.5 in a run of 10 epochs, .* never falls; a third of the run is 3\.3$", **steps(9.5, 10)
+    )
+    the_warning(r"found 1 in a run of 1 epoch, .* never falls; take another schedule$", **steps(1, 1))
+    for epochs in (2, 3, 4, 2000):
+        text = the_warning("never falls", **steps(epochs, epochs))
+        assert warnings_of(**steps(float(text.rpartition(" ")[2]), epochs)) == ()
+
+
+def test_runs_of_one_update_and_of_thousands_of_epochs_in_words() -> None:
+    start = {"checkpoint": "somewhere", "frozen": 2, "unfreeze": 0.5}
+    the_warning(r"nothing would wake; leave it out, or train longer$", images=20, epochs=1, init=start)
+    the_warning(r"a run of 1 update, after which 100 % of", images=20, epochs=1, ema_decay=0.9999)
+    late = {"name": "multistep", "milestones": [1500, 2500]}
+    the_warning(r"are \[1080, 1800\]$", schedule=late, epochs=2000)

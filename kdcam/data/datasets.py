@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ from kdcam.errors import DataError
 from kdcam.files.paths import expanded
 from kdcam.progress import Progress, Silent
 from kdcam.wording import first_few
+
+if TYPE_CHECKING:
+    from kdcam.data.picture_files import ListedParts
 
 SAMPLE = 64  # pictures that a dry run decodes; kdcam's choice
 
@@ -328,7 +331,9 @@ def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
         return None
     from kdcam.data.images import bad_image_reason
 
-    paths = _listed_paths(config)
+    listing = list_source(config)
+    parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
+    paths = [path for part in parts for path in part.paths]
     chosen = [paths[index * len(paths) // most] for index in range(most)] if len(paths) > most else paths
     bad = [reason for reason in map(bad_image_reason, chosen) if reason is not None]
     if bad and config.on_bad_image == "error":
@@ -340,25 +345,25 @@ def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
     return f"{len(chosen):,} of {len(paths):,} decoded" + (f", {len(bad)} of them bad" if bad else "")
 
 
-def _listed_paths(config: PictureFilesConfig) -> list[Path]:
+def list_source(config: PictureFilesConfig) -> "ListedParts":
+    """Return the files of a source that lists files, none of them opened.
+
+    Raises ``DataError`` where these cannot be listed.
+    """
     match config:
         case ImageFolderConfig():
-            from kdcam.data.folders import list_images
+            from kdcam.data.folders import list_folder
 
-            listing = list_images(config.root)
-            parts = (listing.train, listing.validation, listing.test)
-            return [path for part in parts for path, _ in part or ()]
+            return list_folder(config)
         case ImageLabelsConfig():
             from kdcam.data.image_labels import list_labelled
 
-            listed = list_labelled(config)
+            return list_labelled(config)
         case YoloLabelsConfig():
             from kdcam.data.yolo_labels import list_yolo
 
-            listed = list_yolo(config)
-        case _:
-            raise TypeError(f"{type(config).__name__} lists no files")
-    return [path for part in listed[1:] if part is not None for path in part.paths]
+            return list_yolo(config)
+    raise TypeError(f"{type(config).__name__} lists no files")
 
 
 __all__ = [
@@ -369,6 +374,7 @@ __all__ = [
     "batches",
     "decode_sample",
     "describe_data",
+    "list_source",
     "load_data",
     "load_data_by_place",
     "load_source",

@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.data.config import RESIDENT_LIMIT, ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
-from kdcam.data.datasets import load_source, made_parts
-from kdcam.data.folders import list_folder
-from kdcam.data.image_labels import list_labelled
+from kdcam.data.datasets import list_source, load_source, made_parts
 from kdcam.data.images import picture_file
 from kdcam.data.part_names import looks_like_part
 from kdcam.data.parts import SourceParts, absent_warnings, images_of_classes
 from kdcam.data.picture_files import ListedParts, data_folder
-from kdcam.data.yolo_labels import list_yolo
 from kdcam.errors import DataError
 from kdcam.files.listing import files_in, folders_in, is_utf8
 from kdcam.files.paths import expanded, is_file, resolved, shown
@@ -155,20 +152,12 @@ def _from_root(labels: Path, root: Path) -> Path:
 
 
 def _listed(config: FolderConfig) -> ListedParts:
-    match config:
-        case ImageLabelsConfig():
-            return list_labelled(config)
-        case YoloLabelsConfig():
-            return list_yolo(config)
-        case ImageFolderConfig():
-            return _classes(config)
-
-
-def _classes(config: ImageFolderConfig) -> ListedParts:
-    """Return the files of class folders; where there are none, the error points to label files beside the pictures."""
+    """Return the files; where there are no class folders, the error points to label files beside the pictures."""
     try:
-        return list_folder(config)
+        return list_source(config)
     except DataError as error:
+        if not isinstance(config, ImageFolderConfig):
+            raise
         files = [file for file in files_in(config.root) if file.suffix.lower() in _LABEL_FILES]
         if not files:
             raise

@@ -61,7 +61,7 @@ def list_images(root: Path) -> Listing:
         _refuse_parts_together(root, [folder.name for folder in folders])
         parts = {"train": root}
     classes = {part: class_folders(folder) for part, folder in parts.items()}
-    if parts["train"] == root:
+    if parts["train"] == root and len(classes["train"]) > 1:
         _refuse_parts_below(classes["train"])
     names = tuple(classes["train"])
     found = {part: _list_part(parts[part], classes[part], names, training=part == "train") for part in parts}
@@ -159,6 +159,17 @@ def _refuse_parts_below(classes: Mapping[str, Path]) -> None:
             )
 
 
+def _folders_further_in(classes: Mapping[str, Path]) -> str:
+    """Return what to do where class folders or parts lie one folder further in, as unpacked archives have them."""
+    inner = [(folder, folders_in(folder)) for folder in classes.values()]
+    if len(inner) != 1 or not inner[0][1]:
+        return ""
+    folder, below = inner[0]
+    names = first_few(f"{path.name}/" for path in below)
+    way_out = f"make {shown(folder)} data.root, or move them up"
+    return f". {folder.name}/ holds {names}: if these are the parts or the classes, {way_out}"
+
+
 class _PartFiles(NamedTuple):
     files: tuple[tuple[Path, int], ...]
     has_links: bool
@@ -172,7 +183,7 @@ def _list_part(
     if training and len(names) < 2:
         raise DataError(
             f"{place}: holds {len(names)} class folders{f' ({names[0]})' if names else ''}; a classifier "
-            "needs at least 2, one folder of pictures for each class"
+            f"needs at least 2, one folder of pictures for each class{_folders_further_in(classes)}"
         )
     unknown = next((name for name in classes if name not in names), None)
     if unknown is not None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kdcam.data.key_splits import key_order
+from kdcam.data.key_splits import chosen_labels, key_order
 from kdcam.data.seeding import seeded_generator
-from kdcam.data.splits import stratified_rows_split
+from kdcam.data.splits import one_of_each_class, stratified_rows_split
 from kdcam.errors import DataError
 
 _STREAM = 1  # the draws of the validation and test parts have the seed alone
@@ -19,7 +19,7 @@ def fraction_of(
     """Return the positions (M,), rising, of ``round(fraction * N)`` of the images.
 
     The images of a fraction are among those of every larger one with the same seed. Each class that has an image keeps
-    one.
+    one. Of pictures with keys one more in the folder changes a few at most, however large the fraction is.
 
     Args:
         targets: labels (N,), or rows of 0 and 1 (N, K).
@@ -32,15 +32,13 @@ def fraction_of(
         DataError: these are too few images to show each class.
     """
     count = round(fraction * len(targets))
-    if keys is not None:
-        order = key_order(keys, seed)
-        found = fraction_of(targets[order], fraction=fraction, seed=seed, place=place)
-        return order[found].sort().values
-    if targets.ndim == 2:
+    if targets.ndim == 1:
+        order = _shuffled(targets, seed) if keys is None else key_order(keys, seed)
+        positions, fewest = _label_order(targets, order)[:count], len(targets.unique())
+    elif keys is None:
         positions, fewest = _first_rows(targets, count, seed)
     else:
-        positions = _label_order(targets, seed)[:count]
-        fewest = len(targets.unique())
+        positions, fewest = _first_rows_by_keys(targets, count, keys, seed)
     fraction_count(len(targets), fewest=fewest, fraction=fraction, place=place)
     return positions.sort().values
 
@@ -56,15 +54,18 @@ def fraction_count(images: int, *, fewest: int, fraction: float, place: str) -> 
     return kept
 
 
-def _label_order(targets: Tensor, seed: int) -> Tensor:
-    """Return positions (N,) in an order of which every beginning is stratified.
+def _shuffled(targets: Tensor, seed: int) -> Tensor:
+    return torch.randperm(len(targets), generator=seeded_generator(seed, _STREAM))
+
+
+def _label_order(targets: Tensor, order: Tensor) -> Tensor:
+    """Return positions (N,) in an order of which every beginning is stratified; each class comes as in ``order``.
 
     One image of each class first. Then the r-th image of n of a class (from 0) has its turn at (r + 1/2) / n, which is
     Webster's way to share seats (Balinski and Young 1982, "Fair Representation"): unlike the largest remainder it
     never takes an image of a class away because the whole grows.
     """
-    shuffled = torch.randperm(len(targets), generator=seeded_generator(seed, _STREAM))
-    by_class = shuffled[torch.argsort(targets[shuffled], stable=True)]
+    by_class = order[torch.argsort(targets[order], stable=True)]
     labels = targets[by_class]
     rank = torch.arange(len(labels)) - torch.searchsorted(labels, labels)
     turn = (rank.double() + 0.5) / torch.bincount(targets)[labels]
@@ -90,8 +91,20 @@ def _first_rows(targets: Tensor, count: int, seed: int) -> tuple[Tensor, int]:
             taken.append(first)
             left, missing = second, missing - len(first)
     fewest = 0 if taken else len(left)  # no half of these shows each class
-    order = torch.randperm(len(left), generator=seeded_generator(seed, _STREAM))
-    return torch.cat([*taken, left[order[:missing]]]), fewest
+    return torch.cat([*taken, left[_shuffled(left, seed)[:missing]]]), fewest
+
+
+def _first_rows_by_keys(targets: Tensor, count: int, keys: Sequence[bytes], seed: int) -> tuple[Tensor, int]:
+    """Return ``count`` positions among rows (N, K), and the fewest that show each class.
+
+    Each class is shown first; then a picture counts in one of its labels, as its key chooses.
+    """
+    order = key_order(keys, seed)
+    first = torch.tensor(list(one_of_each_class(targets, order.tolist())), dtype=torch.int64)
+    labels = torch.tensor(chosen_labels(keys, targets))
+    labels = torch.where(labels < 0, targets.shape[1], labels)  # pictures without a label are a class, too
+    ranked = _label_order(labels, order)
+    return torch.cat([first, ranked[~torch.isin(ranked, first)]])[:count], len(first)
 
 
 __all__ = ["fraction_count", "fraction_of"]

@@ -10,13 +10,8 @@ import torch
 from torch import Tensor
 
 from kdcam.data.class_split import classes_of
-from kdcam.data.config import (
-    DataConfig,
-    ImageFolderConfig,
-    ImageLabelsConfig,
-    PictureFilesConfig,
-    YoloLabelsConfig,
-)
+from kdcam.data.config import DataConfig, ImageLabelsConfig, PictureFilesConfig
+from kdcam.data.datasets import list_source
 from kdcam.data.parts import DataParts, Part, PictureTable
 from kdcam.data.picture_files import ListedParts, data_folder, in_threads, read_known
 from kdcam.data.picture_keys import file_key, key_rows, keys_in, path_from, stamp_of
@@ -230,20 +225,11 @@ def _named(targets: Tensor, names: Sequence[str]) -> list[Label]:
 
 def _listing(config: PictureFilesConfig) -> ListedParts:
     """Return the files of a source; those that a label file names, whether they are there or not."""
-    match config:
-        case ImageFolderConfig():
-            from kdcam.data.folders import list_folder
+    if isinstance(config, ImageLabelsConfig):
+        from kdcam.data.image_labels import list_named
 
-            return list_folder(config)
-        case ImageLabelsConfig():
-            from kdcam.data.image_labels import list_named
-
-            return list_named(config)
-        case YoloLabelsConfig():
-            from kdcam.data.yolo_labels import list_yolo
-
-            return list_yolo(config)
-    raise ValueError(f"{type(config).__name__} lists no files")
+        return list_named(config)
+    return list_source(config)
 
 
 class _Files:

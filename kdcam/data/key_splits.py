@@ -120,14 +120,14 @@ def _draw(key: bytes, seed: int) -> _Draw:
 
 def _classes(keys: Sequence[bytes], targets: Tensor) -> dict[int, list[bytes]]:
     """Return the pictures of each class, each once; of rows in one of their classes, without a label in class -1."""
-    labels = targets.tolist() if targets.ndim == 1 else _chosen(keys, targets)
+    labels = targets.tolist() if targets.ndim == 1 else chosen_labels(keys, targets)
     members: dict[int, dict[bytes, None]] = {}
     for key, label in zip(keys, labels, strict=True):
         members.setdefault(int(label), {})[key] = None
     return {label: list(found) for label, found in sorted(members.items())}
 
 
-def _chosen(keys: Sequence[bytes], rows: Tensor) -> list[int]:
+def chosen_labels(keys: Sequence[bytes], rows: Tensor) -> list[int]:
     """Return one of the labels of each picture; -1 where it has none."""
     found = [-1] * len(keys)
     best: list[bytes] = [b""] * len(keys)
@@ -193,4 +193,4 @@ def _positions(parts: Sequence[str], part: str) -> Tensor:
     return torch.tensor([index for index, found in enumerate(parts) if found == part], dtype=torch.int64)
 
 
-__all__ = ["HeldOut", "held_count", "held_out_by_keys", "key_order"]
+__all__ = ["HeldOut", "chosen_labels", "held_count", "held_out_by_keys", "key_order"]

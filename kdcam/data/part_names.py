@@ -17,39 +17,11 @@ PART_WORDS: Mapping[str, PartName] = {
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
 }
 _SETS = ("set", "data", "dataset", "part", "split", "folder", "dir")  # words that change nothing
-_FILLERS = frozenset(
-    {
-        *(
-            *_SETS,
-            "sets",
-            "image",
-            "images",
-            "img",
-            "imgs",
-            "pic",
-            "pics",
-            "picture",
-            "pictures",
-            "photo",
-            "photos",
-        ),
-        *(
-            "jpg",
-            "jpeg",
-            "png",
-            "sample",
-            "samples",
-            "example",
-            "examples",
-            "small",
-            "full",
-            "all",
-            "new",
-            "old",
-        ),
-        *("copy", "final", "clean", "raw", "resized", "cropped", "the", "my", *"abcdefghijklmnopqrstuvwxyz"),
-    }
+_SAYING_NOTHING = (
+    "sets image images img imgs pic pics picture pictures photo photos jpg jpeg png sample samples example "
+    "examples small full all new old copy final clean raw resized cropped the my"
 )
+_FILLERS = frozenset((*_SETS, *_SAYING_NOTHING.split(), *"abcdefghijklmnopqrstuvwxyz"))
 _UNSURE: Mapping[str, PartName] = {"trainval": "train", "holdout": "test", "heldout": "test"}
 _FEW = 4  # folders: among more, classes may begin like parts by chance
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")

@@ -102,7 +102,7 @@ def absent_warnings(parts: DataParts) -> list[str]:
     return [
         text
         for name, part in found.items()
-        if part is not None
+        if part  # of one that has lost all its pictures nothing is scored
         and (
             text := absent_text(
                 name, images_of_classes(part.targets, len(parts.label_names)), parts.label_names

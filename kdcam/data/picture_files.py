@@ -22,55 +22,11 @@ from kdcam.files.paths import exists, expanded, is_file, is_folder, resolved, sh
 from kdcam.progress import Progress, until_stopped
 from kdcam.wording import first_few
 
-_PICTURE_SUFFIXES = frozenset(
-    {
-        *(
-            ".apng",
-            ".avif",
-            ".avifs",
-            ".bmp",
-            ".cr2",
-            ".dds",
-            ".dib",
-            ".dng",
-            ".gif",
-            ".heic",
-            ".heics",
-            ".heif",
-        ),
-        *(
-            ".hif",
-            ".ico",
-            ".im",
-            ".j2c",
-            ".j2k",
-            ".jfif",
-            ".jp2",
-            ".jpc",
-            ".jpe",
-            ".jpeg",
-            ".jpf",
-            ".jpg",
-            ".jpx",
-        ),
-        *(
-            ".mpo",
-            ".nef",
-            ".pbm",
-            ".pcx",
-            ".pfm",
-            ".pgm",
-            ".png",
-            ".pnm",
-            ".ppm",
-            ".psd",
-            ".qoi",
-            ".ras",
-            ".sgi",
-        ),
-        *(".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm"),
-    }
+_SUFFIX_NAMES = (
+    "apng avif avifs bmp cr2 dds dib dng gif heic heics heif hif ico im j2c j2k jfif jp2 jpc jpe jpeg jpf "
+    "jpg jpx mpo nef pbm pcx pfm pgm png pnm ppm psd qoi ras sgi tga tif tiff webp xbm xpm"
 )
+_PICTURE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIX_NAMES.split())
 _NAMED = 5  # bad files named in an error; the others are counted
 _NO_KEY = FileKey(bytes(KEY_BYTES), (0, 0, 0, 0))  # of a file that is no picture, which is left out
 _Result = TypeVar("_Result")

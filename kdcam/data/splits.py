@@ -91,7 +91,7 @@ def stratified_rows_split(targets: Tensor, *, share: float, seed: int) -> tuple[
     for position in order:
         for label in sides.left[position]:
             images_of[label].append(position)
-    for position in _one_of_each_class(targets, order):
+    for position in one_of_each_class(targets, order):
         sides.put(position, 0)
     while (rarest := sides.rarest_left()) is not None:
         for position in images_of[rarest]:
@@ -137,7 +137,7 @@ class _Sides:
         self.positions[side].append(position)
 
 
-def _one_of_each_class(targets: Tensor, order: Sequence[int]) -> Iterator[int]:
+def one_of_each_class(targets: Tensor, order: Sequence[int]) -> Iterator[int]:
     """Yield positions that show each class at least once: the first in ``order`` of each class not yet shown."""
     shuffled = targets[torch.tensor(order, dtype=torch.int64)] > 0
     counts = shuffled.sum(0)
@@ -188,6 +188,7 @@ __all__ = [
     "drawn_positions",
     "held_out_counts",
     "nothing_held_out",
+    "one_of_each_class",
     "stratified_rows_split",
     "stratified_split",
 ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kdcam.api import LoadedRun, Weights, load_run, recipe_of
 from kdcam.atomic import remove_leftovers
-from kdcam.errors import CheckpointError, FolderInUseError, RecipeError
+from kdcam.errors import CheckpointError, FolderInUseError, ModelError, RecipeError
 from kdcam.files.paths import exists
 from kdcam.folder_lock import FolderLock
 from kdcam.noise_file import NOISE_FILE
@@ -243,7 +243,11 @@ def _evaluated(
     )
     fresh = plan.resume == "never"
     one = Evaluation(loaded, plan.settings, plan.batch_size, plan.progress, others, fresh, refused)
-    run_sections(one, kept, keys)
+    try:
+        run_sections(one, kept, keys)
+    except ModelError as error:
+        source = "" if others.source is None else f" with source {others.source.name}"
+        raise ModelError(f"{loaded.path}{source}: {error}") from error
     if plan.draw and refused is None:
         from kdcam.robustness.run_figures import draw_run
 

@@ -45,7 +45,8 @@ def test_scores(kdcam, broken_run: Path) -> None:
 
 
 def test_attacks_and_sections(kdcam, broken_run: Path) -> None:
-    refused(kdcam("evaluate-robustness", broken_run, "--n-examples", 8, "-q"), "the logits of 8 of 8 images")
+    found = kdcam("evaluate-robustness", broken_run, "--n-examples", 8, "-q")
+    refused(found, f"{broken_run}: ", "the logits of 8 of 8 images")
     options = ("--attacks", "none", "--calibration")
     refused(
         kdcam("evaluate-robustness", broken_run, *options, "-q"), "test part: the logits of 497 of 497 images"
@@ -56,7 +57,7 @@ def test_attacks_and_sections(kdcam, broken_run: Path) -> None:
 def test_a_broken_source(kdcam, digits_run: Path, broken_run: Path, tmp_path: Path) -> None:
     shutil.copytree(digits_run, run := tmp_path / "good")
     found = kdcam("evaluate-robustness", run, "--source", broken_run, "--n-examples", 8, "-q")
-    refused(found, "images are not finite")
+    refused(found, f"{run} with source {broken_run}: ", "images are not finite")
 
 
 def test_pictures(kdcam, broken_run: Path, picture: Path, tmp_path: Path) -> None:
@@ -72,3 +73,10 @@ def test_teachers(kdcam, broken_run: Path, tmp_path: Path) -> None:
         options = ("--method", "kd", "--teacher", broken_run, "--set", "epochs=1", *settings)
         found = kdcam("distill", "digits", *options, "--output", tmp_path / f"run-{number}", "-q")
         refused(found, "broken, validation part: the logits of 130 of 130 images")
+
+
+@pytest.mark.parametrize(("form", "name"), [("onnx", "network.onnx"), ("torch-export", "network.pt2")])
+def test_exports(kdcam, broken_run: Path, tmp_path: Path, form: str, name: str) -> None:
+    found = kdcam("export", broken_run, "--format", form, "--output", tmp_path / name)
+    refused(found, "the logits of 1 of 1 images", "take other weights")
+    assert not (tmp_path / name).exists()

@@ -135,3 +135,12 @@ def test_names_cannot_forge_a_line(kdcam, photo_recipe: Path, tmp_path: Path) ->
     assert "x\\nkdcam: error: all is lost" in found.out
     assert "\\u202e[red]:dog:\\x1b[31m\\x85\\u2028" in found.out
     assert json.loads(pages[-2])["label_names"] == sorted(names.values())
+
+
+def test_what_is_wrong_with_a_command_line_is_shown_as_any_screen_shows_it() -> None:
+    done = shell("$K train digits $'--x\\u202e\\u2028\\nkdcam: \\x1b[31m'", LC_ALL="C.UTF-8")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.isascii()
+    assert "\x1b" not in done.stderr
+    assert "Error: No such option: --x\\u202e\\u2028" in done.stderr
+    assert not any(line.startswith("kdcam:") for line in done.stderr.split("\n"))

@@ -316,6 +316,20 @@ def test_what_may_be_parts_or_classes_is_refused_with_the_way_out(tmp_path):
         assert str(root) in str(caught.value)
 
 
+def test_what_lies_one_folder_further_in_is_pointed_to(tmp_path):
+    for path in ("classes/archive/cat", "classes/archive/dog", "parts/data/train/cat", "parts/data/test/cat"):
+        fill(tmp_path / path, 1)
+    for place, inner in (("classes", "archive/ holds cat/, dog/"), ("parts", "data/ holds test/, train/")):
+        folder = tmp_path / place / inner.partition("/")[0]
+        with pytest.raises(
+            DataError, match=rf"holds 1 class .*{inner}: .* make {folder} data.root, or move them up"
+        ):
+            list_images(tmp_path / place)
+    fill(tmp_path / "alone" / "cat", 1)
+    with pytest.raises(DataError, match=r"one folder of pictures for each class$"):
+        list_images(tmp_path / "alone")
+
+
 def test_folders_without_pictures_beside_the_parts_are_left_alone(tmp_path):
     for name in ("a", "b"):
         fill(tmp_path / "train" / name, 1)

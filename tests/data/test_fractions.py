@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import torch
 from hypothesis import given
@@ -84,6 +86,36 @@ def test_rows_too_few_to_show_each_class_are_refused():
     assert bool((targets[kept(targets, 0.1)].sum(0) == 1).all())
     with pytest.raises(DataError, match=r"fraction = 0\.05 of 60 training images keeps 3, .* takes 6; raise"):
         kept(targets, 0.05)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+@pytest.mark.parametrize("targets", [labels([400, 300, 200, 101]), rows(1001, 8)], ids=["labels", "rows"])
+def test_one_more_picture_changes_few_of_a_fraction_by_keys(targets, fraction):
+    keys = [hashlib.sha256(b"%d" % index).digest() for index in range(len(targets))]
+
+    def kept_without(index):
+        left = [place for place in range(len(keys)) if place != index]
+        positions = fraction_of(
+            targets[left], fraction=fraction, seed=0, place=PLACE, keys=[keys[place] for place in left]
+        )
+        assert len(positions) == round(fraction * len(left))
+        return {keys[left[position]] for position in positions.tolist()}
+
+    whole = kept_without(None)
+    assert max(len(whole ^ kept_without(index)) for index in range(0, 1001, 50)) <= 4
+
+
+def test_fractions_of_rows_by_keys_lie_inside_each_other_and_show_each_class():
+    targets = rows(400, 8)
+    keys = [hashlib.sha256(b"%d" % index).digest() for index in range(400)]
+    before = set()
+    for fraction in (0.05, 0.1, 0.3, 0.5, 0.75, 1.0):
+        positions = fraction_of(targets, fraction=fraction, seed=0, place=PLACE, keys=keys)
+        assert bool((targets[positions].sum(0) >= 1).all())
+        assert before <= set(positions.tolist())
+        before = set(positions.tolist())
+    with pytest.raises(DataError, match="keeps 2, and one image of each class takes"):
+        fraction_of(targets, fraction=0.005, seed=0, place=PLACE, keys=keys)
 
 
 def test_too_small_a_fraction_is_refused_before_anything_is_read():

@@ -17,8 +17,8 @@ from kdcam.robustness.objective import ATTACK_LOSSES, Goal
 @contextmanager
 def attacking(
     model: nn.Module, images: Tensor, targets: Tensor, *, loss: LossName = "cross_entropy"
-) -> Iterator[tuple[Tensor, Goal]]:
-    """Yield images that gradients can be taken of, and what is raised for them; put everything back afterwards.
+) -> Iterator[tuple[nn.Module, Tensor, Goal]]:
+    """Yield the network, images that gradients can be taken of and what is raised; put everything back afterwards.
 
     Raises ``ValueError`` where they are no batch of images in [0, 1] with their labels, or the loss does not
     go with them. How many classes there are shows at the first logits: the goal refuses labels beyond the last.
@@ -29,7 +29,7 @@ def attacking(
     last_label = _last_label(targets)
     _check_loss(loss, targets)
     device = images.device
-    watch = _Watch(len(images), device)
+    watched = _Watched(model, len(images), device)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -37,29 +37,38 @@ def attacking(
         # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.callback(model.register_forward_hook(watch.see).remove)
         wide = torch.promote_types(images.dtype, torch.float32)
-        yield images.detach().clone().to(wide), Goal(loss, targets.clone(), last_label=last_label)
-    watch.require()
+        yield watched, images.detach().clone().to(wide), Goal(loss, targets.clone(), last_label=last_label)
+    watched.require_finite()
 
 
-class _Watch:
-    """Counts images whose logits or gradients are not finite on their device, which is asked once, at the end."""
+class _Watched(nn.Module):
+    """A network that counts its images whose logits or gradients are not finite, on their device, which is asked once,
+    at the end.
 
-    def __init__(self, images: int, device: torch.device) -> None:
+    It gives what the network gives, on the same weights.
+    """
+
+    def __init__(self, network: nn.Module, images: int, device: torch.device) -> None:
+        super().__init__()
+        self.network = network
+        self.training = False  # as the network is while it is attacked
         self.images = images
         self.logits, self.gradients = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
 
-    def see(self, _: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> None:
-        """Take what the network gives; the most at one step count, since an image comes again at the next."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, K) of images (N, C, H, W)."""
+        logits: Tensor = self.network(images)
+        # The most at one step count, since an image comes again at the next.
         self.logits = torch.maximum(self.logits, broken_rows(logits).sum())
-        if inputs[0].requires_grad:
-            inputs[0].register_hook(self._see_gradient)
+        if images.requires_grad:
+            images.register_hook(self._see_gradient)
+        return logits
 
     def _see_gradient(self, gradient: Tensor) -> None:
         self.gradients = torch.maximum(self.gradients, broken_rows(gradient).sum())
 
-    def require(self) -> None:
+    def require_finite(self) -> None:
         """Raise ``ModelError`` where anything was not finite."""
         for what, count in (("logits", int(self.logits)), ("gradients on the pixels", int(self.gradients))):
             if count:

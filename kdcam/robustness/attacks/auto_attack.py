@@ -36,7 +36,7 @@ def auto_attack(
         from pyautoattack import AutoAttack
     except ModuleNotFoundError as error:
         raise RecipeError(MISSING_AUTOATTACK) from error
-    with attacking(model, images, targets, loss="margin") as (clean, goal):
+    with attacking(model, images, targets, loss="margin") as (model, clean, goal):
         if len(clean) == 0:
             return clean
         with torch.no_grad():

@@ -69,7 +69,7 @@ def apgd(
     check_counts(steps=steps, restarts=restarts)
     numbers, ball = positions(indices, images), Ball(norm, eps)
     plan = _Plan(ball, steps, stop_when_fooled)
-    with attacking(model, images, targets, loss=loss) as (clean, goal):
+    with attacking(model, images, targets, loss=loss) as (model, clean, goal):
 
         def attempt(part: Tensor, chosen: Tensor, restart: int) -> Attempt:
             seeds = [(seed, restart, numbers[place], _UNTARGETED) for place in chosen.tolist()]
@@ -110,7 +110,7 @@ def apgd_targeted(
         raise ValueError("targets are rows (N, K); the targeted DLR loss needs one label an image")
     numbers, ball = positions(indices, images), Ball(norm, eps)
     plan = _Plan(ball, steps, stop_when_fooled)
-    with attacking(model, images, targets, loss="dlr") as (clean, goal):
+    with attacking(model, images, targets, loss="dlr") as (model, clean, goal):
         if len(clean) == 0:
             return clean
         rivals = _rivals(model, clean, goal)

@@ -115,7 +115,7 @@ def pgd(
             model, clean, start, goal, ball=ball, alpha=alpha, steps=steps, stop_when_fooled=stop_when_fooled
         )
 
-    with attacking(model, images, targets, loss=loss) as (clean, goal):
+    with attacking(model, images, targets, loss=loss) as (model, clean, goal):
         if restarts == 1:
             return moved(clean, goal, torch.arange(len(clean)), 0)
 
@@ -193,7 +193,7 @@ def mim(
     _check_steps(eps, alpha=alpha, steps=steps)
     if not (math.isfinite(decay) and decay >= 0):
         raise ValueError(f"decay is {decay}; wanted 0 or more")
-    with attacking(model, images, targets) as (clean, goal):
+    with attacking(model, images, targets) as (model, clean, goal):
         return _ascend(
             model,
             clean,

@@ -41,7 +41,7 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
     Arguments and errors as those of `kdcam.robustness.attacks.fgsm`.
     """
-    with attacking(model, images, targets) as (clean, goal):
+    with attacking(model, images, targets) as (model, clean, goal):
         return look(model, clean, goal).gradient
 
 

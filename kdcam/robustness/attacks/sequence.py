@@ -26,7 +26,7 @@ def one_after_another(
         indices: (N,) int64, each image's position in its data set.
         stages: of so many classes K.
     """
-    with attacking(model, images, targets, loss="margin") as (clean, goal), torch.no_grad():
+    with attacking(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
         if len(clean) == 0:
             return clean
         labels = goal.targets

@@ -62,7 +62,7 @@ def square(
     if not 0 < p_init <= 1:
         raise ValueError(f"p_init is {p_init}; wanted a share of the pixels in (0, 1]")
     numbers, ball = positions(indices, images), Ball(norm, eps)
-    with attacking(model, images, targets, loss="margin") as (clean, goal), torch.no_grad():
+    with attacking(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
         if len(clean) == 0:
             return clean
         seeds = [(seed, number) for number in numbers]
