@@ -21,10 +21,11 @@ from kdcam.run_state import CONFIG_FILE, MODEL_FILE, RESULT_FILE, RESUME_FOLDER
 from kdcam.stored_model import StoredModel, config_json, read_config
 from kdcam.timm_config import check_arguments
 from kdcam.weights import (
+    TensorsFile,
     load_exactly,
     plain_names,
     read_tensors,
-    read_tensors_and_metadata,
+    read_tensors_file,
     refuse_pickles,
     tensor_bytes,
 )
@@ -33,7 +34,7 @@ STATE_FILE = "state.safetensors"
 START_OVER = "start over with --resume never"
 STUDENT_PREFIX = "student.network."  # in a resume state: the student's bare network
 AVERAGE_PREFIX = "ema.network."  # the moving average of it, where there is one
-_FORMAT = 1  # of the resume state; another number is another layout
+_FORMATS = (1, 2)  # of the resume state, by layout; 1: of before files were sealed; the last is written
 
 
 class ResumeState(NamedTuple):
@@ -50,7 +51,7 @@ def save_resume(folder: Path, state: ResumeState) -> None:
         CheckpointError: It cannot be written; the previous state is still there.
     """
     header = {
-        "format": _FORMAT,
+        "format": _FORMATS[-1],
         "record": state.record,
         "channels_last": [name for name, tensor in state.tensors.items() if _is_channels_last(tensor)],
     }
@@ -68,8 +69,8 @@ def load_resume(folder: Path) -> ResumeState | None:
     path = folder / RESUME_FOLDER / STATE_FILE
     if not exists(path):
         return None
-    tensors, metadata = read_tensors_and_metadata(path, way_out=START_OVER)
-    header = _header(path, metadata)
+    file = read_tensors_file(path, way_out=START_OVER)
+    header, tensors = _header(path, file), file.tensors
     try:
         for name in header["channels_last"]:
             tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last)
@@ -153,24 +154,26 @@ def _last_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
             f"{path}: has no {RESUME_FOLDER}/{STATE_FILE}, where a run's last weights are; "
             "only run folders have one, use --weights selected"
         )
-    tensors, _ = read_tensors_and_metadata(file, way_out=f"{START_OVER}, or take --weights selected")
+    tensors, *_ = read_tensors_file(file, way_out=f"{START_OVER}, or take --weights selected")
     chosen = AVERAGE_PREFIX if any(name.startswith(AVERAGE_PREFIX) for name in tensors) else STUDENT_PREFIX
     return file, {
         name.removeprefix(chosen): tensor for name, tensor in tensors.items() if name.startswith(chosen)
     }
 
 
-def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _header(path: Path, file: TensorsFile) -> dict[str, Any]:
     try:
-        header: dict[str, Any] = json.loads(metadata["kdcam"])
+        header: dict[str, Any] = json.loads(file.metadata["kdcam"])
         found = header["format"]
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a resume state; {START_OVER}") from error
-    if found != _FORMAT:
+    if found not in _FORMATS:
         raise CheckpointError(
-            f"{path}: a resume state of format {found}, this kdcam reads {_FORMAT}; go on with the version "
+            f"{path}: a resume state of format {found}, this kdcam reads up to {_FORMATS[-1]}; go on with the version "
             f"that wrote it, or {START_OVER}"
         )
+    if found > 1 and not file.is_sealed:
+        raise CheckpointError(f"{path}: a damaged resume state (its checksum is gone); {START_OVER}")
     return header
 
 

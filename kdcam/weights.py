@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -34,23 +35,29 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is missing, is not a safetensors file or is damaged: a flipped bit is found.
     """
-    return read_tensors_and_metadata(path, prefix)[0]
+    return read_tensors_file(path, prefix).tensors
 
 
-def read_tensors_and_metadata(
+class TensorsFile(NamedTuple):
+    """What a safetensors file holds."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]  # without the seal
+    is_sealed: bool
+
+
+def read_tensors_file(
     path: Path, prefix: str = "", *, way_out: str = "restore it from a copy or make it again"
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors as `read_tensors` does, and the file's metadata without its seal; ``way_out`` of a damaged
-    file.
-    """
+) -> TensorsFile:
+    """Return the tensors as `read_tensors` does, and what else the file tells; ``way_out`` of a damaged file."""
     refuse_pickles(path)
-    check_tensors_file(path, error=CheckpointError, way_out=way_out)
+    is_sealed = check_tensors_file(path, error=CheckpointError, way_out=way_out)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - it is no mapping
             tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
             metadata = {key: value for key, value in (file.metadata() or {}).items() if key != SEAL}
-            return tensors, metadata
+            return TensorsFile(tensors, metadata, is_sealed)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except safetensors.SafetensorError as error:
@@ -112,10 +119,11 @@ def _shape(tensor: Tensor) -> str:
 
 
 __all__ = [
+    "TensorsFile",
     "load_exactly",
     "plain_names",
     "read_tensors",
-    "read_tensors_and_metadata",
+    "read_tensors_file",
     "refuse_pickles",
     "tensor_bytes",
 ]

@@ -35,7 +35,6 @@ from kdcam.files.csv_tables import parse_csv
 from kdcam.files.json_text import parse_json
 from kdcam.files.npy import open_npy
 from kdcam.files.plain_text import decode_text
-from kdcam.files.tensors import SEAL
 from kdcam.files.toml_text import parse_toml, toml_value
 from kdcam.files.yaml_text import read_yaml
 from kdcam.json_files import read_json
@@ -209,8 +208,6 @@ def _resume(path: Path) -> None:
         assert str(error).endswith("start over with --resume never")
         raise
     assert found is not None
-    if f'"{SEAL}":'.encode() not in path.read_bytes():
-        return  # as of a kdcam from before there were seals
     assert found.record == _STATE.record
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in _STATE.tensors.items())
 

@@ -141,9 +141,17 @@ def test_another_file_in_the_place_of_the_state_is_refused(tmp_path: Path) -> No
 
 def test_state_of_another_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("kdcam.checkpoint._FORMAT", 2)
+        patched.setattr("kdcam.checkpoint._FORMATS", (3,))
         save_resume(tmp_path, _state(0))
-    with pytest.raises(CheckpointError, match="of format 2, this kdcam reads 1"):
+    with pytest.raises(CheckpointError, match="of format 3, this kdcam reads up to 2"):
+        load_resume(tmp_path)
+
+
+def test_a_state_whose_checksum_is_gone_is_refused(tmp_path: Path) -> None:
+    save_resume(tmp_path, _state(0))
+    file = tmp_path / "resume" / "state.safetensors"
+    file.write_bytes(file.read_bytes().replace(b"kdcam.sha256", b"kdcam.shb256"))
+    with pytest.raises(CheckpointError, match=r"its checksum is gone\); start over with --resume never"):
         load_resume(tmp_path)
 
 

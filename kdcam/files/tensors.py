@@ -49,8 +49,8 @@ def sealed(data: bytes) -> bytes:
     return b"".join((len(text).to_bytes(8, "little"), text, numbers))
 
 
-def check_tensors_file(path: Path, *, error: type[KdcamError], way_out: str) -> None:
-    """Read a safetensors file through and compare it with its header and, where it has one, with its seal.
+def check_tensors_file(path: Path, *, error: type[KdcamError], way_out: str) -> bool:
+    """Return whether a safetensors file is sealed; it is read through and compared with its header and its seal.
 
     Files of other programs have none, nor have those that kdcam wrote before there were seals.
 
@@ -70,7 +70,7 @@ def check_tensors_file(path: Path, *, error: type[KdcamError], way_out: str) -> 
             if path.stat().st_size < 8:
                 raise ValueError("it has less than 8 bytes")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _check(data)
+                return _check(data)
     except OSError as problem:
         raise error(f"{shown(path)}: cannot be read ({problem.strerror or problem})") from problem
     except (ValueError, RecursionError) as problem:
@@ -78,7 +78,8 @@ def check_tensors_file(path: Path, *, error: type[KdcamError], way_out: str) -> 
         raise error(f"{shown(path)}: not a whole safetensors file ({reason}); {way_out}") from problem
 
 
-def _check(data: mmap.mmap) -> None:
+def _check(data: mmap.mmap) -> bool:
+    """Return whether there is a seal; ``ValueError`` where something is damaged."""
     length = int.from_bytes(data[:8], "little")
     if length > len(data) - 8:
         raise ValueError(f"it begins a header of {length:,} bytes and has {len(data):,} in all")
@@ -95,6 +96,7 @@ def _check(data: mmap.mmap) -> None:
         with memoryview(data) as view, view[8 + length :] as numbers:
             if _seal(header, numbers) != found:
                 raise ValueError("its checksum is of other content: something in it was changed")
+    return found is not None
 
 
 def _header(text: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdcam.weights import read_tensors_and_metadata
+from kdcam.weights import read_tensors_file
 
 
 @pytest.fixture(params=["nan", "-inf"])
@@ -16,7 +16,7 @@ def broken_run(digits_run: Path, tmp_path: Path, request: pytest.FixtureRequest)
     run = tmp_path / "broken"
     shutil.copytree(digits_run, run)
     path = run / "model.safetensors"
-    tensors, metadata = read_tensors_and_metadata(path)
+    tensors, metadata, _ = read_tensors_file(path)
     kind = "fc.weight" if request.param == "nan" else "fc.bias"
     (broken,) = (tensor for name, tensor in tensors.items() if name.endswith(kind))
     with torch.no_grad():

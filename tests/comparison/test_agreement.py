@@ -16,7 +16,7 @@ from kdcam.comparison.agreement import AGREEMENT_FILE, compare_logits, is_measur
 from kdcam.comparison.measures import read_run
 from kdcam.errors import CheckpointError, DataError, ModelError
 from kdcam.recipe import TeacherConfig
-from kdcam.weights import read_tensors_and_metadata
+from kdcam.weights import read_tensors_file
 
 SEVERAL = {
     "task": "multi-label",
@@ -120,7 +120,7 @@ def test_a_network_that_gives_no_numbers_agrees_with_none(
         "teacher": copied(teacher, tmp_path / "teacher"),
     }
     path = runs[role] / "model.safetensors"
-    tensors, metadata = read_tensors_and_metadata(path)
+    tensors, metadata, _ = read_tensors_file(path)
     next(tensor for name, tensor in tensors.items() if name.endswith("fc.bias"))[3] = torch.inf
     save_file(tensors, path, metadata=metadata)
     with pytest.raises(

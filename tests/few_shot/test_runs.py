@@ -15,7 +15,7 @@ from kdcam.digests import weights_digest
 from kdcam.errors import CheckpointError, DataError, Interrupted, ModelError, RecipeError
 from kdcam.few_shot.report import FewShotReport
 from kdcam.progress import Silent
-from kdcam.weights import read_tensors_and_metadata
+from kdcam.weights import read_tensors_file
 
 SMALL = {"ways": 3, "shots": (1, 2), "queries": 3, "episodes": 20}
 
@@ -204,7 +204,7 @@ def test_embeddings_that_are_not_finite_are_refused(
     save_file(
         {name: one * torch.nan if one.is_floating_point() else one for name, one in tensors.items()},
         run / "model.safetensors",
-        metadata=read_tensors_and_metadata(run / "model.safetensors")[1],
+        metadata=read_tensors_file(run / "model.safetensors")[1],
     )
     with pytest.raises(
         ModelError, match=r"run: features: the embeddings of \d+ of \d+ images are not finite"

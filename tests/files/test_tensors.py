@@ -10,7 +10,7 @@ from safetensors.torch import load, load_file, save
 
 from kdcam.errors import CheckpointError
 from kdcam.files.tensors import SEAL, check_tensors_file, sealed
-from kdcam.weights import read_tensors, read_tensors_and_metadata, tensor_bytes
+from kdcam.weights import read_tensors, read_tensors_file, tensor_bytes
 
 TENSORS = {"fc.weight": torch.arange(12.0).reshape(3, 4), "fc.bias": torch.ones(3, dtype=torch.float16)}
 METADATA = {"format": "pt", "note": "grüße", "a": "1"}
@@ -36,7 +36,7 @@ def test_a_sealed_file_holds_what_an_unsealed_one_does(tmp_path: Path) -> None:
     for found in (load_file(file), read_tensors(file), load(file.read_bytes())):
         assert found.keys() == TENSORS.keys()
         assert all(torch.equal(found[name], value) for name, value in TENSORS.items())
-    assert read_tensors_and_metadata(file)[1] == METADATA
+    assert read_tensors_file(file)[1] == METADATA
     with safetensors.safe_open(file, framework="pt") as opened:
         assert opened.metadata().keys() == {*METADATA, SEAL}
 
