@@ -53,7 +53,8 @@ def data_folder(root: Path) -> Path:
     root = expanded(root)
     if not is_folder(root):
         raise DataError(
-            f"data.root: {shown(root)} is {'a file' if exists(root) else 'not there'}; name a folder of pictures"
+            f"data.root: {shown(root)} is {'a file' if exists(root) else 'not there'}; name a folder of pictures ("
+            "where data has moved, with --set data.root=DIR)"
         )
     return root
 

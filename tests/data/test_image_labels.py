@@ -157,7 +157,7 @@ def test_other_errors_of_the_files(pictures, paint):
     for look in (describe_data, load_data):
         with pytest.raises(DataError, match="no training image has a label"):
             look(config(pictures, validation=0.2))
-    with pytest.raises(DataError, match=r"data\.root: .*nowhere is not there"):
+    with pytest.raises(DataError, match=r"data\.root: .*nowhere is not there; .*--set data\.root=DIR"):
         describe_data(config(pictures / "nowhere"))
     table(pictures, ["pictures/000.png,a", "pictures/001.png,b"])
     with pytest.raises(
