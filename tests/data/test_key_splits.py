@@ -58,8 +58,10 @@ def test_a_picture_added_to_a_thousand_moves_one_other_at_most(
     assert sum(after[number] != part for number, part in before.items()) <= 1
     # and so does one that is taken away, which is the same the other way round
     sizes = Counter(before.values())
-    assert sizes["test"] == pytest.approx(1000 * test, abs=35)
-    assert sizes["validation"] == pytest.approx(1000 * (1 - test) * validation, abs=35)
+    # Of two parts, how many pictures may be held out for which is drawn (standard deviation at most 13 here).
+    near = 80 if test and validation else classes + 1
+    assert sizes["test"] == pytest.approx(1000 * test, abs=near)
+    assert sizes["validation"] == pytest.approx(1000 * (1 - test) * validation, abs=near)
 
 
 def test_each_class_gives_its_share_and_the_order_of_the_files_does_not_matter():
