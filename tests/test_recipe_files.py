@@ -80,3 +80,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 )
 def test_stem(given: str | Path, stem: str) -> None:
     assert recipe_stem(given) == stem
+
+
+def test_a_recipe_of_more_than_a_megabyte_is_refused_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "many.toml"
+    file.write_text("".join(f"key_{number} = {number}\n" for number in range(200_000)))
+    with pytest.raises(RecipeError, match=r"many\.toml: has more than 1 MB, the most that is read"):
+        read_toml(file)

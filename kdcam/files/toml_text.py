@@ -6,7 +6,7 @@ from typing import Any
 from kdcam.errors import KdcamError
 from kdcam.files.parsed_values import check_values, deep_bracket_place, long_number_place
 
-TOML_LIMIT = 8 * 10**6  # bytes of a file; kdcam's choice
+TOML_LIMIT = 10**6  # bytes of a file; kdcam's choice
 _BITS = 64  # of a whole number, as TOML has it
 
 
