@@ -17,6 +17,7 @@ from kdcam.errors import CheckpointError
 from kdcam.json_files import read_json
 from kdcam.run_state import PICTURES_FILE, PICTURES_KEY, RECIPE_FILE
 from kdcam.weights import read_tensors, tensor_bytes
+from kdcam.wording import reason_text
 
 
 def pictures_bytes(kept: KeptPictures) -> bytes:
@@ -67,7 +68,7 @@ def read_pictures(folder: Path) -> KeptPictures | None:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror or error}), and it tells which pictures the run was trained on; "
+            f"{path}: cannot be read ({reason_text(error)}), and it tells which pictures the run was trained on; "
             "restore it from a copy, or train again in another --output"
         ) from error
     if pictures_digest(data) != digest:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
 from kdcam.files.tensors import SEAL, check_tensors_file, sealed
+from kdcam.wording import reason_text
 
 _PICKLES = frozenset({".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl"})
 
@@ -59,7 +60,7 @@ def read_tensors_file(
             metadata = {key: value for key, value in (file.metadata() or {}).items() if key != SEAL}
             return TensorsFile(tensors, metadata, is_sealed)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"{path}: cannot be read ({reason_text(error)})") from error
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}); {way_out}") from error
 

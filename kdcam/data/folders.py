@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor
 
 from kdcam.data.config import ImageFolderConfig
 from kdcam.data.part_names import PartName, by_part, look_like_parts_together, part_of
-from kdcam.data.parts import SourceParts
+from kdcam.data.parts import SourceParts, images_of_classes
 from kdcam.data.picture_files import Listed, ListedParts, data_folder, is_picture_name, load_listed
 from kdcam.errors import DataError
 from kdcam.files.listing import files_in, folders_in, is_utf8, nfc, real_paths, tree_below
@@ -256,8 +255,7 @@ def _listed(entries: Sequence[tuple[Path, int]]) -> Listed:
 
 def class_counts(entries: Sequence[tuple[Path, int]], num_classes: int) -> list[int]:
     """Return the number of files of each class."""
-    labels: Tensor = torch.tensor([label for _, label in entries])
-    return torch.bincount(labels, minlength=num_classes).tolist()
+    return images_of_classes(torch.tensor([label for _, label in entries]), num_classes)
 
 
 __all__ = [

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdcam.errors import DataError
 from kdcam.files.paths import shown
+from kdcam.wording import reason_text
 
 KEY_BYTES = 32
 STAMP_NUMBERS = 4
@@ -55,7 +56,7 @@ def file_digest(path: Path) -> bytes:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise DataError(
-            f"{shown(path)}: cannot be read any more ({error.strerror or error}); restore the file, or remove "
+            f"{shown(path)}: cannot be read any more ({reason_text(error)}); restore the file, or remove "
             "it from the data set"
         ) from error
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from kdcam.errors import KdcamError
 from kdcam.files.paths import is_file, shown
+from kdcam.wording import reason_text
 
 SEAL = "kdcam.sha256"
 
@@ -72,7 +73,7 @@ def check_tensors_file(path: Path, *, error: type[KdcamError], way_out: str) -> 
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _check(data)
     except OSError as problem:
-        raise error(f"{shown(path)}: cannot be read ({problem.strerror or problem})") from problem
+        raise error(f"{shown(path)}: cannot be read ({reason_text(problem)})") from problem
     except (ValueError, RecursionError) as problem:
         reason = "its header has too many brackets" if isinstance(problem, RecursionError) else problem
         raise error(f"{shown(path)}: not a whole safetensors file ({reason}); {way_out}") from problem
