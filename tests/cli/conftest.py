@@ -1,26 +1,12 @@
 """The command line as a user starts it: through the installed entry point."""
 
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import pytest
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def entry_point() -> Callable[[], None]:
-    (script,) = entry_points(group="console_scripts", name="kdcam")
-    return script.load()
+from command_line import Outcome, entry_point, run_command, signals_put_back
 
 
 @pytest.fixture
@@ -28,12 +14,7 @@ def kdcam(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     """Run a command in this process and return its exit code, stdout and stderr."""
 
     def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["kdcam", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            entry_point()()
-        captured = capfd.readouterr()
-        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
+        return run_command(monkeypatch, capfd, *arguments)
 
     return run
 
@@ -47,11 +28,8 @@ def module() -> Callable[[str], ModuleType]:
 
 @pytest.fixture(autouse=True)
 def _signals_as_before() -> Iterator[None]:
-    """Put signals back: a command ends its process and leaves them taken."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with signals_put_back():
+        yield
 
 
 @pytest.fixture(autouse=True)
