@@ -29,8 +29,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.robustness.attacks import Counted, fgsm, pgd
+from kdcam.attacks import Counted, fgsm, pgd
+from kdcam.models.build import build_classifier
+from kdcam.models.model_config import ModelConfig
 
 EPS = 0.2  # about half of the images fall
 KDCAM = "kdcam"

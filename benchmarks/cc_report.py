@@ -8,7 +8,7 @@ from grid_runs import Table
 from losses_report import differences, paired, setting_text, spread, tried
 from many_comparisons import remark
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 COMMAND = "python benchmarks/cc_table.py --data ../shared/data"
 SIZED = (

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cc_report import write_report
 from grid_runs import SEARCH_SEED, SEEDS, Row, Setting, Table, grid, measure, mnist_subset, processes
 
-from kdcam.recipe_files import read_toml
+from kdcam.recipe.recipe_files import read_toml
 
 FOLDER = "papers/channel-correlation"
 NETWORK = "kdcam:resnet8_s2"

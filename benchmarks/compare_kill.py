@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 KDCAM = str(Path(sys.executable).with_name("kdcam"))
 SPEEDS = ("images_per_second", "seconds")
@@ -131,7 +131,8 @@ def write_report(path: Path, report: str) -> None:
         "Every round ended with the table of an undisturbed comparison (scores, differences and intervals, agreement "
         "with the\nteacher, CAM similarities, curves), equal in every digit but for images/s and seconds, with no run "
         "failed, and with the\nsame weights bit for bit. That workers whose parent was killed end by themselves, and "
-        "that folders which another process\nholds are waited for, is shown in tests/comparison/test_workers.py.\n"
+        "that folders which another process\nholds are waited for, is shown in "
+        "tests/comparison/workers/test_worker_pool.py.\n"
     )
 
 

@@ -19,10 +19,11 @@ from interleaved import facts, timed
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kdcam.data.config import DigitsConfig
+from kdcam.corruptions.image_corruption import corrupt
+from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES
+from kdcam.data.batches.resident import to_float
 from kdcam.data.datasets import load_data
-from kdcam.data.resident import to_float
-from kdcam.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from kdcam.data.source_configs import DigitsConfig
 
 GOAL = 2000
 SIZES = ((32, 200), (64, 50), (224, 8))  # side, pictures in a batch

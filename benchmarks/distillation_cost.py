@@ -13,16 +13,17 @@ from pathlib import Path
 import torch
 from interleaved import facts, rows, timed
 
-from kdcam.data.batches import Batch
-from kdcam.engine import Trainable
+from kdcam.data.batches.batch import Batch
 from kdcam.losses.loss import Objective, Shapes, needs_of
-from kdcam.methods import method_losses, method_names
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, teacher_outputs
-from kdcam.models.frozen import freeze
-from kdcam.models.probes import widths
-from kdcam.optim import SgdConfig, build_optimizer
-from kdcam.recipe import read_recipe
+from kdcam.models.folding import freeze
+from kdcam.models.inspection import widths
+from kdcam.models.model_config import ModelConfig
+from kdcam.optim.optimizer import SgdConfig, build_optimizer
+from kdcam.recipe.methods import method_losses, method_names
+from kdcam.recipe.train_recipe import read_recipe
+from kdcam.training.engine import Trainable
 
 BASE, ALONE = "kd", "student alone"
 CLASSES, IMAGES, BATCH = 100, 50_000, 64

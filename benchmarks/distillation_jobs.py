@@ -12,22 +12,22 @@ import torch
 from plain_distillation import Plain, plain_loader
 from torch import nn
 
-from kdcam.allocator import keep_freed_memory
-from kdcam.assembly import assemble
-from kdcam.checkpoint import load_classifier, save_model
-from kdcam.data.batches import Batch, Batches
+from kdcam.data.batches.batch import Batch, Batches
+from kdcam.data.batches.resident import ResidentImages
+from kdcam.data.dataset_parts import DataParts, Part
 from kdcam.data.datasets import load_data
-from kdcam.data.parts import DataParts, Part
-from kdcam.data.resident import ResidentImages
-from kdcam.engine import Plan, TrainState, train_epoch
 from kdcam.models import Classifier, ModelConfig, build_classifier
-from kdcam.models.frozen import freeze
-from kdcam.preflight import preflight
-from kdcam.progress import EpochRecord, Silent
-from kdcam.recipe import read_recipe
-from kdcam.teacher_cache.caching import cache_teachers
-from kdcam.teacher_cache.kept import cached_views
-from kdcam.terms import ShareWatch
+from kdcam.models.folding import freeze
+from kdcam.recipe.train_recipe import read_recipe
+from kdcam.runs.checkpoint import load_classifier, save_model
+from kdcam.runtime.allocator import keep_freed_memory
+from kdcam.runtime.progress import EpochRecord, Silent
+from kdcam.training.assembly import assemble
+from kdcam.training.engine import Plan, TrainState, train_epoch
+from kdcam.training.loss_terms import ShareWatch
+from kdcam.training.preflight import preflight
+from kdcam.training.teachers.cache_entries import cached_views
+from kdcam.training.teachers.cached_teacher import cache_teachers
 
 TEACHER, STUDENT, SIZE, BATCH, CLASSES = "kdcam:resnet56", "kdcam:resnet20", 32, 64, 100
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)

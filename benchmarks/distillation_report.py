@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdcam.comparison.outputs import CURVES_FILE, JSON_FILE, MARKDOWN_FILE
+from kdcam.comparison.table.output_folder import CURVES_FILE, JSON_FILE, MARKDOWN_FILE
 
 COMMAND = "python benchmarks/distillation_table.py --cifar FOLDER --jobs 2"
 STUDY_COMMAND = "python benchmarks/map_matching.py --jobs 2 --out docs/results/map-matching.json"

@@ -46,7 +46,7 @@ from distillation_jobs import (
 )
 from interleaved import facts, timed
 
-from kdcam.data.resident import ResidentImages
+from kdcam.data.batches.resident import ResidentImages
 
 WORKERS = (8, 2, 0)  # RepDistiller's number, this machine's cores, and none
 

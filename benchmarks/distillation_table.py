@@ -19,7 +19,7 @@ from pathlib import Path
 from distillation_report import write_report
 
 import kdcam
-from kdcam.progress import EpochRecord, Silent
+from kdcam.runtime.progress import EpochRecord, Silent
 
 SMALL = Path(__file__).with_name("distillation_small.toml")
 METHODS = ("kd", "caam_cam", "kd_caam_cam", "cat_kd", "dkd", "cam_kd")

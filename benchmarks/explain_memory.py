@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 import kdcam
-from kdcam.checkpoint import save_model
-from kdcam.machine import describe_machine, package_versions
-from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.progress import Silent
+from kdcam.models.build import build_classifier
+from kdcam.models.model_config import ModelConfig
+from kdcam.runs.checkpoint import save_model
+from kdcam.runtime.machine import describe_machine, package_versions
+from kdcam.runtime.progress import Silent
 
 AT = (100, 1000)
 

@@ -24,8 +24,8 @@ from interleaved import facts
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from kdcam.data.episodes import Episodes, draw_episodes
-from kdcam.few_shot.scoring import HEADS, query_labels, right_queries
+from kdcam.data.batches.episodes import Episodes, draw_episodes
+from kdcam.evaluation.few_shot.episode_heads import HEADS, query_labels, right_queries
 
 GOAL_SECONDS = 10
 EPISODES = 10_000

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcam.api import load_run, train
-from kdcam.cam.pointing import pointing_scores
-from kdcam.embeddings import effective_rank, embeddings_of
-from kdcam.recipe import read_recipe
+from kdcam.evaluation.localization.pointing import pointing_scores
+from kdcam.recipe.train_recipe import read_recipe
+from kdcam.scores.embeddings import effective_rank, embeddings_of
 
 SEARCH_SEED, SEEDS = 100, (0, 1, 2)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 WARM_UP = 5
 

@@ -24,8 +24,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kdcam.linear_probe import fit_logistic, fit_path
-from kdcam.probing import INVERSE_PENALTIES
+from kdcam.training.linear_probe import INVERSE_PENALTIES
+from kdcam.training.linear_probe_part import fit_logistic, fit_path
 
 GOAL = 30.0
 Linear = tuple[Tensor, Tensor]  # weight (K, E), bias (K,), float64

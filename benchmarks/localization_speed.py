@@ -23,8 +23,8 @@ from interleaved import facts, rows, timed
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from kdcam.cam.localization import byte_maps
-from kdcam.localization.box_accuracy import level_overlaps
+from kdcam.evaluation.localization.box_accuracy import level_overlaps
+from kdcam.evaluation.localization.pointing_game import byte_maps
 
 SIDE = 224
 TOGETHER = 8  # maps in a call of kdcam

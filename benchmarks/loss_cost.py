@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 import torch
 from interleaved import facts, rows, timed
 
-from kdcam.data.batches import Batch
-from kdcam.engine import Trainable
+from kdcam.data.batches.batch import Batch
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.heads import HeadName
-from kdcam.models.probes import widths
-from kdcam.optim import SgdConfig, build_optimizer
+from kdcam.models.inspection import widths
+from kdcam.models.model_config import ModelConfig
+from kdcam.optim.optimizer import SgdConfig, build_optimizer
+from kdcam.training.engine import Trainable
 
 BASE = "cross_entropy"
 

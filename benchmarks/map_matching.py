@@ -24,15 +24,16 @@ from torch import Tensor
 import kdcam
 from kdcam.cam.agreement import map_similarity
 from kdcam.cam.maps import caam, class_cams, minmax_normalize
+from kdcam.data.batches.augmentation import augment_batch
+from kdcam.data.batches.resident import to_float
 from kdcam.data.datasets import load_data
-from kdcam.data.resident import to_float
-from kdcam.data.seeding import seeded_generator
-from kdcam.data.transforms import augment_batch
 from kdcam.losses.cam_kd import cam_kd_loss
 from kdcam.losses.kd import kd_loss
-from kdcam.machine import describe_machine, package_versions
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, Outputs
+from kdcam.models.model_config import ModelConfig
+from kdcam.runtime.machine import describe_machine, package_versions
+from kdcam.runtime.seeding import seeded_generator
 
 VIEWS, EPOCHS, BATCH, LEARNING_RATE, SEED, TEMPERATURE = 4, 20, 64, 0.05, 100, 4.0
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 
-from kdcam.data.parts import Part
-from kdcam.data.resident import ResidentImages
+from kdcam.data.batches.resident import ResidentImages
+from kdcam.data.dataset_parts import Part
 
 
 class ArrayPictures(Dataset[tuple[Tensor, int, int]]):

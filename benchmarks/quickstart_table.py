@@ -15,14 +15,14 @@ import sys
 from pathlib import Path
 
 from kdcam.api import distill, load_run, train
-from kdcam.cam.picture import save_png
-from kdcam.cam.pointing import pointing_scores
-from kdcam.machine import describe_machine, package_versions
-from kdcam.progress import EpochRecord, Silent
+from kdcam.cam.map_pictures import save_png
+from kdcam.evaluation.localization.pointing import pointing_scores
 from kdcam.quickstart import cam_picture
-from kdcam.recipe import read_recipe
-from kdcam.recipe_files import read_toml
-from kdcam.training import RunResult
+from kdcam.recipe.recipe_files import read_toml
+from kdcam.recipe.train_recipe import read_recipe
+from kdcam.runtime.machine import describe_machine, package_versions
+from kdcam.runtime.progress import EpochRecord, Silent
+from kdcam.training.training_run import RunResult
 
 SEARCH_SEED, SEEDS = 100, (0, 1, 2)
 CROSS_ENTROPY = {"name": "cross_entropy", "weight": 1.0}

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from damaged_readers import READERS, try_reader
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 
 def main() -> None:

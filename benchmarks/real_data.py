@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import kdcam
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 RECIPES = {
     "mnist": "examples/mnist",

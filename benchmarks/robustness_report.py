@@ -10,7 +10,7 @@ from typing import Any
 from losses_report import paired, spread
 from matplotlib.figure import Figure
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 COMMAND = "python benchmarks/robustness_table.py --data ../shared/data"
 PROTOCOL = (

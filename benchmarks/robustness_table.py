@@ -22,9 +22,9 @@ from grid_runs import SEEDS, mnist_subset, processes
 from robustness_report import write_report
 
 from kdcam.api import distill, train
-from kdcam.recipe import read_recipe
-from kdcam.robustness.run_robustness import RunRobustness
-from kdcam.robustness.runs import evaluate_robustness
+from kdcam.evaluation.robustness.robustness_evaluation import evaluate_robustness
+from kdcam.evaluation.robustness.robustness_file import RunRobustness
+from kdcam.recipe.train_recipe import read_recipe
 
 Table = dict[str, Any]
 

@@ -15,14 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 KDCAM = str(Path(sys.executable).with_name("kdcam"))
 # Runs the real command; only the first training step is told.
 FIRST_STEP = """
 import sys, time
 from importlib.metadata import entry_points
-import kdcam.engine as engine
+import kdcam.training.engine as engine
 step = engine.train_step
 def told(*arguments):
     print(time.time(), flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 from losses_report import paired, spread
 from many_comparisons import remark
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 COMMAND = "python benchmarks/transfer_table.py --data ../shared/data --unpacked FOLDER --jobs 2"
 TITLES = {

@@ -27,7 +27,7 @@ from losses_table import link, many_folder
 from transfer_report import write_report
 
 import kdcam
-from kdcam.recipe import read_recipe
+from kdcam.recipe.train_recipe import read_recipe
 
 Table = dict[str, Any]
 

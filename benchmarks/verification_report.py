@@ -7,7 +7,7 @@ from typing import Any
 
 from losses_report import paired, setting_text, spread
 
-from kdcam.machine import describe_machine, package_versions
+from kdcam.runtime.machine import describe_machine, package_versions
 
 COMMAND = "python benchmarks/verification_table.py --data ../shared/data --jobs 2"
 SOURCES = {

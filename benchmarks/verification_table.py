@@ -27,13 +27,13 @@ from grid_runs import SEARCH_SEED, SEEDS, Setting, Table, grid, processes
 from verification_report import write_report
 
 from kdcam.api import train
-from kdcam.data.class_split import split_classes
 from kdcam.data.common_config import ClassSplitConfig
-from kdcam.data.drawn_pairs import make_pairs
-from kdcam.data.identities import IdentityFolder
+from kdcam.data.identity_folder import IdentityFolder
 from kdcam.data.pairs import folds_of, read_pairs
-from kdcam.recipe import read_recipe
-from kdcam.verification.runs import verify
+from kdcam.data.splits.class_split import split_classes
+from kdcam.evaluation.verification.drawn_pairs import make_pairs
+from kdcam.evaluation.verification.verification_evaluation import verify
+from kdcam.recipe.train_recipe import read_recipe
 
 _LABELS: Table = {"name": "cross_entropy"}
 COSINE: Table = {"head": "cosine", "scale": 16.0}  # kdcam's choice

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kdcam.errors import Interrupted, KdcamError
-from kdcam.out_of_memory import memory_text
+from kdcam.runtime.memory import memory_text
 
 from . import losses, models, recipes, render
 from .compare import compare
@@ -26,7 +26,7 @@ from .make_pairs import make_pairs
 from .predict import predict
 from .quickstart import quickstart
 from .report import report
-from .stopping import INTERRUPTED
+from .signals import INTERRUPTED
 from .train import train
 from .verify import verify
 

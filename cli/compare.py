@@ -12,10 +12,10 @@ from kdcam.files.paths import exists
 from .options import Device, Json, Quiet, Sets
 
 if TYPE_CHECKING:
-    from kdcam.comparison.comparison import Comparison
-    from kdcam.comparison.plan import ComparisonPlan
-    from kdcam.comparison.results import ComparedRow
+    from kdcam.comparison.plan.comparison_plan import ComparisonPlan
     from kdcam.comparison.surveying import CellState
+    from kdcam.comparison.table.comparison import Comparison
+    from kdcam.comparison.table.comparison_result import ComparedRow
 
     from .render import Table
 
@@ -111,9 +111,9 @@ def compare(
 
     Exit code 0: every run is done; 1: one or more failed (the table stands and names them), or nothing could be run.
     """
-    from kdcam.comparison.grid import parse_names
-    from kdcam.comparison.plan import parse_seeds, plan_comparison
-    from kdcam.comparison.running import SEEDS, default_output, run_comparison
+    from kdcam.comparison.execution import SEEDS, default_output, run_comparison
+    from kdcam.comparison.plan.comparison_plan import plan_comparison
+    from kdcam.comparison.plan.grid import parse_names, parse_seeds
 
     from . import render
 
@@ -144,9 +144,9 @@ def compare(
 
 
 def _foresee(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
-    from kdcam.comparison.outputs import check_output
-    from kdcam.comparison.running import devices_of
+    from kdcam.comparison.execution import devices_of
     from kdcam.comparison.surveying import foresee, survey, teacher_digests
+    from kdcam.comparison.table.output_folder import check_output
 
     devices = devices_of(device, jobs)
     check_output(place)
@@ -182,8 +182,8 @@ def _show_plan(
 
 
 def _show(comparison: "Comparison", place: Path) -> None:
-    from kdcam.comparison.notes import choosing_note, other_data_note, selection_notes, tested_note
-    from kdcam.comparison.outputs import CSV_FILE, CURVES_FILE, JSON_FILE, MARKDOWN_FILE
+    from kdcam.comparison.table.notes import choosing_note, other_data_note, selection_notes, tested_note
+    from kdcam.comparison.table.output_folder import CSV_FILE, CURVES_FILE, JSON_FILE, MARKDOWN_FILE
 
     from . import render
 
@@ -208,8 +208,8 @@ def _show(comparison: "Comparison", place: Path) -> None:
 
 def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
     """Return the scores of a comparison, in columns that fit a terminal; empty ones are left out."""
-    from kdcam.comparison.columns import difference_text, percent_text, seeds_text
-    from kdcam.selection import SCORE_NAMES
+    from kdcam.comparison.table.text_formats import difference_text, percent_text, seeds_text
+    from kdcam.scores.main_scores import SCORE_NAMES
 
     def shown_difference(row: "ComparedRow") -> str:
         text = difference_text(row.difference)
@@ -233,7 +233,7 @@ def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
 
 def further_table(comparison: "Comparison") -> "Table":
     """Return what else a reader looks for, in columns that fit a terminal; empty ones are left out."""
-    from kdcam.comparison.columns import percent_text, plain_text, speed_text
+    from kdcam.comparison.table.text_formats import percent_text, plain_text, speed_text
 
     rows = comparison.rows
     columns = {
@@ -251,7 +251,7 @@ def further_table(comparison: "Comparison") -> "Table":
 
 def evaluation_table(comparison: "Comparison") -> "Table":
     """Return what later evaluations of the runs found: few-shot, verification, localization."""
-    from kdcam.comparison.columns import evaluation_lines
+    from kdcam.comparison.table.text_formats import evaluation_lines
 
     from .render import Table
 

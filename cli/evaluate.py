@@ -9,8 +9,8 @@ from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunPath, We
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdcam.comparison.evaluations import Evaluations
-    from kdcam.scores import MultiLabelReport, Report
+    from kdcam.comparison.table.evaluations import Evaluations
+    from kdcam.scores.classification import MultiLabelReport, Report
 
     from .render import Table
 
@@ -51,9 +51,9 @@ def evaluate(
     from pathlib import Path
 
     from kdcam import api
-    from kdcam.checkpoint import read_config
-    from kdcam.comparison.evaluations import Evaluations, read_evaluations
-    from kdcam.overrides import data_places
+    from kdcam.comparison.table.evaluations import Evaluations, read_evaluations
+    from kdcam.models.weights.config_json import read_config
+    from kdcam.recipe.overrides import data_places
 
     from . import render
 
@@ -88,7 +88,7 @@ def evaluate(
 
 def _show_others(others: "Evaluations") -> None:
     """Print the headlines of other evaluations in the run's folder, and which are not shown."""
-    from kdcam.comparison.evaluations import measure_text
+    from kdcam.comparison.table.evaluations import measure_text
 
     from . import render
 
@@ -105,7 +105,7 @@ def _show_others(others: "Evaluations") -> None:
 
 
 def _tables(report: "Report | MultiLabelReport", names: "Sequence[str]", *, title: str) -> "Iterator[Table]":
-    from kdcam.scores import Report
+    from kdcam.scores.classification import Report
 
     from .render import Table, score_text
 

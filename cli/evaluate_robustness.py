@@ -10,7 +10,7 @@ from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, Resume, Run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdcam.robustness.run_robustness import RunRobustness
+    from kdcam.evaluation.robustness.robustness_file import RunRobustness
 
 
 Attacks = Annotated[
@@ -161,7 +161,7 @@ def evaluate_robustness(
     stays. Stopped at any time, the same command goes on.
     """
     import kdcam
-    from kdcam.overrides import data_places
+    from kdcam.recipe.overrides import data_places
 
     from . import render
 

@@ -10,7 +10,7 @@ from .options import Device, Json, Quiet, Weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdcam.explaining import Explanation
+    from kdcam.explanation.explanation_pictures import Explanation
 
     from .render import Table
 

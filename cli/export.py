@@ -25,7 +25,7 @@ def export(
 
     The written network is loaded again, and its logits are compared with those expected.
     """
-    from kdcam.exporting import export as write
+    from kdcam.runs.network_export import export as write
 
     from . import render
 

@@ -54,7 +54,7 @@ def show_loss(
     """
     from kdcam.errors import RecipeError
     from kdcam.losses import LOSSES
-    from kdcam.wording import did_you_mean, listed
+    from kdcam.settings.messages import did_you_mean, listed
 
     from . import render
 

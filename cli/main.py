@@ -5,7 +5,7 @@ It imports nothing that takes time before signals are taken, so that Ctrl-C is o
 
 import sys
 
-from .stopping import INTERRUPTED, Stopper
+from .signals import INTERRUPTED, Stopper
 
 _READER_GONE = 141  # what a shell tells of a program that was ended by SIGPIPE
 

@@ -19,9 +19,9 @@ def quickstart(
     quiet: Quiet = False,
 ) -> None:
     """Train a teacher with CAM-loss, distil a student, and compare both: accuracy, pointing, robustness, pictures."""
-    from kdcam.allocator import keep_freed_memory
+    from kdcam.evaluation.robustness.attack_report import RobustnessReport
     from kdcam.quickstart import run_quickstart
-    from kdcam.robustness.evaluate import RobustnessReport
+    from kdcam.runtime.allocator import keep_freed_memory
 
     keep_freed_memory()
     with render.watching(quiet=quiet) as progress:

@@ -16,8 +16,8 @@ app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a
 def list_recipes(as_json: Json = False) -> None:
     """List the recipes that come with kdcam."""
     from kdcam.errors import RecipeError
-    from kdcam.files.toml_text import parse_toml
-    from kdcam.recipe_files import shipped_recipes
+    from kdcam.files.toml_files import parse_toml
+    from kdcam.recipe.recipe_files import shipped_recipes
 
     from . import render
 
@@ -67,7 +67,7 @@ def show_recipe(
 
     To make it your own: kdcam recipes show NAME > mine.toml
     """
-    from kdcam.recipe_files import read_toml, recipe_text
+    from kdcam.recipe.recipe_files import read_toml, recipe_text
 
     from . import render
 
@@ -83,7 +83,7 @@ def show_schema() -> None:
 
     Every key with its type, bounds and default.
     """
-    from kdcam.recipe import schema
+    from kdcam.recipe.train_recipe import schema
 
     from . import render
 
@@ -113,10 +113,10 @@ def new_recipe(
     Reads the pictures once (of more than 20,000 some hundred headers), looks at this machine, and says in comments why
     each number was chosen. With label files the recipe is one of several labels a picture.
     """
-    from kdcam.data.advice import advise, notes, recipe_lines
     from kdcam.data.folder_facts import measure_folder, measure_machine
     from kdcam.errors import RecipeError
-    from kdcam.files.toml_text import parse_toml
+    from kdcam.files.toml_files import parse_toml
+    from kdcam.training.recipe_advice import advise, notes, recipe_lines
 
     from . import render
 
@@ -151,7 +151,7 @@ def _check_free(file: Path) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from kdcam.atomic import write_atomically
+    from kdcam.files.atomic_writes import write_atomically
 
     write_atomically(file, text.encode())  # a part of it would bar the next try
 

@@ -1,7 +1,7 @@
 """What the user sees: results on stdout; progress and messages on stderr. The only module that prints.
 
 Nothing that a user named, a class or a file, can add a line, or make a screen do anything but show it: every text goes
-through `kdcam.wording.message_text` or `one_line` here, so that no message need do so.
+through `kdcam.settings.messages.message_text` or `one_line` here, so that no message need do so.
 """
 
 import json
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdcam.json_files import plain
-from kdcam.progress import EpochRecord, Progress, Silent, StepRecord
-from kdcam.wording import duration_text, message_text, one_line
+from kdcam.files.json_files_part import plain
+from kdcam.runtime.progress import EpochRecord, Progress, Silent, StepRecord
+from kdcam.settings.messages import duration_text, message_text, one_line
 
-from .stopping import Stopper, stopping
+from .signals import Stopper, stopping
 from .streams import encodable
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def watching(*, quiet: bool) -> Iterator[Progress]:
 
     Raises ``RecipeError`` where this is one of several processes.
     """
-    from kdcam.distributed import check_single_process
+    from kdcam.runtime.distributed import check_single_process
 
     check_single_process()
     with stopping() as stopper:

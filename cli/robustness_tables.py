@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from kdcam.wording import amount_text, budget_text
+from kdcam.settings.messages import amount_text, budget_text
 
 from .render import Table, score_text
 from .shift_tables import calibration_table, corruption_tables, foreign_table, label_noise_table
 
 if TYPE_CHECKING:
-    from kdcam.robustness.evaluate import AttackRow, RobustnessReport
-    from kdcam.robustness.multi_label import MultiLabelAttackRow, MultiLabelRobustnessReport
-    from kdcam.robustness.run_robustness import RunRobustness
-    from kdcam.robustness.verdicts import Check
+    from kdcam.evaluation.robustness.attack_report import AttackRow, RobustnessReport
+    from kdcam.evaluation.robustness.masking_check import Check
+    from kdcam.evaluation.robustness.multi_label_attack_report import (
+        MultiLabelAttackRow,
+        MultiLabelRobustnessReport,
+    )
+    from kdcam.evaluation.robustness.robustness_file import RunRobustness
 
     Runs = Sequence[RunRobustness]
 
@@ -50,7 +53,7 @@ def tables(found: "Runs") -> list[Table]:
 
 def warnings(found: "Runs") -> Iterator[str]:
     """Yield a line for each failed check."""
-    from kdcam.robustness.believing import failure_text
+    from kdcam.evaluation.robustness.believing import failure_text
 
     for run in found:
         for check in run.failed_checks:
@@ -62,9 +65,9 @@ def attack_tables(found: "Runs") -> list[Table]:
 
     Runs with one label an image have an accuracy; those with several share none of their scores with them.
     """
-    from kdcam.robustness.evaluate import RobustnessReport
-    from kdcam.robustness.multi_label import MultiLabelRobustnessReport
-    from kdcam.robustness.verdicts import MASKING
+    from kdcam.evaluation.robustness.attack_report import RobustnessReport
+    from kdcam.evaluation.robustness.masking_check import MASKING
+    from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
 
     masked = {str(run.run): MASKING if run.failed_checks else "" for run in found}
     single: list[tuple[str, RobustnessReport]] = []

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kdcam.wording import listed
+from kdcam.settings.messages import listed
 
 from .render import Table, score_text
 
 if TYPE_CHECKING:
-    from kdcam.robustness.calibration import Calibration, CalibrationReport
-    from kdcam.robustness.corruption_report import CorruptionReport
-    from kdcam.robustness.memorisation import LabelNoiseReport
-    from kdcam.robustness.run_robustness import Corruptions, ForeignImages, RunRobustness
+    from kdcam.evaluation.robustness.corruption_report import CorruptionReport
+    from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
+    from kdcam.evaluation.robustness.robustness_file import Corruptions, ForeignImages, RunRobustness
+    from kdcam.scores.calibration import Calibration, CalibrationReport
 
     Runs = Sequence[RunRobustness]
 

@@ -8,47 +8,48 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from typing import Any
 
-    from kdcam.api import distill, evaluate, finetune, load, predict, train
-    from kdcam.comparison.running import compare
-    from kdcam.data.drawn_pairs import make_pairs
+    from kdcam.api import distill, evaluate, finetune, load, train
+    from kdcam.comparison.execution import compare
     from kdcam.errors import KdcamError
-    from kdcam.explaining import explain
-    from kdcam.exporting import export
-    from kdcam.few_shot.episode_files import read_episodes
-    from kdcam.few_shot.runs import evaluate_few_shot
-    from kdcam.localization.runs import localize
+    from kdcam.evaluation.few_shot.episode_files import read_episodes
+    from kdcam.evaluation.few_shot.few_shot_evaluation import evaluate_few_shot
+    from kdcam.evaluation.localization.localization_evaluation import localize
+    from kdcam.evaluation.robustness.robustness_evaluation import evaluate_robustness
+    from kdcam.evaluation.verification.drawn_pairs import make_pairs
+    from kdcam.evaluation.verification.verification_evaluation import verify
+    from kdcam.explanation.explanation_pictures import explain
     from kdcam.losses import LOSSES
     from kdcam.models.classifier import Classifier
-    from kdcam.recipe import DistillRecipe, TrainRecipe
-    from kdcam.recipe import load as load_recipe
-    from kdcam.robustness.runs import evaluate_robustness
-    from kdcam.verification.runs import verify
+    from kdcam.predicting import predict
+    from kdcam.recipe.train_recipe import DistillRecipe, TrainRecipe
+    from kdcam.recipe.train_recipe import load as load_recipe
+    from kdcam.runs.network_export import export
 
     __version__: str
 
 # Name -> (module, name there). Imported at first use: `kdcam --help` imports this package and must not wait for torch.
 _HOMES = {
     "Classifier": ("kdcam.models.classifier", "Classifier"),
-    "DistillRecipe": ("kdcam.recipe", "DistillRecipe"),
+    "DistillRecipe": ("kdcam.recipe.train_recipe", "DistillRecipe"),
     "KdcamError": ("kdcam.errors", "KdcamError"),
     "LOSSES": ("kdcam.losses", "LOSSES"),
-    "TrainRecipe": ("kdcam.recipe", "TrainRecipe"),
-    "compare": ("kdcam.comparison.running", "compare"),
+    "TrainRecipe": ("kdcam.recipe.train_recipe", "TrainRecipe"),
+    "compare": ("kdcam.comparison.execution", "compare"),
     "distill": ("kdcam.api", "distill"),
     "evaluate": ("kdcam.api", "evaluate"),
-    "evaluate_few_shot": ("kdcam.few_shot.runs", "evaluate_few_shot"),
-    "evaluate_robustness": ("kdcam.robustness.runs", "evaluate_robustness"),
-    "explain": ("kdcam.explaining", "explain"),
-    "export": ("kdcam.exporting", "export"),
+    "evaluate_few_shot": ("kdcam.evaluation.few_shot.few_shot_evaluation", "evaluate_few_shot"),
+    "evaluate_robustness": ("kdcam.evaluation.robustness.robustness_evaluation", "evaluate_robustness"),
+    "explain": ("kdcam.explanation.explanation_pictures", "explain"),
+    "export": ("kdcam.runs.network_export", "export"),
     "finetune": ("kdcam.api", "finetune"),
     "load": ("kdcam.api", "load"),
-    "load_recipe": ("kdcam.recipe", "load"),
-    "localize": ("kdcam.localization.runs", "localize"),
-    "make_pairs": ("kdcam.data.drawn_pairs", "make_pairs"),
-    "predict": ("kdcam.api", "predict"),
-    "read_episodes": ("kdcam.few_shot.episode_files", "read_episodes"),
+    "load_recipe": ("kdcam.recipe.train_recipe", "load"),
+    "localize": ("kdcam.evaluation.localization.localization_evaluation", "localize"),
+    "make_pairs": ("kdcam.evaluation.verification.drawn_pairs", "make_pairs"),
+    "predict": ("kdcam.predicting", "predict"),
+    "read_episodes": ("kdcam.evaluation.few_shot.episode_files", "read_episodes"),
     "train": ("kdcam.api", "train"),
-    "verify": ("kdcam.verification.runs", "verify"),
+    "verify": ("kdcam.evaluation.verification.verification_evaluation", "verify"),
 }
 
 

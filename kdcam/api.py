@@ -4,32 +4,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kdcam.checkpoint import load_classifier
-from kdcam.commands import check_command
-from kdcam.data.batches import Batches
-from kdcam.data.datasets import DataParts, Part, batches
-from kdcam.data.kept import Lack
-from kdcam.data.parts import absent_warnings
-from kdcam.distributed import check_single_process
+from kdcam.data.batches.batch import Batches
+from kdcam.data.dataset_parts import DataParts, Part, absent_warnings
+from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.files.listing import nfc
+from kdcam.files.folder_listing import nfc
+from kdcam.files.json_files_part import layout_of, read_json
 from kdcam.files.paths import exists
-from kdcam.json_files import layout_of, read_json
+from kdcam.files.weight_location import kind_of
 from kdcam.models.classifier import Classifier
-from kdcam.named_networks import load_named
-from kdcam.out_of_memory import told_of_memory
-from kdcam.places import kind_of
-from kdcam.precision import pick_device
-from kdcam.predicting import Prediction, predict
-from kdcam.preflight import preflight
-from kdcam.progress import Progress, Silent
-from kdcam.recipe import TrainRecipe, read_recipe
-from kdcam.recipe import load as load_recipe
-from kdcam.run_data import check_part, read_run_data, warn_of_rest, warn_of_seen, with_places
-from kdcam.run_state import RECIPE_FILE, RESULT_FILE, Resume, has_kept_state
-from kdcam.scores import THRESHOLD, MultiLabelReport, Report, score
-from kdcam.training import EVALUATION_BATCH, RunResult, finished_run, run
-from kdcam.wording import listed
+from kdcam.models.weights.named_networks import load_named
+from kdcam.recipe.commands import check_command
+from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
+from kdcam.recipe.train_recipe import load as load_recipe
+from kdcam.runs.checkpoint import load_classifier
+from kdcam.runs.recorded_parts import Lack
+from kdcam.runs.run_data import check_part, read_run_data, warn_of_rest, warn_of_seen, with_places
+from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, Resume, has_kept_state
+from kdcam.runtime.distributed import check_single_process
+from kdcam.runtime.memory import told_of_memory
+from kdcam.runtime.precision import pick_device
+from kdcam.runtime.progress import Progress, Silent
+from kdcam.scores.classification import THRESHOLD, MultiLabelReport, Report, score
+from kdcam.settings.messages import listed
+from kdcam.training.assembly import EVALUATION_BATCH
+from kdcam.training.preflight import preflight
+from kdcam.training.training_run import RunResult, finished_run, run
 
 Weights = Literal["selected", "last"]
 
@@ -136,7 +136,7 @@ def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str 
     """Return the classifier of a run folder, a timm folder or a .safetensors file with its config.json, in eval mode.
 
     What is neither a path nor there is taken as the name of a network with published weights, which are downloaded
-    where they are not yet (`kdcam.named_networks.load_named`).
+    where they are not yet (`kdcam.models.weights.named_networks.load_named`).
 
     Raises ``CheckpointError`` when there is none or its tensors do not fit.
     """
@@ -298,7 +298,7 @@ def evaluate(
 
     ``data`` and ``rest``: see `load_run`; where the data lies now, and whether to score what is left of it.
     ``threshold`` is for runs of several labels an image: the probability above which a label is said to be
-    there; None: `kdcam.scores.THRESHOLD`.
+    there; None: `kdcam.scores.classification.THRESHOLD`.
 
     Raises ``RecipeError`` for a threshold that is no probability or has no use, ``CheckpointError`` or
     ``DataError``: see `load_run`.
@@ -330,14 +330,12 @@ def _check_threshold(threshold: float, run_path: Path) -> None:
 
 __all__ = [
     "LoadedRun",
-    "Prediction",
     "default_output",
     "distill",
     "evaluate",
     "finetune",
     "load",
     "load_run",
-    "predict",
     "recipe_of",
     "train",
 ]

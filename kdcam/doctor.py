@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kdcam.files.paths import exists, is_folder
-from kdcam.machine import describe_machine, package_versions, thread_advice, usable_cores
+from kdcam.runtime.machine import describe_machine, package_versions, thread_advice, usable_cores
 
 State = Literal["ok", "note", "problem"]
 
@@ -137,7 +137,7 @@ def check_torchvision() -> Iterator[Finding]:
 
 def check_folders() -> Iterator[Finding]:
     """Yield whether the folders that kdcam and its libraries write to are writable, and their free space."""
-    from kdcam.data.idx import data_root
+    from kdcam.data.sources.mnist import data_root
 
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     hub = Path(

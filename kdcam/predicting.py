@@ -6,14 +6,13 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from kdcam.checkpoint import load_classifier
-from kdcam.data.images import read_image
-from kdcam.data.picture_files import readable_pictures
-from kdcam.losses.loss import Task
-from kdcam.models.classifier import Classifier
-from kdcam.numerics import FiniteCheck
-from kdcam.precision import pick_device
-from kdcam.progress import Progress, Silent, until_stopped
+from kdcam.data.batches.decoding import read_image
+from kdcam.data.sources.picture_files import readable_pictures
+from kdcam.models.classifier import Classifier, Task
+from kdcam.runs.checkpoint import load_classifier
+from kdcam.runtime.numerics import FiniteCheck
+from kdcam.runtime.precision import pick_device
+from kdcam.runtime.progress import Progress, Silent, until_stopped
 
 
 class Prediction(NamedTuple):

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from kdcam.api import LoadedRun, distill, load_run, train
+from kdcam.cam.map_pictures import Picture, grid, overlay, save_png, to_picture
 from kdcam.cam.maps import caam, minmax_normalize, target_cam
-from kdcam.cam.picture import Picture, grid, overlay, save_png, to_picture
-from kdcam.cam.pointing import PointingScores, pointing_scores
-from kdcam.progress import Progress, Silent
-from kdcam.recipe import load as load_recipe
-from kdcam.robustness.runs import RunRobustness, evaluate_robustness
-from kdcam.training import RunResult
+from kdcam.evaluation.localization.pointing import PointingScores, pointing_scores
+from kdcam.evaluation.robustness.robustness_evaluation import evaluate_robustness
+from kdcam.evaluation.robustness.robustness_file import RunRobustness
+from kdcam.recipe.train_recipe import load as load_recipe
+from kdcam.runtime.progress import Progress, Silent
+from kdcam.training.training_run import RunResult
 
 ATTACKED_IMAGES = 200  # enough for a first look; `kdcam evaluate-robustness` takes 1,000
 PICTURED_IMAGES = 8

@@ -6,19 +6,20 @@ from typing import Any
 import torch
 from small_runs import SCENES, Watcher, small_recipe
 
-from kdcam.data.datasets import DataParts, load_data
-from kdcam.data.image_digests import ImagesDigest
-from kdcam.data.views import Views
-from kdcam.engine import Plan
+from kdcam.data.batches.image_digests_part import ImagesDigest
+from kdcam.data.batches.views import Views
+from kdcam.data.dataset_parts import DataParts
+from kdcam.data.datasets import load_data
 from kdcam.models.classifier import TeacherOutputs
-from kdcam.preflight import Checked, preflight
-from kdcam.recipe import TrainRecipe
-from kdcam.teacher_cache.arrays import SEVERAL
-from kdcam.teacher_cache.cached_teacher import CachedTeacher
-from kdcam.teacher_cache.caching import cache_teachers
-from kdcam.teacher_cache.kept import teacher_needs
-from kdcam.teacher_cache.key import CacheKey, DataKey, TeacherIdentity
-from kdcam.training import assemble
+from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.training.assembly import assemble
+from kdcam.training.engine import Plan
+from kdcam.training.preflight import Checked, preflight
+from kdcam.training.teachers.cache_entries import teacher_needs
+from kdcam.training.teachers.cache_folder import SEVERAL
+from kdcam.training.teachers.cache_key import CacheKey, DataKey, TeacherIdentity
+from kdcam.training.teachers.cached_teacher import cache_teachers
+from kdcam.training.teachers.cached_teacher_part import CachedTeacher
 
 LABELS = {"name": "cross_entropy"}
 KD = [LABELS, {"name": "kd"}]
@@ -42,8 +43,9 @@ def picture_recipe(place: Path, *, folder: Path | None = None) -> TrainRecipe:
     """Return a recipe on pictures too large to hold, under a teacher of random weights."""
     from PIL import Image
 
-    from kdcam.checkpoint import save_model
-    from kdcam.models.build import ModelConfig, build_classifier
+    from kdcam.models.build import build_classifier
+    from kdcam.models.model_config import ModelConfig
+    from kdcam.runs.checkpoint import save_model
 
     random = torch.Generator().manual_seed(0)
     for name in ("cat", "dog"):

@@ -19,29 +19,29 @@ import torch
 from mutated_bytes import mutations
 from PIL import Image, features
 
-from kdcam.checkpoint import ResumeState, load_resume, save_resume
+from kdcam.data.batches.decoding import FORMATS, open_picture
 from kdcam.data.box_files import read_boxes
-from kdcam.data.class_split import read_class_parts
-from kdcam.data.idx import read_idx
-from kdcam.data.images import FORMATS, open_picture
-from kdcam.data.label_tables import read_label_table
-from kdcam.data.noise_tables import check_labels_file, read_matrix
-from kdcam.data.omniglot import list_characters, read_ink
-from kdcam.data.pair_files import read_lines as read_pair_lines
-from kdcam.data.picture_frames import picture_frame
-from kdcam.data.yolo_labels import class_rows, read_names
+from kdcam.data.label_noise import check_labels_file, read_matrix
+from kdcam.data.object_boxes import picture_frame
+from kdcam.data.sources.image_labels import read_label_table
+from kdcam.data.sources.mnist import read_idx
+from kdcam.data.sources.omniglot import list_characters, read_ink
+from kdcam.data.sources.yolo_labels import class_rows, read_names
+from kdcam.data.splits.class_split import read_class_parts
+from kdcam.data.verification_pairs import read_lines as read_pair_lines
 from kdcam.errors import KdcamError
-from kdcam.files.csv_tables import parse_csv
-from kdcam.files.json_text import parse_json
-from kdcam.files.npy import open_npy
-from kdcam.files.plain_text import decode_text
-from kdcam.files.toml_text import parse_toml, toml_value
-from kdcam.files.yaml_text import read_yaml
-from kdcam.json_files import read_json
-from kdcam.metrics_log import METRICS_FILE, read_metrics
-from kdcam.models.foreign_checkpoints import read_foreign
-from kdcam.recipe import load
-from kdcam.weights import read_tensors, tensor_bytes
+from kdcam.files.csv_files import parse_csv
+from kdcam.files.json_files import parse_json
+from kdcam.files.json_files_part import read_json
+from kdcam.files.npy_files import open_npy
+from kdcam.files.text_files import decode_text
+from kdcam.files.toml_files import parse_toml, toml_value
+from kdcam.files.yaml_files import read_yaml
+from kdcam.models.weights.foreign_checkpoints import read_foreign
+from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
+from kdcam.recipe.train_recipe import load
+from kdcam.runs.checkpoint import ResumeState, load_resume, save_resume
+from kdcam.runs.metrics_log import METRICS_FILE, read_metrics
 
 
 class Reader(NamedTuple):

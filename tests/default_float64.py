@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from kdcam.data.batches import Batch
+from kdcam.data.batches.batch import Batch
 
 
 @contextmanager

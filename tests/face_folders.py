@@ -7,8 +7,9 @@ import numpy
 import torch
 from PIL import Image
 
-from kdcam.checkpoint import save_model
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
+from kdcam.models.model_config import ModelConfig
+from kdcam.runs.checkpoint import save_model
 
 SIZE = 16
 

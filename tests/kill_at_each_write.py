@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from small_runs import Watcher, kept_files, small_recipe
 
-from kdcam.preflight import preflight
-from kdcam.training import run
+from kdcam.training.preflight import preflight
+from kdcam.training.training_run import run
 
 KILLED = 9
 

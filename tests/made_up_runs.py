@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdcam.comparison.evaluations import Evaluation, Evaluations
-from kdcam.comparison.measures import AgreementScores, PartScores, RunMeasures
-from kdcam.comparison.plan import ComparisonPlan, Row
-from kdcam.recipe import Published, TeacherConfig, read_recipe
+from kdcam.comparison.plan.comparison_plan import ComparisonPlan, Row
+from kdcam.comparison.table.evaluations import Evaluation, Evaluations
+from kdcam.comparison.table.run_measures import AgreementScores, PartScores, RunMeasures
+from kdcam.recipe.recipe_fields import Published, TeacherConfig
+from kdcam.recipe.train_recipe import read_recipe
 
 MACHINE = {"system": "Linux", "processor": "Made-up 1", "cores": 2, "device": "cpu"}
 VERSIONS = {"python": "3.11.0", "torch": "2.9.0", "timm": None}

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 Size = tuple[int, int, int]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from kdcam.data.kept import KeptPictures
+from kdcam.runs.recorded_parts import KeptPictures
 
 CLASSES = ("ant", "bee", "cat")
 

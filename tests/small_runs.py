@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from kdcam.progress import EpochRecord, Silent
-from kdcam.recipe import TrainRecipe, read_recipe
+from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
+from kdcam.runtime.progress import EpochRecord, Silent
 
 SCENES = {"name": "digit-scenes", "image_size": 16, "train_size": 60, "test_size": 20, "validation": 0.25}
 _RECIPE = """

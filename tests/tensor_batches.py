@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kdcam.data.batches import Batch
+from kdcam.data.batches.batch import Batch
 
 
 class TensorBatches:

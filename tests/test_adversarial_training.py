@@ -14,22 +14,24 @@ from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
 
 import kdcam
-from kdcam.adversary import AdversaryConfig
-from kdcam.checkpoint import save_model
-from kdcam.crafting import Adversary
-from kdcam.data.batches import Batch, Batches
+from kdcam.attacks import pgd
+from kdcam.data.batches.batch import Batch, Batches
 from kdcam.data.datasets import describe_data, load_data
-from kdcam.engine import Plan, TrainState, train_step
 from kdcam.errors import Interrupted
 from kdcam.losses import LOSSES
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, TeacherOutputs
-from kdcam.preflight import preflight
-from kdcam.recipe import read_recipe
-from kdcam.recipe_checks import HEAD_NEEDS
-from kdcam.robustness.attacks import pgd
-from kdcam.teaching import LiveTeacher
-from kdcam.training import assemble, evaluation_batches, run
+from kdcam.models.model_config import ModelConfig
+from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.table_checks import HEAD_NEEDS
+from kdcam.recipe.train_recipe import read_recipe
+from kdcam.runs.checkpoint import save_model
+from kdcam.training.adversarial_images import Adversary
+from kdcam.training.assembly import assemble, evaluation_batches
+from kdcam.training.engine import Plan, TrainState, train_step
+from kdcam.training.preflight import preflight
+from kdcam.training.teachers.teaching import LiveTeacher
+from kdcam.training.training_run import run
 
 QUICK: dict[str, Any] = {"eps": 0.1, "steps": 2, "alpha": 0.05}
 CE: dict[str, Any] = {"name": "cross_entropy"}

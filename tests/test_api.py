@@ -130,7 +130,7 @@ def test_a_recipe_that_was_read_gives_its_run_its_name(
     monkeypatch.chdir(tmp_path)
     text = 'epochs = 1\n[data]\nname = "digits"\n[model]\nname = "kdcam:resnet8"\n'
     if name == "small/s2":
-        monkeypatch.setattr("kdcam.recipe_files.shipped_recipes", lambda: {name: text})
+        monkeypatch.setattr("kdcam.recipe.recipe_files.shipped_recipes", lambda: {name: text})
     else:
         (tmp_path / name).write_text(text)
     recipe = kdcam.load_recipe(name, ["seed=4"])

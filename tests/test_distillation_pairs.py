@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from kdcam.data.batches import Batch
-from kdcam.engine import Trainable
+from kdcam.data.batches.batch import Batch
 from kdcam.errors import ModelError, RecipeError
 from kdcam.losses import LOSSES
 from kdcam.losses.loss import Objective, needs_of
-from kdcam.methods import method_losses, method_names
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, teacher_outputs
-from kdcam.preflight import preflight, shapes_of
-from kdcam.recipe import read_recipe
+from kdcam.models.model_config import ModelConfig
+from kdcam.recipe.methods import method_losses, method_names
+from kdcam.recipe.train_recipe import read_recipe
+from kdcam.training.engine import Trainable
+from kdcam.training.preflight import preflight, shapes_of
 
 SIZE, CLASSES = 64, 10
 NETWORKS = ("kdcam:resnet8_s2", "resnet10t", "mobilenetv2_035", "torchvision:resnet18")
@@ -66,9 +67,11 @@ def built_once(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
     """Let the checks find networks that are built once, not for each method."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     name = parameters.get("student", NETWORKS[0])
-    monkeypatch.setattr("kdcam.preflight.starting_student", lambda *_, **__: network(name, "student"))
     monkeypatch.setattr(
-        "kdcam.preflight.load_teacher",
+        "kdcam.training.preflight.starting_student", lambda *_, **__: network(name, "student")
+    )
+    monkeypatch.setattr(
+        "kdcam.training.preflight.load_teacher",
         lambda config, *_, **__: network(config.checkpoint, "teacher").eval().requires_grad_(False),
     )
 

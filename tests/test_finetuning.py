@@ -14,14 +14,14 @@ from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
 
 import kdcam
-from kdcam.assembly import assemble
 from kdcam.data.datasets import load_data
-from kdcam.engine import Plan, TrainState, fit, train_step
 from kdcam.errors import CheckpointError, Interrupted, RecipeError
 from kdcam.models import build
-from kdcam.models.build import ModelConfig
-from kdcam.preflight import preflight
-from kdcam.recipe import TrainRecipe, read_recipe
+from kdcam.models.model_config import ModelConfig
+from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
+from kdcam.training.assembly import assemble
+from kdcam.training.engine import Plan, TrainState, fit, train_step
+from kdcam.training.preflight import preflight
 
 STEM_AND_FIRST = ("network.conv1.", "network.bn1.", "network.layer1.")
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from default_float64 import default_float64, wide
 
-from kdcam.checkpoint import save_model
 from kdcam.data.datasets import describe_data, load_data
-from kdcam.engine import train_step
-from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.preflight import preflight
-from kdcam.recipe import TrainRecipe, read_recipe
-from kdcam.training import assemble
+from kdcam.models.build import build_classifier
+from kdcam.models.model_config import ModelConfig
+from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
+from kdcam.runs.checkpoint import save_model
+from kdcam.training.assembly import assemble
+from kdcam.training.engine import train_step
+from kdcam.training.preflight import preflight
 
 CURVES = Path(__file__).parent / "assets" / "golden"
 STEPS = 20

@@ -68,7 +68,7 @@ def test_import_waits_for_nothing_and_star_gives_all() -> None:
     ("module", "names"),
     [
         ("kdcam.cam.maps", "caam, class_cams, target_cam, minmax_normalize"),
-        ("kdcam.robustness.attacks", "fgsm, bim, pgd, mim"),
+        ("kdcam.attacks", "fgsm, bim, pgd, mim"),
         ("kdcam.losses.caam_cam", "caam_cam_loss"),
     ],
 )
@@ -77,4 +77,4 @@ def test_a_module_is_imported_first_of_all(module: str, names: str) -> None:
 
 
 def test_public_modules_are_reached_by_attribute() -> None:
-    run_python("import kdcam; kdcam.cam.maps.caam; kdcam.robustness.attacks.pgd; kdcam.losses.LOSSES")
+    run_python("import kdcam; kdcam.cam.maps.caam; kdcam.attacks.pgd; kdcam.losses.LOSSES")

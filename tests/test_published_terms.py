@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from kdcam.losses.fitnet import FitnetConfig
 from kdcam.losses.loss import LossConfig, Shapes, Step, needs_of
-from kdcam.models.build import ModelConfig, build_classifier
-from kdcam.models.cifar import build_cifar
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, teacher_outputs
-from kdcam.models.frozen import freeze
-from kdcam.models.probes import widths
-from kdcam.recipe import load
-from kdcam.recipe_files import shipped_recipes
+from kdcam.models.folding import freeze
+from kdcam.models.inspection import widths
+from kdcam.models.model_config import ModelConfig
+from kdcam.models.networks import build_cifar
+from kdcam.recipe.recipe_files import shipped_recipes
+from kdcam.recipe.train_recipe import load
 
 CLASSES, IMAGES = 10, 4
 METHODS = ("attention_transfer", "nst", "vid", "similarity_preserving")

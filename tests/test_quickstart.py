@@ -8,8 +8,8 @@ from small_runs import Watcher
 
 import kdcam.api
 import kdcam.quickstart as quickstart
-from kdcam.recipe import TrainRecipe
-from kdcam.recipe import load as load_recipe
+from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.recipe.train_recipe import load as load_recipe
 
 SMALLER = ("epochs=1", "data.train_size=60", "data.test_size=12", "data.image_size=32", "data.validation=0.2")
 
@@ -19,7 +19,7 @@ def load_smaller(name: str, overrides: Sequence[str] = ()) -> TrainRecipe:
 
 
 def test_quickstart_ends_with_scores_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quickstart, "load_recipe", load_smaller)
+    monkeypatch.setattr(quickstart, "load", load_smaller)
     monkeypatch.setattr(kdcam.api, "load_recipe", load_smaller)
     watcher = Watcher()
     found = quickstart.run_quickstart(tmp_path, device="cpu", progress=watcher)

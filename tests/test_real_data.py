@@ -9,9 +9,9 @@ import pytest
 from conftest import SHARED_DATA
 
 import kdcam
-from kdcam.data.advice import advise, recipe_lines
 from kdcam.data.folder_facts import MachineFacts, measure_folder
-from kdcam.progress import Silent
+from kdcam.runtime.progress import Silent
+from kdcam.training.recipe_advice import advise, recipe_lines
 
 
 def unpack_some(archive: Path, folder: Path, limits: dict[str, tuple[int, int]]) -> Path:

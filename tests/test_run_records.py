@@ -13,15 +13,15 @@ from small_runs import small_recipe
 
 import kdcam
 from kdcam.api import load_run
-from kdcam.checkpoint import load_classifier
-from kdcam.comparison.measures import read_run
+from kdcam.comparison.table.run_measures import read_run
 from kdcam.errors import KdcamError
-from kdcam.models.starting_weights import learned_other_classes, stored_statistics
-from kdcam.origins import origins_of
-from kdcam.report.making import making_section
-from kdcam.report.reading import read_reported
-from kdcam.report.scores import score_section
-from kdcam.robustness.memorisation import label_noise_report
+from kdcam.evaluation.robustness.memorisation import label_noise_report
+from kdcam.models.weights.starting_weights import learned_other_classes, stored_statistics
+from kdcam.report.reported_run import read_reported
+from kdcam.report.sections.reproducibility import making_section
+from kdcam.report.sections.scores import score_section
+from kdcam.runs.checkpoint import load_classifier
+from kdcam.runs.provenance import origins_of
 
 OTHERS: tuple[Any, ...] = (
     None,

@@ -11,19 +11,21 @@ import torch
 from pydantic import TypeAdapter
 from small_runs import SCENES
 
-from kdcam.checkpoint import save_model
 from kdcam.data.common_config import BatchAugment
-from kdcam.data.config import CifarConfig, DataConfig, DigitScenesConfig, MnistConfig, OmniglotConfig
-from kdcam.data.datasets import DataSummary, describe_data, load_data
-from kdcam.engine import train_step
+from kdcam.data.dataset_parts import DataSummary
+from kdcam.data.datasets import describe_data, load_data
+from kdcam.data.source_configs import CifarConfig, DataConfig, DigitScenesConfig, MnistConfig, OmniglotConfig
 from kdcam.losses.loss import term_names
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
-from kdcam.models.packaged_weights import is_packaged, packaged
-from kdcam.preflight import preflight
-from kdcam.recipe import TrainRecipe, load, read_recipe
-from kdcam.recipe_files import read_toml, recipe_stem, shipped_recipes
-from kdcam.training import assemble
+from kdcam.models.model_config import ModelConfig
+from kdcam.models.weights.packaged_weights import is_packaged, packaged
+from kdcam.recipe.recipe_files import read_toml, recipe_stem, shipped_recipes
+from kdcam.recipe.train_recipe import TrainRecipe, load, read_recipe
+from kdcam.runs.checkpoint import save_model
+from kdcam.training.assembly import assemble
+from kdcam.training.engine import train_step
+from kdcam.training.preflight import preflight
 
 EMBEDDED = {"digits", "digit-scenes"}  # sources that need no files
 FOLDERS = {"cub200": 200, "cars196": 196, "imagenet": 1000, "coco": 80, "photos": 5}  # classes, by data.root
@@ -139,12 +141,12 @@ def test_network_and_losses_fit_the_data_as_written(
         summary = summary_of(TypeAdapter[DataConfig](DataConfig).validate_python(table["data"]))
         table["teacher"]["checkpoint"] = random_teacher(tmp_path, summary)
     if "init" in table:
-        monkeypatch.setattr("kdcam.models.starting_weights.packaged_tensors", random_package)
+        monkeypatch.setattr("kdcam.models.weights.starting_weights.packaged_tensors", random_package)
         if not is_packaged(table["init"]["checkpoint"]):
             summary = summary_of(TypeAdapter[DataConfig](DataConfig).validate_python(table["data"]))
             table["init"]["checkpoint"] = random_teacher(tmp_path / "start", summary)
-    monkeypatch.setattr("kdcam.preflight.describe_data", summary_of)
-    monkeypatch.setattr("kdcam.data_network.build_classifier", build_once)
+    monkeypatch.setattr("kdcam.training.preflight.describe_data", summary_of)
+    monkeypatch.setattr("kdcam.models.data_network.build_classifier", build_once)
     checked = preflight(read_recipe(table, source=name), device="cpu", fetches=False)
     assert checked.student.num_classes == len(checked.summary.label_names)
     assert checked.student.image_size == checked.summary.image_size

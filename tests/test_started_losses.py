@@ -9,13 +9,13 @@ import torch
 from small_runs import SCENES, small_recipe
 
 import kdcam
-from kdcam.assembly import assemble
 from kdcam.data.datasets import load_data
-from kdcam.engine import train_step
 from kdcam.losses import LOSSES
-from kdcam.preflight import preflight
-from kdcam.recipe import TrainRecipe, read_recipe
-from kdcam.recipe_checks import HEAD_NEEDS
+from kdcam.recipe.table_checks import HEAD_NEEDS
+from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
+from kdcam.training.assembly import assemble
+from kdcam.training.engine import train_step
+from kdcam.training.preflight import preflight
 
 HELD = re.compile(r"\.layer1\.|^(?!.*\.layer)(.*\.)?(conv1|bn1)\.")  # a neck puts a prefix before the names
 SETTINGS: dict[str, dict[str, Any]] = {  # whose defaults ask for more classes or larger maps

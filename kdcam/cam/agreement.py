@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdcam.cam.maps import pool_to_smaller
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 _FLAT = (
     1e-6  # a map whose spread is not above this share of its largest magnitude is constant but for rounding

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdcam.numerics import wide, wide_dtype
+from kdcam.runtime.numerics import wide, wide_dtype
 
 _FLAT = 1e-12  # a map whose divisor is not above this is left at its own, vanishing scale
 

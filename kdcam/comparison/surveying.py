@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kdcam.comparison.grid import in_the_words_of_flags
-from kdcam.comparison.measures import RunMeasures, read_run
-from kdcam.comparison.outputs import run_folder
-from kdcam.comparison.plan import Cell, ComparisonPlan
-from kdcam.differences import shown
+from kdcam.comparison.plan.comparison_plan import Cell, ComparisonPlan
+from kdcam.comparison.plan.grid import in_the_words_of_flags
+from kdcam.comparison.table.output_folder import run_folder
+from kdcam.comparison.table.run_measures import RunMeasures, read_run
 from kdcam.errors import CheckpointError, KdcamError
-from kdcam.json_files import plain, read_json
-from kdcam.preflight import preflight
-from kdcam.run_state import RECIPE_FILE, State, find_state, has_kept_state, recipe_difference
-from kdcam.teacher_weights import Digests, check_teachers, checkpoint_digest
+from kdcam.files.differences import shown
+from kdcam.files.json_files_part import plain, read_json
+from kdcam.runs.resume_rules import Digests, check_teachers, checkpoint_digest
+from kdcam.runs.run_files import RECIPE_FILE, State, find_state, has_kept_state, recipe_difference
+from kdcam.training.preflight import preflight
 
 
 class CellState(NamedTuple):

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kdcam.errors import DataError
-from kdcam.files.csv_tables import by_column, read_csv, shown_columns
+from kdcam.files.csv_files import by_column, read_csv, shown_columns
 from kdcam.files.parsed_values import short
 from kdcam.files.paths import expanded, is_folder, shown
-from kdcam.files.plain_text import read_lines
-from kdcam.setting_names import named
-from kdcam.wording import did_you_mean, listed
+from kdcam.files.text_files import read_lines
+from kdcam.settings.messages import did_you_mean, listed
+from kdcam.settings.setting_names import named
 
 BoxEnds = Literal["exclusive", "inclusive"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdcam.data.box_files import BoxLine
 from kdcam.errors import DataError
-from kdcam.files.listing import files_below
+from kdcam.files.folder_listing import files_below
 from kdcam.files.paths import expanded, is_file, path_below
 
 _SHOWN = 80  # characters of a name in a message

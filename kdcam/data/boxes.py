@@ -11,11 +11,11 @@ from torch import Tensor
 
 from kdcam.data.box_files import BoxLine
 from kdcam.data.box_pictures import FolderPictures, PartPictures, existing_picture
-from kdcam.data.parts import Part
-from kdcam.data.picture_frames import picture_frame
+from kdcam.data.dataset_parts import Part
+from kdcam.data.object_boxes import picture_frame
 from kdcam.errors import DataError
 from kdcam.files.paths import expanded, is_folder
-from kdcam.wording import did_you_mean, listed
+from kdcam.settings.messages import did_you_mean, listed
 
 
 class ObjectBoxes(NamedTuple):

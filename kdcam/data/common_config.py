@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from kdcam.settings import Settings
+from kdcam.settings.frozen_settings import Settings
 
 RESIDENT_LIMIT = 64  # pixels a side; larger pictures are decoded batch by batch
 MAX_PIXELS = (

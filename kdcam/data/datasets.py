@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kdcam.data.batches import Batches
-from kdcam.data.class_split import classes_of, narrowed
-from kdcam.data.config import (
+from kdcam.data.batches.batch import Batches
+from kdcam.data.batches.episodic import EpisodeOrder
+from kdcam.data.batches.image_digests import keys_in, path_from
+from kdcam.data.batches.resident import ResidentBatches, ResidentImages
+from kdcam.data.batches.streaming import StreamBatches
+from kdcam.data.batches.views import Views
+from kdcam.data.common_config import PictureConfig, PictureFilesConfig
+from kdcam.data.dataset_parts import DataParts, DataSummary, Part, PictureTable, SourceParts
+from kdcam.data.label_noise import TrainingImages
+from kdcam.data.label_noise_part import add_noise, check_noise
+from kdcam.data.source_configs import (
     CifarConfig,
     DataConfig,
     DigitScenesConfig,
@@ -18,29 +26,20 @@ from kdcam.data.config import (
     ImageLabelsConfig,
     MnistConfig,
     OmniglotConfig,
-    PictureConfig,
-    PictureFilesConfig,
     TorchvisionConfig,
     YoloLabelsConfig,
 )
-from kdcam.data.episodic import EpisodeOrder
-from kdcam.data.fractions import fraction_of
-from kdcam.data.key_splits import held_out_by_keys
-from kdcam.data.label_noise import NoisyLabels, add_noise, check_noise
-from kdcam.data.noise_tables import TrainingImages
-from kdcam.data.parts import DataParts, DataSummary, Part, PictureTable, SourceParts
-from kdcam.data.picture_keys import keys_in, path_from
-from kdcam.data.resident import ResidentBatches, ResidentImages
-from kdcam.data.splits import across_classes, check_labelled, checked_split
-from kdcam.data.streaming import StreamBatches
-from kdcam.data.views import Views
+from kdcam.data.splits.class_split import classes_of, narrowed
+from kdcam.data.splits.fractions import fraction_of
+from kdcam.data.splits.held_out import across_classes, check_labelled, checked_split
+from kdcam.data.splits.key_splits import held_out_by_keys
 from kdcam.errors import DataError
 from kdcam.files.paths import expanded
-from kdcam.progress import Progress, Silent
-from kdcam.wording import first_few
+from kdcam.runtime.progress import Progress, Silent
+from kdcam.settings.messages import first_few
 
 if TYPE_CHECKING:
-    from kdcam.data.picture_files import ListedParts
+    from kdcam.data.sources.picture_files import ListedParts
 
 SAMPLE = 64  # pictures that a dry run decodes; kdcam's choice
 
@@ -121,39 +120,39 @@ def load_source(config: DataConfig, progress: Progress) -> SourceParts:
     # A source is imported only when it is asked for: some need Pillow or torchvision, and training waits for that.
     match config:
         case DigitsConfig():
-            from kdcam.data.digits import load_digits
+            from kdcam.data.sources.digits import load_digits
 
             return load_digits(config)
         case DigitScenesConfig():
-            from kdcam.data.scenes import load_digit_scenes
+            from kdcam.data.sources.digit_scenes import load_digit_scenes
 
             return load_digit_scenes(config, progress=progress)
         case MnistConfig():
-            from kdcam.data.idx import load_mnist
+            from kdcam.data.sources.mnist import load_mnist
 
             return load_mnist(config)
         case CifarConfig():
-            from kdcam.data.torchvision_sets import load_cifar
+            from kdcam.data.sources.torchvision_sets import load_cifar
 
             return load_cifar(config)
         case OmniglotConfig():
-            from kdcam.data.omniglot import load_omniglot
+            from kdcam.data.sources.omniglot import load_omniglot
 
             return load_omniglot(config, progress=progress)
         case ImageFolderConfig():
-            from kdcam.data.folders import load_image_folder
+            from kdcam.data.sources.image_folder import load_image_folder
 
             return load_image_folder(config, progress=progress)
         case ImageLabelsConfig():
-            from kdcam.data.image_labels import load_image_labels
+            from kdcam.data.sources.image_labels_part import load_image_labels
 
             return load_image_labels(config, progress=progress)
         case YoloLabelsConfig():
-            from kdcam.data.yolo_labels import load_yolo
+            from kdcam.data.sources.yolo_labels import load_yolo
 
             return load_yolo(config, progress=progress)
         case TorchvisionConfig():
-            from kdcam.data.torchvision_sets import load_torchvision
+            from kdcam.data.sources.torchvision_sets import load_torchvision
 
             return load_torchvision(config, progress=progress)
 
@@ -305,7 +304,7 @@ def describe_data(config: DataConfig) -> DataSummary:
     Raises:
         DataError: a folder is missing or wrong, a share would hold out no image, or the label noise does not fit.
     """
-    from kdcam.data.summaries import summarise
+    from kdcam.data.sources.summaries import summarise
 
     summary = summarise(config)
     if config.noise is not None:
@@ -329,7 +328,7 @@ def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
     """
     if not isinstance(config, PictureFilesConfig):
         return None
-    from kdcam.data.images import bad_image_reason
+    from kdcam.data.batches.decoding import bad_image_reason
 
     listing = list_source(config)
     parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
@@ -352,25 +351,21 @@ def list_source(config: PictureFilesConfig) -> "ListedParts":
     """
     match config:
         case ImageFolderConfig():
-            from kdcam.data.folders import list_folder
+            from kdcam.data.sources.image_folder import list_folder
 
             return list_folder(config)
         case ImageLabelsConfig():
-            from kdcam.data.image_labels import list_labelled
+            from kdcam.data.sources.image_labels_part import list_labelled
 
             return list_labelled(config)
         case YoloLabelsConfig():
-            from kdcam.data.yolo_labels import list_yolo
+            from kdcam.data.sources.yolo_labels import list_yolo
 
             return list_yolo(config)
     raise TypeError(f"{type(config).__name__} lists no files")
 
 
 __all__ = [
-    "DataParts",
-    "DataSummary",
-    "NoisyLabels",
-    "Part",
     "batches",
     "decode_sample",
     "describe_data",

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from kdcam.settings import Settings
+from kdcam.settings.frozen_settings import Settings
 
 if TYPE_CHECKING:
-    from kdcam.recipe import TrainRecipe
+    from kdcam.recipe.train_recipe import TrainRecipe
 
 EPISODIC_LOSSES = ("prototypical",)
 """Losses whose ``shots`` are those of the episodes."""

@@ -4,16 +4,17 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdcam.data.config import RESIDENT_LIMIT, ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
+from kdcam.data.batches.decoding import picture_file
+from kdcam.data.common_config import RESIDENT_LIMIT
+from kdcam.data.dataset_parts import SourceParts, absent_warnings, images_of_classes
 from kdcam.data.datasets import list_source, load_source, made_parts
-from kdcam.data.images import picture_file
-from kdcam.data.part_names import looks_like_part
-from kdcam.data.parts import SourceParts, absent_warnings, images_of_classes
-from kdcam.data.picture_files import ListedParts, data_folder
+from kdcam.data.source_configs import ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
+from kdcam.data.sources.part_names import looks_like_part
+from kdcam.data.sources.picture_files import ListedParts, data_folder
 from kdcam.errors import DataError
-from kdcam.files.listing import files_in, folders_in, is_utf8
+from kdcam.files.folder_listing import files_in, folders_in, is_utf8
 from kdcam.files.paths import expanded, is_file, resolved, shown
-from kdcam.progress import Progress
+from kdcam.runtime.progress import Progress
 
 _SAMPLE = 400  # pictures whose header is read
 _READ = 20_000  # files that are all read; of more, only the sample is looked at (kdcam's choice)
@@ -179,7 +180,7 @@ def measure_machine() -> MachineFacts:
     """Return the cores and the GPU of this machine."""
     import torch
 
-    from kdcam.machine import describe_machine
+    from kdcam.runtime.machine import describe_machine
 
     gpu = None
     if torch.cuda.is_available():

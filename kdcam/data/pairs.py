@@ -9,8 +9,8 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from kdcam.data.identities import IdentityFolder
-from kdcam.data.pair_files import PairLine, is_list, read_csv_pairs, read_lfw, read_two_lists
+from kdcam.data.identity_folder import IdentityFolder
+from kdcam.data.verification_pairs import PairLine, is_list, read_csv_pairs, read_lfw, read_two_lists
 from kdcam.errors import DataError
 from kdcam.files.paths import expanded, resolved
 
@@ -83,8 +83,8 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
     Args:
         path: A file in the format of LFW's pairs.txt; a CSV file (first, second, same, and maybe fold); one of
             LFWcrop's lists (01_test_same.txt, with 01_test_diff.txt beside it) or a folder of them, one pair of lists a
-            fold. See `kdcam.data.pair_files`.
-        root: A folder with a folder of pictures for each person, see `kdcam.data.identities.IdentityFolder`.
+            fold. See `kdcam.data.verification_pairs`.
+        root: A folder with a folder of pictures for each person, see `kdcam.data.identity_folder.IdentityFolder`.
 
     Raises:
         DataError: A file is missing or a line wrong, a person or picture is not there, a pair is of one picture with

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from kdcam.errors import KdcamError
-from kdcam.wording import one_line, reason_text
+from kdcam.settings.messages import one_line, reason_text
 
 
 def exists(path: str | Path) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.losses.cross_entropy import cross_entropy
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 Modulated = Literal["negative", "positive"]
 _FLOOR = 1e-12

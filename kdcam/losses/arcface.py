@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes
-from kdcam.losses.margins import MarginLoss, margin_cross_entropy
+from kdcam.losses.shared.angular_margins import MarginLoss, margin_cross_entropy
 from kdcam.models.classifier import Outputs
 
 

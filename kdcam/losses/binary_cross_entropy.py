@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 
 class BinaryCrossEntropyConfig(LossConfig):

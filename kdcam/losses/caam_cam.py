@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import caam, minmax_normalize, pool_to_smaller
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
-from kdcam.numerics import mean_where, wide
+from kdcam.runtime.numerics import mean_where, wide
 
 
 class CaamCamConfig(LossConfig):

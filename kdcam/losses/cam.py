@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import caam, minmax_normalize, target_cam
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.numerics import mean_where
+from kdcam.runtime.numerics import mean_where
 
 COLLAPSED_BELOW = 0.02
 """Mean CAM-loss under which maps have become alike (kdcam's choice; collapsed runs were seen at 0.005 to 0.015)."""

@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from kdcam.losses.coarse_cams import coarse_student_cams, coarse_teacher_cams, smallest_side
 from kdcam.losses.kd import kd_loss
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.wording import listed
+from kdcam.losses.shared.coarse_cams import coarse_student_cams, coarse_teacher_cams, smallest_side
+from kdcam.settings.messages import listed
 
 
 class CamKdConfig(LossConfig):

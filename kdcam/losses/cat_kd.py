@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kdcam.losses.coarse_cams import coarse_student_cams, coarse_teacher_cams, smallest_side
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import unit_rows, wide
+from kdcam.losses.shared.coarse_cams import coarse_student_cams, coarse_teacher_cams, smallest_side
+from kdcam.runtime.numerics import unit_rows, wide
 
 
 class CatKdConfig(LossConfig):

@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.losses.centers import USUAL_CENTER_RATE, MovedCenters
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import mean_where, wide, wide_dtype
+from kdcam.losses.shared.class_centers import USUAL_CENTER_RATE, MovedCenters
+from kdcam.runtime.numerics import mean_where, wide, wide_dtype
 
 
 class CenterConfig(LossConfig):

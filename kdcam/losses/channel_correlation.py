@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.numerics import mean_where, wide
+from kdcam.runtime.numerics import mean_where, wide
 
 Form = Literal["ratio", "margin", "difference"]
 Comparison = Literal["pairs", "class-means"]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
-from kdcam.numerics import unit_rows, wide
+from kdcam.runtime.numerics import unit_rows, wide
 
 Form = Literal["neighbours", "kernel"]
 

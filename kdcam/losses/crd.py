@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.distributed import gather_over_processes
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
 from kdcam.losses.negatives import OtherClasses
-from kdcam.losses.records import LatestRecord
-from kdcam.numerics import unit_rows, wide
+from kdcam.losses.shared.sample_memory import LatestRecord
+from kdcam.runtime.distributed import gather_over_processes
+from kdcam.runtime.numerics import unit_rows, wide
 
 _EPS = 1e-7  # added to probabilities, as in HobbitLong/RepDistiller
 _PRODUCT_GAIN = 32  # a number gathered costs as much as this many multiplied; measured on one CPU core

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.losses.class_balance import ClassBalanceBeta, image_weights, training_weights
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import wide
+from kdcam.losses.shared.class_balance import ClassBalanceBeta, image_weights, training_weights
+from kdcam.runtime.numerics import wide
 
 
 class CrossEntropyConfig(LossConfig):

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.losses.standardization import compared_logits
-from kdcam.numerics import wide
+from kdcam.losses.shared.logits import compared_logits
+from kdcam.runtime.numerics import wide
 
 _EPS = 1e-8
 _FLAT = 1e-6  # float32 cannot tell values whose deviation is below this share of their size

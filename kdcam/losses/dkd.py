@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.losses.standardization import Standardize, compared_logits
-from kdcam.numerics import wide
+from kdcam.losses.shared.logits import Standardize, compared_logits
+from kdcam.runtime.numerics import wide
 
 
 class DkdConfig(LossConfig):

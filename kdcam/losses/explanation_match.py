@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import pool_to_smaller, target_cam
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
-from kdcam.numerics import unit_rows, wide
+from kdcam.runtime.numerics import unit_rows, wide
 
 
 class ExplanationMatchConfig(LossConfig):

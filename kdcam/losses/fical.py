@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.distributed import sum_over_processes
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.numerics import unit_rows
+from kdcam.runtime.distributed import sum_over_processes
+from kdcam.runtime.numerics import unit_rows
 
 MOST_CLASSES = 4096  # 64 MiB of counts, and a product of that size each step; kdcam's choice
 

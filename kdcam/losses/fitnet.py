@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, teacher_of
-from kdcam.losses.stages import (
+from kdcam.losses.shared.stages import (
     MAP_NEEDS,
     Stages,
     all_maps,
@@ -17,7 +17,7 @@ from kdcam.losses.stages import (
     teacher_widths,
     why_too_few_maps,
 )
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 
 class FitnetConfig(LossConfig):

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.losses.class_balance import ClassBalanceBeta, image_weights, training_weights
-from kdcam.losses.likelihoods import label_log_likelihoods
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import wide
+from kdcam.losses.shared.class_balance import ClassBalanceBeta, image_weights, training_weights
+from kdcam.losses.shared.likelihoods import label_log_likelihoods
+from kdcam.runtime.numerics import wide
 
 _FLOOR = 1e-12
 

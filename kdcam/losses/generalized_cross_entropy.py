@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdcam.losses.likelihoods import label_log_likelihoods
 from kdcam.losses.loss import LossConfig, Shapes, Step
+from kdcam.losses.shared.likelihoods import label_log_likelihoods
 
 
 class GeneralizedCrossEntropyConfig(LossConfig):

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 
 class GradientBoostingCrossEntropyConfig(LossConfig):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import class_cams
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.numerics import mean_where, wide, wide_dtype
+from kdcam.runtime.numerics import mean_where, wide, wide_dtype
 
 
 class HncMseConfig(LossConfig):

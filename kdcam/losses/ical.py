@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.numerics import unit_rows
+from kdcam.runtime.numerics import unit_rows
 
 
 class IcalConfig(LossConfig):

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kdcam.losses.centers import USUAL_CENTER_RATE, LearnedCenters, MovedCenters
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.numerics import mean_where, wide, wide_dtype
+from kdcam.losses.shared.class_centers import USUAL_CENTER_RATE, LearnedCenters, MovedCenters
+from kdcam.runtime.numerics import mean_where, wide, wide_dtype
 
 Form = Literal["hinge", "log-ratio"]
 

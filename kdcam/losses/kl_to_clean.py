@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, clean_of
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 
 class KlToCleanConfig(LossConfig):

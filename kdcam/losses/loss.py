@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from kdcam.models.classifier import Outputs, Task, TeacherOutputs, Widths
-from kdcam.settings import Settings
+from kdcam.settings.frozen_settings import Settings
 
 Images = Literal["trained", "clean"]
 """Which images: those that the student is trained on, adversarial under an [adversary] table; or the clean ones."""
@@ -239,9 +239,7 @@ __all__ = [
     "Objective",
     "Shapes",
     "Step",
-    "Task",
     "Terms",
-    "Widths",
     "clean_of",
     "needs_of",
     "present",

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from kdcam.losses.loss import Shapes
-from kdcam.losses.margins import (
+from kdcam.losses.shared.angular_margins import (
     AnnealedMarginConfig,
     AnnealFloor,
     AnnealGamma,

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 
 class MutualChannelConfig(LossConfig):

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
-from kdcam.numerics import unit_rows, wide
+from kdcam.runtime.numerics import unit_rows, wide
 
 _EPS = 1e-7  # added to probabilities, as in passalis/probabilistic_kt
 

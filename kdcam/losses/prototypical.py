@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.numerics import mean_where, unit_rows, wide
-from kdcam.settings import Positive
+from kdcam.runtime.numerics import mean_where, unit_rows, wide
+from kdcam.settings.frozen_settings import Positive
 
 USUAL_SCALE = 10.0
 

@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from kdcam.errors import RecipeError
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
-from kdcam.losses.stages import MAP_NEEDS, matched_maps, matched_sizes, teacher_widths, why_too_few_maps
-from kdcam.numerics import wide
+from kdcam.losses.shared.stages import (
+    MAP_NEEDS,
+    matched_maps,
+    matched_sizes,
+    teacher_widths,
+    why_too_few_maps,
+)
+from kdcam.runtime.numerics import wide
 
 PYRAMID = (4, 2, 1)  # sides of the pooled maps
 MOST_SHARED_CHANNELS = 512

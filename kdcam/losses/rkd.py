@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
-from kdcam.numerics import mean_where, wide
+from kdcam.runtime.numerics import mean_where, wide
 
 _NEAREST = (
     1e-5  # of the batch's largest distance; nearer embeddings count as one, for their direction is rounding

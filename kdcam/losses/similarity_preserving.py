@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, teacher_of
-from kdcam.losses.stages import Stages, all_maps, needs_of_stages, why_too_few_maps
-from kdcam.numerics import unit_rows, wide
+from kdcam.losses.shared.stages import Stages, all_maps, needs_of_stages, why_too_few_maps
+from kdcam.runtime.numerics import unit_rows, wide
 
 
 class SimilarityPreservingConfig(LossConfig):

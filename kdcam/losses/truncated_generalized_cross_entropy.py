@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kdcam.losses.generalized_cross_entropy import generalized_cross_entropy
-from kdcam.losses.likelihoods import label_log_likelihoods
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.losses.records import LatestRecord
+from kdcam.losses.shared.likelihoods import label_log_likelihoods
+from kdcam.losses.shared.sample_memory import LatestRecord
 
 _ALL_LEFT_OUT = 1e-3  # how near a mean may come to the constant; kdcam's choice
 _ROUNDING = 1e-9  # of a count of periods: progress is a rounded fraction

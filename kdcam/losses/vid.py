@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, teacher_of
-from kdcam.losses.stages import (
+from kdcam.losses.shared.stages import (
     MAP_NEEDS,
     Stages,
     matched_maps,
@@ -19,7 +19,7 @@ from kdcam.losses.stages import (
     pool_maps_to_smaller,
     why_too_few_maps,
 )
-from kdcam.numerics import wide
+from kdcam.runtime.numerics import wide
 
 LEAST_VARIANCE = 1e-5  # eps of the authors' code, as HobbitLong/RepDistiller gives it
 

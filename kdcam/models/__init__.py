@@ -3,7 +3,8 @@
 Importing this package offers kdcam's networks to timm as ``kdcam_<name>``, without importing timm.
 """
 
-from kdcam.models.build import ModelConfig, build_classifier, has_exact_cam, list_models
+from kdcam.models.build import build_classifier
+from kdcam.models.catalogue import has_exact_cam, list_models
 from kdcam.models.classifier import (
     Classifier,
     Outputs,
@@ -11,8 +12,9 @@ from kdcam.models.classifier import (
     TeacherOutputs,
     teacher_outputs,
 )
-from kdcam.models.probes import check_cam, widths
-from kdcam.models.timm_names import offer_to_timm
+from kdcam.models.inspection import check_cam, widths
+from kdcam.models.model_config import ModelConfig
+from kdcam.models.networks.timm_registration import offer_to_timm
 
 offer_to_timm()
 

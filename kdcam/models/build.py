@@ -7,22 +7,22 @@ import torch
 from torch import nn
 
 from kdcam.errors import CheckpointError, ModelError
-from kdcam.models.catalogue import ModelName, Source, has_exact_cam, list_models, split_name
-from kdcam.models.cifar import build_cifar
+from kdcam.models.catalogue import split_name
 from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
-from kdcam.models.config import ModelConfig
-from kdcam.models.fetching import fetched_from_hub
 from kdcam.models.heads import add_head
+from kdcam.models.model_config import ModelConfig
 from kdcam.models.necks import add_neck
-from kdcam.models.readers import read_linear_head, reader_for
-from kdcam.models.starting_weights import (
+from kdcam.models.networks import build_cifar
+from kdcam.models.output_readers import read_linear_head, reader_for
+from kdcam.models.weights.download import fetched_from_hub
+from kdcam.models.weights.starting_weights import (
     holds_neck,
     learned_other_classes,
     load_starting_weights,
     starting_weights,
     stored_statistics,
 )
-from kdcam.wording import reason_text
+from kdcam.settings.messages import reason_text
 
 PLAIN_STATISTICS = Preprocessing((0.5,), (0.25,))  # kdcam's choice for networks without weights of their own
 
@@ -134,10 +134,10 @@ def _from_kdcam(
 def _from_torchvision(
     config: ModelConfig, name: str, num_classes: int, in_channels: int, image_size: int
 ) -> _Built:
-    from kdcam.models import torchvision_nets
+    from kdcam.models import torchvision_networks
 
     rates = {"dropout": config.drop_rate, "stochastic_depth_prob": config.drop_path_rate}
-    network = torchvision_nets.build_torchvision(
+    network = torchvision_networks.build_torchvision(
         name,
         pretrained=config.pretrained,
         num_classes=num_classes,
@@ -145,8 +145,8 @@ def _from_torchvision(
         image_size=image_size,
         rates={key: value for key, value in rates.items() if value is not None},
     )
-    reader = torchvision_nets.TorchvisionReader(name, network)
-    return _Built(network, reader, torchvision_nets.torchvision_statistics(name))
+    reader = torchvision_networks.TorchvisionReader(name, network)
+    return _Built(network, reader, torchvision_networks.torchvision_statistics(name))
 
 
 def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: int, image_size: int) -> _Built:
@@ -231,10 +231,5 @@ def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 __all__ = [
     "PLAIN_STATISTICS",
-    "ModelConfig",
-    "ModelName",
-    "Source",
     "build_classifier",
-    "has_exact_cam",
-    "list_models",
 ]

@@ -5,9 +5,9 @@ from fnmatch import fnmatch
 from typing import Literal, NamedTuple, NoReturn
 
 from kdcam.errors import ModelError
-from kdcam.models.cifar import CIFAR_NETWORKS
-from kdcam.models.timm_names import PREFIX
-from kdcam.models.torchvision_nets import MAP_NODES, NO_EXACT_CAM, torchvision_names
+from kdcam.models.networks import CIFAR_NETWORKS
+from kdcam.models.networks.timm_registration import PREFIX
+from kdcam.models.torchvision_networks import MAP_NODES, NO_EXACT_CAM, torchvision_names
 
 Source = Literal["kdcam", "timm", "torchvision"]
 

@@ -12,7 +12,7 @@ from kdcam.cam.maps import class_cams, target_cam
 from kdcam.errors import ModelError
 
 if TYPE_CHECKING:
-    from kdcam.models.build import ModelConfig
+    from kdcam.models.model_config import ModelConfig
 
 Task = Literal["single-label", "multi-label"]
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 from torch import nn
 
 from kdcam.errors import ModelError
-from kdcam.init_config import InitConfig
 from kdcam.models.classifier import Classifier
+from kdcam.models.init_config import InitConfig
 from kdcam.models.layer_groups import stage_count, stage_depths
-from kdcam.models.starting_weights import head_name
+from kdcam.models.weights.starting_weights import head_name
 
 
 class FrozenStages(NamedTuple):

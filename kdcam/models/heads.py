@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
-from kdcam.models.starting_weights import head_name
-from kdcam.numerics import unit_rows, wide
+from kdcam.models.weights.starting_weights import head_name
+from kdcam.runtime.numerics import unit_rows, wide
 
 HeadName = Literal["linear", "cosine", "unit-weight", "gaussian"]
 

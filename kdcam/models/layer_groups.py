@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from kdcam.models.necks import Necked
-from kdcam.models.starting_weights import head_name
+from kdcam.models.weights.starting_weights import head_name
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 

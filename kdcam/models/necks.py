@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from kdcam.errors import ModelError
 from kdcam.models.reading import readable
-from kdcam.models.starting_weights import head_name
-from kdcam.modes import evaluating
-from kdcam.numerics import wide
+from kdcam.models.weights.starting_weights import head_name
+from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.numerics import wide
 
 
 class NeckOutputs(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kdcam.errors import ModelError
-from kdcam.wording import reason_text
+from kdcam.settings.messages import reason_text
 
 
 @contextmanager

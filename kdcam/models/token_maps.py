@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier, Outputs
 from kdcam.models.reading import readable
-from kdcam.modes import evaluating
+from kdcam.runtime.eval_mode import evaluating
 
 _TOLERANCE = 1e-4  # of the largest logit; rounding alone gives about 1e-6
 

@@ -6,9 +6,9 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import NamedTuple
 
-from kdcam.report import blocks
-from kdcam.report.blocks import Section
-from kdcam.report.curves import DARK_LINE_COLOURS, LINE_COLOURS
+from kdcam.blocks import document
+from kdcam.blocks.document import Section
+from kdcam.report.sections.learning_curves import DARK_LINE_COLOURS, LINE_COLOURS
 
 TEMPLATE = "report.html.j2"
 
@@ -29,12 +29,12 @@ def html_of(page: Page) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     for kind in (
-        blocks.Facts,
-        blocks.Listing,
-        blocks.Note,
-        blocks.Picture,
-        blocks.Table,
-        blocks.Tiles,
+        document.Facts,
+        document.Listing,
+        document.Note,
+        document.Picture,
+        document.Table,
+        document.Tiles,
     ):
         environment.tests[kind.__name__.lower()] = lambda block, kind=kind: isinstance(block, kind)
     environment.filters["png"] = _data_url

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from kdcam.blocks.document import Picture, Section
 from kdcam.errors import CheckpointError
 from kdcam.files.paths import is_file
-from kdcam.report.blocks import Picture, Section
 
 FIGURES = "figures"
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from kdcam.digests import weights_file_digest
-from kdcam.report.blocks import Note
-from kdcam.report.reading import Found
-from kdcam.run_state import MODEL_FILE
+from kdcam.blocks.document import Note
+from kdcam.files.digests import weights_file_digest
+from kdcam.report.reported_run import Found
+from kdcam.runs.run_files import MODEL_FILE
 
 
 def stale_notes(found: Sequence[Found]) -> Iterator[Note]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdcam.weights import read_tensors_file
+from kdcam.models.weights.safetensors_files import read_tensors_file
 
 
 @pytest.fixture(params=["nan", "-inf"])

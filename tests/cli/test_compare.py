@@ -10,8 +10,8 @@ import pytest
 from made_up_runs import agreed, evaluated, measures, plan_of
 from small_runs import scenes_file
 
-from kdcam.comparison.table import build_comparison
-from kdcam.recipe import Published
+from kdcam.comparison.table.aggregation import build_comparison
+from kdcam.recipe.recipe_fields import Published
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kdcam import api
-from kdcam.digests import weights_file_digest
 from kdcam.errors import RecipeError
+from kdcam.files.digests import weights_file_digest
 
 
 def test_tables(kdcam, digits_run: Path) -> None:
@@ -70,7 +70,7 @@ def test_no_run(kdcam, tmp_path: Path) -> None:
 
 
 def test_many_classes_list_the_commonest_confusions(module) -> None:
-    from kdcam.scores import Report
+    from kdcam.scores.classification import Report
 
     confusion = [[0] * 30 for _ in range(30)]
     for index in range(30):

@@ -21,7 +21,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", create)
-    monkeypatch.setattr("kdcam.models.fetching.is_answering", lambda address: True)
+    monkeypatch.setattr("kdcam.models.weights.download.is_answering", lambda address: True)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_an_output_whose_name_is_no_utf8(kdcam, arguments, line: str) -> None:
 
 def test_callers_of_the_library_are_refused_in_its_words(photos: Path, digits_run: Path) -> None:
     import kdcam as library
-    from kdcam.report.writing import write_report
+    from kdcam.report.html_report import write_report
 
     picture = photos / "cat" / "00.png"
     recipe = library.load_recipe("digits", ["epochs=1"])

@@ -74,7 +74,7 @@ def test_a_recipe_that_cannot_be_written_whole_does_not_bar_the_next_try(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("kdcam.atomic.os.write", full)
+        broken.setattr("kdcam.files.atomic_writes.os.write", full)
         found = kdcam("recipes", "new", photos, "-o", "new.toml")
     assert found.code == 1
     assert "new.toml: 0.0 MB could not be written (No space left on device)" in found.err

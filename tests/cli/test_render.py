@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kdcam.progress import EpochRecord, StepRecord
+from kdcam.runtime.progress import EpochRecord, StepRecord
 
 EPOCH = EpochRecord(
     epoch=2,

@@ -6,9 +6,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from kdcam.robustness.corruption_report import OWN, CorruptionReport, CorruptionRow
-from kdcam.robustness.relative_errors import relative_to
-from kdcam.robustness.run_robustness import Corruptions
+from kdcam.evaluation.robustness.corruption_report import OWN, CorruptionReport, CorruptionRow
+from kdcam.evaluation.robustness.relative_errors import relative_to
+from kdcam.evaluation.robustness.robustness_file import Corruptions
 
 
 def section(subset: str, **errors: float) -> Corruptions:

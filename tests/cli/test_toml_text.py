@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from kdcam.recipe import load
-from kdcam.recipe_files import shipped_recipes
+from kdcam.recipe.recipe_files import shipped_recipes
+from kdcam.recipe.train_recipe import load
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

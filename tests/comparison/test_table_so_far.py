@@ -6,10 +6,10 @@ from typing import Any
 
 from small_runs import Watcher
 
-from kdcam.comparison.outputs import prepare_output, write_comparison
-from kdcam.comparison.plan import plan_comparison
-from kdcam.comparison.running import _Writer, compare
-from kdcam.comparison.table import build_comparison
+from kdcam.comparison.execution import _Writer, compare
+from kdcam.comparison.plan.comparison_plan import plan_comparison
+from kdcam.comparison.table.aggregation import build_comparison
+from kdcam.comparison.table.output_folder import prepare_output, write_comparison
 
 
 def test_a_table_so_far_stands_while_others_run(scenes: str, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from PIL import Image
 
 from kdcam.data.box_files import BoxLine
 from kdcam.data.boxes import boxes_of_part, boxes_of_source, named_pictures, one_row_an_image
-from kdcam.data.config import DigitScenesConfig, ImageFolderConfig
 from kdcam.data.datasets import load_data
+from kdcam.data.source_configs import DigitScenesConfig, ImageFolderConfig
 from kdcam.errors import DataError
 
 NAMES = ("cat", "dog")

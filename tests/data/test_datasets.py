@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcam.data.config import (
+from kdcam.data.common_config import NoiseConfig
+from kdcam.data.datasets import batches, decode_sample, describe_data, load_data
+from kdcam.data.source_configs import (
     CifarConfig,
     DigitScenesConfig,
     DigitsConfig,
     ImageFolderConfig,
     MnistConfig,
-    NoiseConfig,
 )
-from kdcam.data.datasets import batches, decode_sample, describe_data, load_data
 from kdcam.errors import DataError
 
 CPU = torch.device("cpu")
@@ -157,7 +157,7 @@ def test_describing_mnist_says_whether_it_will_be_downloaded(tmp_path, name):
 @pytest.mark.parametrize("config", ["DigitsConfig()", "DigitScenesConfig(train_size=40, test_size=10)"])
 def test_embedded_data_import_nothing_heavy(config):
     code = (
-        "import sys, torch; from kdcam.data.config import *; from kdcam.data.datasets import *; "
+        "import sys, torch; from kdcam.data.source_configs import *; from kdcam.data.datasets import *; "
         f"c = {config}; describe_data(c); p = load_data(c).train; "
         "d = torch.device('cpu'); b = batches(p, batch_size=8, training=True, config=c, seed=0, device=d); "
         "next(b.epoch(0)); heavy = ('timm', 'torchvision', 'sklearn', 'matplotlib', 'PIL', 'scipy'); "

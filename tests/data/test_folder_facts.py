@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from kdcam.data import folder_facts
-from kdcam.data.config import ImageLabelsConfig, YoloLabelsConfig
 from kdcam.data.folder_facts import measure_folder, measure_machine
+from kdcam.data.source_configs import ImageLabelsConfig, YoloLabelsConfig
 from kdcam.errors import DataError
-from kdcam.progress import Silent
+from kdcam.runtime.progress import Silent
 
 
 def fill(folder: Path, count: int, *, height: int = 40, width: int = 30) -> Path:

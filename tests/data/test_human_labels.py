@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcam.data.config import ImageFolderConfig, NoiseConfig
+from kdcam.data.common_config import NoiseConfig
 from kdcam.data.datasets import describe_data, load_data
-from kdcam.data.label_noise import add_noise
-from kdcam.data.noise_tables import TrainingImages
+from kdcam.data.label_noise import TrainingImages
+from kdcam.data.label_noise_part import add_noise
+from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.errors import DataError
 
 SHARED = Path(__file__).parents[2] / "../shared/data"

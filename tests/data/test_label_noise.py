@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcam.data.config import DigitsConfig, NoiseConfig
+from kdcam.data.common_config import NoiseConfig
 from kdcam.data.datasets import load_data
-from kdcam.data.label_noise import (
+from kdcam.data.label_noise import TrainingImages
+from kdcam.data.label_noise_part import (
     add_noise,
     asymmetric_transition,
     check_noise,
@@ -20,9 +21,9 @@ from kdcam.data.label_noise import (
     symmetric_transition,
     transition_matrix,
 )
-from kdcam.data.noise_tables import TrainingImages
-from kdcam.data.seeding import seeded_generator
+from kdcam.data.source_configs import DigitsConfig
 from kdcam.errors import DataError
+from kdcam.runtime.seeding import seeded_generator
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MATRIX = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]], dtype=torch.float64)
@@ -147,7 +148,7 @@ def test_the_noise_follows_its_own_seed(kind):
 
 def test_another_process_draws_the_same_labels():
     code = (
-        "import torch; from kdcam.data.config import DigitsConfig, NoiseConfig; "
+        "import torch; from kdcam.data.source_configs import DigitsConfig, NoiseConfig; "
         "from kdcam.data.datasets import load_data; torch.manual_seed(7); "
         "print(load_data(DigitsConfig(noise=NoiseConfig(kind='pairflip', rate=0.3))).noise.noisy.tolist())"
     )

@@ -5,7 +5,7 @@ import gzip
 import pytest
 import torch
 
-from kdcam.data.noise_tables import TrainingImages, check_labels_file, read_labels, read_matrix
+from kdcam.data.label_noise import TrainingImages, check_labels_file, read_labels, read_matrix
 from kdcam.errors import DataError
 
 NAMES = ("cat", "dog", "owl")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdcam.data.config import ImageFolderConfig, MnistConfig, YoloLabelsConfig
 from kdcam.data.datasets import batches, describe_data, load_data
-from kdcam.data.folders import list_images
+from kdcam.data.source_configs import ImageFolderConfig, MnistConfig, YoloLabelsConfig
+from kdcam.data.sources.image_folder import list_images
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 

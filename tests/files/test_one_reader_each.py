@@ -8,21 +8,24 @@ ROOT = Path(__file__).parents[2]
 
 # By file and call: what may stand there, and why.
 ALLOWED = {
-    ("kdcam/checkpoint.py", "json.loads"),  # the header of a state, in which a number may be infinite
-    ("kdcam/comparison/worker.py", "json.loads"),  # what kdcam's own processes tell each other
-    ("kdcam/comparison/worker_process.py", "json.loads"),
-    ("kdcam/recipe_files.py", "entry.read_text"),  # files of the package
-    ("kdcam/recipe_files.py", "entry.is_dir"),
+    ("kdcam/runs/checkpoint.py", "json.loads"),  # the header of a state, in which a number may be infinite
+    ("kdcam/comparison/workers/worker_main.py", "json.loads"),  # what kdcam's own processes tell each other
+    ("kdcam/comparison/workers/local_process.py", "json.loads"),
+    ("kdcam/recipe/recipe_files.py", "entry.read_text"),  # files of the package
+    ("kdcam/recipe/recipe_files.py", "entry.is_dir"),
     ("kdcam/report/page.py", ".read_text"),
-    ("kdcam/machine.py", ".read_text"),  # /proc and /sys
-    ("kdcam/machine.py", "file.read_text"),
-    ("kdcam/data/digits.py", "gzip.open"),  # a file of scikit-learn
-    ("kdcam/data/idx.py", "gzip.open"),  # bounded by the shape in its header
-    ("kdcam/data/one_shot_runs.py", "entry.is_dir"),  # members of a zip file
-    ("kdcam/data/one_shot_runs.py", "file.is_file"),
-    ("kdcam/data/one_shot_runs.py", "inner.is_dir"),
-    ("kdcam/data/one_shot_runs.py", "place.is_dir"),
-    ("kdcam/robustness/keys.py", "entry.is_dir"),  # of os.scandir, without another question to the disk
+    ("kdcam/runtime/machine.py", ".read_text"),  # /proc and /sys
+    ("kdcam/runtime/machine.py", "file.read_text"),
+    ("kdcam/data/sources/digits.py", "gzip.open"),  # a file of scikit-learn
+    ("kdcam/data/sources/mnist.py", "gzip.open"),  # bounded by the shape in its header
+    ("kdcam/data/sources/one_shot_runs.py", "entry.is_dir"),  # members of a zip file
+    ("kdcam/data/sources/one_shot_runs.py", "file.is_file"),
+    ("kdcam/data/sources/one_shot_runs.py", "inner.is_dir"),
+    ("kdcam/data/sources/one_shot_runs.py", "place.is_dir"),
+    (
+        "kdcam/evaluation/robustness/section_keys.py",
+        "entry.is_dir",
+    ),  # of os.scandir, without another question to the disk
 }
 PARSERS = {
     "json": {"load", "loads"},

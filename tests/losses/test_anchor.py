@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from kdcam.losses.anchor import AnchorLossConfig, anchor_loss
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, Widths
 
 BOTH = pytest.mark.parametrize("anchor", ["negative", "positive"])
 # Sigmoids 0.75 (the label), 0.5 and 0.2.

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from two_processes import on_two_processes
 
 from kdcam.losses.asoftmax import ASoftmaxConfig, asoftmax
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, Widths
 
 SHAPES = Shapes("single-label", 2, torch.arange(2), Widths(2, 2, 1, 1), None)
 LABEL = torch.tensor([0])

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from kdcam.losses.cam import CamLossConfig, cam_loss
-from kdcam.losses.loss import Shapes, Widths
+from kdcam.losses.loss import Shapes
+from kdcam.models.classifier import Widths
 
 SHAPES = Shapes("single-label", 10, torch.arange(10), Widths(4, 4, 3, 3), None)
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from kdcam.losses.cam_kd import CamKdConfig, cam_kd_loss
 from kdcam.losses.kd import kd_loss
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 N, K, C = 3, 4, 5
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from kdcam.cam.maps import class_cams
 from kdcam.losses.cat_kd import CatKdConfig, cat_kd_loss
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 N, K, C = 3, 4, 5
 STUDENT = torch.tensor([[[[3.0, 0.0], [0.0, 4.0]]]])

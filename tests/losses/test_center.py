@@ -5,8 +5,8 @@ from torch import Tensor
 from two_processes import on_two_processes
 
 from kdcam.losses.center import CenterConfig, center
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, Widths
 
 SHAPES = Shapes("single-label", 3, torch.arange(3), Widths(2, 2, 1, 1), None)
 SEEN = torch.ones(3, dtype=torch.bool)

@@ -11,7 +11,8 @@ from kdcam.losses.channel_correlation import (
     class_mean_distances,
     pair_distances,
 )
-from kdcam.losses.loss import Shapes, Widths
+from kdcam.losses.loss import Shapes
+from kdcam.models.classifier import Widths
 
 # Class 0: (0.1, 0.1) and (0.4, 0.5), 0.5 apart; class 1: (0.1, 0.5), 0.4 and 0.3 away from them.
 ATTENTION = torch.tensor([[0.1, 0.1], [0.4, 0.5], [0.1, 0.5]])

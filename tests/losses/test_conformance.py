@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from kdcam.losses import LOSSES
-from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import LossConfig, Objective, Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 from kdcam.models.heads import CosineHead, GaussianHead, Head, UnitWeightHead
 
 N, K, C, H, W = 6, 5, 8, 4, 4

@@ -13,8 +13,8 @@ from kdcam.losses.correlation_congruence import (
     kernel_congruence,
     neighbour_congruence,
 )
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 SHAPES = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 1, 1), Widths(6, 6, 1, 1))
 

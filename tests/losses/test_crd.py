@@ -12,8 +12,8 @@ from two_processes import on_two_processes
 from kdcam.errors import DataError
 from kdcam.losses import crd as crd_file
 from kdcam.losses.crd import Crd, CrdConfig, densities, noise_contrast
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 IMAGES, NEGATIVES, WIDTH = 16, 5, 8  # torchdistill's loss can be built for a power of 2 alone
 LABELS = torch.arange(IMAGES) % 3

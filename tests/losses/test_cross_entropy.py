@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from timm.loss import LabelSmoothingCrossEntropy
 
-from kdcam.losses.class_balance import class_weights
 from kdcam.losses.cross_entropy import CrossEntropyConfig, cross_entropy
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.losses.shared.class_balance import class_weights
+from kdcam.models.classifier import Outputs, Widths
 
 WEIGHTS = torch.tensor([0.25, 0.5, 1.0, 1.25, 2.0])
 

@@ -5,8 +5,8 @@ from torch import Tensor
 from torchdistill.losses.mid_level import DISTLoss
 
 from kdcam.losses.dist import DistConfig, correlation, dist_loss
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 SHAPES = Shapes("single-label", 5, torch.arange(5), Widths(1, None, None, None), None)
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from kdcam.losses.dkd import DkdConfig, dkd_loss
 from kdcam.losses.kd import kd_loss
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.losses.standardization import standardize
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.losses.shared.logits import standardize
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 SHAPES = Shapes("single-label", 5, torch.arange(5), Widths(1, None, None, None), None)
 LABELS = torch.tensor([0, 3, 4, 1, 1, 2])

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from kdcam.cam.maps import class_cams
 from kdcam.losses.explanation_match import ExplanationMatch, ExplanationMatchConfig, explanation_match_loss
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 N, K, C = 3, 4, 5
 SHAPES = Shapes("single-label", K, torch.arange(K), Widths(C, C, 4, 4), Widths(9, 9, 4, 4))

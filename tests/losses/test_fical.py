@@ -7,8 +7,8 @@ from torch import Tensor
 from two_processes import on_two_processes
 
 from kdcam.losses.fical import Fical, FicalConfig, RunningConfusion, confusion_rates, fical
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, Widths
 
 # Directions (1, 0), (0, 1) and (0.6, 0.8): cosines 0, 0.6 and 0.8.
 WEIGHT = torch.tensor([[2.0, 0.0], [0.0, 5.0], [0.3, 0.4]])

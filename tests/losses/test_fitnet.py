@@ -7,7 +7,7 @@ from map_networks import NO_MAP, STUDENT, TEACHER, maps, shapes, step_of
 from pydantic import ValidationError
 
 from kdcam.losses.fitnet import FitnetConfig, fitnet
-from kdcam.recipe_files import read_toml, recipe_text, shipped_recipes
+from kdcam.recipe.recipe_files import read_toml, recipe_text, shipped_recipes
 
 
 def test_is_the_mean_square() -> None:

@@ -5,11 +5,11 @@ import torch
 from pydantic import ValidationError
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from kdcam.losses.class_balance import class_weights
 from kdcam.losses.cross_entropy import cross_entropy as weighted_cross_entropy
 from kdcam.losses.focal import FocalConfig, focal, sigmoid_focal
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.losses.shared.class_balance import class_weights
+from kdcam.models.classifier import Outputs, Widths
 
 WEIGHTS = torch.tensor([0.25, 0.5, 1.0, 1.25, 2.0])
 

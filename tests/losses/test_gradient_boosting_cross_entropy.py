@@ -10,7 +10,8 @@ from kdcam.losses.gradient_boosting_cross_entropy import (
     GradientBoostingCrossEntropyConfig,
     gradient_boosting_cross_entropy,
 )
-from kdcam.losses.loss import Shapes, Widths
+from kdcam.losses.loss import Shapes
+from kdcam.models.classifier import Widths
 
 
 def sizes_of(num_classes: int) -> Shapes:

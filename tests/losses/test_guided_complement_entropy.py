@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kdcam.losses.guided_complement_entropy import GuidedComplementEntropyConfig, guided_complement_entropy
-from kdcam.losses.loss import Shapes, Widths
+from kdcam.losses.loss import Shapes
+from kdcam.models.classifier import Widths
 
 
 def test_hand_worked_value() -> None:

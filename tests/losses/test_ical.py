@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from kdcam.losses.ical import IcalConfig, ical
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
-from kdcam.numerics import unit_rows
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, Widths
+from kdcam.runtime.numerics import unit_rows
 
 # Directions (1, 0), (0, 1) and (0.6, 0.8): cosines 0, 0.6 and 0.8.
 WEIGHT = torch.tensor([[2.0, 0.0], [0.0, 5.0], [0.3, 0.4]])

@@ -5,10 +5,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from kdcam.losses.centers import LearnedCenters
 from kdcam.losses.include_exclude import IncludeExcludeConfig, include_exclude
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.losses.shared.class_centers import LearnedCenters
+from kdcam.models.classifier import Outputs, Widths
 
 # Embeddings of width 2; mean squared differences from (1, 0) to the centres: 0.5, 1 and 2.5.
 EMBEDDING = torch.tensor([[1.0, 0.0]])

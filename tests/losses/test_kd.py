@@ -5,8 +5,8 @@ from torch import nn
 from torchdistill.losses.mid_level import LogitStdKDLoss
 
 from kdcam.losses.kd import KdConfig, kd_loss
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 SHAPES = Shapes("single-label", 10, torch.arange(10), Widths(1, None, None, None), None)
 

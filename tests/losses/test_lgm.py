@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kdcam.losses.lgm import LgmConfig, lgm
-from kdcam.losses.loss import Shapes, Step, Widths
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import Shapes, Step
+from kdcam.models.classifier import Outputs, Widths
 
 TARGETS = torch.tensor([0, 2, 1, 1, 0])
 

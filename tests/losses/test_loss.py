@@ -7,8 +7,8 @@ from kdcam.losses.cam import CamLossConfig
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.kd import KdConfig
 from kdcam.losses.kl_to_clean import KlToCleanConfig
-from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, Widths, needs_of, term_names
-from kdcam.models.classifier import Outputs
+from kdcam.losses.loss import LossConfig, Objective, Shapes, Step, needs_of, term_names
+from kdcam.models.classifier import Outputs, Widths
 
 SHAPES = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 2, 2), None)
 

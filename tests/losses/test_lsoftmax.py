@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from kdcam.losses.loss import Shapes, Step, Widths
+from kdcam.losses.loss import Shapes, Step
 from kdcam.losses.lsoftmax import LSoftmaxConfig, lsoftmax
-from kdcam.models.classifier import Outputs
+from kdcam.models.classifier import Outputs, Widths
 
 SHAPES = Shapes("single-label", 2, torch.arange(2), Widths(2, 2, 1, 1), None)
 LABEL = torch.tensor([0])

@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kdcam.losses.loss import Shapes, Widths
+from kdcam.losses.loss import Shapes
 from kdcam.losses.mutual_channel import (
     MutualChannelConfig,
     draw_keep_mask,
     group_sizes,
     mutual_channel_loss,
 )
+from kdcam.models.classifier import Widths
 
 # Two classes, five channels (class 0: two, class 1: three), a 2x3 map.
 FIVE = torch.tensor(

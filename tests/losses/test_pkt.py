@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torchdistill.losses.mid_level import PKTLoss
 
-from kdcam.losses.loss import Shapes, Step, Widths
+from kdcam.losses.loss import Shapes, Step
 from kdcam.losses.pkt import PktConfig, pkt
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 SHAPES = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 1, 1), Widths(6, 6, 1, 1))
 

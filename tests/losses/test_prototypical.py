@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from kdcam.losses.loss import Shapes, Step, Widths
+from kdcam.losses.loss import Shapes, Step
 from kdcam.losses.prototypical import (
     PrototypicalConfig,
     class_means,
@@ -15,7 +15,7 @@ from kdcam.losses.prototypical import (
     scaled_cosines,
     support_mask,
 )
-from kdcam.models.classifier import Outputs
+from kdcam.models.classifier import Outputs, Widths
 
 # Class 2 comes twice as support of 2 shots and has no query; class 3 is not in the batch.
 TARGETS = torch.tensor([0, 2, 1, 1, 0, 2, 1, 0, 0])

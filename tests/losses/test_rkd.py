@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from torch import Tensor
 from torchdistill.losses.mid_level import RKDLoss
 
-from kdcam.losses.loss import Shapes, Step, Widths
+from kdcam.losses.loss import Shapes, Step
 from kdcam.losses.rkd import RkdConfig, cosines_at_vertices, distances, rkd_angle, rkd_distance
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 SHAPES = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 1, 1), Widths(6, 6, 1, 1))
 

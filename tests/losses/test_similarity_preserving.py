@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 from torchdistill.losses import mid_level
 
-from kdcam.losses.loss import Shapes, Step, Widths
+from kdcam.losses.loss import Shapes, Step
 from kdcam.losses.similarity_preserving import SimilarityPreservingConfig, similarity_preserving
-from kdcam.models.classifier import Outputs, TeacherOutputs
+from kdcam.models.classifier import Outputs, TeacherOutputs, Widths
 
 SHAPES = Shapes("single-label", 3, torch.arange(3), Widths(4, 4, 3, 3), Widths(6, 6, 2, 2))
 

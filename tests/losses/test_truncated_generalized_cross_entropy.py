@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from two_processes import on_two_processes
 
 from kdcam.losses.generalized_cross_entropy import generalized_cross_entropy
-from kdcam.losses.loss import Shapes, Step, Widths
+from kdcam.losses.loss import Shapes, Step
 from kdcam.losses.truncated_generalized_cross_entropy import (
     TruncatedGeneralizedCrossEntropyConfig,
     truncated_generalized_cross_entropy,
 )
-from kdcam.models.classifier import Outputs
+from kdcam.models.classifier import Outputs, Widths
 
 KEYS = {"exponent": 0.7, "threshold": 0.5}
 CONFIG = TruncatedGeneralizedCrossEntropyConfig(truncate_from=0.5, refresh_every=0.25)

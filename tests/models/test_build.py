@@ -49,7 +49,7 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``pretrained`` go all the way but for fetching the weights."""
     from torchvision.models import _api
 
-    monkeypatch.setattr("kdcam.models.fetching.is_answering", lambda address: True)
+    monkeypatch.setattr("kdcam.models.weights.download.is_answering", lambda address: True)
     monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *args, **keys: None)
 
     def random_weights(self: Any, *args: Any, **keys: Any) -> dict[str, torch.Tensor]:
@@ -81,7 +81,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     def offline(*args: object, **keys: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("kdcam.models.fetching.is_answering", lambda address: True)
+    monkeypatch.setattr("kdcam.models.weights.download.is_answering", lambda address: True)
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", offline)
     for name in ("resnet18", "torchvision:resnet18"):

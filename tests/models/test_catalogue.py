@@ -9,7 +9,7 @@ from kdcam.models.catalogue import (
     ModelName,
     split_name,
 )
-from kdcam.models.cifar import CIFAR_NETWORKS
+from kdcam.models.networks import CIFAR_NETWORKS
 
 
 def test_all_sources_are_listed_once() -> None:

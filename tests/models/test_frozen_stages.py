@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from kdcam.errors import ModelError
-from kdcam.init_config import InitConfig
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.models.frozen_stages import frozen_stages
+from kdcam.models.init_config import InitConfig
+from kdcam.models.model_config import ModelConfig
 
 
 def build(name: str = "kdcam:resnet8", **keys: Any) -> Classifier:

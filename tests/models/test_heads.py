@@ -7,14 +7,15 @@ from pydantic import ValidationError
 from torch import nn
 
 from kdcam.cam.maps import class_cams
-from kdcam.checkpoint import load_classifier, save_model
 from kdcam.errors import CheckpointError, ModelError
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, Outputs
-from kdcam.models.folding import fold_head
+from kdcam.models.folding_part import fold_head
 from kdcam.models.heads import CosineHead, GaussianHead, Head, UnitWeightHead, add_head
-from kdcam.models.probes import check_cam
-from kdcam.stored_model import config_json
+from kdcam.models.inspection import check_cam
+from kdcam.models.model_config import ModelConfig
+from kdcam.models.weights.config_json import config_json
+from kdcam.runs.checkpoint import load_classifier, save_model
 
 HEADS = ("cosine", "unit-weight", "gaussian")
 

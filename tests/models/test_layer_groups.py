@@ -6,10 +6,11 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.models.layer_groups import layer_depths, layer_scales, stage_count, stage_depths
-from kdcam.optim import SgdConfig, build_optimizer
+from kdcam.models.model_config import ModelConfig
+from kdcam.optim.optimizer import SgdConfig, build_optimizer
 
 
 def build(name: str, **keys: object) -> Classifier:

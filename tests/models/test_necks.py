@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from kdcam.checkpoint import load_classifier, save_model
 from kdcam.errors import CheckpointError, ModelError
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
+from kdcam.models.inspection import check_cam, widths
+from kdcam.models.model_config import ModelConfig
 from kdcam.models.necks import ChannelAttention, Necked
-from kdcam.models.probes import check_cam, widths
-from kdcam.stored_model import config_json
+from kdcam.models.weights.config_json import config_json
+from kdcam.runs.checkpoint import load_classifier, save_model
 
 
 def build(name: str, size: int = 32, **keys: object) -> Classifier:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from kdcam.errors import ModelError
-from kdcam.models.build import ModelConfig, build_classifier
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
+from kdcam.models.model_config import ModelConfig
 from kdcam.models.token_maps import spatial_reader
 
 

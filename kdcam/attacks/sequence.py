@@ -1,0 +1,45 @@
+"""Attacks in turn, each on the images that the ones before did not fool."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.attacks.attack_settings import Stage
+from kdcam.attacks.attacked_network import attacking
+from kdcam.attacks.objective import is_fooled
+
+
+def one_after_another(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    indices: Tensor,
+    stages: Callable[[int], Sequence[Stage]],
+) -> Tensor:
+    """Return of each image what the first stage made that fools, else what the last one made.
+
+    Args:
+        model: gives logits (N, K) for images in [0, 1].
+        images: (N, C, H, W) in [0, 1].
+        targets: (N,) int64 labels.
+        indices: (N,) int64, each image's position in its data set.
+        stages: of so many classes K.
+    """
+    with attacking(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
+        if len(clean) == 0:
+            return clean
+        labels = goal.targets
+        found = clean.clone()
+        standing = torch.arange(len(clean), device=clean.device)
+        for stage in stages(model(clean[:1]).shape[1]):
+            chosen = indices[standing.to(indices.device)]
+            made = stage.perturb(model, clean[standing], labels[standing], chosen)
+            found[standing] = made
+            standing = standing[~is_fooled(model(made), labels[standing])]
+            if len(standing) == 0:
+                break
+    return found
+
+
+__all__ = ["one_after_another"]

@@ -1,0 +1,282 @@
+"""What a comparison runs: rows (recipes, methods, losses, settings of a grid) times seeds, checked before any run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kdcam.comparison.plan.grid import (
+    checked_seeds,
+    grid_settings,
+    in_the_words_of_flags,
+    key_of,
+)
+from kdcam.comparison.plan.loss_rows import way_to_model
+from kdcam.comparison.plan.row_facts import deciding_facts, own_number
+from kdcam.comparison.plan.row_names import folder_of, label_of, source_identity, source_labels, unique_names
+from kdcam.comparison.plan.row_recipes import RowTable, row_table
+from kdcam.comparison.plan.variants import Variant, variants_of
+from kdcam.errors import RecipeError
+from kdcam.recipe.recipe_fields import Published, TeacherConfig
+from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
+from kdcam.settings.messages import listed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str  # in the table: only what differs from the other rows
+    folder: str  # what its runs' folders are called, whatever the other rows
+    recipe: TrainRecipe  # its seed is each cell's own
+    source: str  # the recipe as it was named
+    method: str | None  # None, and no losses: the recipe's own
+    settings: tuple[str, ...]  # "key=value" of the grid
+    teacher: TeacherConfig | None  # against which agreement is measured; None: there is not exactly one
+    published: Published | None  # the recipe's number, where the row has the recipe's own settings
+    losses: str | None = None  # those in the place of the recipe's, as they were named: "cam", "focal+cam"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a row with a seed."""
+
+    row: Row
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The run folder's name, ``<recipe>[-<method or losses>][-<settings>]-<seed>``."""
+        return f"{self.row.folder}-{self.seed}"
+
+    @property
+    def recipe(self) -> TrainRecipe:
+        """The row's recipe with this seed."""
+        return self.row.recipe.model_copy(update={"seed": self.seed})
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """All that a comparison runs; its first row is the base of the differences."""
+
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    sets: tuple[str, ...] = ()  # "key=value" that all rows share
+    teachers: tuple[str, ...] = ()  # checkpoints in the place of the recipes' own
+    messages: tuple[str, ...] = ()  # what the user should know: rows that were one, settings without a place
+
+    def cells(self) -> list[Cell]:
+        """Return the runs, seed by seed, so that all rows get ahead evenly."""
+        return [Cell(row, seed) for seed in self.seeds for row in self.rows]
+
+
+class _Asked(NamedTuple):
+    """What one row is made of."""
+
+    variant: Variant
+    settings: tuple[str, ...]  # of the grid
+
+
+class _Tabled(NamedTuple):
+    """A row whose recipe is not checked yet."""
+
+    asked: _Asked
+    read: RowTable
+
+
+class _Draft(NamedTuple):
+    """A row before it is known which others there are."""
+
+    label: str
+    asked: _Asked  # with the settings that have a place
+    recipe: TrainRecipe
+    former_teacher: TeacherConfig | None
+    published: Published | None
+
+
+def plan_comparison(
+    recipes: Sequence[str],
+    *,
+    base: str | None = None,
+    methods: Sequence[str] = (),
+    losses: Sequence[str] = (),
+    grid: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    teachers: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+) -> ComparisonPlan:
+    """Return the plan: a row for each recipe, method and choice of losses, and for each combination of the grid.
+
+    Args:
+        recipes: Shipped recipes' names or TOML files.
+        base: The recipe of the first row, which the others' differences are to; it need not be among ``recipes``.
+        methods: Distillation methods, or "alone" (no teacher, only the loss on the labels), put into the base or the
+            only recipe. With ``base`` it is a row with its own losses, too.
+        losses: Losses put into the base or the only recipe in the same way, in rows behind those of ``methods``: "cam",
+            "focal", "focal+cam"; see `kdcam.comparison.plan.loss_rows.losses_of`.
+        grid: ``key=v1,v2,...``: rows with each of the values; of several keys with each combination.
+        sets: ``key=value`` for all rows.
+        teachers: Checkpoints in the place of those of the recipes.
+        seeds: Each row is run with each of them.
+
+    A setting of ``teacher``, ``loss.NAME`` or ``methods.NAME`` is left out of rows without them, which is told in
+    ``messages``, as are rows that come to the same recipe and are run once.
+
+    Raises ``RecipeError`` that names all wrong rows at once.
+    """
+    keys = [key_of(one) for one in (*grid, *sets)]
+    variants = variants_of(recipes, base=base, methods=methods, losses=losses, keys=keys)
+    combinations = grid_settings(grid, sets)
+    asked = [_Asked(variant, combination) for variant in variants for combination in combinations]
+    try:
+        tabled = _tabled(asked, sets, teachers)
+        messages = list(_placement(tabled, sets))
+        drafts, merged = _merged(_drafts(tabled, sets, teachers))
+    except RecipeError as error:
+        raise RecipeError(in_the_words_of_flags(str(error), teachers)) from error
+    _check_tasks(drafts)
+    return ComparisonPlan(
+        _rows(drafts), checked_seeds(seeds), tuple(sets), tuple(teachers), (*messages, *merged)
+    )
+
+
+def _tabled(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str]) -> list[_Tabled]:
+    tabled: list[_Tabled] = []
+    problems: list[str] = []
+    for one in asked:
+        try:
+            source, method, losses = one.variant
+            read = row_table(
+                source, method=method, losses=losses, settings=(*sets, *one.settings), teachers=teachers
+            )
+        except RecipeError as error:
+            problems.append(str(error))
+        else:
+            tabled.append(_Tabled(one, read))
+    _raise_together(problems)
+    if teachers and not any("teacher" in one.read.table for one in tabled):
+        raise RecipeError(
+            f"--teacher {teachers[0]}: no row reads a teacher; name methods that do (--methods kd), or leave it out"
+        )
+    return tabled
+
+
+def _placement(tabled: Sequence[_Tabled], sets: Sequence[str]) -> Iterator[str]:
+    """Yield what is told of settings that some rows have no place for; ``RecipeError`` where no row has one."""
+    settings = (*sets, *(setting for one in tabled for setting in one.asked.settings))
+    for key in dict.fromkeys(map(key_of, settings)):
+        having: dict[str, bool] = {}
+        for (variant, _), read in tabled:
+            which = str(variant)
+            has = key not in map(key_of, read.without_place)
+            having[which] = having.get(which, False) or has
+        without = [which for which, has in having.items() if not has]
+        if len(without) == len(having):
+            raise RecipeError(
+                f"{key}: no row has a place for it; there is no such table in {listed(without)}"
+            )
+        if without:
+            yield f"{key} has no place in {listed(without)}, and changes nothing there"
+
+
+def _drafts(tabled: Sequence[_Tabled], sets: Sequence[str], teachers: Sequence[str]) -> list[_Draft]:
+    labels = source_labels(dict.fromkeys(one.asked.variant.source for one in tabled))
+    drafts: list[_Draft] = []
+    problems: list[str] = []
+    for (variant, settings), read in tabled:
+        source = variant.source
+        placed = _Asked(variant, tuple(one for one in settings if one not in read.without_place))
+        label = label_of(labels[source], variant.word, placed.settings, several=len(labels) > 1)
+        place = source if label == labels[source] else f"{source} ({label})"
+        try:
+            recipe = read_recipe(read.table, source=place)
+        except RecipeError as error:
+            way = way_to_model(read.table, source) if variant.losses else ""
+            problems.append(str(error) + way)
+        else:
+            published = own_number(recipe, variant, settings=settings, sets=sets, teachers=teachers)
+            drafts.append(_Draft(label, placed, recipe, read.former_teacher, published))
+    _raise_together(problems)
+    return drafts
+
+
+def _raise_together(problems: Sequence[str]) -> None:
+    different = list(dict.fromkeys(problems))
+    if len(different) == 1:
+        raise RecipeError(different[0])
+    if different:
+        raise RecipeError(f"{len(different)} rows cannot be run:\n  " + "\n  ".join(different))
+
+
+def _merged(drafts: Sequence[_Draft]) -> tuple[list[_Draft], list[str]]:
+    """Return the rows of different recipes, and what is told of those that equal an earlier one."""
+    kept: dict[str, _Draft] = {}
+    messages: list[str] = []
+    for draft in drafts:
+        facts = deciding_facts(draft.recipe)
+        first = kept.setdefault(facts, draft)
+        if first.former_teacher != draft.former_teacher:
+            kept[facts] = first._replace(former_teacher=None)  # which one it should agree with is open
+        if first is not draft and first.label != draft.label:
+            messages.append(
+                f"{draft.label} is the same recipe as {first.label}, and is run once, as {first.label}"
+            )
+    return list(kept.values()), messages
+
+
+def _check_tasks(drafts: Sequence[_Draft]) -> None:
+    first = drafts[0]
+    for draft in drafts:
+        if draft.recipe.task != first.recipe.task:
+            raise RecipeError(
+                f"task: {first.label} has {first.recipe.task!r} and {draft.label} {draft.recipe.task!r}, whose scores "
+                "cannot stand in one table; compare them apart"
+            )
+
+
+def _rows(drafts: Sequence[_Draft]) -> tuple[Row, ...]:
+    only = _only_teacher(drafts)
+    identities = [
+        repr((source_identity(variant.source), variant.word, sorted(settings)))
+        for variant, settings in (draft.asked for draft in drafts)
+    ]
+    names = unique_names([draft.label for draft in drafts], identities)
+    folders = unique_names(
+        [
+            folder_of(variant.source, variant.word, settings)
+            for variant, settings in (one.asked for one in drafts)
+        ],
+        identities,
+    )
+    return tuple(
+        Row(
+            name=name,
+            folder=folder,
+            recipe=draft.recipe,
+            **draft.asked.variant._asdict(),
+            settings=draft.asked.settings,
+            teacher=_teacher_of(draft, only),
+            published=draft.published,
+        )
+        for name, folder, draft in zip(names, folders, drafts, strict=True)
+    )
+
+
+def _only_teacher(drafts: Sequence[_Draft]) -> TeacherConfig | None:
+    """Return the teacher that all rows with one share, however they keep its outputs; None where they differ."""
+    found = {
+        (teacher.checkpoint, teacher.name, teacher.mean, teacher.std): teacher
+        for draft in drafts
+        for teacher in (draft.former_teacher, *draft.recipe.teachers)
+        if teacher is not None
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _teacher_of(draft: _Draft, only: TeacherConfig | None) -> TeacherConfig | None:
+    own = draft.recipe.teachers
+    if own:
+        return own[0] if len(own) == 1 else None
+    return draft.former_teacher or only
+
+
+__all__ = ["Cell", "ComparisonPlan", "Row", "plan_comparison"]

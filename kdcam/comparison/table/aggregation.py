@@ -1,0 +1,174 @@
+"""The table of a comparison, built of what the runs came to."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kdcam.comparison.plan.comparison_plan import Cell, ComparisonPlan, Row
+from kdcam.comparison.plan.row_facts import have_same_data
+from kdcam.comparison.table.comparison import Comparison
+from kdcam.comparison.table.comparison_result import ComparedRow, EpochsToReach, EvaluationScore, FailedRun
+from kdcam.comparison.table.evaluated import evaluated_rows
+from kdcam.comparison.table.run_measures import AgreementScores, RunMeasures
+from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.scores.intervals import Summary, epochs_to_reach, median_epochs, paired_difference, summarise
+from kdcam.scores.main_scores import MAIN_SCORES
+
+Runs = Mapping[int, RunMeasures]  # by seed
+
+
+def build_comparison(
+    plan: ComparisonPlan,
+    runs: Mapping[str, RunMeasures],
+    failed: Mapping[str, str],
+    *,
+    command: Sequence[str] = (),
+) -> Comparison:
+    """Return the comparison of a plan's finished runs.
+
+    Args:
+        plan: What was wanted.
+        runs: Finished runs by their cells' names.
+        failed: The reason of each failed one by its cell's name.
+        command: The command line, for the record.
+    """
+    cells = plan.cells()
+    by_row = {row.name: _runs_of(row, cells, runs) for row in plan.rows}
+    finished = [runs[cell.name] for cell in cells if cell.name in runs]
+    part = "test" if any(run.selected.test is not None for run in finished) or not finished else "validation"
+    base = _base(plan.rows[0], by_row[plan.rows[0].name], part)
+    evaluated = evaluated_rows(
+        by_row,
+        base=base.name,
+        same_data=frozenset(row.name for row in plan.rows if have_same_data(row.recipe, base.recipe)),
+    )
+    return Comparison(
+        score=MAIN_SCORES[plan.rows[0].recipe.task],
+        part=part,
+        base=base.name,
+        seeds=plan.seeds,
+        sets=plan.sets,
+        level=base.level,
+        rows=tuple(_row(row, by_row[row.name], base, evaluated.rows[row.name]) for row in plan.rows),
+        failed=tuple(
+            FailedRun(cell.name, cell.row.name, cell.seed, failed[cell.name])
+            for cell in cells
+            if cell.name in failed
+        ),
+        missing=tuple(cell.name for cell in cells if cell.name not in runs and cell.name not in failed),
+        machines=_different([run.machine for run in finished]),
+        versions=_versions(finished),
+        command=tuple(command),
+        left_out=evaluated.left_out,
+    )
+
+
+def _runs_of(row: Row, cells: Sequence[Cell], runs: Mapping[str, RunMeasures]) -> Runs:
+    own = [cell for cell in cells if cell.row.name == row.name]
+    return {cell.seed: runs[cell.name] for cell in own if cell.name in runs}
+
+
+class _Base(NamedTuple):
+    """What the other rows are held against."""
+
+    name: str
+    recipe: TrainRecipe
+    part: str  # whose selected scores are subtracted
+    scores: Mapping[int, float]  # those, by seed
+    level: float | None  # of the validation score
+
+
+def _base(row: Row, runs: Runs, part: str) -> _Base:
+    last = _summary(runs, lambda run: run.last.validation)
+    return _Base(row.name, row.recipe, part, _scores(runs, part), None if last is None else last.mean)
+
+
+def _row(row: Row, runs: Runs, base: _Base, evaluations: Mapping[str, EvaluationScore]) -> ComparedRow:
+    any_run = next(iter(runs.values()), None)
+    same_data = have_same_data(row.recipe, base.recipe)
+    differs = same_data and row.name != base.name
+    level = base.level if same_data else None
+    teacher = None if row.teacher is None else row.teacher.checkpoint
+    return ComparedRow(
+        name=row.name,
+        folder=row.folder,
+        source=row.source,
+        method=row.method,
+        settings=row.settings,
+        teachers=tuple(teacher.checkpoint for teacher in row.recipe.teachers),
+        agreement_teacher=teacher,
+        seeds=tuple(runs),
+        selection=row.recipe.select,
+        test_selected=_summary(runs, lambda run: run.selected.test),
+        test_last=_summary(runs, lambda run: run.last.test),
+        validation_selected=_summary(runs, lambda run: run.selected.validation),
+        validation_last=_summary(runs, lambda run: run.last.validation),
+        same_data=same_data,
+        difference=paired_difference(_scores(runs, base.part), base.scores) if differs else None,
+        best_epoch=_summary(runs, lambda run: run.best_epoch),
+        **_agreement(runs, teacher),
+        epochs_to_base=None if level is None else count_epochs([run.curve for run in runs.values()], level),
+        images_per_second=_summary(runs, lambda run: run.images_per_second),
+        seconds=_summary(runs, lambda run: run.seconds),
+        parameters=None if any_run is None else any_run.parameters,
+        published=None if row.published is None else row.published.model_dump(),
+        curves={seed: run.curve for seed, run in runs.items() if run.curve},
+        losses=tuple(loss.name for loss in row.recipe.loss),
+        evaluations=evaluations,
+        start=None if row.recipe.init is None else row.recipe.init.in_words(),
+        solved=any(run.solved for run in runs.values()),
+        test_by_seed=_known(runs),
+    )
+
+
+def _known(runs: Runs) -> dict[int, float]:
+    """Return the test score of the selected epoch of each run that has one."""
+    found = {seed: run.selected.test for seed, run in runs.items()}
+    return {seed: score for seed, score in found.items() if score is not None}
+
+
+def count_epochs(curves: Sequence[Sequence[float | None]], level: float) -> EpochsToReach | None:
+    """Return how many epochs curves of validation scores take to a level; None where there is no curve."""
+    known = [curve for curve in curves if curve]
+    if not known:
+        return None
+    counts = [epochs_to_reach(curve, level) for curve in known]
+    return EpochsToReach(median_epochs(counts), sum(count is not None for count in counts), len(counts))
+
+
+def _agreement(runs: Runs, teacher: str | None) -> dict[str, Summary | None]:
+    """Return the summaries of agreement with the row's teacher; what was measured against another is left out."""
+    scores = [
+        run.agreement for run in runs.values() if run.agreement is not None and run.agreed_with == teacher
+    ]
+    columns: dict[str, Callable[[AgreementScores], float | None]] = {
+        "agreement": lambda one: one.top1,
+        "kl": lambda one: one.kl,
+        "cam_similarity": lambda one: one.cam_similarity,
+        "caam_cam_similarity": lambda one: one.caam_cam_similarity,
+    }
+    return {
+        name: summarise([value for one in scores if (value := pick(one)) is not None])
+        for name, pick in columns.items()
+    }
+
+
+def _summary(runs: Runs, pick: Callable[[RunMeasures], float | None]) -> Summary | None:
+    return summarise([value for run in runs.values() if (value := pick(run)) is not None])
+
+
+def _scores(runs: Runs, part: str) -> dict[int, float]:
+    scores = {seed: getattr(run.selected, part) for seed, run in runs.items()}
+    return {seed: score for seed, score in scores.items() if score is not None}
+
+
+def _different(facts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    return tuple({json.dumps(one, sort_keys=True): one for one in facts}.values())
+
+
+def _versions(runs: Sequence[RunMeasures]) -> dict[str, tuple[str | None, ...]]:
+    names = sorted({name for run in runs for name in run.versions})
+    return {name: tuple(dict.fromkeys(run.versions.get(name) for run in runs)) for name in names}
+
+
+__all__ = ["build_comparison", "count_epochs"]

@@ -1,0 +1,135 @@
+"""Few-shot episodes: which images of which classes are support and query, drawn from a seed alone."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.errors import DataError
+from kdcam.runtime.seeding import seeded_generator
+
+
+class Episodes(NamedTuple):
+    """Tasks of ``ways`` classes each; images class by class, in the order of ``classes``."""
+
+    support: Tensor  # (T, ways * shots) int64, positions of images
+    query: Tensor  # (T, ways * queries) int64, positions of images; none is in the episode's support
+    classes: Tensor  # (T, ways) int64, labels
+
+    @property
+    def ways(self) -> int:
+        """Classes in an episode."""
+        return self.classes.shape[1]
+
+    @property
+    def shots(self) -> int:
+        """Support images of each class."""
+        return self.support.shape[1] // self.ways
+
+    @property
+    def queries(self) -> int:
+        """Query images of each class."""
+        return self.query.shape[1] // self.ways
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the positions of all images: equal for equal episodes."""
+        positions = torch.cat([self.support, self.query], 1).cpu().contiguous()
+        return hashlib.sha256(positions.numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def draw_episodes(
+    targets: Tensor,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    episodes: int,
+    seed: int,
+    label_names: Sequence[str] = (),
+) -> Episodes:
+    """Return seeded episodes over images with labels ``targets`` (N,).
+
+    Each episode takes ``ways`` different classes, all equally likely, and of each class ``shots`` + ``queries``
+    different images, all equally likely. Images come again in other episodes. The first episodes of a longer draw are
+    those of a shorter one.
+
+    Args:
+        targets: (N,) int64; labels without an image count for nothing.
+        ways: Classes in an episode.
+        shots: Support images of each class.
+        queries: Query images of each class.
+        episodes: How many.
+        seed: At least 0; it decides all.
+        label_names: The classes' names, for messages.
+
+    Raises ``DataError`` where there are too few classes, or a class has too few images.
+    """
+    for name, value in {"ways": ways, "shots": shots, "queries": queries, "episodes": episodes}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; allowed: 1 or more")
+    labels, counts = torch.unique(targets.cpu(), return_counts=True)
+    _check_enough(labels, counts, ways, shots, queries, label_names)
+    each = shots + queries
+    # One row of numbers an episode, drawn in turn, so that an episode does not depend on how many follow.
+    uniform = torch.rand(
+        episodes,
+        2 * ways + 2 * ways * each,
+        generator=seeded_generator(seed, ways, shots, queries),
+        dtype=torch.float64,
+    )
+    chosen = _drawn(counts.new_full((episodes,), len(labels)), uniform[:, : 2 * ways])  # (T, ways)
+    places = _drawn(counts[chosen].flatten(), uniform[:, 2 * ways :].reshape(episodes * ways, 2 * each))
+    starts = counts.cumsum(0) - counts
+    by_class = torch.argsort(targets.cpu(), stable=True)
+    images = by_class[starts[chosen][..., None] + places.view(episodes, ways, each)]
+    return Episodes(images[..., :shots].flatten(1), images[..., shots:].flatten(1), labels[chosen])
+
+
+def _drawn(counts: Tensor, uniform: Tensor) -> Tensor:
+    """Return in each row M different numbers from 0 to its count - 1, in random order; all rows at once.
+
+    Floyd's sampling (Bentley and Floyd 1987, "A sample of brilliance"), whose set is random but whose order is not, and
+    a shuffle.
+
+    Args:
+        counts: (R,) int64, at least M each.
+        uniform: (R, 2 M) in [0, 1); the first half decides the set, the other the order.
+    """
+    size = uniform.shape[1] // 2
+    chosen = counts.new_empty(len(counts), size)
+    for number in range(size):
+        last = counts - size + number
+        # The product may round up to the count itself.
+        pick = torch.minimum((uniform[:, number] * (last + 1)).long(), last)
+        taken = (chosen[:, :number] == pick[:, None]).any(1)
+        chosen[:, number] = torch.where(taken, last, pick)
+    return chosen.gather(1, uniform[:, size:].argsort(dim=1, stable=True))
+
+
+def _check_enough(
+    labels: Tensor, counts: Tensor, ways: int, shots: int, queries: int, label_names: Sequence[str]
+) -> None:
+    if len(labels) < ways:
+        raise DataError(
+            f"episodes: {ways} ways need {ways} classes with images, and there are {len(labels)}; "
+            f"take at most {len(labels)} ways (--ways), or data with more classes"
+        )
+    least = int(counts.argmin())
+    found = int(counts[least])
+    if found < shots + queries:
+        label = int(labels[least])
+        name = label_names[label] if label < len(label_names) else str(label)
+        possible = found - shots
+        way_out = (
+            f"take at most {possible} queries (--queries)" if possible > 0 else "take fewer shots (--shots)"
+        )
+        raise DataError(
+            f"episodes: class {name!r} has {found} images, and {shots} shots + {queries} queries need "
+            f"{shots + queries}; {way_out}, or give the class more images"
+        )
+
+
+__all__ = ["Episodes", "draw_episodes"]

@@ -1,0 +1,116 @@
+"""The key of a picture: the SHA-256 of all bytes of its file, by which a run knows it again under any name."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from kdcam.errors import DataError
+from kdcam.files.paths import shown
+from kdcam.settings.messages import reason_text
+
+KEY_BYTES = 32
+STAMP_NUMBERS = 4
+
+Stamp = tuple[int, int, int, int]
+"""Size in bytes, time of the last change of the bytes and of the file's entry (both ns), number of the inode.
+
+Two files that exchange their names keep size and time of change; the entry's time and the inode tell them apart.
+"""
+
+_INODE_BITS = 2**63 - 1  # some file systems use 64 bits, and a tensor holds 63 and a sign
+
+
+class FileKey(NamedTuple):
+    """A picture's key and the stamp of its file when it was read."""
+
+    key: bytes
+    stamp: Stamp
+
+
+def stamp_of(path: str | Path) -> Stamp | None:
+    """Return a file's stamp; None where there is no such file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # twice as fast as a Path, and there are a million
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _INODE_BITS
+
+
+def file_key(path: Path) -> FileKey:
+    """Return the key and the stamp of a file; ``DataError`` where it cannot be read."""
+    stamp = stamp_of(path)  # before the bytes: what changes while they are read gets another stamp
+    key = file_digest(path)
+    return FileKey(key, stamp or (0, 0, 0, 0))
+
+
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file's bytes; ``DataError`` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DataError(
+            f"{shown(path)}: cannot be read any more ({reason_text(error)}); restore the file, or remove "
+            "it from the data set"
+        ) from error
+
+
+def key_rows(keys: Iterable[bytes]) -> Tensor:
+    """Return keys as rows (N, 32) uint8."""
+    data = bytearray(b"".join(keys))
+    return torch.frombuffer(data, dtype=torch.uint8).reshape(-1, KEY_BYTES) if data else _no_keys()
+
+
+def _no_keys() -> Tensor:
+    return torch.empty(0, KEY_BYTES, dtype=torch.uint8)
+
+
+def keys_in(rows: Tensor) -> list[bytes]:
+    """Return the keys of rows (N, 32) uint8."""
+    data = rows.contiguous().numpy().tobytes()
+    return [data[start : start + KEY_BYTES] for start in range(0, len(data), KEY_BYTES)]
+
+
+def stamp_rows(stamps: Sequence[Stamp]) -> Tensor:
+    """Return stamps as rows (N, 4) int64."""
+    return torch.tensor(stamps, dtype=torch.int64).reshape(-1, STAMP_NUMBERS)
+
+
+def path_from(root: Path, path: Path) -> str:
+    """Return a file's path from a folder on, with slashes."""
+    text, folder = str(path), f"{root}{os.sep}"
+    inside = text.removeprefix(folder) if text.startswith(folder) else os.path.relpath(text, root)
+    return inside.replace(os.sep, "/")
+
+
+def text_bytes(texts: Iterable[str]) -> Tensor:
+    """Return texts as one row of bytes, NUL behind each; any name of a file system fits."""
+    data = b"".join(os.fsencode(text) + b"\0" for text in texts)
+    return torch.from_numpy(numpy.frombuffer(data, dtype=numpy.uint8).copy())
+
+
+def texts_in(row: Tensor) -> tuple[str, ...]:
+    """Return the texts of a row of bytes."""
+    return tuple(map(os.fsdecode, row.numpy().tobytes().split(b"\0")[:-1]))
+
+
+__all__ = [
+    "KEY_BYTES",
+    "FileKey",
+    "Stamp",
+    "file_digest",
+    "file_key",
+    "key_rows",
+    "keys_in",
+    "path_from",
+    "stamp_of",
+    "stamp_rows",
+    "text_bytes",
+    "texts_in",
+]

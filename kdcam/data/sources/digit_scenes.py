@@ -1,0 +1,179 @@
+"""Digit scenes: real handwritten digits on cluttered canvases, with the boxes of those that give the labels.
+
+A scene is drawn in this order: smooth clutter, bright strokes, halves of other digits, then the labelled
+digits, each laid over what is there. Training, validation and test scenes are made of disjoint source digits.
+With a class split the halves in all scenes are of its base digits (of the digits of its part), so that who trains on
+these sees nothing of the others; the scenes are then others than without a split.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from kdcam.data.batches.resident import ResidentImages
+from kdcam.data.dataset_parts import Part, SourceParts
+from kdcam.data.source_configs import DigitScenesConfig
+from kdcam.data.sources.digits import DIGIT_NAMES, TRAIN_DIGITS, read_digits
+from kdcam.data.sources.drawing import (
+    clutter,
+    lay_over,
+    on_canvas,
+    random_squares,
+    squares_apart,
+    strokes,
+    tight_boxes,
+    uniform,
+)
+from kdcam.data.splits.class_split import classes_of
+from kdcam.data.splits.held_out import stratified_split
+from kdcam.errors import DataError
+from kdcam.runtime.progress import Progress
+from kdcam.runtime.seeding import seeded_generator
+
+CHUNK = 250  # scenes drawn at once, from a generator of their own: a longer part begins like a shorter one
+INK = (0.65, 1.0)  # brightness of a digit
+HALVES = (2, 3)  # fewest and most half digits on a canvas
+MOST_DIGITS = 3  # labelled digits in a multi-label scene
+_CLASSES = len(DIGIT_NAMES)
+_TRAIN, _VALIDATION, _TEST = 1, 2, 3
+_TEST_SEED = 0  # the test scenes are the same whatever the split seed
+
+
+class Sources(NamedTuple):
+    """The digits that scenes may be made of."""
+
+    ink: Tensor  # (M, 8, 8) float in [0, 1]
+    by_class: Tensor  # (10, most of a class) int64: positions in ``ink``, repeated where a class has fewer
+    halves: Tensor  # (H,) int64: positions in ``ink`` of the digits that halves are taken of
+
+
+class Scenes(NamedTuple):
+    """Drawn scenes, each with up to D labelled digits."""
+
+    pixels: Tensor  # (N, 1, S, S) uint8
+    classes: Tensor  # (N, D) int64: the classes of the labelled digits, -1 where there are fewer than D
+    boxes: Tensor  # (N, D, 4) float x0, y0, x1, y1 in pixels, end exclusive; nan where there is no digit
+
+
+def gather_sources(values: Tensor, targets: Tensor, *, halves_of: Sequence[int] = range(_CLASSES)) -> Sources:
+    """Return the sources made of digits ``values`` (M, 8, 8) of 0 to 16 with labels ``targets`` (M,), all ten there.
+
+    Halves are taken of the digits ``halves_of`` alone.
+    """
+    found = [(targets == k).nonzero().flatten() for k in range(_CLASSES)]
+    most = torch.arange(max(len(positions) for positions in found))
+    by_class = torch.stack([positions[most % len(positions)] for positions in found])
+    halves = torch.isin(targets, torch.tensor(list(halves_of))).nonzero().flatten()
+    return Sources(values.float() / 16, by_class, halves)
+
+
+def draw_scenes(
+    labels: Tensor, sources: Sources, *, size: int, digits: int, generator: torch.Generator
+) -> Scenes:
+    """Return a scene for each label (N,), with 1 to ``digits`` labelled digits of different classes.
+
+    The first labelled digit is of the class asked for; everything else is drawn from ``generator``.
+    """
+    count = len(labels)
+    cover, glow = strokes(count, size=size, generator=generator)
+    canvas = clutter(count, size=size, generator=generator) * (1 - cover) + glow
+    canvas = _with_halves(canvas, sources, generator)
+    classes = (labels[:, None] + _shifts(count, digits, generator)) % _CLASSES
+    choice = torch.randint(sources.by_class.shape[1], classes.shape, generator=generator)
+    number = torch.randint(1, digits + 1, (count, 1), generator=generator)
+    drawn = torch.arange(digits) < number
+    ink = sources.ink[sources.by_class[classes, choice]] * drawn[..., None, None]
+    whole = on_canvas(ink, squares_apart(count, digits, size=size, generator=generator), size=size)
+    canvas = lay_over(canvas, whole, uniform((count, digits), *INK, generator))
+    pixels = canvas.clamp_(0, 1).mul_(255).round_().to(torch.uint8)[:, None]
+    return Scenes(pixels, classes.masked_fill(~drawn, -1), tight_boxes(whole))
+
+
+def _shifts(count: int, digits: int, generator: torch.Generator) -> Tensor:
+    """Return (count, digits) different numbers 0 to 9 a row, the first one 0."""
+    others = torch.rand(count, _CLASSES - 1, generator=generator).argsort(1) + 1
+    return torch.cat([torch.zeros(count, 1, dtype=torch.int64), others[:, : digits - 1]], 1)
+
+
+def _with_halves(canvas: Tensor, sources: Sources, generator: torch.Generator) -> Tensor:
+    """Return the canvas (N, S, S) with upper, lower, left or right halves of random digits laid over it."""
+    fewest, most = HALVES
+    shape, size = (len(canvas), most), canvas.shape[-1]
+    upper = (torch.arange(8) < 4)[:, None].expand(8, 8)
+    kept = torch.stack([upper, ~upper, upper.T, ~upper.T])[torch.randint(4, shape, generator=generator)]
+    number = torch.randint(fewest, most + 1, (len(canvas), 1), generator=generator)
+    drawn = (torch.arange(most) < number)[..., None, None]
+    choice = torch.randint(len(sources.halves), shape, generator=generator)
+    ink = sources.ink[sources.halves[choice]] * kept * drawn
+    squares = random_squares(*shape, size=size, generator=generator)
+    return lay_over(canvas, on_canvas(ink, squares, size=size), uniform(shape, *INK, generator))
+
+
+def _draw_part(
+    sources: Sources, count: int, config: DigitScenesConfig, seeds: tuple[int, int], progress: Progress
+) -> Part:
+    chunks = []
+    for chunk in range(-(-count // CHUNK)):
+        generator = seeded_generator(*seeds, chunk)
+        labels = torch.rand(CHUNK // _CLASSES, _CLASSES, generator=generator).argsort(1).flatten()
+        digits = MOST_DIGITS if config.multi_label else 1
+        chunks.append(
+            draw_scenes(labels, sources, size=config.image_size, digits=digits, generator=generator)
+        )
+        progress.advance("drawing scenes", min((chunk + 1) * CHUNK, count), count)
+    pixels, classes, boxes = (torch.cat(parts)[:count] for parts in zip(*chunks, strict=True))
+    images = ResidentImages(pixels, image_size=config.image_size)
+    if not config.multi_label:
+        return Part(images, classes[:, 0], boxes[:, 0])
+    by_digit = one_hot(classes + 1, _CLASSES + 1)[..., 1:].bool()  # (N, D, K)
+    places = torch.full((count, _CLASSES, 4), torch.nan)
+    row, digit, label = by_digit.nonzero(as_tuple=True)
+    places[row, label] = boxes[row, digit]
+    return Part(images, by_digit.any(1).float(), places)
+
+
+def scene_counts(config: DigitScenesConfig) -> tuple[int, int]:
+    """Return the number of training and of validation scenes.
+
+    Raises:
+        DataError: ``validation`` is above 0 but too small for a single scene, or leaves none for training.
+    """
+    held = round(config.validation * config.train_size)
+    if config.validation > 0 and not 0 < held < config.train_size:
+        raise DataError(
+            f"data (digit-scenes): validation = {config.validation:g} of train_size = {config.train_size} "
+            f"makes {held} validation and {config.train_size - held} training scenes; change "
+            'data.validation or data.train_size, or set data.validation = 0 and select = "last"'
+        )
+    return config.train_size - held, held
+
+
+def load_digit_scenes(config: DigitScenesConfig, *, progress: Progress) -> SourceParts:
+    """Return the drawn scenes, of all ten digits; ``DataError`` where counts or the class split do not fit."""
+    values, targets = read_digits()
+    own, test = slice(None, TRAIN_DIGITS), slice(TRAIN_DIGITS, None)
+    train_count, held_count = scene_counts(config)
+    # enough source digits on both sides for variety, whatever the share of scenes
+    share = min(max(config.validation, 0.05), 0.5) if held_count else 0.0
+    kept, held = stratified_split(targets[own], num_classes=_CLASSES, share=share, seed=config.split_seed)
+
+    halves_of = [DIGIT_NAMES.index(name) for name in classes_of(config, DIGIT_NAMES)]
+
+    def draw(values: Tensor, targets: Tensor, count: int, seeds: tuple[int, int]) -> Part:
+        sources = gather_sources(values, targets, halves_of=halves_of)
+        return _draw_part(sources, count, config, seeds, progress)
+
+    seed = config.split_seed
+    return SourceParts(
+        train=draw(values[kept], targets[kept], train_count, (seed, _TRAIN)),
+        validation=draw(values[held], targets[held], held_count, (seed, _VALIDATION)) if held_count else None,
+        test=draw(values[test], targets[test], config.test_size, (_TEST_SEED, _TEST)),
+        label_names=DIGIT_NAMES,
+        channels=1,
+    )
+
+
+__all__ = ["Scenes", "Sources", "draw_scenes", "gather_sources", "load_digit_scenes", "scene_counts"]

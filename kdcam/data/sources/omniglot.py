@@ -1,0 +1,246 @@
+"""Omniglot: handwritten characters of many alphabets, from folders or from the zip files they come in."""
+
+import lzma
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from kdcam.data.batches.decoding import as_tensor, fit_square, picture_file
+from kdcam.data.batches.resident import ResidentImages
+from kdcam.data.dataset_parts import Part, SourceParts
+from kdcam.data.source_configs import OmniglotConfig
+from kdcam.errors import DataError
+from kdcam.files.folder_listing import files_below, is_hidden_file, is_hidden_folder
+from kdcam.files.paths import exists, expanded, is_file, is_folder, shown
+from kdcam.runtime.progress import Progress
+from kdcam.settings.messages import listed, reason_text
+
+_CHARACTER = re.compile(r"character\d+")
+_PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".tiff")
+_MEMBER_LIMIT = (
+    10_000_000  # bytes of a drawing or a list of names when unpacked; published ones have some hundred
+)
+ARCHIVE_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What Python raises on damaged zip files; ``RuntimeError`` on encrypted ones and on unknown ways of packing."""
+
+
+class Character(NamedTuple):
+    """A class: one character of an alphabet."""
+
+    name: str  # Alphabet/characterNN
+    drawings: tuple[Traversable, ...]  # picture files, or members of a zip file, by name
+
+
+def list_characters(root: Path) -> tuple[Character, ...]:
+    """Return the characters below ``root``, alphabets, characters and drawings in the order of their names.
+
+    ``root`` holds alphabets' folders, or folders or zip files of them (images_background_small1 ...), or is such a
+    zip file. An alphabet is a folder of folders character01, character02 ... One that stands in several sets, as
+    Greek and Latin do in both small ones, is taken once.
+
+    Raises:
+        DataError: there is no such folder or no alphabet in it, a zip file is broken, or two alphabets of one name
+            have different drawings.
+    """
+    alphabets: dict[str, tuple[str, tuple[Character, ...]]] = {}
+    for place, drawings in _alphabet_folders(as_place(root)).items():
+        name = PurePath(place).name
+        characters = _characters(name, drawings)
+        first, known = alphabets.setdefault(name, (place, characters))
+        if first != place and _drawn(known) != _drawn(characters):
+            raise DataError(
+                f"{shown(place)}: holds other drawings than {shown(first)}, an alphabet of the same name; keep one "
+                "of them, or rename one"
+            )
+    if not alphabets:
+        raise DataError(
+            f"data.root: {root} holds no alphabet of Omniglot (folders character01, character02 ...), nor zip files or "
+            "folders with such; name the folder of images_background_small1.zip and its like"
+        )
+    return tuple(character for _, (_, found) in sorted(alphabets.items()) for character in found)
+
+
+def as_place(
+    root: Path, *, key: str = "data.root", wanted: str = "a folder or a .zip file of Omniglot"
+) -> Traversable:
+    """Return a folder, or the inside of a zip file; ``DataError``, that says ``key``, where it is neither."""
+    root = expanded(root)
+    if is_folder(root):
+        return root
+    if root.suffix.lower() != ".zip" or not is_file(root):
+        found = "a file of another kind" if exists(root) else "not there"
+        raise DataError(f"{key}: {root} is {found}; name {wanted}")
+    return _inside(root)
+
+
+def _inside(file: Path) -> zipfile.Path:
+    try:
+        return zipfile.Path(file)
+    except ARCHIVE_ERRORS as error:
+        raise DataError(
+            f"{shown(str(file))}: cannot be read as a zip file ({reason_text(error)}); fetch it again"
+        ) from None
+
+
+def entries(place: Traversable) -> list[Traversable]:
+    """Return what lies right below a place and is not hidden, by name."""
+    found = (entry for entry in place.iterdir() if not _hidden(entry.name))
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _alphabet_folders(root: Traversable) -> dict[str, list[tuple[str, Traversable]]]:
+    """Return for each alphabet's folder, by its path, the drawings in it with the folders that they lie in.
+
+    Only picture files count: Omniglot's strokes lie in folders of the same names.
+    """
+    found: dict[str, list[tuple[str, Traversable]]] = {}
+    for place, file in _files(root):
+        if _CHARACTER.fullmatch(place.name) and PurePath(file.name).suffix.lower() in _PICTURES:
+            found.setdefault(str(place.parent), []).append((place.name, file))
+    return dict(sorted(found.items()))
+
+
+def _files(root: Traversable) -> Iterator[tuple[PurePath, Traversable]]:
+    """Yield the files below a place that are not hidden, those in zip files too, each with its folder."""
+    if isinstance(root, zipfile.Path):
+        yield from _files_in(root)
+        return
+    for path in files_below(Path(str(root))):
+        if path.suffix.lower() == ".zip":
+            yield from _files_in(_inside(path))
+        else:
+            yield path.parent, path
+
+
+def _files_in(archive: zipfile.Path) -> Iterator[tuple[PurePath, Traversable]]:
+    # One pass over the names: zipfile.Path's own listing looks at all of them for each folder.
+    # A name that stands there twice, as of a file added anew, is read once: the later one.
+    for name in dict.fromkeys(archive.root.namelist()):
+        *folders, file = name.split("/")
+        if file and not is_hidden_file(file) and not any(map(is_hidden_folder, folders)):
+            member = zipfile.Path(archive.root, name)
+            yield PurePath(str(member)).parent, member
+
+
+def _hidden(name: str) -> bool:
+    return is_hidden_folder(name) or is_hidden_file(name)
+
+
+def _characters(alphabet: str, drawings: Sequence[tuple[str, Traversable]]) -> tuple[Character, ...]:
+    of_character: dict[str, list[Traversable]] = {}
+    for character, file in drawings:
+        of_character.setdefault(character, []).append(file)
+    return tuple(
+        Character(f"{alphabet}/{character}", tuple(sorted(files, key=lambda file: file.name)))
+        for character, files in sorted(of_character.items())
+    )
+
+
+def _drawn(characters: Sequence[Character]) -> list[tuple[str, str, int]]:
+    """Return what tells equal alphabets: the name of each drawing and the CRC-32 of its file."""
+    return [
+        (character.name, file.name, _checksum(file))
+        for character in characters
+        for file in character.drawings
+    ]
+
+
+def _checksum(file: Traversable) -> int:
+    if isinstance(file, zipfile.Path):
+        return file.root.getinfo(file.at).CRC
+    try:
+        return zlib.crc32(read_member(file))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{shown(str(file))}: cannot be read ({reason_text(error)}); restore the file"
+        ) from None
+
+
+def read_member(file: Traversable) -> bytes:
+    """Return the bytes of a drawing or a list of names, of a zip file's member those that it unpacks to.
+
+    Raises one of `ARCHIVE_ERRORS`; ``ValueError`` where it unpacks to more than such a file has.
+    """
+    with file.open("rb") as opened:
+        content: bytes = opened.read(_MEMBER_LIMIT + 1)
+    if len(content) > _MEMBER_LIMIT:
+        raise ValueError(f"it has more than {_MEMBER_LIMIT / 1e6:g} MB, the most that is read of such a file")
+    return content
+
+
+def read_ink(file: Traversable, image_size: int) -> Tensor:
+    """Return a drawing as (1, S, S) uint8, ink 255 on 0: the files hold black ink on white.
+
+    Resized with Pillow's bicubic filter, which widens where it shrinks (antialias), as other picture files are.
+
+    Raises ``DataError`` where the file is no picture, or the zip file around it is damaged.
+    """
+    from PIL import Image
+
+    try:
+        with picture_file(read_member(file), place=shown(str(file))) as picture:
+            gray = numpy.asarray(picture.convert("L"))
+    except DataError as error:
+        raise DataError(f"{error}; fetch the set again") from None
+    except ARCHIVE_ERRORS as error:
+        raise DataError(
+            f"{shown(str(file))}: cannot be read as a picture ({reason_text(error)}); fetch the set again"
+        ) from None
+    return as_tensor(fit_square(Image.fromarray(255 - gray), image_size, channels=1))
+
+
+def load_omniglot(config: OmniglotConfig, *, progress: Progress) -> SourceParts:
+    """Return the drawings, all of them in training; parts are held out of it.
+
+    Raises ``DataError``: see `list_characters` and `read_ink`.
+    """
+    characters = list_characters(config.root)
+    files = [(file, label) for label, (_, drawings) in enumerate(characters) for file in drawings]
+    pixels = torch.empty(len(files), 1, config.image_size, config.image_size, dtype=torch.uint8)
+    for index, (file, _) in enumerate(files):
+        pixels[index] = read_ink(file, config.image_size)
+        if (index + 1) % 500 == 0 or index + 1 == len(files):
+            progress.advance("reading drawings", index + 1, len(files))
+    targets = torch.tensor([label for _, label in files])
+    names = tuple(character.name for character in characters)
+    images = ResidentImages(pixels, image_size=config.image_size)
+    return SourceParts(Part(images, targets), None, None, names, channels=1, test_share=config.test)
+
+
+def alphabets_of(label_names: Sequence[str]) -> str:
+    """Return the alphabets of characters in words, as in ``2 alphabets (Greek, Latin)``."""
+    names = dict.fromkeys(name.partition("/")[0] for name in label_names)
+    return f"{len(names)} alphabet{'s' * (len(names) > 1)} ({listed(names)})"
+
+
+__all__ = [
+    "ARCHIVE_ERRORS",
+    "Character",
+    "alphabets_of",
+    "as_place",
+    "entries",
+    "list_characters",
+    "load_omniglot",
+    "read_ink",
+    "read_member",
+]

@@ -1,0 +1,176 @@
+"""MaxBoxAcc: the share of maps whose boxes meet the object's, at the best of all thresholds."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdcam.evaluation.localization.level_boxes import LEVELS, Regions, hole_regions, regions_of
+
+Contours = Literal["regions", "wsol"]
+
+OVERLAPS = (0.3, 0.5, 0.7)  # intersection over union that counts as a hit: those of MaxBoxAccV2
+V1_OVERLAP = 0.5  # that of MaxBoxAcc
+
+Shares = NDArray[np.float64]
+
+
+class LevelOverlaps(NamedTuple):
+    """How far the boxes of N maps meet the objects' boxes, at each level: intersection over union in [0, 1]."""
+
+    best: Shares  # (N, 255), of the best box of all regions
+    largest: Shares  # (N, 255), of the box of the largest region
+
+
+class BoxAccuracy(NamedTuple):
+    """The share of maps that hit at one overlap, at one threshold."""
+
+    overlap: float  # intersection over union from which on it is a hit
+    accuracy: float  # in [0, 1]
+    threshold: float  # share of a map's maximum, in [0, 1), that its regions lie above
+
+
+class MaxBoxAcc(NamedTuple):
+    """MaxBoxAccV2 and MaxBoxAcc (V1), in [0, 1]."""
+
+    v2: float  # mean of the accuracies at 0.3, 0.5 and 0.7
+    v1: float
+    best_box: tuple[BoxAccuracy, ...]  # at each of `OVERLAPS`
+    largest_region: BoxAccuracy  # V1's, at 0.5
+
+
+class BoxTally:
+    """Counts of hits at each level, from which `MaxBoxAcc` follows; batches of maps are added one by one."""
+
+    def __init__(self) -> None:
+        self.maps = 0
+        self.hits = np.zeros((len(OVERLAPS), LEVELS), np.int64)
+        self.largest_hits = np.zeros(LEVELS, np.int64)
+
+    def add(self, overlaps: LevelOverlaps) -> None:
+        """Count maps."""
+        self.maps += len(overlaps.best)
+        self.hits += np.stack([(overlaps.best >= wanted).sum(0) for wanted in OVERLAPS])
+        self.largest_hits += (overlaps.largest >= V1_OVERLAP).sum(0)
+
+    def best_levels(self) -> tuple[int, ...]:
+        """Return the levels with most hits: of the best box at each of `OVERLAPS`, then of the largest region.
+
+        Of several equally good ones the lowest.
+        """
+        return tuple(int(row.argmax()) for row in (*self.hits, self.largest_hits))
+
+    def accuracies(self, levels: Sequence[int] | None = None) -> MaxBoxAcc:
+        """Return the accuracies at these levels, in the order of `best_levels`; none: at its own best ones.
+
+        Raises ``ValueError`` when nothing was added.
+        """
+        if self.maps == 0:
+            raise ValueError("no map was added")
+        *of_best, of_largest = levels or self.best_levels()
+        best_box = tuple(
+            BoxAccuracy(wanted, int(row[level]) / self.maps, level / LEVELS)
+            for wanted, row, level in zip(OVERLAPS, self.hits, of_best, strict=True)
+        )
+        v1 = int(self.largest_hits[of_largest]) / self.maps
+        return MaxBoxAcc(
+            sum(one.accuracy for one in best_box) / len(best_box),
+            v1,
+            best_box,
+            BoxAccuracy(V1_OVERLAP, v1, of_largest / LEVELS),
+        )
+
+
+def level_overlaps(
+    maps: NDArray[np.uint8], boxes: Shares, *, contours: Contours = "regions"
+) -> LevelOverlaps:
+    """Return how far the boxes of maps meet the objects' boxes, at each level from 0 to 254.
+
+    Regions are of pixels strictly above the level, connected also by corners. A map of zeros has none and meets
+    nothing (published code gives it the pixel at the upper left). That is what thresholds from 0 to 0.999 in steps of
+    0.001 of the maximum come to for maps of whole numbers up to 255: many thresholds are one level.
+
+    Args:
+        maps: (N, H, W), each from 0 to 255, or zeros.
+        boxes: (N, B, 4) x0, y0, x1, y1 in whole pixels of the maps, the last pixel included; nan where an image has
+            fewer than B.
+        contours: "regions": a box a region, holes in it are not looked at. "wsol": as clovaai/wsolevaluation
+            (evaluation.py, commit 0c476cd) does with OpenCV: the borders of holes count as boxes, too, and a box
+            ends one pixel further right and below, unless the map ends there. In both the largest region is that
+            of most pixels. There the two differ: OpenCV's is that whose outline encloses the largest area, holes
+            included, so a ring may be larger than a disc of more pixels.
+
+    Source: Evaluating Weakly Supervised Object Localization Methods Right (Choe et al. 2020, arXiv 2001.07437); V2
+    in its journal version (arXiv 2007.04178).
+    """
+    found = regions_of(maps)
+    overlaps = _best_overlaps(_ends(found, maps, contours), boxes)
+    best = np.zeros((len(maps), LEVELS))
+    np.maximum.at(best, (found.maps, found.levels), overlaps)
+    if contours == "wsol":
+        holes = hole_regions(maps)
+        np.maximum.at(best, (holes.maps, holes.levels), _best_overlaps(_ends(holes, maps, contours), boxes))
+    first = _largest_of_each(found)
+    largest = np.zeros((len(maps), LEVELS))
+    largest[found.maps[first], found.levels[first]] = overlaps[first]
+    return LevelOverlaps(best, largest)
+
+
+def largest_box(map_: NDArray[np.uint8], level: int) -> tuple[int, int, int, int]:
+    """Return the box of a map's (H, W) largest region above a level, the last pixel included; zeros: there is none."""
+    found = regions_of(map_[None])
+    there = np.flatnonzero(found.levels == level)
+    if len(there) == 0:
+        return (0, 0, 0, 0)
+    x0, y0, x1, y1 = found.boxes[there[found.pixels[there].argmax()]].tolist()
+    return (x0, y0, x1, y1)
+
+
+def intersection_over_union(one: NDArray[np.float64], other: NDArray[np.float64]) -> Shares:
+    """Return the intersection over union of boxes (..., 4) whose last pixels are included; nan where either is nan."""
+    low, high = np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:])
+    common = np.maximum(high - low + 1, 0).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2] + 1).prod(-1) for box in (one, other)]
+    shares: Shares = common / (areas[0] + areas[1] - common)
+    return shares
+
+
+def _ends(found: Regions, maps: NDArray[np.uint8], contours: Contours) -> Regions:
+    if contours == "regions":
+        return found
+    boxes = found.boxes.copy()
+    last = np.array(maps.shape[:0:-1]) - 1  # width, height
+    boxes[:, 2:] = np.minimum(boxes[:, 2:] + 1, last)
+    return found._replace(boxes=boxes)
+
+
+def _best_overlaps(found: Regions, boxes: Shares) -> Shares:
+    """Return (M,) how far each region's box meets the best of its map's object boxes."""
+    overlaps = np.zeros(len(found.maps))
+    for column in range(boxes.shape[1]):  # few: one box an image is usual
+        shares = intersection_over_union(found.boxes.astype(np.float64), boxes[found.maps, column])
+        overlaps = np.fmax(overlaps, shares)
+    return overlaps
+
+
+def _largest_of_each(found: Regions) -> NDArray[np.int64]:
+    """Return which region is the largest of each map and level; the first in reading order of equal ones."""
+    group = found.maps * LEVELS + found.levels
+    order = np.lexsort((-found.pixels, group))
+    begins = np.diff(group[order], prepend=-1) > 0
+    return order[begins]
+
+
+__all__ = [
+    "OVERLAPS",
+    "V1_OVERLAP",
+    "BoxAccuracy",
+    "BoxTally",
+    "Contours",
+    "LevelOverlaps",
+    "MaxBoxAcc",
+    "intersection_over_union",
+    "largest_box",
+    "level_overlaps",
+]

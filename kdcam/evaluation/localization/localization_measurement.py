@@ -1,0 +1,183 @@
+"""One pass over images whose boxes are known: what is counted of their maps."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdcam.data.batches.batch import Batch, Batches
+from kdcam.data.boxes import ObjectBoxes
+from kdcam.errors import Interrupted
+from kdcam.evaluation.localization.batch_maps import batch_maps
+from kdcam.evaluation.localization.box_accuracy import BoxTally, Contours, level_overlaps
+from kdcam.evaluation.localization.localization_schema import MapKind
+from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, flat_maps, pointing_game
+from kdcam.models.classifier import Classifier
+from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.progress import Progress
+
+SHOWN = 6  # maps that are kept for a picture: kdcam's choice
+_ROUNDING = 1e-6  # pixels
+
+
+class Sample(NamedTuple):
+    """Images with boxes, in batches; each row of boxes (a pair of an image and a class, usually) has a map."""
+
+    batches: Batches  # in order
+    boxes: ObjectBoxes  # of these images
+    digest: str  # of `kdcam.evaluation.localization.evaluated.evaluated_digest`
+
+
+class HowToLook(NamedTuple):
+    """What decides the numbers beside network and images."""
+
+    kind: MapKind
+    by_label: bool  # the map of the label, else of the class that the network says
+    resolution: int  # side in pixels
+    contours: Contours
+
+
+class Located(NamedTuple):
+    """Maps of some images, with what they are held against."""
+
+    images: Tensor  # (M, C, S, S), one a map
+    maps: Tensor  # (M, H, W)
+    boxes: Tensor  # (M, B, 4), as those of `ObjectBoxes`, on the CPU
+    pixels: Tensor  # (M, B, 2), as those of `ObjectBoxes`, on the CPU
+
+
+class Measured(NamedTuple):
+    """What was counted."""
+
+    maps: int
+    images: int
+    tally: BoxTally
+    pointing: float  # share of the maps whose highest place lies in a box
+    energy: float  # mean share of a map's positive part that lies in a box
+    flat_maps: int  # constant or not finite: they show no place
+    first: Located  # the first `SHOWN`, on the CPU
+
+
+def located_batches(classifier: Classifier, sample: Sample, look: HowToLook) -> Iterator[Located]:
+    """Yield the maps of a sample's images, batch by batch; the classifier is in eval mode."""
+    boxes = sample.boxes
+    for batch in sample.batches.epoch(0):
+        rows = _rows(boxes, batch)
+        if rows.stop > rows.start:
+            local = boxes.images[rows] - int(batch.indices[0])
+            images = batch.images[local.to(batch.images.device)]
+            classes = boxes.classes[rows].to(images.device) if look.by_label else None
+            maps = batch_maps(classifier, images, classes, look.kind)
+            yield Located(images, maps, boxes.boxes[rows], boxes.pixels[rows])
+
+
+def measure(
+    classifier: Classifier, sample: Sample, look: HowToLook, *, task: str, progress: Progress
+) -> Measured:
+    """Return what is counted of the maps of a sample's images.
+
+    Raises ``Interrupted`` where the user asked to stop, ``DataError`` for a picture that cannot be read.
+    """
+    tally, size = BoxTally(), sample.boxes.image_size
+    pointing = flat = 0
+    energy = 0.0
+    first: list[Located] = []
+    with evaluating(classifier):
+        for located in located_batches(classifier, sample, look):
+            small = byte_maps(located.maps, look.resolution).cpu().numpy()
+            tally.add(level_overlaps(small, objects_of(located, look), contours=look.contours))
+            boxes = located.boxes.to(located.maps.device, torch.float32)
+            pointing += int(pointing_game(located.maps, boxes, size).sum())
+            energy += float(energy_inside(located.maps, boxes, size).double().sum())
+            flat += int(flat_maps(located.maps).sum())
+            if len(first) < SHOWN:
+                first += _single(located, SHOWN - len(first))
+            progress.advance(task, tally.maps, len(sample.boxes.images))
+            if progress.should_stop():
+                raise Interrupted(
+                    "the evaluation was stopped; nothing of it is kept, the same command begins anew"
+                )
+    images = len(sample.boxes.images.unique())
+    shown = Located(*(torch.cat(column) for column in zip(*first, strict=True)))
+    return Measured(tally.maps, images, tally, pointing / tally.maps, energy / tally.maps, flat, shown)
+
+
+def objects_of(located: Located, look: HowToLook) -> NDArray[np.float64]:
+    """Return the objects' boxes (M, B, 4) in whole pixels of maps at the resolution, the last one included."""
+    size, boxes = located.images.shape[-1], located.boxes.numpy()
+    if look.contours == "regions":
+        return whole_pixels(boxes, size, look.resolution)
+    return truncated_pixels(boxes, located.pixels.numpy(), size, look.resolution)
+
+
+def whole_pixels(boxes: NDArray[np.float64], image_size: int, resolution: int) -> NDArray[np.float64]:
+    """Return boxes with exclusive ends, in pixels of the image, as whole pixels of a map, the last one included.
+
+    Corners are cut down to whole pixels; a box keeps one pixel at least.
+
+    Args:
+        boxes: (N, B, 4), nan where there is none.
+        image_size: side of the image, in pixels.
+        resolution: side of the map.
+    """
+    scaled = _cut_down(boxes * resolution / image_size)
+    begins = np.minimum(scaled[..., :2], resolution - 1)
+    return np.concatenate([begins, np.maximum(scaled[..., 2:] - 1, begins)], axis=-1)
+
+
+def truncated_pixels(
+    boxes: NDArray[np.float64], pixels: NDArray[np.float64], image_size: int, resolution: int
+) -> NDArray[np.float64]:
+    """Return boxes as `whole_pixels` does, but by the rule of clovaai/wsolevaluation.
+
+    There the last pixel inside is scaled and cut down, not the first one outside: the same where a picture has the
+    map's resolution, a pixel less where it is smaller, and sometimes a pixel more where it is larger.
+
+    Args:
+        boxes: as those of `whole_pixels`.
+        pixels: (N, B, 2), of a pixel that a box was given in; see `kdcam.data.boxes.ObjectBoxes`.
+        image_size: side of the image, in pixels.
+        resolution: side of the map.
+
+    Source: resize_bbox in evaluation.py, commit 0c476cd.
+    """
+    last = boxes[..., 2:] - pixels
+    scaled = _cut_down(np.concatenate([boxes[..., :2], last], axis=-1) * resolution / image_size)
+    begins = np.minimum(scaled[..., :2], resolution - 1)
+    return np.concatenate([begins, np.maximum(scaled[..., 2:], begins)], axis=-1)
+
+
+def _cut_down(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Whole pixels that went through other scales come back with rounding errors, on either side.
+    return np.asarray(np.floor(values + _ROUNDING))
+
+
+def _single(located: Located, most: int) -> list[Located]:
+    """Return the first maps, each alone, copied to the CPU."""
+    return [
+        Located(*(column[row : row + 1].cpu().clone() for column in located))
+        for row in range(min(most, len(located.maps)))
+    ]
+
+
+def _rows(boxes: ObjectBoxes, batch: Batch) -> slice:
+    first, last = int(batch.indices[0]), int(batch.indices[-1])
+    begin, end = torch.searchsorted(boxes.images, torch.tensor([first, last + 1])).tolist()
+    return slice(begin, end)
+
+
+__all__ = [
+    "SHOWN",
+    "HowToLook",
+    "Located",
+    "Measured",
+    "Sample",
+    "located_batches",
+    "measure",
+    "objects_of",
+    "truncated_pixels",
+    "whole_pixels",
+]

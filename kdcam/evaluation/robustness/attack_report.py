@@ -1,0 +1,242 @@
+"""Accuracy under a list of attacks, with one label an image; several:
+`kdcam.evaluation.robustness.multi_label_attack_report`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from kdcam.attacks.config import AnyAttack
+from kdcam.data.batches.batch import Batch, Batches
+from kdcam.errors import DataError
+from kdcam.evaluation.robustness.attack_rows import (
+    Row,
+    black_box_gain,
+    losses_text,
+    rows_by_budget,
+    rows_of,
+    transfer_gain,
+)
+from kdcam.evaluation.robustness.attack_stages import Clock, Passes, Piece, Source, passes_of, run_piece
+from kdcam.evaluation.robustness.evaluated_images import (
+    batched_anew,
+    images_to_attack,
+    logits_of,
+    subset_text,
+    warn_of_zero_gradients,
+    zero_gradients,
+)
+from kdcam.evaluation.robustness.missed_by_gradients import Gain
+from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, Work
+from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.runtime.numerics import share_of
+from kdcam.runtime.progress import Progress, Silent
+
+_CLEAN = "clean"
+
+
+class StageRow(BaseModel):
+    """What is left after one stage of an attack; each stage attacks the images that the ones before left standing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attack: str  # apgd-ce
+    attacked: int  # images
+    robust_acc: float  # share of all images right after this stage and those before
+    forwards: float  # image-forwards for each image attacked
+    backwards: float  # image-backwards for each image attacked
+
+
+class AttackRow(BaseModel):
+    """The result of one attack; `robust_acc` is over all evaluated images, also those wrong from the start."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
+    norm: str
+    eps: float  # [0, 1] pixel units
+    settings: dict[str, Any]
+    images: int
+    robust_acc: float  # share right before and after the attack
+    success_rate: float | None  # share of the images right before that are wrong after; None: none was right
+    forwards: float | None  # image-forwards of the attack for each image right before
+    backwards: float | None
+    stages: tuple[StageRow, ...] = ()
+
+
+class CurvePoint(BaseModel):
+    """What is left under every attack of one budget and of the smaller ones of its norm."""
+
+    model_config = ConfigDict(frozen=True)
+
+    eps: float
+    worst_case_acc: float
+
+
+class RobustnessReport(BaseModel):
+    """Accuracy of a classifier on clean and on attacked images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    subset: str  # which images, in words
+    loss: str  # what the attacks raise
+    clean_acc: float
+    rows: tuple[AttackRow, ...]
+    worst_case_acc: float  # share right before and after every attack of the largest budget and those below
+    curve: tuple[CurvePoint, ...]  # by budget, from small to large; eps 0 is the clean images
+    zero_gradients: int  # images right before whose gradient is zero everywhere: attacks cannot move them
+    # what stands every attack by gradients of a budget and falls to square there; None: not both were run at one budget
+    black_box_gain: Gain | None
+    # what only the source's images fool, and no attack on the network itself; None: there is no source
+    transfer_gain: Gain | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain lists and numbers."""
+        return self.model_dump(mode="json")
+
+
+def attack_report(
+    classifier: nn.Module,
+    batches: Batches,
+    attacks: Sequence[AnyAttack],
+    *,
+    n_examples: int,
+    source: Source | None = None,
+    work: Work | None = None,
+    progress: Progress | None = None,
+) -> RobustnessReport:
+    """Return the accuracy under each attack and under all of them; modes and random state stay as they were.
+
+    Each attack runs on every image that is right at the start; one that is wrong then counts as wrong. Of an attack in
+    stages (`standard`) each stage runs on what the one before left standing.
+
+    Args:
+        classifier: gives logits (N, K) for images in [0, 1].
+        batches: evaluation batches in order, on the classifier's device.
+        attacks: what to run, as `RobustnessSettings.configs` gives; of several budgets, if wanted.
+        n_examples: the first so many images are taken, or all where there are fewer.
+        source: attacks are crafted on this classifier, too, and the images tried on the one evaluated.
+        work: what has been found so far, kept after each batch; by default in memory alone.
+        progress: who watches.
+
+    Raises ``DataError`` when there is no image or images carry several labels, ``ModelError`` when the
+    logits are not finite or an attack cannot work on so few classes, ``Interrupted`` when asked to stop.
+    """
+    progress, work = progress or Silent(), work or Work()
+    if not attacks:
+        raise ValueError("no attacks; wanted at least one")
+    images = images_to_attack(batches, n_examples)
+    clean = right_images(classifier, batches, images, work=work, progress=progress)
+    stop_if_asked(progress)
+    rows = rows_of(classifier, attacks, source, work.counts(_CLEAN)["classes"])
+    clock = Clock([piece for row in rows for piece in row.pieces], int(clean.sum()), progress)
+    kept = [_run_row(row, classifier, batches, clean, work=work, clock=clock) for row in rows]
+    warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
+    last = [stages[-1] for stages in kept]
+    return RobustnessReport(
+        images=images,
+        subset=subset_text(images, whole=images == batches.num_images),
+        loss=losses_text(rows),
+        clean_acc=int(clean.sum()) / images,
+        rows=tuple(_row(row, stages, clean, work) for row, stages in zip(rows, kept, strict=True)),
+        worst_case_acc=share_of(torch.stack(last).all(0)),
+        curve=_curve(rows, last),
+        zero_gradients=zeros,
+        black_box_gain=black_box_gain(rows, kept),
+        transfer_gain=transfer_gain(rows, kept),
+    )
+
+
+def right_images(
+    classifier: nn.Module, batches: Batches, images: int, *, work: Work, progress: Progress
+) -> Tensor:
+    """Return which of the first images (images,) bool a classifier is right on, on the CPU; counts zero gradients."""
+    marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
+    if not {"classes", "zero_gradients"} <= counts.keys():
+        marks.fill_(PENDING)
+        counts["zero_gradients"] = 0
+    for places, batch in batched_anew(batches, marks == PENDING):
+        _check_labels(batch)
+        logits = logits_of(classifier, batch.images)
+        right = logits.argmax(1) == batch.targets
+        counts["classes"] = logits.shape[1]
+        if bool(right.any()):
+            counts["zero_gradients"] += zero_gradients(classifier, batch.images[right], batch.targets[right])
+        marks[places] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
+        work.save()
+        progress.advance(_CLEAN, int((marks != PENDING).sum()), images)
+        stop_if_asked(progress)
+    return marks == STANDS
+
+
+def _check_labels(batch: Batch) -> None:
+    if batch.targets.ndim != 1:
+        raise DataError(
+            f"targets have shape {tuple(batch.targets.shape)}; this report needs one label an image"
+        )
+
+
+def _run_row(
+    row: Row, classifier: nn.Module, batches: Batches, clean: Tensor, *, work: Work, clock: Clock
+) -> list[Tensor]:
+    """Return what stands (images,) after each piece of a row."""
+
+    def judge(_: Tensor, batch: Batch, found: Tensor) -> Tensor:
+        return logits_of(classifier, found).argmax(1) == batch.targets
+
+    kept: list[Tensor] = []
+    stands = clean
+    for piece in row.pieces:
+        pending = stands & (work.marks(piece.key, len(clean)) == PENDING)
+        clock.begin(piece, int(stands.sum()), int(pending.sum()))
+        stands = run_piece(piece, batches, stands, judge=judge, work=work, pace=clock)
+        kept.append(stands)
+    return kept
+
+
+def _row(row: Row, kept: Sequence[Tensor], clean: Tensor, work: Work) -> AttackRow:
+    right, left = int(clean.sum()), int(kept[-1].sum())
+    passes = [passes_of(piece, work) for piece in row.pieces]
+    return AttackRow(
+        attack=row.label,
+        norm=row.attack.norm,
+        eps=row.attack.eps,
+        settings=row.attack.model_dump(mode="json"),
+        images=len(clean),
+        robust_acc=left / len(clean),
+        success_rate=1 - left / right if right else None,
+        forwards=sum(one.forwards for one in passes) / right if right else None,
+        backwards=sum(one.backwards for one in passes) / right if right else None,
+        stages=tuple(map(_stage, row.pieces, kept, passes)) if len(row.pieces) > 1 else (),
+    )
+
+
+def _stage(piece: Piece, stands: Tensor, passes: Passes) -> StageRow:
+    attacked = max(passes.attacked, 1)
+    return StageRow(
+        attack=piece.attack.label,
+        attacked=passes.attacked,
+        robust_acc=share_of(stands),
+        forwards=passes.forwards / attacked,
+        backwards=passes.backwards / attacked,
+    )
+
+
+def _curve(rows: Sequence[Row], kept: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
+    return tuple(
+        CurvePoint(eps=eps, worst_case_acc=share_of(torch.stack([kept[place] for place in places]).all(0)))
+        for eps, places in rows_by_budget(rows).items()
+    )
+
+
+__all__ = [
+    "AttackRow",
+    "CurvePoint",
+    "RobustnessReport",
+    "StageRow",
+    "attack_report",
+    "right_images",
+]

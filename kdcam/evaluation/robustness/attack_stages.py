@@ -1,0 +1,172 @@
+"""One attack on many images, batch by batch: what stands is marked, passes are counted, and a kill loses a batch."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.attacks.config import AnyAttack
+from kdcam.attacks.passes import Counted
+from kdcam.data.batches.batch import Batch, Batches
+from kdcam.errors import DataError
+from kdcam.evaluation.robustness.evaluated_images import batched_anew
+from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, Work
+from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.runtime.progress import Progress
+from kdcam.settings.messages import duration_text
+
+Judge = Callable[[Tensor, Batch, Tensor], Tensor]
+"""(places (N,), clean batch, adversarial images (N, C, H, W)) -> bool (N,): which images still count as right."""
+
+_TOLD_EVERY_SECONDS = 20.0
+# What float32 may round: pixels, and the length of a long change. kdcam's choice.
+_BEYOND, _RELATIVE = 1e-6, 1e-5
+_LEAVE_OUT = "what it found is no attack within the budget: leave it out"
+
+
+class Source(NamedTuple):
+    """Another classifier, on which adversarial images are crafted."""
+
+    name: str
+    classifier: nn.Module
+
+
+class Piece(NamedTuple):
+    """One attack, or one of its stages."""
+
+    key: str  # in the work file
+    attack: AnyAttack
+    crafted_on: nn.Module
+
+
+class Passes(NamedTuple):
+    """What an attack took, in images that went through the network; an image that goes through twice counts twice."""
+
+    attacked: int  # images
+    forwards: int
+    backwards: int
+
+
+class Pace(Protocol):
+    """Told of every batch."""
+
+    def tell(self, piece: Piece, done: int, images: int) -> None:
+        """Take how many images of a piece are done."""
+
+
+def run_piece(
+    piece: Piece, batches: Batches, candidates: Tensor, *, judge: Judge, work: Work, pace: Pace
+) -> Tensor:
+    """Return which of all images (images,) bool still stand; those that are no candidates do not.
+
+    Args:
+        piece: what to run.
+        batches: the part, in order.
+        candidates: (images,) bool on the CPU, the images to attack.
+        judge: what counts as right.
+        work: what has been done already is not done again.
+        pace: who is told.
+
+    Raises ``DataError`` where the attack leaves its budget or [0, 1].
+    """
+    marks, counts = work.marks(piece.key, len(candidates)), work.counts(piece.key)
+    images = int(candidates.sum())
+    for places, batch in batched_anew(batches, candidates & (marks == PENDING)):
+        counted = Counted(piece.crafted_on)
+        found = piece.attack.perturb(counted, batch.images, batch.targets, batch.indices)
+        _check_within(piece.attack, batch.images, found)
+        stands = judge(places, batch, found).cpu()
+        marks[places] = torch.where(stands, STANDS, FELL).to(torch.uint8)
+        took = Passes(len(places), counted.forwards, counted.backwards)
+        for name, number in took._asdict().items():
+            counts[name] = counts.get(name, 0) + number
+        work.save()
+        pace.tell(piece, int((candidates & (marks != PENDING)).sum()), images)
+    return candidates & (marks == STANDS)
+
+
+def _check_within(attack: AnyAttack, clean: Tensor, found: Tensor) -> None:
+    """Raise ``DataError`` where an attack, which may be another package's, left its budget or [0, 1]."""
+    if found.shape != clean.shape:
+        raise DataError(
+            f"{attack.label}: made images {tuple(found.shape)} of {tuple(clean.shape)}; {_LEAVE_OUT}"
+        )
+    changes = (found - clean).flatten(1)
+    change = float(changes.abs().max() if attack.norm == "linf" else changes.norm(dim=1).max())
+    if not change <= attack.eps * (1 + _RELATIVE) + _BEYOND:  # NaN is not, either
+        raise DataError(
+            f"{attack.label}: made images that change by {change:.6g}, where {attack.norm} eps {attack.eps:.6g} is "
+            f"allowed; {_LEAVE_OUT}"
+        )
+    least, most = (float(end) for end in torch.aminmax(found))
+    if least < -_BEYOND or most > 1 + _BEYOND:
+        raise DataError(
+            f"{attack.label}: made pixels from {least:.6g} to {most:.6g}, not in [0, 1]; {_LEAVE_OUT}"
+        )
+
+
+def passes_of(piece: Piece, work: Work) -> Passes:
+    """Return what a finished piece took."""
+    counts = work.counts(piece.key)
+    return Passes(*(counts.get(name, 0) for name in Passes._fields))
+
+
+class Clock:
+    """Tells a watcher how far the attacks are and, now and then, how long they will take."""
+
+    def __init__(self, pieces: Sequence[Piece], images: int, progress: Progress) -> None:
+        self._progress = progress
+        self._left = {piece.key: images * piece.attack.expected_passes for piece in pieces}
+        self._begun = self._told = time.monotonic()
+        self._done = 0.0  # expected passes of the images done since the start
+        self._seen: dict[str, int] = {}
+
+    def begin(self, piece: Piece, images: int, pending: int) -> None:
+        """Take how many images a piece has now, and how many of them are still to do."""
+        self._left[piece.key] = pending * piece.attack.expected_passes
+        self._seen[piece.key] = images - pending
+
+    def tell(self, piece: Piece, done: int, images: int) -> None:
+        """Take how many images of a piece are done; raise ``Interrupted`` where the user asked to stop."""
+        one = piece.attack.expected_passes
+        self._done += (done - self._seen[piece.key]) * one
+        self._seen[piece.key] = done
+        self._left[piece.key] = (images - done) * one
+        self._progress.advance(piece.attack.label, done, images)
+        now = time.monotonic()
+        if now - self._told > _TOLD_EVERY_SECONDS and any(self._left.values()):
+            self._told = now
+            self._progress.message(
+                f"{piece.attack.label}: {done:,} of {images:,} images; the attacks take at most about "
+                f"{duration_text(self.seconds_left)} more"
+            )
+        stop_if_asked(self._progress)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to the end of the attacks, if each takes the passes it may take; fallen images make it less."""
+        elapsed = time.monotonic() - self._begun
+        return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
+
+
+def to_the_end(attack: AnyAttack) -> AnyAttack:
+    """Return an attack that goes on after the source is fooled: an image just over its border seldom fools
+    another network."""
+    if "stop_when_fooled" not in type(attack).model_fields:
+        return attack
+    return attack.model_copy(update={"stop_when_fooled": False})
+
+
+__all__ = [
+    "Clock",
+    "Judge",
+    "Pace",
+    "Passes",
+    "Piece",
+    "Source",
+    "passes_of",
+    "run_piece",
+    "to_the_end",
+]

@@ -1,0 +1,171 @@
+"""Which images are attacked, and what is said of them: the same for one label an image and for several."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.attacks import input_gradient
+from kdcam.data.batches.batch import Batch, Batches, ChangedBatches
+from kdcam.errors import DataError
+from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.numerics import require_finite_outputs
+from kdcam.runtime.progress import Progress
+
+
+class Placed(NamedTuple):
+    """Images with their places among those that are evaluated."""
+
+    places: Tensor  # (N,) int64, on the CPU
+    batch: Batch
+
+
+def drawn_batches(found: Batches, positions: Tensor) -> Batches:
+    """Return batches of some images of a part, which keep their positions in it as indices.
+
+    Args:
+        found: the batches of those images alone.
+        positions: (N,) int64 on the CPU, theirs in the part, in the same order.
+    """
+
+    def placed(batch: Batch) -> Batch:
+        return batch._replace(indices=positions[batch.indices.cpu()].to(batch.indices.device))
+
+    return ChangedBatches(found, placed)
+
+
+def images_to_attack(batches: Batches, n_examples: int) -> int:
+    """Return how many images of a part are attacked: ``n_examples``, or all where there are fewer.
+
+    Raises ``DataError`` where there is none.
+    """
+    if n_examples < 1:
+        raise ValueError(f"n_examples is {n_examples}; wanted at least one image")
+    if batches.num_images == 0:
+        raise DataError("the part to attack has no image; choose another part")
+    return min(n_examples, batches.num_images)
+
+
+def first_batches(batches: Batches, images: int) -> Iterator[Placed]:
+    """Yield the batches of a part's first images, the last one cut."""
+    done = 0
+    for batch in batches.epoch(0):
+        left = images - done
+        yield Placed(
+            torch.arange(done, done + min(left, len(batch.indices))),
+            Batch(batch.images[:left], batch.targets[:left], batch.indices[:left]),
+        )
+        done += min(left, len(batch.indices))
+        if done == images:
+            return
+
+
+def batched_anew(batches: Batches, wanted: Tensor) -> Iterator[Placed]:
+    """Yield the images that are wanted, in batches as large as the part's own.
+
+    What became of the images before leaves gaps; closing them keeps every batch full.
+
+    Args:
+        batches: the part, in order.
+        wanted: (images,) bool on the CPU, of the part's first images.
+    """
+    if not bool(wanted.any()):
+        return
+    last = int(wanted.nonzero()[-1])
+    held: Placed | None = None
+    size = 0
+    for places, batch in first_batches(batches, last + 1):
+        size = size or len(places)
+        chosen = wanted[places]
+        found = Placed(places[chosen], _chosen(batch, chosen))
+        held = found if held is None else _joined(held, found)
+        if len(held.places) >= size:
+            yield _cut(held, slice(None, size))
+            held = _cut(held, slice(size, None))
+    if held is not None and len(held.places) > 0:
+        yield held
+
+
+def _chosen(batch: Batch, chosen: Tensor) -> Batch:
+    rows = chosen.to(batch.images.device)
+    return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
+
+
+def _joined(first: Placed, second: Placed) -> Placed:
+    one, other = first.batch, second.batch
+    return Placed(
+        torch.cat([first.places, second.places]),
+        Batch(
+            torch.cat([one.images, other.images]),
+            torch.cat([one.targets, other.targets]),
+            torch.cat([one.indices, other.indices]),
+        ),
+    )
+
+
+def _cut(placed: Placed, part: slice) -> Placed:
+    batch = placed.batch
+    return Placed(placed.places[part], Batch(batch.images[part], batch.targets[part], batch.indices[part]))
+
+
+def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (N, K) of images, in eval mode and in float32; ``ModelError`` where they are not finite."""
+    logits = unchecked_logits(classifier, images)
+    require_finite_outputs(logits, "a batch of images")
+    return logits
+
+
+def unchecked_logits(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (N, K) of images, in eval mode and in float32, finite or not."""
+    autocast = torch.autocast(images.device.type, enabled=False)
+    with evaluating(classifier), torch.no_grad(), autocast:
+        logits: Tensor = classifier(images)
+    return logits
+
+
+def zero_gradients(classifier: nn.Module, images: Tensor, targets: Tensor) -> int:
+    """Return of how many images the gradient is zero everywhere, so that attacks cannot move them."""
+    gradient = input_gradient(classifier, images, targets)
+    return int((gradient == 0).flatten(1).all(1).sum())
+
+
+def warn_of_zero_gradients(count: int, attacked: int, progress: Progress) -> None:
+    """Warn where there are images, of those attacked, that attacks cannot move."""
+    if count > 0:
+        progress.warning(
+            f"{count} of {attacked} attacked images have a zero gradient, so attacks that follow it "
+            "cannot move them: these numbers do not show their robustness"
+        )
+
+
+def subset_text(images: int, *, whole: bool) -> str:
+    """Return in words which images were attacked."""
+    return (
+        f"all {images} images of the part"
+        if whole
+        else f"the first {images} images of the part, in its order"
+    )
+
+
+def drawn_text(images: int, classes: int) -> str:
+    """Return in words which images were attacked where they are those of
+    `kdcam.data.splits.held_out.drawn_positions`."""
+    if images < classes:
+        return f"{images} images of the part, one of each of {images} drawn from its {classes} classes"
+    return f"{images} images of the part, drawn evenly from its {classes} classes"
+
+
+__all__ = [
+    "Placed",
+    "batched_anew",
+    "drawn_batches",
+    "drawn_text",
+    "first_batches",
+    "images_to_attack",
+    "logits_of",
+    "subset_text",
+    "unchecked_logits",
+    "warn_of_zero_gradients",
+    "zero_gradients",
+]

@@ -1,0 +1,141 @@
+"""Images that attacks by the network's own gradients miss, though a black box or another network's images find them.
+
+A few steps on the cross-entropy miss some images of any network, so an image counts only where longer attacks, on the
+cross-entropy and on the margin that square lowers, leave it standing, too.
+"""
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from kdcam.attacks import cw_margin, square
+from kdcam.attacks.budget import Norm
+from kdcam.data.batches.batch import Batch
+from kdcam.evaluation.robustness.evaluated_images import logits_of
+from kdcam.evaluation.robustness.masking_check import BLACK_BOX, Check, at, share_check
+from kdcam.evaluation.robustness.probe import Probe
+
+QUERIES = 300  # of the black box
+STEPS = 40  # of the longer attacks
+
+_LONGER = f"pgd-{STEPS} and cw-margin-{STEPS}"
+
+
+class Gain(BaseModel):
+    """What one kind of attacks alone fools, at the budget where that is most."""
+
+    model_config = ConfigDict(frozen=True)
+
+    share: float  # of all evaluated images
+    norm: Norm
+    eps: float  # [0, 1] pixel units
+    places: tuple[int, ...]  # the first of these images, by their places among the evaluated ones
+
+
+def black_box(probe: Probe) -> Check:
+    """Check with a few queries of square what stands the longer attacks."""
+    fell = 0
+    for found, batch in zip(probe.attacked(probe.budget.eps, STEPS), probe.batches, strict=True):
+        left = _of(batch, _right(probe, found, batch))
+        if len(left.indices) > 0:
+            fell += _fell_to_square_alone(probe, left)
+    return share_check(
+        "black_box",
+        fell / probe.images,
+        max(BLACK_BOX, 1 / probe.images),
+        f"share of images that stand {_LONGER} and fall to {QUERIES} queries of square, which sees no gradient, "
+        f"{at(probe.budget)}",
+        probe.images,
+        eps=probe.budget.eps,
+    )
+
+
+def black_box_attack(gain: Gain, probe: Probe, images: int) -> Check:
+    """Check what square alone fools of all evaluated images, less what longer attacks by gradients find.
+
+    Args:
+        gain: what it fools.
+        probe: of images of the gain, at its budget.
+        images: how many were evaluated.
+    """
+    text = (
+        f"share of images that stand every attack by gradients, {_LONGER} too, and fall to the attack square"
+    )
+    return _gain_check("black_box_attack", gain, probe, images, text)
+
+
+def transfer(gain: Gain, probe: Probe, images: int) -> Check:
+    """Check what only the source's images fool; arguments as those of `black_box_attack`."""
+    text = (
+        f"share of images that stand every attack on the network itself, {_LONGER} too, and fall to images crafted on "
+        "another"
+    )
+    return _gain_check("transfer", gain, probe, images, text)
+
+
+def _gain_check(name: str, gain: Gain, probe: Probe, images: int, text: str) -> Check:
+    return share_check(
+        name,
+        gain.share * _withstanding(probe),
+        max(BLACK_BOX, 1 / images),
+        f"{text}, {at(probe.budget)}",
+        images,
+        eps=gain.eps,
+    )
+
+
+def _withstanding(probe: Probe) -> float:
+    """Return the share of a probe's images that stands the longer attacks; 0 where there is none."""
+    stands = 0
+    for found, batch in zip(probe.attacked(probe.budget.eps, STEPS), probe.batches, strict=True):
+        left = _of(batch, _right(probe, found, batch))
+        stands += int(_stands_margin(probe, left).sum())
+    return stands / max(probe.images, 1)
+
+
+def _fell_to_square_alone(probe: Probe, batch: Batch) -> int:
+    norm, eps, seed = probe.budget
+    tried = square(
+        probe.classifier,
+        batch.images,
+        batch.targets,
+        eps=eps,
+        norm=norm,
+        n_queries=QUERIES,
+        seed=seed,
+        indices=batch.indices,
+    )
+    fell = _of(batch, ~_right(probe, tried, batch))
+    return int(_stands_margin(probe, fell).sum())
+
+
+def _stands_margin(probe: Probe, batch: Batch) -> Tensor:
+    """Return which images (N,) stand steps on the margin."""
+    if len(batch.indices) == 0:
+        return torch.zeros(0, dtype=torch.bool)
+    norm, eps, seed = probe.budget
+    found = cw_margin(
+        probe.classifier,
+        batch.images,
+        batch.targets,
+        eps=eps,
+        alpha=eps / 4,
+        steps=STEPS,
+        norm=norm,
+        seed=seed,
+        indices=batch.indices,
+        stop_when_fooled=True,
+    )
+    return _right(probe, found, batch)
+
+
+def _right(probe: Probe, images: Tensor, batch: Batch) -> Tensor:
+    return logits_of(probe.classifier, images).argmax(1) == batch.targets
+
+
+def _of(batch: Batch, chosen: Tensor) -> Batch:
+    rows = chosen.to(batch.images.device)
+    return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
+
+
+__all__ = ["QUERIES", "STEPS", "Gain", "black_box", "black_box_attack", "transfer"]

@@ -1,0 +1,246 @@
+"""The sections of one run's robustness: attacks, checks, corruptions, calibration, foreign images, label noise."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdcam.api import LoadedRun
+from kdcam.corruptions.image_corruption import check_names
+from kdcam.evaluation.robustness.attack_report import RobustnessReport, attack_report
+from kdcam.evaluation.robustness.believing import check_section
+from kdcam.evaluation.robustness.corrupted_sets import ArraySet, FolderSet, open_corrupted_set
+from kdcam.evaluation.robustness.corruption_report import (
+    CorruptionReport,
+    corrupted_set_report,
+    corruption_report,
+)
+from kdcam.evaluation.robustness.foreign_data import foreign_batches, foreign_config, is_picture_folder
+from kdcam.evaluation.robustness.memorisation import LabelNoiseReport, label_noise_report, memorisation
+from kdcam.evaluation.robustness.multi_label_attack_report import (
+    MultiLabelRobustnessReport,
+    multi_label_attack_report,
+)
+from kdcam.evaluation.robustness.out_of_distribution import out_of_distribution
+from kdcam.evaluation.robustness.outputs import collect_logits
+from kdcam.evaluation.robustness.partial_results import Work
+from kdcam.evaluation.robustness.relative_errors import relative_to
+from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
+from kdcam.evaluation.robustness.robustness_file import Corruptions, ForeignImages
+from kdcam.evaluation.robustness.robustness_sections import Evaluation
+from kdcam.evaluation.robustness.robustness_settings import EvaluationSettings
+from kdcam.evaluation.robustness.section_keys import asked_sections
+from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.files.paths import exists
+from kdcam.runs.run_files import RESULT_FILE
+from kdcam.runs.training_labels import NOISE_FILE, read_noise
+from kdcam.scores.calibration import CalibrationReport, calibration_report
+from kdcam.settings.messages import listed
+
+
+def run_sections(one: Evaluation, kept: ResultsFile, keys: Mapping[str, str]) -> None:
+    """Put all sections that are asked for into the file of results, each as soon as it is whole.
+
+    What the file holds under the same key stays, and work that is under way goes on.
+
+    Args:
+        one: the run.
+        kept: its file.
+        keys: of each section, as `section_keys` gives them.
+
+    Raises ``KdcamError`` subclasses as the sections do, ``Interrupted`` when asked to stop.
+    """
+    folder, asked = one.loaded.path, asked_sections(one.loaded.path, one.settings)
+    works = {section: Work(folder, key=keys[section], fresh=one.fresh) for section in asked}
+    # Work under way is newer than a result of the same key: someone started over.
+    taken = [
+        section
+        for section, work in works.items()
+        if not one.fresh and not work.resumed and kept.has(section, keys[section])
+    ]
+    if one.refused is not None and len(taken) < len(works):
+        raise one.refused
+    _tell(one, works, taken)
+    if one.settings.attack and not kept.has("checks", keys["checks"]):
+        kept.drop("checks")  # they were of other attacks
+    for section, work in works.items():
+        if section in taken:
+            kept.keep(section)
+        else:
+            stop_if_asked(one.progress)
+            # The clean pass that the attacks began with is of use to the checks.
+            before = works["attacks"] if section == "checks" and "attacks" not in taken else work
+            kept.put(section, keys[section], _made(one, section, work, kept, before))
+            work.finish()
+
+
+def _tell(one: Evaluation, works: Mapping[str, Work], taken: Sequence[str]) -> None:
+    folder = one.loaded.path
+    for work in works.values():
+        if work.note is not None:
+            one.progress.warning(f"{folder / work.name}: {work.note}; that section starts over")
+    if len(taken) == len(works):
+        one.progress.message(f"{folder}: evaluated just so before, {ROBUSTNESS_FILE} is taken as it is")
+        return
+    resumed = [work.name for work in works.values() if work.resumed]
+    one.progress.message(
+        f"{folder}: {one.settings.summary}"
+        + (f"; goes on from {listed(resumed)}" if resumed else "")
+        + (f"; {listed(taken)} found just so before, taken from {ROBUSTNESS_FILE}" if taken else "")
+    )
+
+
+def _made(one: Evaluation, section: str, work: Work, kept: ResultsFile, before: Work) -> Any:
+    """Return a section, found now; None: the run has none."""
+    match section:
+        case "attacks":
+            return attack_section(one, work)
+        case "checks":
+            report = kept.whole.attacks
+            assert report is not None  # put before
+            return check_section(one, report, work, before)
+        case "corruptions":
+            return corruption_section(one, work)
+        case "corrupted_set":
+            return published_section(one, work)
+        case "calibration":
+            return calibration_section(one)
+        case "out_of_distribution":
+            return foreign_section(one)
+        case _:
+            return label_noise_section(one)
+
+
+def check_inputs(loaded: LoadedRun, settings: EvaluationSettings) -> None:
+    """Raise what would stop a later section, so that it is known before hours of attacks."""
+    classifier = loaded.classifier
+    loaded.part("test")
+    if settings.corruptions and "all" not in settings.corruptions:
+        check_names(settings.corruptions, channels=classifier.in_channels)
+    if settings.corrupted_set is not None:
+        _open_set(loaded, settings.corrupted_set)
+    if settings.ood is not None and not is_picture_folder(settings.ood):
+        foreign_config(settings.ood, classifier.image_size)
+
+
+def attack_section(one: Evaluation, work: Work) -> RobustnessReport | MultiLabelRobustnessReport:
+    """Return the accuracies under every attack of every budget."""
+    several = one.loaded.recipe.task == "multi-label"
+    report_of: Callable[..., RobustnessReport | MultiLabelRobustnessReport]
+    report_of = multi_label_attack_report if several else attack_report
+    report = report_of(
+        one.loaded.classifier,
+        one.test,
+        [config for budget in one.settings.budgets for config in budget.configs()],
+        n_examples=one.settings.n_examples,
+        source=one.others.source,
+        work=work,
+        progress=one.progress,
+    )
+    return one.told(report)
+
+
+def corruption_section(one: Evaluation, work: Work) -> Corruptions:
+    """Return the accuracies under kdcam's corruptions."""
+    names = None if "all" in one.settings.corruptions else one.settings.corruptions
+
+    def of(classifier: torch.nn.Module) -> CorruptionReport:
+        report = corruption_report(
+            classifier,
+            one.test,
+            names=names,
+            severities=one.settings.severities,
+            n_examples=one.settings.n_examples,
+            seed=one.settings.seed,
+            progress=one.progress,
+        )
+        return one.told(report)
+
+    return _with_base(one, work, of)
+
+
+def published_section(one: Evaluation, work: Work) -> Corruptions:
+    """Return the accuracies on a published corrupted test set."""
+    assert one.settings.corrupted_set is not None
+    found = _open_set(one.loaded, one.settings.corrupted_set)
+
+    def of(judged: torch.nn.Module) -> CorruptionReport:
+        return corrupted_set_report(
+            judged,
+            found,
+            severities=one.settings.severities,
+            n_examples=one.settings.n_examples,
+            batch_size=one.batch_size,
+            device=one.loaded.classifier.mean.device,
+            clean=one.loaded.batches(one.loaded.part("test"), batch_size=one.batch_size),
+            progress=one.progress,
+        )
+
+    return _with_base(one, work, of)
+
+
+def _open_set(loaded: LoadedRun, folder: Path) -> ArraySet | FolderSet:
+    classifier = loaded.classifier
+    return open_corrupted_set(
+        folder, classifier.class_names, image_size=classifier.image_size, channels=classifier.in_channels
+    )
+
+
+def _with_base(one: Evaluation, work: Work, of: Callable[[torch.nn.Module], CorruptionReport]) -> Corruptions:
+    report = work.section("run", CorruptionReport, lambda: of(one.loaded.classifier))
+    base = one.others.base
+    if base is None:
+        return Corruptions(report=report)
+    stop_if_asked(one.progress)
+    relative = relative_to(report, work.section("base", CorruptionReport, lambda: of(base.classifier)))
+    return Corruptions(report=report, base=base.name, relative=relative)
+
+
+def calibration_section(one: Evaluation) -> CalibrationReport:
+    """Return the calibration on the whole test part; the temperature is fitted on the validation part alone."""
+    logits, targets = one.logits("test")
+    held = None if one.loaded.parts.validation is None else one.logits("validation")
+    return calibration_report(logits, targets, validation=held)
+
+
+def foreign_section(one: Evaluation) -> ForeignImages:
+    """Return how well the whole test part is told from foreign images."""
+    named = one.settings.ood
+    assert named is not None
+    others = foreign_batches(named, one.loaded, batch_size=one.batch_size, progress=one.progress)
+    found = collect_logits(one.loaded.classifier, others, task="foreign images", progress=one.progress)
+    return ForeignImages(data=named, report=out_of_distribution(one.logits("test").logits, found.logits))
+
+
+def label_noise_section(one: Evaluation) -> LabelNoiseReport | None:
+    """Return what label noise did to a finished run; None where it was trained without any, or is not finished."""
+    folder, loaded = one.loaded.path, one.loaded
+    if not exists(folder / NOISE_FILE):
+        return None
+    if not exists(folder / RESULT_FILE):
+        one.progress.message(f"{folder}: is not finished, so its label noise is left out")
+        return None
+    train, noise = loaded.part("train"), loaded.parts.noise
+    # of a rest of the part, that of the labels
+    clean, wrong = read_noise(folder) if noise is None else (noise.clean, noise.noisy)
+    found = memorisation(
+        loaded.classifier,
+        loaded.batches(train, batch_size=one.batch_size),
+        clean,
+        wrong,
+        progress=one.progress,
+    )
+    return label_noise_report(folder, found)
+
+
+__all__ = [
+    "attack_section",
+    "calibration_section",
+    "check_inputs",
+    "corruption_section",
+    "foreign_section",
+    "label_noise_section",
+    "published_section",
+    "run_sections",
+]

@@ -1,0 +1,38 @@
+"""What the place of a network's weights is, which users give as one text; read without torch."""
+
+from pathlib import Path
+from typing import Literal
+
+from kdcam.files.paths import exists, expanded, is_folder
+
+PACKAGE_PREFIX = "package:"
+"""Before the name of a Python package whose weights are started from."""
+
+
+PlaceKind = Literal["file", "folder", "missing", "name", "package"]
+
+FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+"""How files of torch.save end."""
+
+WEIGHTS_SUFFIXES = (".safetensors", *FOREIGN_SUFFIXES)
+"""How files of weights end."""
+
+
+def kind_of(place: str | Path) -> PlaceKind:
+    """Return what a place of weights is: a file, a folder, a Python package, a network's name, or a path to nothing.
+
+    Args:
+        place: as a user wrote it. What begins with ``package:`` is a package, installed or not; of the rest what lies
+            there comes first. What does not is ``missing`` where it is spelled as a path (with a slash, or as a file of
+            weights ends), else a ``name``, whether there is such a network or not.
+    """
+    text = str(place)
+    if text.startswith(PACKAGE_PREFIX):
+        return "package"
+    path = expanded(text)
+    if exists(path):
+        return "folder" if is_folder(path) else "file"
+    return "missing" if "/" in text or text.endswith(WEIGHTS_SUFFIXES) else "name"
+
+
+__all__ = ["FOREIGN_SUFFIXES", "PACKAGE_PREFIX", "WEIGHTS_SUFFIXES", "PlaceKind", "kind_of"]

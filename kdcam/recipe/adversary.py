@@ -1,0 +1,124 @@
+"""The table [adversary] of a recipe: which attack makes the images that a student is trained on; read without torch."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kdcam.attacks.budget import Amount, Count, Norm, usual_eps
+from kdcam.settings.frozen_settings import Settings
+
+if TYPE_CHECKING:
+    from kdcam.recipe.train_recipe import TrainRecipe
+
+_MADRY_STEPS = 7  # Madry et al. 2018, arXiv 1706.06083, on CIFAR-10
+_WONG_ALPHA = 1.25  # Wong et al. 2020, arXiv 2001.03994: 10/255 for eps = 8/255
+
+
+def _usual_steps(data: dict[str, Any]) -> int:
+    return 1 if data.get("attack") == "fgsm" else _MADRY_STEPS
+
+
+def _usual_alpha(data: dict[str, Any]) -> float:
+    eps: float = data.get("eps", usual_eps(data))
+    if data.get("attack") != "fgsm":
+        return eps / 4  # 2/255 for eps = 8/255
+    return eps * _WONG_ALPHA if data.get("random_start", True) else eps
+
+
+class AdversaryConfig(Settings):
+    """Adversarial training: at each step the student is trained on images that an attack on it has made.
+
+    The teacher always sees the clean images.
+    """
+
+    attack: Literal["pgd", "fgsm"] = Field("pgd", description="gradient steps; fgsm: a single one")
+    norm: Norm = Field("linf", description="what eps measures: each pixel (linf) or the whole image (l2)")
+    eps: Amount = Field(
+        default_factory=usual_eps,
+        description='largest change in [0, 1] pixel units, a number or "8/255"; usually 8/255 (linf), 0.5 (l2)',
+    )
+    random_start: bool = Field(
+        True, description="start at a random point of the ball, not at the clean image"
+    )
+    steps: Count = Field(default_factory=_usual_steps, description="gradient steps of pgd; usually 7")
+    alpha: Amount = Field(
+        default_factory=_usual_alpha,
+        description="length of a step; usually eps / 4, of fgsm 1.25 eps (eps without random_start)",
+    )
+    maximise: Literal["cross_entropy", "kl_to_clean", "kl_to_teacher"] = Field(
+        "cross_entropy",
+        description="what the attack raises: the loss of the label (Madry), the divergence from the student's own "
+        "prediction of the clean image (TRADES), or from the teacher's (RSLAD)",
+    )
+
+    @model_validator(mode="after")
+    def _settings_count(self) -> Self:
+        if self.norm == "linf" and self.eps > 1:
+            raise ValueError(f"eps: found {self.eps:g}; lengths are in [0, 1] pixel units, as in 8/255")
+        if self.attack == "fgsm" and self.steps != 1:
+            raise ValueError(
+                f'steps: found {self.steps} with attack = "fgsm", which does one; leave steps out, or set '
+                'attack = "pgd"'
+            )
+        if self.maximise == "kl_to_clean" and not self.random_start:
+            raise ValueError(
+                'random_start: found false with maximise = "kl_to_clean", whose gradient is zero at the clean image; '
+                "set random_start = true"
+            )
+        return self
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the attack reads of a teacher, as losses name it."""
+        return frozenset({"teacher.logits"} if self.maximise == "kl_to_teacher" else ())
+
+
+def adversary_problems(recipe: "TrainRecipe") -> Iterator[str]:
+    """Yield what does not fit between a recipe's [adversary] table and the rest of it, each with the way out."""
+    if recipe.adversary is None:
+        yield from _problems_without(recipe)
+    else:
+        yield from _problems_with(recipe, recipe.adversary)
+
+
+def _problems_without(recipe: "TrainRecipe") -> Iterator[str]:
+    for index, loss in enumerate(recipe.loss):
+        place = f"loss[{index}] ({loss.name})"
+        if "clean" in loss.needs:
+            yield (
+                f"{place}: compares the student's outputs of clean and of adversarial images, and the recipe makes "
+                'none; add an [adversary] table (attack = "pgd"), or remove the loss'
+            )
+        elif loss.images == "clean":
+            yield (
+                f'{place}.images: found "clean" without an [adversary] table, where all images are clean; leave '
+                "images out, or add the table"
+            )
+
+
+def _problems_with(recipe: "TrainRecipe", adversary: AdversaryConfig) -> Iterator[str]:
+    for index, loss in enumerate(recipe.loss):
+        if "clean" in loss.needs and loss.images == "clean":
+            yield (
+                f'loss[{index}] ({loss.name}).images: found "clean", but the loss reads the adversarial images '
+                "beside the clean ones; leave images out"
+            )
+    if recipe.loss and all(loss.images == "clean" for loss in recipe.loss):
+        yield (
+            'adversary: every loss has images = "clean", so that no adversarial image is trained on; leave images out '
+            "of one, add a loss (kl_to_clean), or remove the [adversary] table"
+        )
+    if adversary.maximise != "cross_entropy" and recipe.task == "multi-label":
+        yield (
+            f'adversary.maximise: found "{adversary.maximise}" with task = "multi-label", but it compares softmax '
+            'predictions of one label an image; set maximise = "cross_entropy"'
+        )
+    if adversary.maximise == "kl_to_teacher" and not recipe.has_teacher:
+        yield (
+            'adversary.maximise: found "kl_to_teacher" without a teacher; name one (kdcam distill RECIPE --teacher '
+            'RUN, or a [teacher] table), or set maximise = "cross_entropy"'
+        )
+
+
+__all__ = ["AdversaryConfig", "adversary_problems"]

@@ -1,0 +1,93 @@
+"""From folders of runs and comparisons to one HTML file."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdcam.blocks.document import Section
+from kdcam.errors import CheckpointError
+from kdcam.files.atomic_writes import make_folder, write_atomically
+from kdcam.files.paths import is_folder, resolved
+from kdcam.report.page import Page, html_of
+from kdcam.report.pictures import other_pictures
+from kdcam.report.reported_run import ReportedRun, check_folder, is_comparison, read_reported
+from kdcam.report.sections import file_sections
+from kdcam.report.sections.comparison import comparison_section
+from kdcam.report.sections.learning_curves import curve_section
+from kdcam.report.sections.reproducibility import difference_section, making_section
+from kdcam.report.sections.scores import runs_section, score_section
+from kdcam.settings.messages import listed
+
+REPORT_FILE = "report.html"
+
+
+def write_report(folders: Sequence[str | Path], output: str | Path | None = None) -> Path:
+    """Write what is known of runs and comparisons as one HTML file that needs nothing but itself; return the file.
+
+    Args:
+        folders: of runs, finished or not, and of comparisons; at least one. One named twice counts once.
+        output: the file; one that is there is replaced. None: report.html in the folder, of several folders in the one
+            that holds them all.
+
+    Raises ``CheckpointError`` where a folder holds neither run nor comparison, a file in it is damaged or of another
+    layout, or the report cannot be written; ``ValueError`` without any folder.
+    """
+    if not folders:
+        raise ValueError("no folders; wanted at least one")
+    chosen = list({resolved(folder): Path(folder) for folder in folders}.values())
+    for folder in chosen:
+        check_folder(folder)
+    file = _default_file(chosen) if output is None else Path(output)
+    if is_folder(file):
+        raise CheckpointError(
+            f"--output {file}: is a folder; name a file, as in --output {file / REPORT_FILE}"
+        )
+    make_folder(file.absolute().parent)
+    write_atomically(file, html_of(_page(chosen)).encode(errors="backslashreplace"))
+    return file
+
+
+def _default_file(folders: Sequence[Path]) -> Path:
+    if len(folders) == 1:
+        return folders[0] / REPORT_FILE
+    return Path(os.path.commonpath([folder.absolute().parent for folder in folders])) / REPORT_FILE
+
+
+def _page(folders: Sequence[Path]) -> Page:
+    names = _names(folders)
+    comparisons = [folder for folder in folders if is_comparison(folder)]
+    runs = [read_reported(folder, names[folder]) for folder in folders if folder not in comparisons]
+    sections = [
+        comparison_section(folder, title=f"Comparison {names[folder]}" if len(folders) > 1 else "Comparison")
+        for folder in comparisons
+    ]
+    if runs:
+        sections += _run_sections(runs)
+    title = listed(names.values()) if len(folders) <= 3 else f"{len(folders)} runs"
+    lone = runs[0] if len(folders) == 1 and runs else None
+    return Page(title, str(lone.recipe.get("description") or "") if lone else "", sections)
+
+
+def _run_sections(runs: Sequence[ReportedRun]) -> list[Section]:
+    alone = len(runs) == 1
+    sections = [score_section(runs[0])] if alone else [runs_section(runs), difference_section(runs)]
+    found = list(file_sections(runs))
+    pictures = other_pictures([(run.name, run.folder) for run in runs], found)
+    making = making_section(runs)
+    return [
+        *sections,
+        curve_section(runs),
+        *found,
+        pictures,
+        making,
+    ]  # drawn last: damaged files are told of at once
+
+
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return what folders are called: by their own names, by their paths where two would be called alike."""
+    own = [resolved(folder).name for folder in folders]
+    unique = len(set(own)) == len(own)
+    return {folder: name if unique else str(folder) for folder, name in zip(folders, own, strict=True)}
+
+
+__all__ = ["REPORT_FILE", "write_report"]

@@ -1,0 +1,51 @@
+"""Which result files of a run folder become which sections of a report."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from kdcam.blocks.document import Section
+from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.files.paths import exists
+from kdcam.report.reported_run import Found, ReportedRun
+from kdcam.report.sections.few_shot import few_shot_section
+from kdcam.report.sections.localization import localization_section
+from kdcam.report.sections.robustness import robustness_section
+from kdcam.report.sections.verification import verification_section
+from kdcam.runs.run_files import FEW_SHOT_FILE, LOCALIZATION_FILE, VERIFICATION_FILE
+
+SECTIONS: Mapping[str, Callable[[Sequence[Found]], Section]] = {
+    FEW_SHOT_FILE: few_shot_section,
+    VERIFICATION_FILE: verification_section,
+    LOCALIZATION_FILE: localization_section,
+    "robustness.json": robustness_section,
+}
+"""File name -> what makes a section of the files of that name in the runs that have one, in the report's order.
+
+A maker may index what it is given freely: what another version wrote is told to the user as an error that names the
+file.
+"""
+
+
+def file_sections(runs: Sequence[ReportedRun]) -> Iterator[Section]:
+    """Yield the sections of all result files that runs have.
+
+    Raises ``CheckpointError`` for a file that is damaged or of another layout.
+    """
+    for name, make in SECTIONS.items():
+        found = [
+            Found(run.name, run.folder, read_json(run.folder / name))
+            for run in runs
+            if exists(run.folder / name)
+        ]
+        if len(found) > 1:
+            for one in found:  # alone first: an error names the one file
+                _made(make, [one], name)
+        if found:
+            yield _made(make, found, name)
+
+
+def _made(make: Callable[[Sequence[Found]], Section], found: Sequence[Found], name: str) -> Section:
+    with layout_of(found[0].folder / name):
+        return make(found)
+
+
+__all__ = ["SECTIONS", "file_sections"]

@@ -1,0 +1,67 @@
+"""localization.json as a section: how well the maps of runs find the objects."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kdcam.blocks.document import Block, Note, Section, Table
+from kdcam.blocks.wording import share_text, side_by_side, told
+from kdcam.evaluation.localization.report import left_out_text
+from kdcam.report.pictures import run_picture
+from kdcam.report.reported_run import Found
+from kdcam.report.weights import stale_notes
+
+Cells = dict[tuple[str, ...], str]
+
+
+def localization_section(found: Sequence[Found]) -> Section:
+    """Return MaxBoxAcc, pointing game and energy, a column a run, and how the boxes were found."""
+    rows = side_by_side([_scores(one.content) for one in found])
+    caption = "objects' boxes in blue, those found in green"
+    pictures = [
+        picture
+        for one in found
+        for picture in run_picture(
+            one.folder, "localization.png", caption, run=one.run if len(found) > 1 else None
+        )
+    ]
+    blocks: list[Block] = [
+        *stale_notes(found),
+        Table(("score", *(one.run for one in found)), rows, title="localization"),
+        *told([(one.run, _asked(one.content)) for one in found], runs=len(found)),
+        *_left_out(found),
+        *pictures,
+    ]
+    return Section("Localization", tuple(blocks))
+
+
+def _scores(content: Mapping[str, Any]) -> Cells:
+    headline, largest = content["headline"], content["largest_region"]
+    of_class = "" if content["map"] == "caam" else f", {content['map_of']}"
+    cells: Cells = {
+        ("maps",): f"{content['map']}{of_class}",
+        ("images",): f"{content['images']:,}",
+        ("MaxBoxAccV2",): share_text(headline["max_box_acc_v2"]),
+    }
+    for one in content["best_box"]:
+        cells[f"at an overlap of {one['overlap']:.0%}",] = f"{one['accuracy']:.2%} (> {one['threshold']:.2f})"
+    cells["MaxBoxAcc (V1)",] = f"{share_text(headline['max_box_acc_v1'])} (> {largest['threshold']:.2f})"
+    cells["pointing game",] = share_text(headline["pointing"])
+    cells["energy inside the box",] = share_text(headline["energy"])
+    return cells
+
+
+def _asked(content: Mapping[str, Any]) -> str:
+    return (
+        f"Thresholds (> share of the map's maximum): {content['threshold_rule']}; maps at {content['resolution']} "
+        f"pixels. Boxes: {content['contour_rule']}."
+    )
+
+
+def _left_out(found: Sequence[Found]) -> Iterator[Note]:
+    for one in found:
+        text = left_out_text(one.content["left_out"], one.content["flat_maps"])
+        if text:
+            yield Note(f"{one.run}: {text}.")
+
+
+__all__ = ["localization_section"]

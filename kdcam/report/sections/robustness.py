@@ -1,0 +1,168 @@
+"""robustness.json as a section: attacks and whether they can be believed; the rest is in `shifts`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kdcam.blocks.document import Block, Note, Section, Table
+from kdcam.blocks.wording import NONE, share_text, side_by_side, told
+from kdcam.report.pictures import run_picture
+from kdcam.report.reported_run import Found
+from kdcam.report.sections.shifts import calibration_blocks, corruption_blocks, foreign_blocks, noise_blocks
+from kdcam.settings.messages import budget_text, failed_check_text, listed
+
+_SCORES = {
+    "label_acc": ("label accuracy (decisions at probability 0.5)", "decision"),
+    "mean_ap": ("mean average precision", None),
+    "exact_acc": ("exact accuracy (images with all decisions right)", "image"),
+}
+
+Cells = dict[tuple[str, ...], str]
+
+
+def robustness_section(found: Sequence[Found]) -> Section:
+    """Return what robustness.json says of runs, a column a run; failed checks come first."""
+    blocks = [
+        *_warnings(found),
+        *_weights(found),
+        *_attacks(found),
+        *_checks(found),
+        *corruption_blocks(found, "corruptions"),
+        *corruption_blocks(found, "corrupted_set"),
+        *calibration_blocks([one for one in found if one.content["calibration"]]),
+        *foreign_blocks([one for one in found if one.content["out_of_distribution"]]),
+        *noise_blocks([one for one in found if one.content["label_noise"]]),
+    ]
+    return Section("Robustness", tuple(blocks))
+
+
+def _weights(found: Sequence[Found]) -> Iterator[Note]:
+    for weights in dict.fromkeys(one.content["weights"] for one in found):
+        runs = listed(one.run for one in found if one.content["weights"] == weights)
+        yield Note(f"Of the {weights} weights of {runs}.")
+
+
+def _warnings(found: Sequence[Found]) -> Iterator[Note]:
+    for one in found:
+        for check in one.content["checks"]:
+            if not check["passed"]:
+                measured = (check["name"], check["text"], check["value"], check["limit"])
+                text = failed_check_text(*measured, warning=one.content["warning"])
+                yield Note(text if len(found) == 1 else f"{one.run}: {text}", warning=True)
+
+
+def _attacks(found: Sequence[Found]) -> Iterator[Block]:
+    some = [one for one in found if one.content["attacks"]]
+    several = [one for one in some if one.content["attacks"].get("task") == "multi-label"]
+    single = [one for one in some if one not in several]
+    yield from told([(one.run, _attacked(one.content["attacks"])) for one in some], runs=len(found))
+    if single:
+        cells = [_accuracies(one.content["attacks"]) for one in single]
+        yield _table("accuracy under attack", single, cells)
+    if several:
+        for score, (title, counted) in _SCORES.items():
+            cells = [_scores(one.content["attacks"], score, counted) for one in several]
+            yield _table(f"{title} under attack", several, cells)
+    if some:
+        cells = [_passes(one.content["attacks"]) for one in some]
+        title = "passes an image attacked: forward + backward"
+        yield Table(("attack", "budget", *_names(some)), side_by_side(cells), title=title, left=2)
+    for one in some:
+        run = one.run if len(found) > 1 else None
+        eps = "accuracy under all attacks against eps"
+        yield from run_picture(one.folder, "robustness-eps.png", eps, run=run)
+        seen = (
+            "attacked images: before and after, with the class activation maps of the label, and the change"
+        )
+        yield from run_picture(one.folder, "adversarial.png", seen, run=run)
+
+
+def _attacked(report: Mapping[str, Any]) -> str:
+    wrong = (
+        ""
+        if report.get("task") == "multi-label"
+        else "; images that were wrong from the start count as wrong"
+    )
+    return f"Attacks: {report['subset']}{wrong}; they raise the {report['loss']}; eps in [0, 1] pixel units."
+
+
+def _accuracies(report: Mapping[str, Any]) -> Cells:
+    cells: Cells = {("clean", ""): share_text(report["clean_acc"])}
+    for row in report["rows"]:
+        budget = budget_text(row["norm"], row["eps"])
+        cells[row["attack"], budget] = share_text(row["robust_acc"])
+        for stage in row["stages"]:
+            cells[f"{row['attack']}, after {stage['attack']}", budget] = share_text(stage["robust_acc"])
+    return cells | _worst(report, "image", "worst_case_acc")
+
+
+def _scores(report: Mapping[str, Any], score: str, counted: str | None) -> Cells:
+    cells: Cells = {("clean", ""): share_text(report["clean"][score])}
+    for row in report["rows"]:
+        cells[row["attack"], budget_text(row["norm"], row["eps"])] = share_text(row["scores"][score])
+    return cells if counted is None else cells | _worst(report, counted, f"worst_case_{score}")
+
+
+def _worst(report: Mapping[str, Any], counted: str, key: str) -> Cells:
+    """Return what is left under all attacks of a budget and the smaller ones; nothing where there is but one."""
+    if len(report["rows"]) < 2:
+        return {}
+    norm = report["rows"][0]["norm"]
+    return {
+        (f"worst case, each {counted}", budget_text(norm, point["eps"])): share_text(point[key])
+        for point in report["curve"]
+    }
+
+
+def _passes(report: Mapping[str, Any]) -> Cells:
+    return {
+        (row["attack"], budget_text(row["norm"], row["eps"])): _passes_text(row) for row in report["rows"]
+    }
+
+
+def _passes_text(row: Mapping[str, Any]) -> str:
+    if row["forwards"] is None or row["backwards"] is None:
+        return NONE
+    return f"{row['forwards']:,.1f} + {row['backwards']:,.1f}"
+
+
+def _table(title: str, found: Sequence[Found], cells: Sequence[Cells]) -> Table:
+    """Return a table with a last row of warnings, where a run's checks failed."""
+    rows = side_by_side(cells)
+    masked = [one.content["warning"] or "" for one in found]
+    if any(masked):
+        rows.append(("warning", "", *masked))
+    return Table(("attack", "budget", *_names(found)), rows, title=title, left=2)
+
+
+def _checks(found: Sequence[Found]) -> Iterator[Block]:
+    some = [one for one in found if one.content["checks"]]
+    title = "can the attacks be believed?"
+    if len(found) == 1 and some:
+        columns = ("check", "what was measured", "value", "limit", "result")
+        yield Table(columns, [_check_row(check) for check in found[0].content["checks"]], title=title, left=2)
+    elif some:
+        cells = [_check_cells(one.content["checks"]) for one in some]
+        yield Table(("check", *_names(some)), side_by_side(cells), title=title)
+
+
+def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
+    value = NONE if check["value"] is None else f"{check['value']:.3g}"
+    result = "passed" if check["passed"] else "FAILED"
+    return check["name"], check["text"], value, f"{check['limit']:.3g}", result
+
+
+def _check_cells(checks: Sequence[Mapping[str, Any]]) -> Cells:
+    return {(check["name"],): _check_text(check) for check in checks}
+
+
+def _check_text(check: Mapping[str, Any]) -> str:
+    value = NONE if check["value"] is None else f"{check['value']:.3g}"
+    at = "" if check.get("eps") is None else f", eps {check['eps']:.3g}"
+    return f"{value} (limit {check['limit']:.3g}{at})" + ("" if check["passed"] else " FAILED")
+
+
+def _names(found: Sequence[Found]) -> tuple[str, ...]:
+    return tuple(one.run for one in found)
+
+
+__all__ = ["robustness_section"]

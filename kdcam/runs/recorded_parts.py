@@ -1,0 +1,367 @@
+"""The pictures that a run was made with, found again in its data as it is now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.data.batches.image_digests import file_key, key_rows, keys_in, path_from, stamp_of
+from kdcam.data.batches.streaming import FilePictures, StreamImages
+from kdcam.data.common_config import PictureFilesConfig
+from kdcam.data.dataset_parts import DataParts, Part, PictureTable
+from kdcam.data.datasets import list_source
+from kdcam.data.source_configs import DataConfig, ImageLabelsConfig
+from kdcam.data.sources.picture_files import ListedParts, data_folder, in_threads, read_known
+from kdcam.data.splits.class_split import classes_of
+from kdcam.errors import DataError
+from kdcam.files.folder_listing import files_below
+from kdcam.files.paths import expanded
+from kdcam.runtime.progress import Progress, Silent
+from kdcam.settings.messages import first_few
+
+PARTS = ("train", "validation", "test")
+
+Label = str | frozenset[str]
+
+
+@dataclass(frozen=True)
+class KeptPictures:
+    """All files that a run's data held, and which of them were in which part."""
+
+    table: PictureTable
+    parts: Mapping[
+        str, Tensor
+    ]  # positions in the table, in the order of the part; a part that there was none of: empty
+    label_names: tuple[str, ...]  # of the run: those of the table, or some of them
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """The keys of all files."""
+        return keys_in(self.table.keys)
+
+    def keys_of(self, part: str) -> set[bytes]:
+        """Return the keys of a part."""
+        return {self.keys[position] for position in self.parts[part].tolist()}
+
+    @cached_property
+    def labels(self) -> list[Label]:
+        """The class of each file, or its classes, by name."""
+        return _named(self.table.targets, self.table.label_names)
+
+    def left_out_of(self, names: Sequence[str]) -> list[int]:
+        """Return the files of some classes that were in no part, in the order of the table."""
+        used = torch.zeros(len(self.table.paths), dtype=torch.bool)
+        for positions in self.parts.values():
+            used[positions] = True
+        return [place for place in (~used).nonzero().flatten().tolist() if self.labels[place] in names]
+
+    def shared(self, part: str) -> list[str]:
+        """Return the pictures of a part that were trained on, too: the same bytes under two names."""
+        trained = self.keys_of("train")
+        return [self.table.paths[i] for i in self.parts[part].tolist() if self.keys[i] in trained]
+
+
+def trained_among(kept: KeptPictures, paths: Sequence[Path]) -> list[Path]:
+    """Return the files that hold a picture which a run was trained on, byte for byte, under any name.
+
+    Only files of the size of such a picture are read. Raises ``DataError`` where one of these cannot be read.
+    """
+    sizes = set(kept.table.stamps[kept.parts["train"], 0].tolist())
+    stamps = {path: stamp_of(path) for path in paths}
+    alike = [path for path, stamp in stamps.items() if stamp is not None and stamp[0] in sizes]
+    if not alike:
+        return []
+    trained = kept.keys_of("train")
+    keys = in_threads(
+        lambda index: file_key(alike[index]).key, len(alike), task="digests of pictures", progress=Silent()
+    )
+    return [path for path, key in zip(alike, keys, strict=True) if key in trained]
+
+
+class Lack(NamedTuple):
+    """What a part has lost since a run was made."""
+
+    pictures: int  # then
+    gone: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    relabelled: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """The number of lost pictures."""
+        return len(self.gone) + len(self.edited) + len(self.relabelled)
+
+    def text(self) -> str:
+        """Return what is lost, with names."""
+        words = {"gone": self.gone, "edited": self.edited, "of another label now": self.relabelled}
+        return "; ".join(f"{word}: {first_few(names, most=5)}" for word, names in words.items() if names)
+
+
+class _Located(NamedTuple):
+    """Where pictures are now."""
+
+    paths: Mapping[int, str]  # position in the table -> path from root on, of those with their label
+    gone: frozenset[int]
+    edited: frozenset[int]
+    relabelled: frozenset[int]
+    added: tuple[str, ...]  # files that the run has not seen
+
+    def lack(self, positions: Sequence[int], paths: Sequence[str]) -> Lack:
+        """Return what of some pictures is lost."""
+        lost = (
+            tuple(paths[i] for i in positions if i in kind)
+            for kind in (self.gone, self.edited, self.relabelled)
+        )
+        return Lack(len(positions), *lost)
+
+
+class KeptData(NamedTuple):
+    """A run's data as it was, as far as it is still there."""
+
+    parts: DataParts
+    lacks: Mapping[str, Lack]  # by part
+    added: tuple[str, ...]  # files that are of no part
+    renamed: Mapping[str, str]  # path when the run was made -> path now, where it is another one
+
+
+def kept_pictures(parts: DataParts, config: DataConfig) -> KeptPictures | None:
+    """Return what a run is to keep of its pictures; None where the source lists no files."""
+    table = parts.table
+    if table is None or not isinstance(config, PictureFilesConfig):
+        return None
+    root, places = expanded(config.root), {path: place for place, path in enumerate(table.paths)}
+    positions = {
+        name: torch.tensor(
+            [] if part is None else [places[path_from(root, path)] for path in part.paths or ()],
+            dtype=torch.int64,
+        )
+        for name, part in parts.held().items()
+    }
+    return KeptPictures(table, positions, parts.label_names)
+
+
+def load_kept(config: DataConfig, kept: KeptPictures, *, progress: Progress | None = None) -> KeptData:
+    """Return the parts that a run kept, as far as they are still there; without label noise.
+
+    A picture that bears another name, or lies in another folder of its class, is known by its key; files whose size and
+    times are as they were are not read for that. Labels are those that the run kept. ``label_names`` of the parts are
+    those that the data has now.
+
+    Raises ``DataError`` where the data cannot be listed, or a picture cannot be read.
+    """
+    assert isinstance(config, PictureFilesConfig)
+    watcher = progress or Silent()
+    listing = _listing(config)
+    positions = {name: places.tolist() for name, places in kept.parts.items()}
+    found = _find(kept, [i for places in positions.values() for i in places], config, listing, watcher)
+    parts = {
+        name: _part([i for i in places if i in found.paths], found, kept, config, name=name, progress=watcher)
+        for name, places in positions.items()
+    }
+    data = DataParts(
+        train=parts["train"],
+        validation=parts["validation"] if positions["validation"] else None,
+        test=parts["test"] if positions["test"] else None,
+        label_names=classes_of(config, listing.label_names),
+        channels=config.channels,
+        image_size=config.image_size,
+    )
+    lacks = {name: found.lack(places, kept.table.paths) for name, places in positions.items()}
+    renamed = {kept.table.paths[i]: path for i, path in found.paths.items() if kept.table.paths[i] != path}
+    return KeptData(data, lacks, found.added, renamed)
+
+
+def load_left_out(
+    config: DataConfig, kept: KeptPictures, names: Sequence[str], *, progress: Progress
+) -> tuple[Part, Lack, tuple[str, ...]]:
+    """Return the pictures of classes that a run was not trained on, numbered as ``names``; what is lost and added.
+
+    Raises ``DataError`` where the data cannot be listed, or a picture cannot be read.
+    """
+    assert isinstance(config, PictureFilesConfig)
+    positions = kept.left_out_of(names)
+    found = _find(kept, positions, config, _listing(config), progress)
+    there = [i for i in positions if i in found.paths]
+    of_these = replace(kept, label_names=tuple(names))
+    part = _part(there, found, of_these, config, name="unseen", progress=progress)
+    return part, found.lack(positions, kept.table.paths), found.added
+
+
+def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> str | None:
+    """Return that a run's pictures have changed, or may have, with names; None: they have not, as far as stamps tell.
+
+    At most ``most_read`` files are read, of those whose size or times are others now; of more it is only said that
+    these are others.
+
+    Raises ``DataError`` where the data cannot be listed.
+    """
+    assert isinstance(config, PictureFilesConfig)
+    positions = [i for places in kept.parts.values() for i in places.tolist()]
+    stamps, root = kept.table.stamps.tolist(), expanded(config.root)
+    doubtful = [i for i in positions if list(stamp_of(f"{root}/{kept.table.paths[i]}") or ()) != stamps[i]]
+    if len(doubtful) > most_read:
+        return (
+            f"may have changed since it was trained: {len(doubtful)} of {len(positions)} pictures have other sizes or "
+            "times, or are gone, and were not read again"
+        )
+    found = _find(kept, positions, config, _listing(config), Silent())
+    lack = found.lack(positions, kept.table.paths)
+    texts = [f"{lack.lost} of {lack.pictures} pictures have changed ({lack.text()})"] * (lack.lost > 0)
+    texts += [f"{len(found.added)} are new ({first_few(found.added)})"] * (len(found.added) > 0)
+    return f"has changed since it was trained: {'; '.join(texts)}" if texts else None
+
+
+def _named(targets: Tensor, names: Sequence[str]) -> list[Label]:
+    if targets.ndim == 1:
+        return [names[label] for label in targets.tolist()]
+    found: list[set[str]] = [set() for _ in range(len(targets))]
+    for position, label in targets.nonzero().tolist():
+        found[position].add(names[label])
+    return [frozenset(labels) for labels in found]
+
+
+def _listing(config: PictureFilesConfig) -> ListedParts:
+    """Return the files of a source; those that a label file names, whether they are there or not."""
+    if isinstance(config, ImageLabelsConfig):
+        from kdcam.data.sources.image_labels_part import list_named
+
+        return list_named(config)
+    return list_source(config)
+
+
+class _Files:
+    """The files of a source as they are now, and which of them a run knows."""
+
+    def __init__(
+        self, kept: KeptPictures, config: PictureFilesConfig, listing: ListedParts, progress: Progress
+    ) -> None:
+        self.root, self.progress = data_folder(config.root), progress
+        parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
+        self.labels: dict[str, Label] = {
+            path_from(self.root, path): label
+            for part in parts
+            for path, label in zip(part.paths, _named(part.targets, listing.label_names), strict=True)
+        }
+        # A label file names what it named, and the picture may lie elsewhere now.
+        self.elsewhere = isinstance(config, ImageLabelsConfig)
+        stamps = kept.table.stamps.tolist()
+        self.known: dict[str, bytes] = {
+            path: kept.keys[i]
+            for i, path in enumerate(kept.table.paths)
+            if list(stamp_of(self.place(path)) or ()) == stamps[i]
+        }
+
+    def place(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def read(self, paths: Sequence[str]) -> None:
+        """Learn the keys of files, of those that can be read."""
+
+        def key(index: int) -> bytes | None:
+            try:
+                return file_key(Path(self.place(paths[index]))).key
+            except DataError:
+                return None
+
+        keys = in_threads(key, len(paths), task="digests of pictures", progress=self.progress)
+        self.known.update({path: found for path, found in zip(paths, keys, strict=True) if found is not None})
+
+    def all_paths(self) -> list[str]:
+        """Return all files among which a lost picture may be."""
+        below = [path_from(self.root, path) for path in files_below(self.root)] if self.elsewhere else []
+        return list(dict.fromkeys((*self.labels, *below)))
+
+    def label(self, path: str, before: str) -> Label | None:
+        """Return the label of a file that was at ``before``; None where none is given to it."""
+        return self.labels.get(path, self.labels.get(before) if self.elsewhere else None)
+
+
+def _find(
+    kept: KeptPictures,
+    positions: Sequence[int],
+    config: PictureFilesConfig,
+    listing: ListedParts,
+    progress: Progress,
+) -> _Located:
+    """Return where the pictures at some positions of a run's table are now."""
+    files, paths = _Files(kept, config, listing, progress), kept.table.paths
+    files.read([paths[i] for i in positions if paths[i] in files.labels and paths[i] not in files.known])
+    at = {
+        i: paths[i]
+        for i in positions
+        if files.known.get(paths[i]) == kept.keys[i] and paths[i] in files.labels
+    }
+    lost = [i for i in positions if i not in at]
+    if lost:
+        everywhere = files.all_paths()
+        files.read([path for path in everywhere if path not in files.known])
+        by_key: dict[bytes, list[str]] = {}
+        for path in everywhere:
+            if path in files.known:
+                by_key.setdefault(files.known[path], []).append(path)
+        for i in lost:
+            alike = by_key.get(kept.keys[i], [])
+            same = [path for path in alike if files.label(path, paths[i]) == kept.labels[i]]
+            if alike:
+                at[i] = (same or alike)[0]
+    return _judged(kept, positions, at, files)
+
+
+def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str], files: _Files) -> _Located:
+    paths = kept.table.paths
+    labels = {i: files.label(path, paths[i]) for i, path in at.items()}
+    there = {i: path for i, path in at.items() if labels[i] == kept.labels[i]}
+    missing = [i for i in positions if i not in at or labels[i] is None]
+    edited = frozenset(i for i in missing if paths[i] in files.labels and paths[i] in files.known)
+    seen = {*paths, *kept.table.unread, *at.values()}
+    return _Located(
+        there,
+        frozenset(missing) - edited,
+        edited,
+        frozenset(i for i in at if i not in there and labels[i] is not None),
+        tuple(path for path in files.labels if path not in seen),
+    )
+
+
+def _part(
+    places: Sequence[int],
+    found: _Located,
+    kept: KeptPictures,
+    config: PictureFilesConfig,
+    *,
+    name: str,
+    progress: Progress,
+) -> Part:
+    root, rows = expanded(config.root), torch.tensor(places, dtype=torch.int64)
+    paths = tuple(root / found.paths[i] for i in places)
+    keys = [kept.keys[i] for i in places]
+    source = FilePictures(paths, keys, max_pixels=config.max_pixels)
+    images = StreamImages(source, image_size=config.image_size, channels=config.channels)
+    targets = _numbered(kept.table.targets[rows], kept.table.label_names, kept.label_names)
+    part = Part(images, targets, paths=paths, keys=key_rows(keys), stamps=kept.table.stamps[rows])
+    return read_known(part, config, task=f"reading {name} pictures", progress=progress)
+
+
+def _numbered(targets: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Return labels, or rows, by the numbers of the classes ``wanted``."""
+    if targets.ndim == 2:
+        return targets[:, [names.index(name) for name in wanted]].float()
+    number = {name: place for place, name in enumerate(wanted)}
+    return torch.tensor([number.get(name, -1) for name in names])[targets]
+
+
+__all__ = [
+    "PARTS",
+    "KeptData",
+    "KeptPictures",
+    "Lack",
+    "changed_since",
+    "kept_pictures",
+    "load_kept",
+    "load_left_out",
+    "trained_among",
+]

@@ -1,0 +1,278 @@
+"""A run's data read again: the parts that it kept, and what is said where they are not as they were."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+
+from kdcam.data.common_config import PictureFilesConfig
+from kdcam.data.dataset_parts import DataParts
+from kdcam.data.datasets import load_data_by_place
+from kdcam.data.source_configs import DataConfig, OmniglotConfig
+from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.files.paths import exists, expanded, is_folder, shown
+from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.runs.picture_record import read_pictures, recorded_digest
+from kdcam.runs.recorded_parts import KeptPictures, Lack, changed_since, load_kept, trained_among
+from kdcam.runs.run_files import RECIPE_FILE
+from kdcam.runs.training_labels import NOISE_FILE, with_kept_noise
+from kdcam.runtime.progress import Progress
+from kdcam.settings.messages import first_few, listed
+from kdcam.settings.recipe_errors import explain
+from kdcam.settings.setting_names import named
+
+_PLACES = ("root", "labels", "names", "workers")
+_READ_BY_TRAIN = 1000  # changed files that `train` on a finished run reads: a few seconds
+
+WAY_OUT = "--set data.root=DIR"
+
+
+class RunData(NamedTuple):
+    """A run's data as it was, as far as it is still there."""
+
+    parts: DataParts
+    lacks: Mapping[str, Lack]  # by part; empty where nothing tells
+    digest: str | None  # of the record of its pictures
+    renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where it is another one
+    kept: KeptPictures | None = None  # the record
+
+
+def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> RunData:
+    """Return a run's data; its noisy labels as the run keeps them, since files of noise move and change.
+
+    The parts are those that the run kept. A run from before pictures were kept has them drawn as then, and the watcher
+    is warned.
+
+    Raises ``DataError`` where the data cannot be read any more, ``CheckpointError`` where files of the run are damaged.
+    """
+    check_place(folder, config)
+    clean = config.model_copy(update={"noise": None})
+    kept = read_pictures(folder)
+    if kept is None:
+        warn_of_no_record(folder, config, progress)
+        return RunData(_drawn_again(folder, config, clean, progress), {}, None)
+    found = load_kept(clean, kept, progress=progress)
+    parts = found.parts
+    if config.noise is not None and parts.label_names == kept.label_names:
+        parts = _with_noise(folder, parts, kept, found.lacks["train"], config)
+    for name in ("validation", "test"):
+        _warn_of_shared(folder, kept, name, progress)
+    warn_of_added(folder, found.added, progress)
+    return RunData(parts, found.lacks, recorded_digest(folder), found.renamed, kept)
+
+
+def warn_of_no_record(folder: Path, config: DataConfig, progress: Progress) -> None:
+    """Warn where a run's data lists files and the run, from before they were, has no record of its pictures."""
+    if isinstance(config, PictureFilesConfig):
+        progress.warning(
+            f"{folder}: its pictures were not recorded when it was trained (by an earlier kdcam), so its parts are "
+            "drawn again as then; where files were added, removed, renamed or changed since, pictures that it was "
+            "trained on may be among those scored"
+        )
+
+
+def _drawn_again(folder: Path, config: DataConfig, clean: DataConfig, progress: Progress) -> DataParts:
+    if config.noise is None:
+        return load_data_by_place(config, progress=progress)
+    parts = with_kept_noise(folder, load_data_by_place(clean, progress=progress), config.noise.kind)
+    return load_data_by_place(config, progress=progress) if parts is None else parts
+
+
+def _with_noise(
+    folder: Path, parts: DataParts, kept: KeptPictures, lack: Lack, config: DataConfig
+) -> DataParts:
+    """Return the parts with the noisy labels that the run keeps of the pictures that are still there."""
+    assert config.noise is not None
+    if lack.lost == 0:
+        noisy = with_kept_noise(folder, parts, config.noise.kind)
+        if noisy is None:
+            raise CheckpointError(
+                f"{folder / NOISE_FILE}: is gone or of other labels than the run's pictures; restore it from a copy"
+            )
+        return noisy
+    lost = {*lack.gone, *lack.edited, *lack.relabelled}
+    there = [kept.table.paths[place] not in lost for place in kept.parts["train"].tolist()]
+    return with_kept_noise(folder, parts, config.noise.kind, still_there=torch.tensor(there)) or parts
+
+
+def _warn_of_shared(folder: Path, kept: KeptPictures, name: str, progress: Progress) -> None:
+    shared = kept.shared(name)
+    if shared:
+        progress.warning(
+            f"{folder}: {len(shared)} of the {len(kept.parts[name])} pictures of its {name} part are copies of "
+            f"pictures that it was trained on, byte for byte ({first_few(shared, most=5)}): its scores on this part "
+            "are too good"
+        )
+
+
+def check_part(folder: Path, name: str, lack: Lack | None, *, rest: bool) -> None:
+    """Raise ``DataError`` where a part of a run's data is not what it was; with ``rest`` only where nothing is left."""
+    if lack is not None and lack.lost:
+        check_lack(folder, lack, f"of its {name} part", rest=rest)
+
+
+def check_lack(folder: Path, lack: Lack, which: str, *, rest: bool) -> None:
+    """Raise ``DataError`` where pictures of a run are lost; with ``rest`` only where none is left."""
+    left = lack.pictures - lack.lost
+    if lack.lost and not (rest and left):
+        way_out = f", or score the {left} that are left with {named('rest')}" if left else ""
+        raise DataError(f"{folder}: {_loss(lack, which)}; restore them{way_out}")
+
+
+def warn_of_rest(folder: Path, lack: Lack, which: str, progress: Progress) -> None:
+    """Warn that only a rest of some pictures of a run is scored, where some are lost; where all are, none is scored."""
+    left = lack.pictures - lack.lost
+    if lack.lost and left:
+        progress.warning(f"{folder}: {_loss(lack, which)}; the {left} of {lack.pictures} that are left count")
+
+
+def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Progress) -> None:
+    """Warn where pictures that a run, or another network, is asked about are among those that it was trained on.
+
+    Nothing is known of a network that is no run, nor of a run that kept no record of its pictures.
+    """
+    kept = read_pictures(run) if exists(run / RECIPE_FILE) else None
+    found = [] if kept is None else trained_among(kept, paths)
+    if found:
+        progress.warning(
+            f"{place}: {len(found)} of {len(paths)} pictures are those that {run} was trained on, byte for byte "
+            f"({first_few(map(shown, found))}): its scores on them are too good"
+        )
+
+
+def warn_of_seen(kept: KeptPictures, recipe: TrainRecipe, progress: Progress) -> None:
+    """Warn where a run's teachers, or the run that it is started from, were trained on pictures that it holds out."""
+    for table in (*recipe.teachers, recipe.init):
+        if table is None:
+            continue
+        network, run = table.checkpoint, expanded(table.checkpoint)
+        try:
+            theirs = read_pictures(run) if exists(run / RECIPE_FILE) else None
+        except CheckpointError as error:
+            progress.warning(f"what {network} was trained on is not known: {error}")
+            continue
+        trained = set() if theirs is None else theirs.keys_of("train")
+        for name in ("validation", "test"):
+            seen = [
+                kept.table.paths[place] for place in kept.parts[name].tolist() if kept.keys[place] in trained
+            ]
+            if seen:
+                progress.warning(
+                    f"{network} was trained on {len(seen)} of the {len(kept.parts[name])} pictures of the {name} part "
+                    f"({first_few(seen)}), so scores on this part are too good; take a network with the same split "
+                    "(data.split_seed, data.test, data.validation)"
+                )
+
+
+def warn_of_added(folder: Path, added: Sequence[str], progress: Progress) -> None:
+    """Warn where a run's data holds files now that it did not hold when the run was trained."""
+    if added:
+        progress.warning(
+            f"{folder}: {len(added)} files of its data have been added since it was trained ({first_few(added)}); they "
+            "are of none of its parts and are not scored"
+        )
+
+
+def _loss(lack: Lack, which: str) -> str:
+    return f"{lack.lost} of the {lack.pictures} pictures {which} are not what they were ({lack.text()})"
+
+
+def check_place(folder: Path, config: DataConfig) -> None:
+    """Raise ``DataError`` where the folder of a run's data is not there, with the way out."""
+    if not isinstance(config, PictureFilesConfig | OmniglotConfig):
+        return  # found in kdcam's cache folder, or downloaded
+    root = expanded(config.root)
+    if not (is_folder(root) or (isinstance(config, OmniglotConfig) and exists(root))):
+        relative = "" if root.is_absolute() else ", from the working folder on,"
+        raise DataError(
+            f"{folder}: data.root: {shown(config.root)}{relative} is no folder (any more); name the folder in which "
+            f"its data lies now with {WAY_OUT}"
+        )
+
+
+def with_places(config: DataConfig, changes: Mapping[str, Any] | None, folder: Path) -> DataConfig:
+    """Return a run's data settings with the places where its files lie now.
+
+    Raises ``RecipeError`` for a key that says more than where files lie, or a wrong value.
+    """
+    if not changes:
+        return config
+    known = [key for key in _PLACES if key in type(config).model_fields]
+    for key in changes:
+        if key not in known:
+            raise RecipeError(
+                f"data.{key}: cannot be changed for {folder}, which was trained with it; allowed: "
+                f"{listed(f'data.{one}' for one in known)}, which say where the files lie now and how they are read"
+            )
+    try:
+        return type(config).model_validate({**config.model_dump(), **changes})
+    except ValidationError as error:
+        raise RecipeError("; ".join(explain(error, type(config), place="data"))) from None
+
+
+def resumed_data(folder: Path, config: DataConfig, *, progress: Progress) -> DataParts:
+    """Return the data of an unfinished run, which must be what it began with.
+
+    A run from before pictures were kept has its parts drawn as then.
+
+    Raises ``CheckpointError`` where pictures are gone or changed, with names; else as `read_run_data`.
+    """
+    kept = read_pictures(folder)
+    if kept is None:
+        return load_data_by_place(config, progress=progress)
+    found = load_kept(config.model_copy(update={"noise": None}), kept, progress=progress)
+    if found.parts.label_names != kept.label_names:
+        return found.parts  # refused by its classes
+    lost = [
+        f"{lack.lost} of the {lack.pictures} pictures of its {name} part ({lack.text()})"
+        for name, lack in found.lacks.items()
+        if lack.lost
+    ]
+    if lost:
+        raise CheckpointError(
+            f"{folder}: the data has changed since the run began: {'; '.join(lost)}; restore the pictures, or start "
+            "over with --resume never"
+        )
+    if found.added:
+        progress.message(
+            f"{folder}: {len(found.added)} files have been added to its data since it began "
+            f"({first_few(found.added)}); it goes on without them"
+        )
+    if config.noise is None:
+        return found.parts
+    return _with_noise(folder, found.parts, kept, found.lacks["train"], config)
+
+
+def warn_of_changed_data(folder: Path, config: DataConfig, *, progress: Progress) -> None:
+    """Warn where the pictures of a finished run are not what they were; sizes and times are compared first.
+
+    Raises ``CheckpointError`` where the record of its pictures is damaged.
+    """
+    kept = read_pictures(folder)
+    if kept is None or not isinstance(config, PictureFilesConfig) or not is_folder(expanded(config.root)):
+        return  # a result needs no data
+    try:
+        change = changed_since(config, kept, most_read=_READ_BY_TRAIN)
+    except DataError as error:
+        change = f"cannot be read any more: {error}"
+    if change is not None:
+        progress.warning(f"{folder}: its data {change}; the result is that of the data of then")
+
+
+__all__ = [
+    "RunData",
+    "check_lack",
+    "check_part",
+    "check_place",
+    "read_run_data",
+    "resumed_data",
+    "warn_of_added",
+    "warn_of_changed_data",
+    "warn_of_no_record",
+    "warn_of_rest",
+    "warn_of_seen",
+    "warn_of_trained",
+    "with_places",
+]

@@ -1,0 +1,160 @@
+"""Adversarial images for training: made anew at each step against the student as it stands there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdcam.attacks.norm_ball import Ball
+from kdcam.attacks.objective import attack_loss
+from kdcam.data.batches.batch import Batch
+from kdcam.models.classifier import Classifier, Outputs, Task, TeacherOutputs
+from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.numerics import wide
+from kdcam.runtime.seeding import seeded_generator
+
+_TAG = 0x41445653  # tells the numbers of random starts from those of other draws of the same step
+_TINY = 1e-12  # lengths are kept above it
+
+Read = Callable[[Tensor], Outputs]
+"""Gives a network's outputs of images (N, C, H, W) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """The attack of a run: its settings, and the seed that its random starts follow from."""
+
+    config: AdversaryConfig
+    task: Task
+    seed: int
+
+    def craft(
+        self,
+        student: Classifier,
+        read: Read,
+        batch: Batch,
+        taught: Sequence[TeacherOutputs],
+        *,
+        epoch: int,
+        step: int,
+    ) -> Tensor:
+        """Return the adversarial images (N, C, H, W) in [0, 1] of a batch of clean ones.
+
+        The student is attacked in eval mode and in float32, and is left as it was: modes, gradients, torch's random
+        state.
+
+        Args:
+            student: is attacked.
+            read: its outputs; compiled or not.
+            batch: clean images with labels or rows.
+            taught: what each teacher says of the clean images; read with maximise = "kl_to_teacher" alone.
+            epoch: with the seed and the step it decides the random starts.
+            step: within the epoch.
+        """
+        config, ball = self.config, Ball(self.config.norm, self.config.eps)
+        with _attacked(student, batch.images.device):
+            start = batch.images
+            if config.random_start:
+                start = random_point(batch.images, ball, numbers=(self.seed, epoch, step, _TAG))
+            loss = self._loss(read, batch, taught)
+            return ascend(
+                lambda images: loss(read(images).logits),
+                batch.images,
+                start,
+                ball=ball,
+                alpha=config.alpha,
+                steps=config.steps,
+            )
+
+    def _loss(self, read: Read, batch: Batch, taught: Sequence[TeacherOutputs]) -> Callable[[Tensor], Tensor]:
+        """Return what is raised, as a function of the logits."""
+        if self.config.maximise == "cross_entropy":
+            if self.task == "single-label":  # labels or mixed rows
+                return lambda logits: F.cross_entropy(logits, batch.targets, reduction="sum")
+            return lambda logits: attack_loss(logits, batch.targets, reduction="sum")
+        if self.config.maximise == "kl_to_clean":
+            with torch.no_grad():
+                probabilities = wide(read(batch.images).logits).softmax(1)
+        else:
+            probabilities = teachers_probabilities(taught)
+        return lambda logits: divergence(logits, probabilities)
+
+
+def ascend(
+    loss: Callable[[Tensor], Tensor], clean: Tensor, start: Tensor, *, ball: Ball, alpha: float, steps: int
+) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1] after ``steps`` steps of length ``alpha`` up the gradient of ``loss``.
+
+    Args:
+        loss: gives a scalar of images, summed over them, so that an image's gradient does not depend on how many
+            others there are.
+        clean: the images around which the ball lies.
+        start: where to begin, in the ball and in [0, 1].
+        ball: is not left.
+        alpha: in [0, 1] pixel units.
+        steps: at least 1.
+
+    Source: projected gradient descent, Madry et al. 2018, arXiv 1706.06083, section 2.1.
+    """
+    images = start
+    for _ in range(steps):
+        images = images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(images), images)
+        moved = images.detach() + alpha * ball.direction(gradient)
+        images = ball.project(moved, clean).clamp_(0, 1)
+    return images
+
+
+def random_point(clean: Tensor, ball: Ball, *, numbers: tuple[int, ...]) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1], each uniform in the ball around its clean one before it is clamped.
+
+    They follow from ``numbers`` alone and are drawn on the images' device, a batch at a time: a generator an image,
+    as attacks have, would make the host wait for a GPU.
+    """
+    generator = torch.Generator(clean.device).manual_seed(seeded_generator(*numbers).initial_seed())
+    if ball.norm == "linf":
+        change = torch.empty_like(clean).uniform_(-ball.eps, ball.eps, generator=generator)
+    else:
+        change = torch.empty_like(clean).normal_(generator=generator)
+        radii = torch.empty_like(clean[:, :1, :1, :1]).uniform_(generator=generator)
+        lengths = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
+        change *= ball.eps * radii ** (1 / clean[0].numel()) / lengths
+    return (clean + change).clamp_(0, 1)
+
+
+def divergence(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """Return KL(probabilities || softmax(logits)), summed over the images; both are (N, K)."""
+    return F.kl_div(F.log_softmax(wide(logits), dim=1), probabilities, reduction="sum")
+
+
+def teachers_probabilities(taught: Sequence[TeacherOutputs]) -> Tensor:
+    """Return the mean of the teachers' predictions (N, K); the divergence from it has the mean one's gradient."""
+    said = [wide(teacher.logits).softmax(1) for teacher in taught if teacher.logits is not None]
+    if not said or len(said) < len(taught):
+        raise ValueError(f"{len(said)} of {len(taught)} teachers gave logits; the attack reads those of each")
+    return torch.stack(said).mean(0)
+
+
+@contextmanager
+def _attacked(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a network into eval mode and float32 while it is attacked, and all back afterwards."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(network))
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        # Else a compiled backward pass works out the parameters' gradients, too.
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(True)
+
+
+__all__ = ["Adversary", "Read", "ascend", "divergence", "random_point", "teachers_probabilities"]

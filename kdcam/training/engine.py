@@ -1,0 +1,328 @@
+"""The one training engine: fit -> train_epoch -> train_step. It knows no method, no file format and no command line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kdcam.data.batches.batch import Batch, Batches
+from kdcam.data.batches.mixing import Mixing
+from kdcam.errors import Interrupted, ModelError, TrainingError
+from kdcam.losses.loss import Objective, Step, Terms
+from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
+from kdcam.models.frozen_stages import FrozenStages
+from kdcam.optim.schedule import Schedule
+from kdcam.runtime.numerics import broken_rows
+from kdcam.runtime.precision import Precision
+from kdcam.runtime.progress import EpochRecord, Progress
+from kdcam.scores.classification import score
+from kdcam.training.adversarial_images import Adversary
+from kdcam.training.loss_terms import (
+    ShareWatch,
+    StepTrace,
+    TermMeans,
+    require_finite,
+    require_finite_weights,
+    trace,
+)
+from kdcam.training.pace import Pace
+from kdcam.training.teachers.teaching import Teacher
+
+CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
+
+
+class Trainable(nn.Module):
+    """Student and objective as one module: all that learns, wrapped and kept together; the teacher stays outside."""
+
+    def __init__(self, student: Classifier, objective: Objective, *, compiled: bool = False) -> None:
+        super().__init__()
+        self.student = student
+        self.objective = objective
+        # The method, not the module, is compiled: names in state dicts stay without a prefix.
+        self.read = torch.compile(student.outputs) if compiled else student.outputs
+        # Graphs of training and of attacks (modes, gradients, last batches) would together meet the compiler's limit of
+        # 8 for one function, past which it compiles no more.
+        self.read_attacked = torch.compile(self._read_attacked) if compiled else self._read_attacked
+
+    def _read_attacked(self, images: Tensor) -> Outputs:
+        return self.student.outputs(images)
+
+    def forward(
+        self,
+        batch: Batch,
+        progress: float,
+        taught: Sequence[TeacherOutputs] = (),
+        clean_images: Tensor | None = None,
+    ) -> Terms:
+        """Return the loss terms of a batch at a fraction of the run in [0, 1].
+
+        Args:
+            batch: what the student is trained on.
+            progress: 0 at the start of the run, 1 at its end.
+            taught: by each teacher.
+            clean_images: the batch's before an attack, where a loss reads what the student says of them.
+        """
+        stages = bool(self.objective.needs & {"stages", "published_stages"})
+        clean = None if clean_images is None else self.read(clean_images, stages=stages)
+        same = clean_images is batch.images  # nothing was attacked
+        outputs = clean if same and clean is not None else self.read(batch.images, stages=stages)
+        first = taught[0] if taught else None
+        step = Step(outputs, first, batch.targets, batch.indices, progress, clean)
+        terms: Terms = self.objective(step, taught[1:])
+        said = [[outputs.logits] if clean is None else [outputs.logits, clean.logits], *map(_said, taught)]
+        # Teachers whose terms are off say nothing.
+        return terms._replace(broken=torch.stack([_broken_images(one) for one in said if one]))
+
+
+def _said(taught: TeacherOutputs) -> list[Tensor]:
+    """Return what is looked at of a teacher's outputs: of its stages, which are large, the last, which follows from the
+    others."""
+    found = (taught.logits, taught.label_cam, taught.class_cams, taught.feature_map, taught.embedding)
+    return [tensor for tensor in (*found, *taught.stages[-1:]) if tensor is not None]
+
+
+def _broken_images(outputs: Sequence[Tensor]) -> Tensor:
+    """Return of how many images some output is not finite, int64; a GPU is not waited for."""
+    return torch.stack([broken_rows(tensor) for tensor in outputs]).any(0).sum()
+
+
+class Plan(NamedTuple):
+    """What stays as it is during a run."""
+
+    epochs: int
+    accumulate: int
+    clip_norm: float  # 0: off
+    selects_best: bool  # on validation; otherwise the last epoch is selected
+    train: Batches
+    validation: Batches | None
+    teachers: tuple[Teacher, ...]
+    precision: Precision
+    mixing: Mixing | None
+    adversary: Adversary | None = None
+    frozen: FrozenStages | None = None
+
+
+@dataclass
+class Position:
+    """Where a run stands."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps done in the running epoch
+    seconds: float = 0.0  # spent on the running epoch
+    best_epoch: int = 0  # counted from 1; 0: none yet
+    best: dict[str, float] = field(default_factory=dict)  # validation scores of the best epoch
+
+
+@dataclass
+class TrainState:
+    """What moves during a run; all of it is needed to go on bit for bit."""
+
+    model: Trainable
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    ema: Any | None  # timm's ModelEmaV3 of the student
+    means: TermMeans
+    position: Position
+
+    @property
+    def scored(self) -> Classifier:
+        """The student that is scored, selected and exported: the moving average where there is one."""
+        student: Classifier = self.model.student if self.ema is None else self.ema.module
+        return student
+
+
+class Keeper(Protocol):
+    """Keeps a run's states and results somewhere."""
+
+    def keep(self, state: TrainState) -> None:
+        """Keep all that a resumed run needs."""
+
+    def select(self, state: TrainState) -> None:
+        """Keep the weights as they are now as the selected ones."""
+
+    def record(self, record: EpochRecord) -> None:
+        """Keep the result of an epoch."""
+
+
+def fit(plan: Plan, state: TrainState, *, keeper: Keeper, progress: Progress) -> None:
+    """Train from where ``state`` stands to the last epoch; score, select and keep after each epoch.
+
+    Raises ``TrainingError`` when a loss or an output is no longer finite and ``Interrupted`` when the watcher asks to
+    stop; the last kept state stays good in both cases.
+    """
+    watch = ShareWatch(progress)
+    while state.position.epoch < plan.epochs:
+        pace = train_epoch(plan, state, watch=watch, keeper=keeper, progress=progress)
+        finish_epoch(plan, state, pace=pace, keeper=keeper, progress=progress)
+
+
+def train_epoch(
+    plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Keeper, progress: Progress
+) -> Pace:
+    """Train on what is left of the running epoch and return its clock."""
+    place = state.position
+    steps = len(plan.train)
+    pace = Pace(epoch=place.epoch, epochs=plan.epochs, step=place.step, steps=steps, seconds=place.seconds)
+    unchecked: list[StepTrace] = []
+    state.model.train()
+    for batch in plan.train.epoch(place.epoch, start_batch=place.step):
+        terms = train_step(plan, state, batch)
+        unchecked.append(trace(terms, batch, epoch=place.epoch + 1, step=place.step + 1))
+        check_now = not plan.precision.waits or len(unchecked) == CHECK_EVERY
+        state.means.add(terms, images=len(batch.indices))
+        place.step += 1
+        watch.take(terms)
+        pace.tick(len(batch.indices))
+        # Half a group of accumulated gradients is not kept, so a run pauses only after an update.
+        updated = _group_ends(place.step - 1, steps, plan.accumulate)
+        stops, saves = updated and progress.should_stop(), updated and pace.saves_now()
+        if check_now or stops or saves or place.step == steps:
+            require_finite(unchecked)
+            unchecked.clear()
+        if stops or saves or place.step == steps:
+            require_finite_weights(state.model, epoch=place.epoch + 1, step=place.step)
+        if pace.shows_now():
+            progress.step(pace.record(state.means.means()))
+        if stops or saves:
+            place.seconds = pace.seconds
+            keeper.keep(state)
+        if stops:
+            raise Interrupted(f"stopped in epoch {place.epoch + 1} after {place.step} of {steps} steps")
+    return pace
+
+
+def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
+    """Do one forward and backward pass, and an update where the step completes a group of ``accumulate``."""
+    step, steps = state.position.step, len(plan.train)
+    epoch = state.position.epoch + step / steps
+    if plan.mixing is not None:
+        batch = plan.mixing(batch)
+    progress = epoch / plan.epochs
+    if plan.frozen is not None and step % plan.accumulate == 0:
+        plan.frozen.hold(progress)  # not within a group, whose gradients are averaged
+    with plan.precision.autocast():
+        taught = _teach(plan, state, batch, progress)
+    clean_images = None
+    if plan.adversary is not None:
+        batch, clean_images = _attack(plan.adversary, state, batch, taught, progress)
+    with plan.precision.autocast():
+        terms: Terms = state.model(batch, progress, taught, clean_images)
+    group = _group_size(step, steps, plan.accumulate)
+    state.scaler.scale(terms.total / group).backward()
+    if _group_ends(step, steps, plan.accumulate):
+        state.schedule.before_update(epoch)
+        _update(plan, state)
+    return terms
+
+
+def _group_size(step: int, steps: int, accumulate: int) -> int:
+    """Return how many steps share the update that a step belongs to; an epoch's last group may be smaller."""
+    first = step // accumulate * accumulate
+    return min(accumulate, steps - first)
+
+
+def _group_ends(step: int, steps: int, accumulate: int) -> bool:
+    return (step + 1) % accumulate == 0 or step + 1 == steps
+
+
+def _teach(plan: Plan, state: TrainState, batch: Batch, progress: float) -> list[TeacherOutputs]:
+    needs = state.model.objective.needs_at(progress)
+    if plan.adversary is not None:
+        needs |= plan.adversary.config.needs
+    return [teacher.outputs(batch, needs) for teacher in plan.teachers]
+
+
+def _attack(
+    adversary: Adversary, state: TrainState, batch: Batch, taught: Sequence[TeacherOutputs], progress: float
+) -> tuple[Batch, Tensor | None]:
+    """Return the batch with the images that losses train on, and the clean images where a loss reads them too."""
+    model, place = state.model, state.position
+    read = model.objective.images_at(progress)
+    clean_images = batch.images if "clean" in read else None
+    if "trained" not in read:  # the terms on adversarial images start later
+        return batch, clean_images
+    images = adversary.craft(
+        model.student, model.read_attacked, batch, taught, epoch=place.epoch, step=place.step
+    )
+    return batch._replace(images=images), clean_images
+
+
+def _update(plan: Plan, state: TrainState) -> None:
+    if plan.clip_norm > 0:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), plan.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.update(state.model.student)
+
+
+def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, progress: Progress) -> None:
+    """Score the validation part, select, and keep results and state, in an order that a kill at any moment survives.
+
+    The selected weights and the line of results are kept before the state: if the run is killed in between,
+    the epoch is done again and writes the same ones.
+    """
+    place = state.position
+    terms = state.means.means()
+    validation = _validation_scores(plan, state)
+    learning_rate = state.optimizer.param_groups[0]["lr"]
+    state.schedule.after_epoch(place.epoch + 1)
+    best = not plan.selects_best or _rank(validation) > _rank(place.best)
+    if best:
+        place.best_epoch, place.best = place.epoch + 1, dict(validation)
+        keeper.select(state)
+    record = EpochRecord(
+        epoch=place.epoch + 1,
+        epochs=plan.epochs,
+        step=(place.epoch + 1) * len(plan.train),
+        learning_rate=learning_rate,
+        terms=terms,
+        validation=validation,
+        images_per_second=pace.images_per_second,
+        seconds=pace.seconds,
+        seconds_left=pace.seconds_left,
+        best=best,
+    )
+    keeper.record(record)
+    place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
+    state.means = TermMeans()
+    keeper.keep(state)
+    progress.epoch(record)
+    for warning in state.model.objective.diagnose(terms):
+        progress.warning(warning)
+
+
+def _validation_scores(plan: Plan, state: TrainState) -> dict[str, float]:
+    """Return the validation scores; ``TrainingError`` where the student's outputs are not finite: none is selected."""
+    if plan.validation is None:
+        return {}
+    try:
+        return score(state.scored, plan.validation).headline()
+    except ModelError as error:
+        raise TrainingError(
+            f"epoch {state.position.epoch + 1}, validation: {error}. The last saved state is whole"
+        ) from error
+
+
+def _rank(validation: Mapping[str, float]) -> tuple[float, float]:
+    """Return what a selection compares: top-1 accuracy (mean average precision of several labels), then the nll."""
+    accuracy = validation.get("acc1", validation.get("mean_ap", -1.0))
+    return accuracy, -validation.get("nll", float("inf"))
+
+
+__all__ = [
+    "Keeper",
+    "Plan",
+    "Position",
+    "TrainState",
+    "Trainable",
+    "finish_epoch",
+    "fit",
+    "train_epoch",
+    "train_step",
+]

@@ -1,0 +1,162 @@
+"""The whole state of a run as tensors and JSON, and back: what makes a resumed run equal to an uninterrupted one."""
+
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdcam.errors import CheckpointError
+from kdcam.runs.checkpoint import START_OVER, ResumeState
+from kdcam.training.engine import Position, TrainState
+from kdcam.training.trees import flatten_tree, unflatten_tree
+
+# What torch, numpy and Python raise on a state that is not what they gave.
+_MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,  # RecursionError, too
+    TypeError,
+    ValueError,
+)
+
+
+def capture(state: TrainState) -> ResumeState:
+    """Return all that a run needs to go on bit for bit, the generators of torch, numpy and Python included."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in _modules(state).items():
+        tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
+    moving = {
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": state.schedule.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "means": state.means.state_dict(),
+        "position": asdict(state.position),
+        "generators": _generators(),
+    }
+    record = {name: flatten_tree(tree, name, tensors) for name, tree in moving.items()}
+    return ResumeState(tensors, record)
+
+
+def restore(state: TrainState, kept: ResumeState, *, place: Path) -> None:
+    """Put a run back to where `capture` found it; the run must have been assembled from the same recipe.
+
+    ``place``: where the state was kept, for the message.
+
+    Raises ``CheckpointError`` where it is damaged or of another run: then the run is not as it was before, either.
+    """
+    try:
+        _restore(state, kept)
+    except _MISFITS as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(
+            f"{place}: the saved state is damaged or of another run ({what}); {START_OVER}"
+        ) from error
+
+
+def _restore(state: TrainState, kept: ResumeState) -> None:
+    for prefix, module in _modules(state).items():
+        length = len(prefix) + 1
+        module.load_state_dict(
+            {name[length:]: value for name, value in kept.tensors.items() if name.startswith(f"{prefix}.")}
+        )
+    moving = {name: unflatten_tree(form, kept.tensors) for name, form in kept.record.items()}
+    _require_alike(moving["schedule"], state.schedule.state_dict(), "schedule")
+    _require_optimizer_fits(moving["optimizer"], state.optimizer)
+    state.optimizer.load_state_dict(moving["optimizer"])
+    state.schedule.load_state_dict(moving["schedule"])
+    state.scaler.load_state_dict(moving["scaler"])
+    state.means.load_state_dict(moving["means"])
+    state.position = _position(moving["position"])
+    _restore_generators(moving["generators"])
+
+
+def _position(kept: dict[str, Any]) -> Position:
+    """Return a run's place; ``TypeError`` or ``ValueError`` where it is none."""
+    _require_alike(kept, asdict(Position()), "position")
+    if any(not isinstance(kept[key], dict) and kept[key] < 0 for key in kept):
+        raise ValueError("a position below 0")
+    if not all(isinstance(name, str) and _is_number(value) for name, value in kept["best"].items()):
+        raise TypeError("position.best holds other things than scores")
+    return Position(**kept)
+
+
+def _require_optimizer_fits(kept: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what torch takes unseen and trips over in the next step."""
+    groups = optimizer.state_dict()["param_groups"]
+    for found, own in zip(kept["param_groups"], groups, strict=True):
+        # Another torch may have other keys; those of both must be of one kind.
+        _require_alike(
+            {key: found[key] for key in own if key in found},
+            {key: own[key] for key in own if key in found},
+            "optimizer",
+        )
+    numbers = [number for group in groups for number in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    by_number = dict(zip(numbers, parameters, strict=True))
+    if not isinstance(optimizer, torch.optim.SGD | torch.optim.AdamW):
+        return  # timm's keep factored matrices and treat parameters of other shapes otherwise
+    if len({frozenset(entry) for entry in kept["state"].values()}) > 1:
+        raise ValueError("the optimizer keeps other things of one parameter than of the next")
+    for number, entry in kept["state"].items():
+        shape = by_number[number].shape
+        for name, value in entry.items():
+            if isinstance(value, Tensor) and value.numel() != 1 and value.shape != shape:
+                raise ValueError(
+                    f"{name} of a parameter is {tuple(value.shape)} where that is {tuple(shape)}"
+                )
+
+
+def _require_alike(found: Any, own: Any, place: str) -> None:
+    """Raise ``TypeError`` where a kept tree has other keys or kinds of values than a new run's; None stands for any."""
+    if isinstance(own, dict):
+        if not isinstance(found, dict) or (own and found.keys() != own.keys()):
+            raise TypeError(f"{place} has other entries than a new run's")
+        for key in own:
+            _require_alike(found[key], own[key], f"{place}.{key}")
+    elif isinstance(own, list | tuple):
+        if not isinstance(found, list | tuple):
+            raise TypeError(f"{place} is no list")
+    elif (
+        own is not None
+        and found is not None
+        and not (type(found) is type(own) or (_is_number(found) and _is_number(own)))
+    ):
+        raise TypeError(f"{place} is {str(found)[:40]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _modules(state: TrainState) -> dict[str, torch.nn.Module]:
+    modules: dict[str, torch.nn.Module] = {"student": state.model.student, "objective": state.model.objective}
+    if state.ema is not None:
+        modules["ema"] = state.ema.module
+    return modules
+
+
+def _generators() -> dict[str, Any]:
+    return {
+        "torch": torch.get_rng_state(),
+        # Of a run on a GPU only: to ask for it would start CUDA in a run on the CPU.
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": np.random.get_state(legacy=True),
+        "python": random.getstate(),
+    }
+
+
+def _restore_generators(kept: dict[str, Any]) -> None:
+    torch.set_rng_state(kept["torch"])
+    if torch.cuda.is_initialized() and kept["cuda"]:
+        torch.cuda.set_rng_state_all(kept["cuda"])
+    name, keys, *rest = kept["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(kept["python"])
+
+
+__all__ = ["capture", "restore"]

@@ -1,0 +1,113 @@
+"""What is kept of a teacher: which of its outputs, for which views, under which names and in which shapes."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdcam.data.batches.views import Views
+from kdcam.files.digests import targets_digest
+from kdcam.losses.loss import needs_of
+from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs
+from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.runtime.eval_mode import evaluating
+from kdcam.training.teachers.cache_folder import Shape
+
+LABEL_CAM = "teacher.label_cam"
+FEWEST_VIEWS, MOST_VIEWS, EPOCHS_A_VIEW = 4, 16, 4
+
+
+class Entry(NamedTuple):
+    """One need of losses or of the attack as it is kept: an array, or for the stages an array each."""
+
+    need: str  # teacher.logits, teacher.label_cam ...
+    name: str  # which its files begin with
+
+
+def cached_views(recipe: TrainRecipe) -> Views | None:
+    """Return the views that the recipe's teachers see and its training draws from; None without a cache.
+
+    Where nothing is augmented all views of an image are equal, whatever the seed: there is one, of seed 0. The usual
+    number of views is kdcam's choice, from docs/results/cache-views.md: few views that are seen often cost accuracy.
+    """
+    if not recipe.teachers or recipe.teachers[0].cache == "none":
+        return None
+    first = recipe.teachers[0]  # the others have the same
+    if not recipe.data.augment:
+        return Views(1, 0)
+    return Views(first.views or usual_views(recipe.epochs), first.views_seed)
+
+
+def usual_views(epochs: int) -> int:
+    """Return how many views a run of so many epochs draws from unless its recipe says: 4 to 16."""
+    return min(MOST_VIEWS, max(FEWEST_VIEWS, -(-epochs // EPOCHS_A_VIEW)))
+
+
+def teacher_needs(recipe: TrainRecipe) -> frozenset[str]:
+    """Return what a recipe's losses and its attack read of a teacher."""
+    needs = needs_of(recipe.loss)
+    if recipe.adversary is not None:
+        needs |= recipe.adversary.needs
+    return frozenset(need for need in needs if need.startswith("teacher."))
+
+
+def output_name(need: str) -> str:
+    """Return the field of `TeacherOutputs` that a need reads: logits of teacher.logits."""
+    return need.partition(".")[2]
+
+
+def entries_of(needs: Iterable[str], targets: Tensor) -> tuple[Entry, ...]:
+    """Return how each need is kept; the map of the label is named after the training targets as well."""
+
+    def entry(need: str) -> Entry:
+        suffix = f"-{targets_digest(targets)[:12]}" if need == LABEL_CAM else ""
+        return Entry(need, output_name(need) + suffix)
+
+    return tuple(map(entry, sorted(needs)))
+
+
+def kept_shapes(
+    teacher: Classifier, needs: Iterable[str], *, image_size: int
+) -> dict[str, tuple[Shape, ...]]:
+    """Return the shapes of each need's arrays for one image, measured on a black one of ``image_size`` pixels."""
+    device = teacher.mean.device
+    image = torch.zeros(1, teacher.in_channels, image_size, image_size, device=device)
+    label = torch.zeros(1, dtype=torch.int64, device=device)
+    needs = frozenset(needs)
+    with evaluating(teacher), torch.autocast(device.type, enabled=False):
+        outputs = teacher_outputs(teacher, image, label, needs)
+    return {
+        need: tuple(tuple(one.shape[1:]) for one in kept_tensors(outputs, need)) for need in sorted(needs)
+    }
+
+
+def kept_tensors(outputs: TeacherOutputs, need: str) -> tuple[Tensor, ...]:
+    """Return the tensors (N, ...) of a need; none of the stages of a network that tells none."""
+    value = getattr(outputs, output_name(need))
+    return value if isinstance(value, tuple) else (value,)
+
+
+def in_megabytes(size: int) -> str:
+    """Return a number of bytes in words, exact to three digits at least: 12.3 MB."""
+    megabytes = size / 1e6
+    digits = max(0, 2 - math.floor(math.log10(megabytes))) if megabytes > 0 else 0
+    return f"{megabytes:,.{digits}f} MB"
+
+
+__all__ = [
+    "EPOCHS_A_VIEW",
+    "FEWEST_VIEWS",
+    "LABEL_CAM",
+    "MOST_VIEWS",
+    "Entry",
+    "cached_views",
+    "entries_of",
+    "in_megabytes",
+    "kept_shapes",
+    "kept_tensors",
+    "output_name",
+    "teacher_needs",
+    "usual_views",
+]

@@ -1,0 +1,20 @@
+from kdcam.blocks.wording import score_text, side_by_side, told
+
+
+def test_scores() -> None:
+    assert [score_text("acc1", 0.5), score_text("nll", 0.5), score_text("ece", None)] == [
+        "50.00%",
+        "0.5000",
+        "-",
+    ]
+
+
+def test_columns_that_lack_rows() -> None:
+    rows = side_by_side([{("a", "x"): "1", ("b", ""): "2"}, {("b", ""): "3", ("c", ""): "4"}])
+    assert rows == [("a", "x", "1", "-"), ("b", "", "2", "3"), ("c", "", "-", "4")]
+
+
+def test_what_all_have_is_said_once() -> None:
+    assert [note.text for note in told([("a", "x"), ("b", "x")], runs=2)] == ["x"]
+    assert [note.text for note in told([("a", "x"), ("b", "y"), ("c", "x")], runs=3)] == ["a, c: x", "b: y"]
+    assert [note.text for note in told([("a", "x")], runs=2)] == ["a: x"]

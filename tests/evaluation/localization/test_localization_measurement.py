@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+from small_runs import Watcher
+
+from kdcam.data.boxes import boxes_of_source
+from kdcam.data.datasets import batches, load_data
+from kdcam.data.source_configs import DigitScenesConfig
+from kdcam.errors import Interrupted
+from kdcam.evaluation.localization.batch_maps import batch_maps
+from kdcam.evaluation.localization.box_accuracy import BoxTally, level_overlaps
+from kdcam.evaluation.localization.localization_measurement import (
+    HowToLook,
+    Sample,
+    measure,
+    objects_of,
+    truncated_pixels,
+    whole_pixels,
+)
+from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, pointing_game
+from kdcam.models.build import build_classifier
+from kdcam.models.model_config import ModelConfig
+from kdcam.runtime.progress import Silent
+
+LOOK = HowToLook("cam", True, 24, "regions")
+
+
+def scenes(*, multi_label: bool, batch_size: int):
+    config = DigitScenesConfig(image_size=16, train_size=60, test_size=30, multi_label=multi_label)
+    test = load_data(config).test
+    loader = batches(
+        test, batch_size=batch_size, training=False, config=config, seed=0, device=torch.device("cpu")
+    )
+    torch.manual_seed(0)
+    network = build_classifier(
+        ModelConfig(name="kdcam:resnet8"), num_classes=10, in_channels=1, image_size=16
+    )
+    return network, Sample(loader, boxes_of_source(test), "")
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_all_batches_together_are_as_one_by_hand(multi_label: bool) -> None:
+    network, sample = scenes(multi_label=multi_label, batch_size=7)
+    found = measure(network, sample, LOOK, task="measuring", progress=Silent())
+    assert network.training
+    network.eval()
+    (batch,) = scenes(multi_label=multi_label, batch_size=30)[1].batches.epoch(0)
+    boxes = sample.boxes
+    maps = batch_maps(network, batch.images[boxes.images], boxes.classes, "cam")
+    tally = BoxTally()
+    tally.add(level_overlaps(byte_maps(maps, 24).numpy(), whole_pixels(boxes.boxes.numpy(), 16, 24)))
+    assert abs(found.tally.hits - tally.hits).max() <= 1  # rounding may move a value over a level
+    assert (found.maps, found.images) == (len(maps), 30)
+    assert found.pointing == float(pointing_game(maps, boxes.boxes, 16).double().mean())
+    assert found.energy == pytest.approx(float(energy_inside(maps, boxes.boxes, 16).mean()))
+    assert found.flat_maps == 0
+    # The first ones are kept for a picture, from more than one batch if need be
+    assert torch.equal(found.first.boxes, boxes.boxes[:6])
+    assert torch.equal(found.first.images, batch.images[boxes.images[:6]])
+    assert torch.allclose(found.first.maps, maps[:6], atol=1e-5)
+
+
+def test_a_network_that_sees_nothing_misses_everything() -> None:
+    network, sample = scenes(multi_label=False, batch_size=30)
+    with torch.no_grad():
+        network.network.get_classifier().weight.zero_()
+    found = measure(network, sample, LOOK, task="measuring", progress=Silent())
+    assert (found.flat_maps, found.pointing, found.energy) == (30, 0, 0)
+    assert found.tally.accuracies().v2 == 0
+
+
+def test_the_map_of_what_the_network_says() -> None:
+    network, sample = scenes(multi_label=False, batch_size=30)
+    said = measure(network, sample, LOOK._replace(by_label=False), task="measuring", progress=Silent())
+    labelled = measure(network, sample, LOOK, task="measuring", progress=Silent())
+    assert said.energy != labelled.energy
+
+
+def test_objects_at_the_upper_left_are_no_hit_of_flat_maps() -> None:
+    network, sample = scenes(multi_label=False, batch_size=30)
+    with torch.no_grad():
+        network.network.get_classifier().weight.zero_()
+    corner = torch.tensor([0.0, 0.0, 1.0, 1.0]).double().expand_as(sample.boxes.boxes)
+    sample = sample._replace(boxes=sample.boxes._replace(boxes=corner))
+    look = LOOK._replace(resolution=16)
+    assert measure(network, sample, look, task="measuring", progress=Silent()).tally.accuracies().v2 == 0
+
+
+def test_it_stops_when_asked() -> None:
+    network, sample = scenes(multi_label=False, batch_size=7)
+    with pytest.raises(Interrupted, match=r"the evaluation was stopped; nothing of it is kept"):
+        measure(network, sample, LOOK, task="measuring", progress=Watcher(stop_after=2))
+    assert network.training
+
+
+def test_whole_pixels_are_cut_down_and_keep_one() -> None:
+    boxes = np.array([[[0, 0, 48, 48], [3.5, 4.2, 10.9, 12.0], [7.1, 7.2, 7.3, 7.4], [47.9, 47.9, 48, 48]]])
+    assert whole_pixels(boxes, 48, 48)[0].tolist() == [[0, 0, 47, 47], [3, 4, 9, 11], [7, 7, 7, 7], [47] * 4]
+    assert whole_pixels(boxes, 48, 96)[0, 1].tolist() == [7, 8, 20, 23]
+    assert np.isnan(whole_pixels(np.full((1, 1, 4), np.nan), 48, 48)).all()
+
+
+def test_pixels_of_a_picture_come_back_from_any_image_size_as_they_were() -> None:
+    pixels = np.arange(224.0)
+    corners = np.stack([pixels, pixels, pixels + 1, pixels + 1], axis=1)
+    expected = np.stack([pixels] * 4, axis=1)
+    for image_size in range(8, 225):
+        boxes = corners * image_size / 224  # as `PictureFrame.in_square` does
+        assert np.array_equal(whole_pixels(boxes[:, None], image_size, 224)[:, 0], expected)
+        size = np.full((224, 1, 2), image_size / 224)
+        assert np.array_equal(truncated_pixels(boxes[:, None], size, image_size, 224)[:, 0], expected)
+
+
+@pytest.mark.parametrize("side", [32, 64, 100, 224, 300, 500])
+def test_truncated_pixels_are_as_published_for_pictures_of_any_size(side: int) -> None:
+    generator = np.random.default_rng(side)
+    begins = generator.integers(0, side, (50, 1, 2))
+    lasts = generator.integers(begins, side)
+    expected = [int(value * 224 / side) for value in np.concatenate([begins, lasts], 2).ravel().tolist()]
+    edges = np.concatenate([begins, lasts + 1], axis=2) * 96 / side
+    found = truncated_pixels(edges, np.full((50, 1, 2), 96 / side), 96, 224)
+    assert found.ravel().tolist() == expected
+    if side != 224:
+        assert not np.array_equal(found, whole_pixels(edges, 96, 224))
+
+
+def test_the_rule_decides_which_whole_pixels_are_measured() -> None:
+    network, sample = scenes(multi_label=False, batch_size=30)
+    first = {}
+    for contours in ("regions", "wsol"):
+        look = LOOK._replace(resolution=40, contours=contours)
+        measured = measure(network, sample, look, task="measuring", progress=Silent())
+        first[contours] = objects_of(measured.first, look)
+    boxes = sample.boxes.boxes[:6].numpy()
+    assert np.array_equal(first["regions"], whole_pixels(boxes, 16, 40))
+    assert np.array_equal(first["wsol"], truncated_pixels(boxes, np.ones((6, 1, 2)), 16, 40))
+    assert not np.array_equal(first["wsol"], first["regions"])

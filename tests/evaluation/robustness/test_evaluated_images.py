@@ -1,0 +1,76 @@
+import pytest
+import torch
+from tensor_batches import TensorBatches
+
+from kdcam.errors import DataError
+from kdcam.evaluation.robustness.evaluated_images import (
+    batched_anew,
+    drawn_batches,
+    drawn_text,
+    first_batches,
+    images_to_attack,
+)
+
+
+@pytest.fixture
+def batches() -> TensorBatches:
+    greys = torch.arange(10) / 10
+    return TensorBatches(greys[:, None, None, None], torch.arange(10), batch_size=4)
+
+
+def test_the_last_batch_is_cut(batches: TensorBatches) -> None:
+    found = list(first_batches(batches, 6))
+    assert [placed.places.tolist() for placed in found] == [[0, 1, 2, 3], [4, 5]]
+    assert [len(placed.batch.images) for placed in found] == [4, 2]
+
+
+def test_gaps_are_closed_so_that_batches_are_full(batches: TensorBatches) -> None:
+    wanted = torch.tensor([True, False, True, True, False, True, True, True, False])
+    found = list(batched_anew(batches, wanted))
+    assert [placed.places.tolist() for placed in found] == [[0, 2, 3, 5], [6, 7]]
+    for placed in found:
+        assert torch.equal(placed.batch.targets, placed.places)
+        assert torch.equal(placed.batch.indices, placed.places)
+        assert torch.equal(placed.batch.images[:, 0, 0, 0], placed.places / 10)
+
+
+def test_no_image_is_read_after_the_last_wanted_one(batches: TensorBatches) -> None:
+    seen = []
+
+    class Watched(TensorBatches):
+        def epoch(self, epoch: int, start_batch: int = 0):
+            for batch in super().epoch(epoch, start_batch):
+                seen.append(len(batch.indices))
+                yield batch
+
+    watched = Watched(batches.images, batches.targets, batch_size=4)
+    wanted = torch.zeros(10, dtype=torch.bool)
+    assert list(batched_anew(watched, wanted)) == []
+    assert seen == []
+    wanted[5] = True
+    assert [placed.places.tolist() for placed in batched_anew(watched, wanted)] == [[5]]
+    assert seen == [4, 4]
+
+
+def test_how_many_images(batches: TensorBatches) -> None:
+    assert (images_to_attack(batches, 3), images_to_attack(batches, 100)) == (3, 10)
+    with pytest.raises(ValueError, match=r"n_examples is 0"):
+        images_to_attack(batches, 0)
+    empty = TensorBatches(torch.zeros(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(DataError, match=r"no image"):
+        images_to_attack(empty, 5)
+
+
+def test_what_was_drawn_is_said() -> None:
+    assert drawn_text(25, 10) == "25 images of the part, drawn evenly from its 10 classes"
+    assert drawn_text(5, 100) == "5 images of the part, one of each of 5 drawn from its 100 classes"
+
+
+def test_drawn_images_keep_their_positions_in_the_part(batches: TensorBatches) -> None:
+    positions = torch.tensor([7, 2, 5])
+    chosen = TensorBatches(batches.images[positions], batches.targets[positions], batch_size=2)
+    drawn = drawn_batches(chosen, positions)
+    assert (drawn.num_images, len(drawn)) == (3, 2)
+    found = list(drawn.epoch(0))
+    assert torch.cat([batch.indices for batch in found]).tolist() == [7, 2, 5]
+    assert torch.cat([batch.targets for batch in found]).tolist() == [7, 2, 5]

@@ -1,0 +1,70 @@
+import torch
+from tensor_batches import TensorBatches
+from torch import Tensor, nn
+
+from kdcam.attacks import pgd, square
+from kdcam.evaluation.robustness.missed_by_gradients import (
+    QUERIES,
+    STEPS,
+    Gain,
+    black_box,
+    black_box_attack,
+    transfer,
+)
+from kdcam.evaluation.robustness.probe import Budget, Probe
+
+BUDGET = Budget("linf", 0.08)
+
+
+class Crowded(nn.Module):
+    """Linear in the grey level: class 1 is brighter; many unlikely classes together draw to the dark."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = 20 * (images.mean((1, 2, 3), keepdim=True).flatten(1) - 0.5)
+        return torch.cat([0 * bright, bright - 1, (-bright - 5).expand(-1, 200)], 1)
+
+
+class Blind(Crowded):
+    """The same without a gradient."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).detach() + 0 * images.sum((1, 2, 3))[:, None]
+
+
+def images_of_class_0() -> TensorBatches:
+    return TensorBatches(torch.full((20, 1, 4, 4), 0.5), torch.zeros(20, dtype=torch.int64), batch_size=8)
+
+
+def probe_of(network: nn.Module) -> Probe:
+    return Probe(network, list(images_of_class_0().epoch(0)), BUDGET)
+
+
+def test_square_finds_what_steps_on_the_cross_entropy_do_not() -> None:
+    images, targets, eps = images_of_class_0().images, images_of_class_0().targets, BUDGET.eps
+    stepped = pgd(Crowded(), images, targets, eps=eps, alpha=eps / 4, steps=STEPS, stop_when_fooled=True)
+    searched = square(Crowded(), images, targets, eps=eps, n_queries=QUERIES)
+    assert (Crowded()(stepped).argmax(1) == 0).all()
+    assert (Crowded()(searched).argmax(1) == 1).all()
+
+
+def test_images_that_steps_on_the_margin_find_are_no_sign_of_masking() -> None:
+    found = black_box(probe_of(Crowded()))
+    assert (found.value, found.passed, found.eps) == (0, True, 0.08)
+    blind = black_box(probe_of(Blind()))
+    assert (blind.value, blind.passed) == (1, False)
+    assert blind.text.endswith("at linf eps 0.08")
+
+
+def test_a_gain_is_held_against_longer_attacks() -> None:
+    gain = Gain(share=0.2, norm="linf", eps=0.08, places=tuple(range(20)))
+    for check in (black_box_attack, transfer):
+        honest, blind = (check(gain, probe_of(network), 100) for network in (Crowded(), Blind()))
+        assert (honest.value, honest.passed) == (0, True)
+        assert (blind.value, blind.passed, blind.eps) == (0.2, False, 0.08)
+        assert "cw-margin-40 too" in blind.text
+
+
+def test_a_gain_of_no_image_needs_none() -> None:
+    nothing = Gain(share=0, norm="linf", eps=0.08, places=())
+    found = transfer(nothing, Probe(Crowded(), [], BUDGET), 100)
+    assert (found.value, found.passed) == (0, True)

@@ -1,0 +1,116 @@
+"""Tests of kdcam.evaluation.robustness.out_of_distribution."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score, roc_curve
+from torch import Tensor
+
+from kdcam.errors import DataError
+from kdcam.evaluation.robustness.out_of_distribution import (
+    energy,
+    fpr_at_95,
+    max_softmax,
+    out_of_distribution,
+    unlabelled_batches,
+)
+from kdcam.runtime.progress import Silent
+
+
+def logits(count: int, *, scale: float, seed: int) -> Tensor:
+    return scale * torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def test_scores_by_hand() -> None:
+    rows = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    assert max_softmax(rows).tolist() == pytest.approx([0.5, np.exp(2) / (np.exp(2) + 1)])
+    assert energy(rows).tolist() == pytest.approx([np.log(2), np.log(np.exp(2) + 1)])
+    assert torch.allclose(max_softmax(rows + 7), max_softmax(rows))
+    assert torch.allclose(energy(rows + 7), energy(rows) + 7)
+
+
+def test_report_is_scikit_learns() -> None:
+    own, foreign = logits(400, scale=3, seed=0), logits(300, scale=2, seed=1)
+    found = out_of_distribution(own, foreign)
+    assert (found.own_images, found.foreign_images) == (400, 300)
+    truth = np.r_[np.ones(400), np.zeros(300)]
+    assert [row.score for row in found.rows] == ["max_softmax", "energy"]
+    for row, score in zip(found.rows, (max_softmax, energy), strict=True):
+        scores = torch.cat([score(own), score(foreign)]).numpy()
+        assert row.auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+        false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
+        assert row.fpr_at_95 == pytest.approx(false[true >= 0.95][0], abs=1e-12)
+        assert row.auroc > 0.6
+
+
+@pytest.mark.parametrize("count", [1, 7, 20, 40, 133])
+def test_threshold_lets_in_no_fewer_than_its_share(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    positives = torch.randint(0, 9, (count,), generator=generator).double()  # with ties
+    negatives = torch.randint(0, 9, (50,), generator=generator).double()
+    candidates = [
+        float((negatives >= threshold).double().mean())
+        for threshold in positives.unique()
+        if (positives >= threshold).double().mean() >= 0.95 - 1e-12
+    ]
+    assert fpr_at_95(positives, negatives) == min(candidates)
+
+
+def test_nineteen_of_twenty_are_enough() -> None:
+    positives = torch.tensor([1.0] * 19 + [0.0])
+    assert fpr_at_95(positives, torch.tensor([0.5, 0.5, 1.0, 2.0])) == 0.5
+
+
+def test_no_images_are_refused() -> None:
+    with pytest.raises(DataError, match=r"logits of the foreign images have shape \(0, 5\)"):
+        out_of_distribution(torch.zeros(3, 5), torch.zeros(0, 5))
+    with pytest.raises(DataError, match=r"logits of the own images have shape \(3,\)"):
+        out_of_distribution(torch.zeros(3), torch.zeros(2, 5))
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.warnings: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_pictures_of_a_folder(tmp_path: Path) -> None:
+    for place, shade in (("a", 0), ("b/c", 200)):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (20, 14), (shade + number, 0, 0)).save(tmp_path / place / f"{number}.png")
+    told = Told()
+    arguments = {
+        "image_size": 8,
+        "channels": 3,
+        "batch_size": 6,
+        "device": torch.device("cpu"),
+        "progress": told,
+    }
+    found = unlabelled_batches(tmp_path, **arguments)
+    parts = list(found.epoch(0))
+    assert found.num_images == 20
+    assert [tuple(part.images.shape) for part in parts] == [(6, 3, 8, 8)] * 3 + [(2, 3, 8, 8)]
+    assert set(torch.cat([part.targets for part in parts]).tolist()) == {-1}
+    shades = [(part.images[:, 0, 0, 0] * 255).round().int().tolist() for part in parts]
+    assert sorted(shade for part in shades for shade in part) == [*range(10), *range(200, 210)]
+    assert min(shades[0]) < 100 < max(shades[0]), "the first ones are of both folders"
+    (tmp_path / "a" / "0.png").write_bytes(b"")
+    (tmp_path / "readme.txt").write_text("no picture")
+    assert unlabelled_batches(tmp_path, **arguments).num_images == 19
+    assert "1 files that are no pictures" in told.messages[0]
+    assert "1 of 20 files cannot be read as pictures: " in told.warnings[0]
+    assert "0.png: the file is empty" in told.warnings[0]
+    with pytest.raises(
+        DataError, match=r"out of distribution: .*none is not there; name a folder of pictures"
+    ):
+        unlabelled_batches(tmp_path / "none", **arguments)
