@@ -17,7 +17,7 @@ from kdcam.data.batches.batch import Batch
 from kdcam.losses.loss import Objective, Shapes, needs_of
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, teacher_outputs
-from kdcam.models.folding import freeze
+from kdcam.models.folding import freeze_and_fold
 from kdcam.models.inspection import widths
 from kdcam.models.model_config import ModelConfig
 from kdcam.optim.optimizer import SgdConfig, build_optimizer
@@ -66,7 +66,7 @@ def main() -> None:
     labels = torch.randint(CLASSES, (IMAGES,), generator=torch.Generator().manual_seed(0))
     images = torch.rand(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     batch = Batch(images, labels[:BATCH], torch.arange(BATCH))
-    teacher = freeze(build("kdcam:resnet56").eval()).classifier
+    teacher = freeze_and_fold(build("kdcam:resnet56").eval()).classifier
     trainers = {name: Trainer(name, teacher, batch, labels) for name in (ALONE, *method_names())}
     times = timed({name: trainer.step for name, trainer in trainers.items()}, steps=arguments.steps)
     result = {

@@ -17,7 +17,7 @@ from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.dataset_parts import DataParts, Part
 from kdcam.data.datasets import load_data
 from kdcam.models import Classifier, ModelConfig, build_classifier
-from kdcam.models.folding import freeze
+from kdcam.models.folding import freeze_and_fold
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.checkpoint import load_classifier, save_model
 from kdcam.runtime.allocator import keep_freed_memory
@@ -88,7 +88,7 @@ def make_teacher(parts: DataParts, folder: Path) -> None:
         for rows in parts.train.images.pixels[: 20 * BATCH].split(BATCH):
             teacher(rows / 255)
     save_model(folder, teacher.eval())
-    if freeze(teacher).folded == 0:
+    if freeze_and_fold(teacher).folded == 0:
         raise RuntimeError("the teacher's BatchNorms were not folded, as a trained one's are")
 
 

@@ -25,7 +25,7 @@ from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from kdcam.data.batches.episodes import Episodes, draw_episodes
-from kdcam.evaluation.few_shot.episode_heads import HEADS, query_labels, right_queries
+from kdcam.evaluation.few_shot.episode_heads import HEADS, correct_queries, query_labels
 
 GOAL_SECONDS = 10
 EPISODES = 10_000
@@ -99,11 +99,11 @@ def prototype_case(width: int, shots: int, *, total: int, few: int, repeats: int
     embeddings, targets = features(width)
 
     def ours() -> Tensor:
-        return right_queries(embeddings, drawn(targets, shots, total), "prototype")
+        return correct_queries(embeddings, drawn(targets, shots, total), "prototype")
 
     some = drawn(targets, shots, few)
     reference = one_by_one_in_scikit_learn(embeddings, some)
-    found = right_queries(embeddings, some, "prototype").tolist()
+    found = correct_queries(embeddings, some, "prototype").tolist()
     plain = seconds(lambda: one_by_one_in_torch(embeddings, targets, shots, few), repeats)
     centroid = seconds(lambda: one_by_one_in_scikit_learn(embeddings, some), repeats)
     spent, drawing = seconds(ours, repeats), seconds(lambda: drawn(targets, shots, total), repeats)
@@ -128,7 +128,7 @@ def head_cases(width: int, shots: int, *, total: int) -> dict[str, float]:
     embeddings, targets = features(width)
     episodes = drawn(targets, shots, total)
     return {
-        head: round(seconds(lambda head=head: right_queries(embeddings, episodes, head), 1), 3)
+        head: round(seconds(lambda head=head: correct_queries(embeddings, episodes, head), 1), 3)
         for head in HEADS
     }
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kdcam.training.linear_probe import INVERSE_PENALTIES
-from kdcam.training.linear_probe_part import fit_logistic, fit_path
+from kdcam.training.linear_probe_part import fit_logistic, fit_logistic_path
 
 GOAL = 30.0
 Linear = tuple[Tensor, Tensor]  # weight (K, E), bias (K,), float64
@@ -50,7 +50,7 @@ def by_kdcam(features: Tensor, labels: Tensor, classes: int) -> Linear:
 
 def by_grid(features: Tensor, labels: Tensor, classes: int) -> Linear:
     """Return the last of the fits that a probe chooses among."""
-    *_, fit = fit_path(features, labels, classes, inverse_penalties=INVERSE_PENALTIES)
+    *_, fit = fit_logistic_path(features, labels, classes, inverse_penalties=INVERSE_PENALTIES)
     return fit.weight.double(), fit.bias.double()
 
 

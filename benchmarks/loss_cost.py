@@ -23,7 +23,7 @@ from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes
 from kdcam.models.build import build_classifier
-from kdcam.models.heads import HeadName
+from kdcam.models.heads import HeadKind
 from kdcam.models.inspection import widths
 from kdcam.models.model_config import ModelConfig
 from kdcam.optim.optimizer import SgdConfig, build_optimizer
@@ -38,7 +38,7 @@ class Variant(NamedTuple):
     losses: tuple[str, ...] = ()  # beside cross_entropy, with their defaults, switched on
     attention: bool = False
     keys: tuple[tuple[str, Any], ...] = ()
-    head: HeadName = "linear"
+    head: HeadKind = "linear"
     alone: bool = False  # in the place of cross_entropy
 
 

@@ -20,7 +20,7 @@ from interleaved import facts, rows, timed
 from torch import Tensor, nn
 
 from kdcam.models import Classifier, ModelConfig, build_classifier, teacher_outputs
-from kdcam.models.folding import freeze
+from kdcam.models.folding import freeze_and_fold
 
 NEEDS = {
     "logits": frozenset({"teacher.logits"}),
@@ -81,7 +81,7 @@ def measure(case: Case, *, steps: int, classes: int) -> dict[str, Any]:
     shape = (case.batch_size, 3, case.image_size, case.image_size)
     images = torch.rand(shape).contiguous(memory_format=torch.channels_last)
     before = build(case, classes=classes)
-    frozen = freeze(copy.deepcopy(before))
+    frozen = freeze_and_fold(copy.deepcopy(before))
     teachers = {"before": before, "after": frozen.classifier}
     return {
         **case._asdict(),

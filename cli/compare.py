@@ -111,7 +111,7 @@ def compare(
 
     Exit code 0: every run is done; 1: one or more failed (the table stands and names them), or nothing could be run.
     """
-    from kdcam.comparison.execution import SEEDS, default_output, run_comparison
+    from kdcam.comparison.execution import DEFAULT_SEEDS, default_comparison_folder, run_comparison
     from kdcam.comparison.plan.comparison_plan import plan_comparison
     from kdcam.comparison.plan.grid import parse_names, parse_seeds
 
@@ -125,11 +125,11 @@ def compare(
         grid=grid or (),
         sets=sets or (),
         teachers=teachers or (),
-        seeds=SEEDS if seeds is None else parse_seeds(seeds),
+        seeds=DEFAULT_SEEDS if seeds is None else parse_seeds(seeds),
     )
-    place = output or default_output(plan.rows[0].source)
+    place = output or default_comparison_folder(plan.rows[0].source)
     if dry_run:
-        states = _foresee(plan, place, jobs=jobs, device=device)
+        states = _check_plan(plan, place, jobs=jobs, device=device)
         _show_plan(plan, states, place, as_json=as_json, quiet=quiet)
         raise typer.Exit(int(any(state.problem is not None for state in states)))
     with render.watching(quiet=quiet) as progress:
@@ -143,14 +143,14 @@ def compare(
     raise typer.Exit(int(bool(comparison.failed)))
 
 
-def _foresee(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
+def _check_plan(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
     from kdcam.comparison.execution import devices_of
-    from kdcam.comparison.surveying import foresee, survey, teacher_digests
+    from kdcam.comparison.surveying import find_cell_states, preflight_cells, teacher_digests
     from kdcam.comparison.table.output_folder import check_output
 
     devices = devices_of(device, jobs)
     check_output(place)
-    return foresee(plan, survey(plan, place, teacher_digests(plan)), devices[0])
+    return preflight_cells(plan, find_cell_states(plan, place, teacher_digests(plan)), devices[0])
 
 
 def _show_plan(

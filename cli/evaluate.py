@@ -9,8 +9,8 @@ from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunPath, We
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdcam.comparison.table.evaluations import Evaluations
-    from kdcam.scores.classification import MultiLabelReport, Report
+    from kdcam.comparison.table.evaluations import StoredEvaluations
+    from kdcam.scores.classification import ClassificationReport, MultiLabelReport
 
     from .render import Table
 
@@ -51,9 +51,9 @@ def evaluate(
     from pathlib import Path
 
     from kdcam import api
-    from kdcam.comparison.table.evaluations import Evaluations, read_evaluations
+    from kdcam.comparison.table.evaluations import StoredEvaluations, read_evaluations
     from kdcam.models.weights.config_json import read_config
-    from kdcam.recipe.overrides import data_places
+    from kdcam.recipe.overrides import data_overrides
 
     from . import render
 
@@ -64,7 +64,7 @@ def evaluate(
             weights=weights,
             batch_size=batch_size,
             threshold=threshold,
-            data=data_places(sets or ()),
+            data=data_overrides(sets or ()),
             rest=rest,
             device=device,
             progress=progress,
@@ -72,7 +72,7 @@ def evaluate(
     stored = read_config(Path(run))
     names = stored.label_names or tuple(str(index) for index in range(stored.num_classes))
     # They are held against the file of the selected weights.
-    others = read_evaluations(Path(run)) if weights == "selected" else Evaluations()
+    others = read_evaluations(Path(run)) if weights == "selected" else StoredEvaluations()
     if as_json:
         head = {"run": run, "part": part, "weights": weights, "label_names": names}
         found = {kind: one.values for kind, one in others.found.items()}
@@ -86,14 +86,14 @@ def evaluate(
     _show_others(others)
 
 
-def _show_others(others: "Evaluations") -> None:
+def _show_others(others: "StoredEvaluations") -> None:
     """Print the headlines of other evaluations in the run's folder, and which are not shown."""
-    from kdcam.comparison.table.evaluations import measure_text
+    from kdcam.comparison.table.evaluations import evaluation_title
 
     from . import render
 
     rows = [
-        (measure_text(kind, name), f"{value:.2%}")
+        (evaluation_title(kind, name), f"{value:.2%}")
         for kind, one in others.found.items()
         for name, value in one.values.items()
     ]
@@ -104,8 +104,10 @@ def _show_others(others: "Evaluations") -> None:
         render.show_notice(f"not shown: {reason}")
 
 
-def _tables(report: "Report | MultiLabelReport", names: "Sequence[str]", *, title: str) -> "Iterator[Table]":
-    from kdcam.scores.classification import Report
+def _tables(
+    report: "ClassificationReport | MultiLabelReport", names: "Sequence[str]", *, title: str
+) -> "Iterator[Table]":
+    from kdcam.scores.classification import ClassificationReport
 
     from .render import Table, score_text
 
@@ -114,7 +116,7 @@ def _tables(report: "Report | MultiLabelReport", names: "Sequence[str]", *, titl
         [(name, score_text(name, value)) for name, value in report.headline().items()],
         title=title,
     )
-    if isinstance(report, Report):
+    if isinstance(report, ClassificationReport):
         yield class_table(report, names)
         small = len(names) <= _MATRIX_CLASSES
         yield confusion_matrix(report, names) if small else commonest_confusions(report, names)
@@ -135,7 +137,7 @@ def label_table(report: "MultiLabelReport", names: "Sequence[str]") -> "Table":
     )
 
 
-def class_table(report: "Report", names: "Sequence[str]") -> "Table":
+def class_table(report: "ClassificationReport", names: "Sequence[str]") -> "Table":
     """Return each class's accuracy as a table."""
     from .render import Table, score_text
 
@@ -146,7 +148,7 @@ def class_table(report: "Report", names: "Sequence[str]") -> "Table":
     return Table(("class", "images", "acc"), rows)
 
 
-def confusion_matrix(report: "Report", names: "Sequence[str]") -> "Table":
+def confusion_matrix(report: "ClassificationReport", names: "Sequence[str]") -> "Table":
     """Return the confusion matrix as a table."""
     from .render import Table
 
@@ -157,7 +159,7 @@ def confusion_matrix(report: "Report", names: "Sequence[str]") -> "Table":
     return Table(("true \\ predicted", *names), rows, title="confusion matrix")
 
 
-def commonest_confusions(report: "Report", names: "Sequence[str]") -> "Table":
+def commonest_confusions(report: "ClassificationReport", names: "Sequence[str]") -> "Table":
     """Return the commonest confusions as a table."""
     from .render import Table
 

@@ -161,7 +161,7 @@ def evaluate_robustness(
     stays. Stopped at any time, the same command goes on.
     """
     import kdcam
-    from kdcam.recipe.overrides import data_places
+    from kdcam.recipe.overrides import data_overrides
 
     from . import render
 
@@ -195,7 +195,7 @@ def evaluate_robustness(
             resume=resume,
             draw=pictures,
             figures=figures,
-            data=data_places(sets or ()),
+            data=data_overrides(sets or ()),
             rest=rest,
             progress=progress,
         )

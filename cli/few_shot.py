@@ -96,7 +96,7 @@ def few_shot(
     few-shot.json, the episodes to few-shot-episodes.safetensors.
     """
     import kdcam
-    from kdcam.recipe.overrides import data_places
+    from kdcam.recipe.overrides import data_overrides
 
     from . import render
 
@@ -109,7 +109,7 @@ def few_shot(
             settings=settings,
             root=root,
             omniglot_runs=omniglot_runs,
-            data=data_places(sets or ()),
+            data=data_overrides(sets or ()),
             rest=rest,
             weights=weights,
             batch_size=batch_size,

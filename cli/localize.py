@@ -135,7 +135,7 @@ def localize(
     whose boxes are known. Writes localization.json and figures/localization.png into each run.
     """
     import kdcam
-    from kdcam.recipe.overrides import data_places
+    from kdcam.recipe.overrides import data_overrides
 
     from . import render
 
@@ -148,7 +148,7 @@ def localize(
             settings=which | how | found_on,
             draw=pictures,
             figures=figures,
-            data=data_places(sets or ()),
+            data=data_overrides(sets or ()),
             rest=rest,
             weights=weights,
             batch_size=batch_size,

@@ -24,12 +24,12 @@ def predict(
     Of a folder the files that are no pictures, or cannot be read, are left out and counted.
     The score is a probability: of the one label, or, in a run of several labels an image, of each by itself.
     """
-    from kdcam import api
+    from kdcam.predicting import predict as predict_pictures
 
     from . import render
 
     with render.watching(quiet=False) as progress:
-        found = api.predict(run, images, top=top, weights=weights, device=device, progress=progress)
+        found = predict_pictures(run, images, top=top, weights=weights, device=device, progress=progress)
     if as_json:
         render.show_json(
             [

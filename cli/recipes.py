@@ -83,11 +83,11 @@ def show_schema() -> None:
 
     Every key with its type, bounds and default.
     """
-    from kdcam.recipe.train_recipe import schema
+    from kdcam.recipe.train_recipe import recipe_schema
 
     from . import render
 
-    render.show_json(schema())
+    render.show_json(recipe_schema())
 
 
 @app.command("new")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdcam.files.json_files_part import plain
+from kdcam.files.json_files_part import json_form
 from kdcam.runtime.progress import EpochRecord, Progress, Silent, StepRecord
 from kdcam.settings.messages import duration_text, message_text, one_line
 
@@ -67,10 +67,10 @@ def show_json(value: Any) -> None:
 
     It reads back as it was, whatever the encoding of stdout is.
     """
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False)
+    text = json.dumps(json_form(value), indent=2, ensure_ascii=False)
     lines = text.split("\n")
     if any(one_line(line) != line for line in lines) or encodable(text, sys.stdout.encoding) != text:
-        text = json.dumps(plain(value), indent=2, ensure_ascii=True)
+        text = json.dumps(json_form(value), indent=2, ensure_ascii=True)
     _write(text)
 
 
@@ -189,7 +189,7 @@ class BarProgress(QuietProgress):
 
     def step(self, record: StepRecord) -> None:
         """Move the bar of the running epoch."""
-        detail = f"{_terms(record.terms)}  {_pace(record.images_per_second, record.seconds_left)}"
+        detail = f"{_loss_terms_text(record.terms)}  {_throughput_text(record.images_per_second, record.seconds_left)}"
         self._move(f"epoch {record.epoch}/{record.epochs}", record.step, record.steps, detail)
 
     def epoch(self, record: EpochRecord) -> None:
@@ -223,19 +223,19 @@ def epoch_line(record: EpochRecord) -> str:
     ]
     parts = [
         f"epoch {record.epoch}/{record.epochs}",
-        _terms(record.terms),
+        _loss_terms_text(record.terms),
         *([f"validation {', '.join(validation)}"] if validation else []),
         f"lr {record.learning_rate:.3g}",
-        _pace(record.images_per_second, record.seconds_left),
+        _throughput_text(record.images_per_second, record.seconds_left),
     ]
     return "  ".join(parts) + ("  (selected)" if record.best and validation else "")
 
 
-def _terms(terms: Mapping[str, float]) -> str:
+def _loss_terms_text(terms: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in terms.items())
 
 
-def _pace(images_per_second: float, seconds_left: float) -> str:
+def _throughput_text(images_per_second: float, seconds_left: float) -> str:
     return f"{images_per_second:,.0f} images/s  {duration_text(seconds_left)} left"
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from kdcam.settings.messages import amount_text, budget_text
+from kdcam.settings.messages import amount_text, eps_text
 
 from .render import Table, score_text
 from .shift_tables import calibration_table, corruption_tables, foreign_table, label_noise_table
 
 if TYPE_CHECKING:
     from kdcam.evaluation.robustness.attack_report import AttackRow, RobustnessReport
-    from kdcam.evaluation.robustness.masking_check import Check
+    from kdcam.evaluation.robustness.masking_check import MaskingCheck
     from kdcam.evaluation.robustness.multi_label_attack_report import (
         MultiLabelAttackRow,
         MultiLabelRobustnessReport,
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     Runs = Sequence[RunRobustness]
 
-Line = tuple[str, str, Sequence[float | None]]  # name, budget, a score a run
+ScoreLine = tuple[str, str, Sequence[float | None]]  # name, budget, a score a run
 
 
-class Spent(NamedTuple):
+class AttackCost(NamedTuple):
     """What an attack took, in images through the network for each image attacked."""
 
     attack: str
@@ -66,10 +66,10 @@ def attack_tables(found: "Runs") -> list[Table]:
     Runs with one label an image have an accuracy; those with several share none of their scores with them.
     """
     from kdcam.evaluation.robustness.attack_report import RobustnessReport
-    from kdcam.evaluation.robustness.masking_check import MASKING
+    from kdcam.evaluation.robustness.masking_check import MASKING_WARNING
     from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
 
-    masked = {str(run.run): MASKING if run.failed_checks else "" for run in found}
+    masked = {str(run.run): MASKING_WARNING if run.failed_checks else "" for run in found}
     single: list[tuple[str, RobustnessReport]] = []
     several: list[tuple[str, MultiLabelRobustnessReport]] = []
     for run in found:
@@ -80,21 +80,21 @@ def attack_tables(found: "Runs") -> list[Table]:
     made: list[Table] = []
     if single:
         names, reports = zip(*single, strict=True)
-        spent = [[_spent(row) for row in report.rows] for report in reports]
+        spent = [[_attack_cost(row) for row in report.rows] for report in reports]
         accuracy = _table("accuracy", names, list(_accuracy_lines(reports)))
         made += [_warned(accuracy, masked), passes_table(names, spent)]
     if several:
         names, many = zip(*several, strict=True)
         made += [_warned(table, masked) for table in _multi_label_tables(names, many)]
-        spent = [[_spent(row) for row in report.rows] for report in many]
+        spent = [[_attack_cost(row) for row in report.rows] for report in many]
         made.append(passes_table(names, spent))
     return made
 
 
-def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[Line]:
+def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[ScoreLine]:
     yield "clean", "", [report.clean_acc for report in reports]
     for same in zip(*(report.rows for report in reports), strict=True):
-        yield same[0].attack, budget_text(same[0].norm, same[0].eps), [row.robust_acc for row in same]
+        yield same[0].attack, eps_text(same[0].norm, same[0].eps), [row.robust_acc for row in same]
         for stages in zip(*(row.stages for row in same), strict=True):
             # Networks of two or three classes have another second stage.
             name = " or ".join(dict.fromkeys(stage.attack for stage in stages))
@@ -118,12 +118,12 @@ def _multi_label_tables(
         "exact_acc": ("exact accuracy (images with all decisions right)", "image"),
     }
     for score, (title, counted) in titles.items():
-        lines: list[Line] = [("clean", "", [getattr(report.clean, score) for report in reports])]
+        lines: list[ScoreLine] = [("clean", "", [getattr(report.clean, score) for report in reports])]
         rows: list[tuple[MultiLabelAttackRow, ...]] = list(
             zip(*(report.rows for report in reports), strict=True)
         )
         for same in rows:
-            budget = budget_text(same[0].norm, same[0].eps)
+            budget = eps_text(same[0].norm, same[0].eps)
             lines.append((same[0].attack, budget, [getattr(row.scores, score) for row in same]))
         curves = list(zip(*(report.curve for report in reports), strict=True))
         if counted is not None and len(rows) > 1:
@@ -134,7 +134,7 @@ def _multi_label_tables(
         yield _table(title, names, lines)
 
 
-def _table(title: str, names: Sequence[str], lines: Sequence[Line]) -> Table:
+def _table(title: str, names: Sequence[str], lines: Sequence[ScoreLine]) -> Table:
     rows = [(name, budget, *(score_text("acc", score) for score in scores)) for name, budget, scores in lines]
     return Table(("attack", "budget", *names), rows, title=title, left=2)
 
@@ -145,7 +145,7 @@ def _warned(table: Table, masked: Mapping[str, str]) -> Table:
     return table._replace(rows=[*table.rows, ("warning", "", *notes)]) if any(notes) else table
 
 
-def passes_table(names: Sequence[str], spent: Sequence[Sequence[Spent]]) -> Table:
+def passes_table(names: Sequence[str], spent: Sequence[Sequence[AttackCost]]) -> Table:
     """Return a table of the passes that each attack took."""
     rows = [
         (same[0].attack, same[0].budget, *(_passes_text(one) for one in same))
@@ -155,11 +155,11 @@ def passes_table(names: Sequence[str], spent: Sequence[Sequence[Spent]]) -> Tabl
     return Table(("attack", "budget", *names), rows, title=title, left=2)
 
 
-def _spent(row: "AttackRow | MultiLabelAttackRow") -> Spent:
-    return Spent(row.attack, budget_text(row.norm, row.eps), row.forwards, row.backwards)
+def _attack_cost(row: "AttackRow | MultiLabelAttackRow") -> AttackCost:
+    return AttackCost(row.attack, eps_text(row.norm, row.eps), row.forwards, row.backwards)
 
 
-def _passes_text(spent: Spent) -> str:
+def _passes_text(spent: AttackCost) -> str:
     if spent.forwards is None or spent.backwards is None:
         return "-"
     return f"{spent.forwards:,.1f} + {spent.backwards:,.1f}"
@@ -175,7 +175,7 @@ def check_table(found: "Runs") -> Table:
     return Table(("check", *names), rows, title="can the attacks be believed?")
 
 
-def _check_text(check: "Check | None") -> str:
+def _check_text(check: "MaskingCheck | None") -> str:
     if check is None:
         return "-"
     value = "-" if check.value is None else f"{check.value:.3g}"
@@ -188,8 +188,8 @@ def _every(counted: str, curves: int, norm: str, eps: float) -> str:
 
 
 __all__ = [
-    "Line",
-    "Spent",
+    "AttackCost",
+    "ScoreLine",
     "attack_tables",
     "check_table",
     "passes_table",

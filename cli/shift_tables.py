@@ -10,7 +10,11 @@ from .render import Table, score_text
 if TYPE_CHECKING:
     from kdcam.evaluation.robustness.corruption_report import CorruptionReport
     from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
-    from kdcam.evaluation.robustness.robustness_file import Corruptions, ForeignImages, RunRobustness
+    from kdcam.evaluation.robustness.robustness_file import (
+        CorruptionSection,
+        ForeignDataSection,
+        RunRobustness,
+    )
     from kdcam.scores.calibration import Calibration, CalibrationReport
 
     Runs = Sequence[RunRobustness]
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 def corruption_tables(found: "Runs", section: str) -> list[Table]:
     """Return a table of errors by corruption; of a single run by severity, too; and relative to a base run."""
-    sections: list[Corruptions] = [getattr(run, section) for run in found]
+    sections: list[CorruptionSection] = [getattr(run, section) for run in found]
     first, names = sections[0].report, [str(run.run) for run in found]
     title = _corruption_title([one.report for one in sections])
     if len(found) == 1:
@@ -57,7 +61,7 @@ def _marked(means: Sequence[str], errors: Sequence[Mapping[str, float | None]]) 
     return [f"{mean} (of {len(of_run)})" for mean, of_run in zip(means, errors, strict=True)]
 
 
-def _relative_table(names: Sequence[str], sections: "Sequence[Corruptions]") -> list[Table]:
+def _relative_table(names: Sequence[str], sections: "Sequence[CorruptionSection]") -> list[Table]:
     relatives = [one.relative for one in sections if one.relative is not None]
     if len(relatives) < len(sections):
         return []
@@ -96,7 +100,7 @@ def calibration_table(found: "Runs") -> Table:
 def foreign_table(found: "Runs") -> Table:
     """Return a table of how well runs tell their own images from others."""
     rows = []
-    sections: list[ForeignImages] = [run.out_of_distribution for run in found if run.out_of_distribution]
+    sections: list[ForeignDataSection] = [run.out_of_distribution for run in found if run.out_of_distribution]
     for same in zip(*(section.report.rows for section in sections), strict=True):
         rows.append((same[0].score, "AUROC", *(f"{row.auroc:.4f}" for row in same)))
         rows.append(

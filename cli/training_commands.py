@@ -10,15 +10,15 @@ from kdcam import api
 from kdcam.data.datasets import decode_sample
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.recipe.commands import Command, check_command
-from kdcam.recipe.train_recipe import TrainRecipe, load
+from kdcam.recipe.train_recipe import TrainRecipe, load_recipe
 from kdcam.runs.run_files import find_state
 from kdcam.runtime.allocator import keep_freed_memory
 from kdcam.runtime.machine import thread_advice
 from kdcam.runtime.precision import pick_device
 from kdcam.runtime.progress import Progress
 from kdcam.training.finetune_recipe import load_to_finetune
-from kdcam.training.preflight import Checked, preflight
-from kdcam.training.teachers.foreseeing import foreseen_cache
+from kdcam.training.preflight import CheckedRun, preflight
+from kdcam.training.teachers.foreseeing import cache_forecast
 
 from . import render
 from .toml_text import toml_text
@@ -63,7 +63,7 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     """
     recipe, note = _loaded(name, options, command)
     check_command(recipe, command)
-    place = options.output or api.default_output(recipe)
+    place = options.output or api.default_run_folder(recipe)
     if note is not None and not options.quiet:
         render.show_notice(note)
     if options.dry_run:
@@ -104,10 +104,10 @@ def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainReci
     """Return a command's recipe and what the user should know of how it was read."""
     if command == "finetune":
         return load_to_finetune(name, options.overrides)
-    return load(name, options.overrides, method=options.method), None
+    return load_recipe(name, options.overrides, method=options.method), None
 
 
-def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
+def _show_plan(checked: CheckedRun, place: Path, options: RunOptions) -> None:
     recipe = checked.recipe.model_dump(mode="json", exclude_none=True)
     facts = {
         "output": str(place),
@@ -123,7 +123,7 @@ def _show_plan(checked: Checked, place: Path, options: RunOptions) -> None:
         "student_parameters": _parameters(checked.student),
         "frozen_parameters": _frozen(checked),
         "teacher_parameters": sum(_parameters(teacher) for teacher in checked.teachers) or None,
-        "teacher_cache": foreseen_cache(checked),
+        "teacher_cache": cache_forecast(checked),
     }
     notes = [note for network in (checked.student, *checked.teachers) for note in network.notes]
     for text in checked.warnings:
@@ -145,7 +145,7 @@ def _parameters(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _frozen(checked: Checked) -> int | None:
+def _frozen(checked: CheckedRun) -> int | None:
     """Return how many of the student's parameters do not learn at first; None: all do."""
     init = checked.recipe.init
     frozen = None if init is None else frozen_stages(checked.student, init)

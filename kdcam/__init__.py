@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from kdcam.losses import LOSSES
     from kdcam.models.classifier import Classifier
     from kdcam.predicting import predict
-    from kdcam.recipe.train_recipe import DistillRecipe, TrainRecipe
-    from kdcam.recipe.train_recipe import load as load_recipe
+    from kdcam.recipe.train_recipe import DistillRecipe, TrainRecipe, load_recipe
     from kdcam.runs.network_export import export
 
     __version__: str
@@ -43,7 +42,7 @@ _HOMES = {
     "export": ("kdcam.runs.network_export", "export"),
     "finetune": ("kdcam.api", "finetune"),
     "load": ("kdcam.api", "load"),
-    "load_recipe": ("kdcam.recipe.train_recipe", "load"),
+    "load_recipe": ("kdcam.recipe.train_recipe", "load_recipe"),
     "localize": ("kdcam.evaluation.localization.localization_evaluation", "localize"),
     "make_pairs": ("kdcam.evaluation.verification.drawn_pairs", "make_pairs"),
     "predict": ("kdcam.predicting", "predict"),

@@ -9,27 +9,32 @@ from kdcam.data.dataset_parts import DataParts, Part, absent_warnings
 from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.files.folder_listing import nfc
-from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.files.json_files_part import layout_errors, read_json
 from kdcam.files.paths import exists
-from kdcam.files.weight_location import kind_of
+from kdcam.files.weight_location import location_kind
 from kdcam.models.classifier import Classifier
-from kdcam.models.weights.named_networks import load_named
+from kdcam.models.weights.named_networks import load_published_network
 from kdcam.recipe.commands import check_command
-from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
-from kdcam.recipe.train_recipe import load as load_recipe
+from kdcam.recipe.train_recipe import TrainRecipe, load_recipe, read_recipe
 from kdcam.runs.checkpoint import load_classifier
-from kdcam.runs.recorded_parts import Lack
-from kdcam.runs.run_data import check_part, read_run_data, warn_of_rest, warn_of_seen, with_places
-from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, Resume, has_kept_state
+from kdcam.runs.recorded_parts import MissingPictures
+from kdcam.runs.run_data import (
+    check_part,
+    read_run_data,
+    warn_of_missing_pictures,
+    warn_of_seen,
+    with_data_locations,
+)
+from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, Resume, has_saved_state
 from kdcam.runtime.distributed import check_single_process
-from kdcam.runtime.memory import told_of_memory
+from kdcam.runtime.memory import memory_errors
 from kdcam.runtime.precision import pick_device
 from kdcam.runtime.progress import Progress, Silent
-from kdcam.scores.classification import THRESHOLD, MultiLabelReport, Report, score
+from kdcam.scores.classification import THRESHOLD, ClassificationReport, MultiLabelReport, score
 from kdcam.settings.messages import listed
 from kdcam.training.assembly import EVALUATION_BATCH
 from kdcam.training.preflight import preflight
-from kdcam.training.training_run import RunResult, finished_run, run
+from kdcam.training.training_run import RunResult, finished_run, run_training
 
 Weights = Literal["selected", "last"]
 
@@ -98,10 +103,10 @@ def _recipe_and_place(
 ) -> tuple[TrainRecipe, Path]:
     if not isinstance(recipe, TrainRecipe):
         recipe = load_recipe(recipe)
-    return recipe, Path(output) if output is not None else default_output(recipe)
+    return recipe, Path(output) if output is not None else default_run_folder(recipe)
 
 
-def default_output(recipe: TrainRecipe) -> Path:
+def default_run_folder(recipe: TrainRecipe) -> Path:
     """Return the run folder that a recipe's short name and its seed call for."""
     return Path("runs") / f"{recipe.stem or 'run'}-{recipe.seed}"
 
@@ -120,32 +125,32 @@ def _run(
     if finished is not None:
         return finished
     try:
-        with told_of_memory("building the networks", "take smaller ones (model.name, teacher.checkpoint)"):
+        with memory_errors("building the networks", "take smaller ones (model.name, teacher.checkpoint)"):
             checked = preflight(recipe, device=device)
     except CheckpointError as error:
-        if has_kept_state(place):
+        if has_saved_state(place):
             raise CheckpointError(
                 f"{error} (the unfinished run in {place} goes on only with what it began with: put that back, or "
                 "choose another folder with --output)"
             ) from error
         raise
-    return run(checked, output=place, resume=resume, command=command, progress=progress or Silent())
+    return run_training(checked, output=place, resume=resume, command=command, progress=progress or Silent())
 
 
 def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str = "cpu") -> Classifier:
     """Return the classifier of a run folder, a timm folder or a .safetensors file with its config.json, in eval mode.
 
     What is neither a path nor there is taken as the name of a network with published weights, which are downloaded
-    where they are not yet (`kdcam.models.weights.named_networks.load_named`).
+    where they are not yet (`kdcam.models.weights.named_networks.load_published_network`).
 
     Raises ``CheckpointError`` when there is none or its tensors do not fit.
     """
-    if kind_of(run_or_path) in ("name", "package"):
+    if location_kind(run_or_path) in ("name", "package"):
         if weights == "last":
             raise CheckpointError(
                 f"{run_or_path}: is no run folder, and only a run has last weights; use --weights selected"
             )
-        return load_named(str(run_or_path)).to(pick_device(device))
+        return load_published_network(str(run_or_path)).to(pick_device(device))
     return load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
 
 
@@ -156,7 +161,7 @@ class LoadedRun(NamedTuple):
     classifier: Classifier
     recipe: TrainRecipe  # its [data] table says where the files lie now
     parts: DataParts
-    lacks: Mapping[str, Lack] = {}  # by part, what is lost of it; `part` refuses it
+    lacks: Mapping[str, MissingPictures] = {}  # by part, what is lost of it; `part` refuses it
     rest: bool = False  # what is left of a part is taken
     pictures: str | None = None  # the digest of the record of its pictures, where it kept one
     renamed: Mapping[
@@ -220,7 +225,7 @@ def load_run(
     """
     folder = Path(path)
     stored = recipe_of(folder)
-    config = with_places(stored.data, data, folder)
+    config = with_data_locations(stored.data, data, folder)
     classifier = load(folder, weights=weights, device=device)
     watcher = progress or Silent()
     read = read_run_data(folder, config, progress=watcher)
@@ -233,7 +238,7 @@ def load_run(
         watcher.warning(text)
     if rest:
         for name, lack in read.lacks.items():
-            warn_of_rest(folder, lack, f"of its {name} part", watcher)
+            warn_of_missing_pictures(folder, lack, f"of its {name} part", watcher)
     recipe = stored.model_copy(update={"data": config})
     return LoadedRun(folder, classifier, recipe, read.parts, read.lacks, rest, read.digest, read.renamed)
 
@@ -252,7 +257,7 @@ def _warn_of_changed_parts(folder: Path, parts: DataParts, progress: Progress) -
     if not exists(folder / RESULT_FILE):
         return
     held = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    with layout_of(folder / RESULT_FILE):
+    with layout_errors(folder / RESULT_FILE):
         before = read_json(folder / RESULT_FILE)["images"]
         changed = [
             f"{name} {before[name]} then, {len(part or ())} now"
@@ -277,7 +282,7 @@ def recipe_of(path: Path) -> TrainRecipe:
         raise CheckpointError(
             f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made"
         )
-    with layout_of(path / RECIPE_FILE):
+    with layout_errors(path / RECIPE_FILE):
         table = dict(read_json(path / RECIPE_FILE)["recipe"])
     return read_recipe(table, source=str(path / RECIPE_FILE))
 
@@ -293,7 +298,7 @@ def evaluate(
     data: Mapping[str, Any] | None = None,
     rest: bool = False,
     progress: Progress | None = None,
-) -> Report | MultiLabelReport:
+) -> ClassificationReport | MultiLabelReport:
     """Return the scores of a run on one part of its data, the pictures that it held when the run was made.
 
     ``data`` and ``rest``: see `load_run`; where the data lies now, and whether to score what is left of it.
@@ -330,7 +335,7 @@ def _check_threshold(threshold: float, run_path: Path) -> None:
 
 __all__ = [
     "LoadedRun",
-    "default_output",
+    "default_run_folder",
     "distill",
     "evaluate",
     "finetune",

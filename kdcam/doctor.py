@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from kdcam.files.paths import exists, is_folder
 from kdcam.runtime.machine import describe_machine, package_versions, thread_advice, usable_cores
 
-State = Literal["ok", "note", "problem"]
+FindingState = Literal["ok", "note", "problem"]
 
 _SMALL_SHARED_MEMORY = 256 * 2**20  # bytes; a container's usual 64 MiB are soon full of decoded pictures
 _SMALL_DISK = 2**30
@@ -26,7 +26,7 @@ class Finding(NamedTuple):
     """One thing that was looked at."""
 
     name: str
-    state: State
+    state: FindingState
     found: str
     advice: str = ""  # what to do about it; empty where nothing is to be done
 
@@ -144,15 +144,19 @@ def check_folders() -> Iterator[Finding]:
         os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or default / "huggingface") / "hub"
     )
     torch_hub = Path(os.environ.get("TORCH_HOME") or default / "torch")
-    yield check_folder(
+    yield check_writable_folder(
         "run folders", Path.cwd(), "start kdcam in a folder of your own, or name one with --output"
     )
-    yield check_folder("data cache", data_root(None), "set XDG_CACHE_HOME, or data.root in the recipe")
-    yield check_folder("timm weights", hub, "set HF_HOME to a folder that you may write to")
-    yield check_folder("torch weights", torch_hub, "set TORCH_HOME to a folder that you may write to")
+    yield check_writable_folder(
+        "data cache", data_root(None), "set XDG_CACHE_HOME, or data.root in the recipe"
+    )
+    yield check_writable_folder("timm weights", hub, "set HF_HOME to a folder that you may write to")
+    yield check_writable_folder(
+        "torch weights", torch_hub, "set TORCH_HOME to a folder that you may write to"
+    )
 
 
-def check_folder(name: str, folder: Path, advice: str) -> Finding:
+def check_writable_folder(name: str, folder: Path, advice: str) -> Finding:
     """Return whether files can be made in a folder, or, where it is not there, in the closest above."""
     there = next(place for place in (folder, *folder.parents) if exists(place))
     try:
@@ -185,13 +189,13 @@ def _first_line(error: BaseException) -> str:
 
 __all__ = [
     "Finding",
-    "State",
-    "check_folder",
+    "FindingState",
     "check_folders",
     "check_packages",
     "check_python",
     "check_shared_memory",
     "check_torch",
     "check_torchvision",
+    "check_writable_folder",
     "examine",
 ]

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from kdcam.api import LoadedRun, distill, load_run, train
-from kdcam.cam.map_pictures import Picture, grid, overlay, save_png, to_picture
+from kdcam.cam.map_pictures import RgbImage, grid, overlay, save_png, to_picture
 from kdcam.cam.maps import caam, minmax_normalize, target_cam
 from kdcam.evaluation.localization.pointing import PointingScores, pointing_scores
 from kdcam.evaluation.robustness.robustness_evaluation import evaluate_robustness
 from kdcam.evaluation.robustness.robustness_file import RunRobustness
-from kdcam.recipe.train_recipe import load as load_recipe
+from kdcam.recipe.train_recipe import load_recipe
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.training.training_run import RunResult
 
@@ -98,7 +98,7 @@ def _pointing(loaded: LoadedRun) -> PointingScores:
     return pointing_scores(loaded.classifier, loaded.batches(test), test.boxes)
 
 
-def cam_picture(runs: Sequence[LoadedRun]) -> Picture:
+def cam_picture(runs: Sequence[LoadedRun]) -> RgbImage:
     """Return a grid of the first test images: the image, then each run's CAM of the label and its CAAM."""
     test = runs[0].part("test")
     batch = next(iter(runs[0].batches(test, batch_size=PICTURED_IMAGES).epoch(0)))
@@ -120,7 +120,7 @@ def _maps(run: LoadedRun, images: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     return minmax_normalize(label_cam), minmax_normalize(caam(outputs.feature_map))
 
 
-def _enlarged(picture: Picture) -> Picture:
+def _enlarged(picture: RgbImage) -> RgbImage:
     return picture.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
 
 

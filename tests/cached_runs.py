@@ -14,7 +14,7 @@ from kdcam.models.classifier import TeacherOutputs
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan
-from kdcam.training.preflight import Checked, preflight
+from kdcam.training.preflight import CheckedRun, preflight
 from kdcam.training.teachers.cache_entries import teacher_needs
 from kdcam.training.teachers.cache_folder import SEVERAL
 from kdcam.training.teachers.cache_key import CacheKey, DataKey, TeacherIdentity
@@ -79,7 +79,7 @@ def small_key(*, views: int, images: int) -> CacheKey:
     return CacheKey(teacher, data, ("crop", "flip"), Views(views, 0), "float32")
 
 
-def prepared(recipe: TrainRecipe) -> tuple[Checked, DataParts, Plan]:
+def prepared(recipe: TrainRecipe) -> tuple[CheckedRun, DataParts, Plan]:
     checked = preflight(recipe, device="cpu")
     parts = load_data(recipe.data)
     return checked, parts, assemble(checked, parts)[0]

@@ -28,7 +28,7 @@ from kdcam.data.sources.mnist import read_idx
 from kdcam.data.sources.omniglot import list_characters, read_ink
 from kdcam.data.sources.yolo_labels import class_rows, read_names
 from kdcam.data.splits.class_split import read_class_parts
-from kdcam.data.verification_pairs import read_lines as read_pair_lines
+from kdcam.data.verification_pairs import numbered_lines as read_pair_lines
 from kdcam.errors import KdcamError
 from kdcam.files.csv_files import parse_csv
 from kdcam.files.json_files import parse_json
@@ -39,7 +39,7 @@ from kdcam.files.toml_files import parse_toml, toml_value
 from kdcam.files.yaml_files import read_yaml
 from kdcam.models.weights.foreign_checkpoints import read_foreign
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
-from kdcam.recipe.train_recipe import load
+from kdcam.recipe.train_recipe import load_recipe
 from kdcam.runs.checkpoint import ResumeState, load_resume, save_resume
 from kdcam.runs.metrics_log import METRICS_FILE, read_metrics
 
@@ -138,7 +138,7 @@ def _yaml(path: Path) -> None:
 
 
 def _recipe(path: Path) -> None:
-    json.dumps(load(path).model_dump(mode="json"), ensure_ascii=False).encode()
+    json.dumps(load_recipe(path).model_dump(mode="json"), ensure_ascii=False).encode()
 
 
 def _setting(path: Path) -> None:

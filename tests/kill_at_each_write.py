@@ -14,7 +14,7 @@ import torch
 from small_runs import Watcher, kept_files, small_recipe
 
 from kdcam.training.preflight import preflight
-from kdcam.training.training_run import run
+from kdcam.training.training_run import run_training
 
 KILLED = 9
 
@@ -48,7 +48,7 @@ def plant(fault: FaultAt) -> list[Callable[[], None]]:
 def do_run(path: Path) -> None:
     """Do or go on with the small run in a folder."""
     checked = preflight(small_recipe(), device="cpu")
-    run(checked, output=path, resume="auto", command=(), progress=Watcher())
+    run_training(checked, output=path, resume="auto", command=(), progress=Watcher())
 
 
 def in_child(work: Callable[[], None]) -> int:

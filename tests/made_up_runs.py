@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdcam.comparison.plan.comparison_plan import ComparisonPlan, Row
-from kdcam.comparison.table.evaluations import Evaluation, Evaluations
+from kdcam.comparison.plan.comparison_plan import ComparisonPlan, PlannedRow
+from kdcam.comparison.table.evaluations import StoredEvaluation, StoredEvaluations
 from kdcam.comparison.table.run_measures import AgreementScores, PartScores, RunMeasures
 from kdcam.recipe.recipe_fields import Published, TeacherConfig
 from kdcam.recipe.train_recipe import read_recipe
@@ -42,9 +42,9 @@ def agreed(top1: float, kl: float, cam: float | None = None, caam_cam: float | N
 
 def evaluated(
     kind: str, values: Mapping[str, float], *, facts: str = "[]", left_out: Sequence[str] = ()
-) -> Evaluations:
+) -> StoredEvaluations:
     """Return what one later evaluation of a run found."""
-    return Evaluations({kind: Evaluation(values, facts)}, tuple(left_out))
+    return StoredEvaluations({kind: StoredEvaluation(values, facts)}, tuple(left_out))
 
 
 def plan_of(
@@ -58,7 +58,7 @@ def plan_of(
     recipe = read_recipe({"data": {"name": "digits"}, **keys}, source="made up")
     numbers = published or {}
     rows = tuple(
-        Row(
+        PlannedRow(
             name,
             name,
             recipe,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from kdcam.runs.recorded_parts import KeptPictures
+from kdcam.runs.recorded_parts import PictureRecord
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -25,7 +25,7 @@ def fill(root: Path, *, classes: Sequence[str] = CLASSES, count: int = 12, seed:
     return root
 
 
-def paths_of(kept: KeptPictures, part: str) -> list[str]:
+def paths_of(kept: PictureRecord, part: str) -> list[str]:
     """Return the paths of a part's pictures when the run was made."""
     return [kept.table.paths[position] for position in kept.parts[part].tolist()]
 

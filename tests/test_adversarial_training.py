@@ -31,7 +31,7 @@ from kdcam.training.assembly import assemble, evaluation_batches
 from kdcam.training.engine import Plan, TrainState, train_step
 from kdcam.training.preflight import preflight
 from kdcam.training.teachers.teaching import LiveTeacher
-from kdcam.training.training_run import run
+from kdcam.training.training_run import run_training
 
 QUICK: dict[str, Any] = {"eps": 0.1, "steps": 2, "alpha": 0.05}
 CE: dict[str, Any] = {"name": "cross_entropy"}
@@ -308,7 +308,7 @@ def test_every_loss_without_a_teacher_takes_adversarial_images(name: str) -> Non
 def do_run(path: Path, *, stop_after: int | None = None, **changes: Any) -> Watcher:
     watcher = Watcher(stop_after)
     checked = preflight(small_recipe(**changes), device="cpu")
-    run(checked, output=path, resume="auto", command=(), progress=watcher)
+    run_training(checked, output=path, resume="auto", command=(), progress=watcher)
     return watcher
 
 
@@ -341,7 +341,7 @@ def test_a_network_trained_by_madry_stands_more_attacks_than_a_plain_one(tmp_pat
     clean, attacked = {}, {}
     for name, recipe in {"plain": table, "robust": robust}.items():
         checked = preflight(read_recipe(recipe, source=name), device="cpu")
-        run(checked, output=tmp_path / name, resume="auto", command=(), progress=Watcher())
+        run_training(checked, output=tmp_path / name, resume="auto", command=(), progress=Watcher())
         test = load_data(checked.recipe.data).test
         assert test is not None
         batch = first_batch_of(evaluation_batches(checked, test))

@@ -6,7 +6,7 @@ from PIL import Image
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
-from kdcam.api import default_output, load_run, recipe_of
+from kdcam.api import default_run_folder, load_run, recipe_of
 from kdcam.errors import CheckpointError, DataError, RecipeError
 
 
@@ -120,7 +120,7 @@ def test_part_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_default_output() -> None:
-    assert default_output(small_recipe(seed=3)) == Path("runs/run-3")
+    assert default_run_folder(small_recipe(seed=3)) == Path("runs/run-3")
 
 
 @pytest.mark.parametrize("name", ["s2.toml", "small/s2", "s2-kd.toml"])
@@ -135,8 +135,8 @@ def test_a_recipe_that_was_read_gives_its_run_its_name(
         (tmp_path / name).write_text(text)
     recipe = kdcam.load_recipe(name, ["seed=4"])
     stem = name.removesuffix(".toml").rpartition("/")[2]
-    assert default_output(recipe) == Path(f"runs/{stem}-4")
-    assert default_output(recipe.model_copy(update={"seed": 5})) == Path(f"runs/{stem}-5")
+    assert default_run_folder(recipe) == Path(f"runs/{stem}-4")
+    assert default_run_folder(recipe.model_copy(update={"seed": 5})) == Path(f"runs/{stem}-5")
 
 
 def test_the_run_lies_where_the_recipe_was_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

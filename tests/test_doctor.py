@@ -88,20 +88,20 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_folders_that_are_not_there_yet(tmp_path: Path) -> None:
-    finding = doctor.check_folder("data cache", tmp_path / "a" / "b", "move it")
+    finding = doctor.check_writable_folder("data cache", tmp_path / "a" / "b", "move it")
     assert finding.state == "ok"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    finding = doctor.check_folder("data cache", tmp_path / "file" / "b", "move it")
+    finding = doctor.check_writable_folder("data cache", tmp_path / "file" / "b", "move it")
     assert (finding.state, finding.advice) == ("problem", "move it")
 
 
 def test_a_full_disk_and_small_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1, 1, 2**20))
-    assert doctor.check_folder("run folders", tmp_path, "").state == "note"
+    assert doctor.check_writable_folder("run folders", tmp_path, "").state == "note"
     (finding,) = doctor.check_shared_memory(tmp_path)
     assert "workers = 0" in finding.advice
     assert list(doctor.check_shared_memory(tmp_path / "nowhere")) == []

@@ -11,12 +11,12 @@ from kdcam.losses.fitnet import FitnetConfig
 from kdcam.losses.loss import LossConfig, Shapes, Step, needs_of
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, teacher_outputs
-from kdcam.models.folding import freeze
+from kdcam.models.folding import freeze_and_fold
 from kdcam.models.inspection import widths
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.networks import build_cifar
 from kdcam.recipe.recipe_files import shipped_recipes
-from kdcam.recipe.train_recipe import load
+from kdcam.recipe.train_recipe import load_recipe
 
 CLASSES, IMAGES = 10, 4
 METHODS = ("attention_transfer", "nst", "vid", "similarity_preserving")
@@ -79,7 +79,7 @@ class Terms:
     """The terms of a pair's methods, whose student is in train mode and whose teacher in eval mode."""
 
     def __init__(self, pair: str) -> None:
-        self._recipes = {method: load(PREFIX + pair, method=method) for method in METHODS}
+        self._recipes = {method: load_recipe(PREFIX + pair, method=method) for method in METHODS}
         recipe = self._recipes[METHODS[0]]
         self.student = network(recipe.model, key=0)
         teacher = recipe.model.model_copy(update={"name": f"kdcam:{pair.partition('-')[0]}"})
@@ -122,13 +122,13 @@ def test_terms_are_repdistillers(pair: str) -> None:
 @pytest.mark.parametrize("pair", ["wrn_40_2-shufflenetv1", "vgg13-mobilenetv2"])
 def test_a_teacher_whose_norms_are_folded_teaches_the_same(pair: str) -> None:
     terms = Terms(pair)
-    assert freeze(terms.teacher).folded > 0
+    assert freeze_and_fold(terms.teacher).folded > 0
     assert terms.values() == pytest.approx(THEIRS[pair], rel=1e-9)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_fitnet_reads_the_second_map(pair: str) -> None:
-    fitnet = load(PREFIX + pair, method="fitnet").loss[-1]
+    fitnet = load_recipe(PREFIX + pair, method="fitnet").loss[-1]
     assert isinstance(fitnet, FitnetConfig)
     assert fitnet.stages == "published"
     for name in pair.split("-"):

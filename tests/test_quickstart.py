@@ -8,8 +8,7 @@ from small_runs import Watcher
 
 import kdcam.api
 import kdcam.quickstart as quickstart
-from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.recipe.train_recipe import load as load_recipe
+from kdcam.recipe.train_recipe import TrainRecipe, load_recipe
 
 SMALLER = ("epochs=1", "data.train_size=60", "data.test_size=12", "data.image_size=32", "data.validation=0.2")
 

@@ -18,10 +18,10 @@ from kdcam.errors import KdcamError
 from kdcam.evaluation.robustness.memorisation import label_noise_report
 from kdcam.models.weights.starting_weights import learned_other_classes, stored_statistics
 from kdcam.report.reported_run import read_reported
-from kdcam.report.sections.reproducibility import making_section
+from kdcam.report.sections.reproducibility import reproducibility_section
 from kdcam.report.sections.scores import score_section
 from kdcam.runs.checkpoint import load_classifier
-from kdcam.runs.provenance import origins_of
+from kdcam.runs.provenance import provenance_of
 
 OTHERS: tuple[Any, ...] = (
     None,
@@ -92,7 +92,7 @@ def assert_refused_or_read(read: Callable[[], object]) -> bool:
 def reported(folder: Path) -> object:
     """Return the sections of a report that are no pictures."""
     found = read_reported(folder, "run")
-    return score_section(found), making_section([found])
+    return score_section(found), reproducibility_section([found])
 
 
 def readers_of(name: str, folder: Path) -> dict[str, Callable[[], object]]:
@@ -105,13 +105,13 @@ def readers_of(name: str, folder: Path) -> dict[str, Callable[[], object]]:
         "recipe.json": {
             **report,
             "recipe": lambda: kdcam.api.recipe_of(folder),
-            "origins": lambda: origins_of(folder),
+            "origins": lambda: provenance_of(folder),
         },
         "result.json": {**report, "noise": lambda: label_noise_report(folder)},
         "metrics.jsonl": {**report, "noise": lambda: label_noise_report(folder)},
         "config.json": {
             "classifier": lambda: load_classifier(folder),
-            "origins": lambda: origins_of(folder),
+            "origins": lambda: provenance_of(folder),
             "statistics": lambda: stored_statistics(str(folder), "kdcam:resnet8_s2"),
             "classes": lambda: learned_other_classes(str(folder), ["0", "1"], "single-label"),
         },

@@ -21,7 +21,7 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.packaged_weights import is_packaged, packaged
 from kdcam.recipe.recipe_files import read_toml, recipe_stem, shipped_recipes
-from kdcam.recipe.train_recipe import TrainRecipe, load, read_recipe
+from kdcam.recipe.train_recipe import TrainRecipe, load_recipe, read_recipe
 from kdcam.runs.checkpoint import save_model
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import train_step
@@ -155,7 +155,7 @@ def test_network_and_losses_fit_the_data_as_written(
 
 @pytest.mark.parametrize("name", [n for n, text in shipped_recipes().items() if "feature_channels" in text])
 def test_mutual_channel_from_scratch_has_three_channels_a_class(name: str) -> None:
-    recipe = load(name)
+    recipe = load_recipe(name)
     assert recipe.model.feature_channels == 3 * len(summary_of(recipe.data).label_names)
 
 

@@ -17,7 +17,7 @@ index of the image): what becomes of an image does not depend on the rest of its
 from kdcam.attacks.auto_pgd import apgd, apgd_targeted
 from kdcam.attacks.gradient_steps import bim, cw_margin, fgsm, mim, pgd
 from kdcam.attacks.looking import input_gradient
-from kdcam.attacks.passes import Counted
+from kdcam.attacks.passes import CountedClassifier as Counted
 from kdcam.attacks.square_attack import square
 
 __all__ = [

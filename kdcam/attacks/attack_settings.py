@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kdcam.attacks.attack_requirements import LossName
-from kdcam.attacks.attack_settings_part import SEVERAL_LABELS, STEP_PASSES, AttackSettings
+from kdcam.attacks.attack_settings_part import NEEDS_ONE_LABEL, PASSES_PER_STEP, AttackSettings
 from kdcam.attacks.budget import Count, Seed
 from kdcam.attacks.stepped_config import CwMarginConfig
 
@@ -32,7 +32,7 @@ class ApgdConfig(AttackSettings):
     @property
     def expected_passes(self) -> int:
         """About how many passes an image that stands takes, in forward passes."""
-        return STEP_PASSES * self.steps * self.restarts
+        return PASSES_PER_STEP * self.steps * self.restarts
 
     @property
     def raises(self) -> LossName:
@@ -42,7 +42,7 @@ class ApgdConfig(AttackSettings):
     def problem(self, num_classes: int, *, multi_label: bool) -> str | None:
         """Return in words why it cannot attack a network of so many classes; None: it can."""
         if multi_label and self.name == "apgd-dlr":
-            return f"{self.name}: {SEVERAL_LABELS}"
+            return f"{self.name}: {NEEDS_ONE_LABEL}"
         return super().problem(num_classes, multi_label=multi_label)
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
@@ -69,7 +69,7 @@ class ApgdTargetedConfig(AttackSettings):
     @property
     def expected_passes(self) -> int:
         """About how many passes an image that stands takes, in forward passes, with that many classes to aim at."""
-        return STEP_PASSES * self.steps * self.restarts * self.n_target_classes
+        return PASSES_PER_STEP * self.steps * self.restarts * self.n_target_classes
 
     @property
     def raises(self) -> str:
@@ -114,7 +114,7 @@ class SquareConfig(AttackSettings):
         return square(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
 
 
-Stage = ApgdConfig | ApgdTargetedConfig | CwMarginConfig | SquareConfig
+StandardStage = ApgdConfig | ApgdTargetedConfig | CwMarginConfig | SquareConfig
 """One of the attacks that the standard set runs in turn."""
 
 
@@ -150,10 +150,10 @@ class StandardConfig(AttackSettings):
         standard = all(getattr(self, key) == fields[key].default for key in ("apgd_steps", "n_queries"))
         return self.name if standard else f"{self.name}-{self.apgd_steps}-{self.n_queries}"
 
-    def stages(self, num_classes: int) -> tuple[Stage, ...]:
+    def stages(self, num_classes: int) -> tuple[StandardStage, ...]:
         """Return its attacks in order; below 4 classes apgd-dlr (3) or cw-margin (2) in the place of apgd-t."""
         norm, eps, seed, steps = self.norm, self.eps, self.seed, self.apgd_steps
-        second: Stage
+        second: StandardStage
         if num_classes >= 4:
             second = ApgdTargetedConfig(norm=norm, eps=eps, seed=seed, steps=steps)
         elif num_classes == 3:
@@ -171,9 +171,9 @@ class StandardConfig(AttackSettings):
 
         An evaluation runs the `stages` itself, so that it can fill its batches again between them.
         """
-        from kdcam.attacks.sequence import one_after_another
+        from kdcam.attacks.sequence import attacks_in_turn
 
-        return one_after_another(model, images, targets, indices, self.stages)
+        return attacks_in_turn(model, images, targets, indices, self.stages)
 
 
 class AutoAttackConfig(AttackSettings):
@@ -218,6 +218,6 @@ __all__ = [
     "ApgdTargetedConfig",
     "AutoAttackConfig",
     "SquareConfig",
-    "Stage",
     "StandardConfig",
+    "StandardStage",
 ]

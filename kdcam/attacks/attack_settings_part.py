@@ -9,12 +9,12 @@ from kdcam.attacks.budget import Amount, Norm, usual_eps
 from kdcam.settings.frozen_settings import Settings
 
 if TYPE_CHECKING:
-    from kdcam.attacks.attack_settings import Stage
+    from kdcam.attacks.attack_settings import StandardStage
 
-SEVERAL_LABELS = "needs one label an image, found several; take fgsm, bim, mim, pgd or apgd-ce"
+NEEDS_ONE_LABEL = "needs one label an image, found several; take fgsm, bim, mim, pgd or apgd-ce"
 """What is said of an attack that cannot work on them."""
 
-STEP_PASSES = 3
+PASSES_PER_STEP = 3
 """Passes of a step: a forward and a backward one, which takes about two forward ones."""
 
 
@@ -38,7 +38,7 @@ class AttackSettings(Settings):
     @property
     def expected_passes(self) -> int:
         """About how many passes an image that stands takes, in forward passes; for the time left, not for reports."""
-        return STEP_PASSES
+        return PASSES_PER_STEP
 
     @property
     def label(self) -> str:
@@ -47,7 +47,7 @@ class AttackSettings(Settings):
         restarts = getattr(self, "restarts", 1)
         return f"{self.name}{number}" + (f"x{restarts}" if restarts > 1 else "")
 
-    def stages(self, num_classes: int) -> "tuple[Stage, ...]":
+    def stages(self, num_classes: int) -> "tuple[StandardStage, ...]":
         """Return the attacks that it runs in turn, each on what is left; none: it is a single attack."""
         del num_classes
         return ()
@@ -56,9 +56,9 @@ class AttackSettings(Settings):
         """Return in words why it cannot attack a network of so many classes; None: it can."""
         if multi_label:
             # Each class is a decision of its own here: one is enough, and there is no likeliest other one.
-            return None if self.takes_rows else f"{self.name}: {SEVERAL_LABELS}"
+            return None if self.takes_rows else f"{self.name}: {NEEDS_ONE_LABEL}"
         problem = too_few_classes(self.raises, num_classes)
         return None if problem is None else f"{self.name}: {problem}"
 
 
-__all__ = ["SEVERAL_LABELS", "STEP_PASSES", "AttackSettings"]
+__all__ = ["NEEDS_ONE_LABEL", "PASSES_PER_STEP", "AttackSettings"]

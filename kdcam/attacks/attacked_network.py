@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_requirements import LossName
-from kdcam.attacks.objective import ATTACK_LOSSES, Goal
+from kdcam.attacks.objective import ATTACK_LOSSES, AttackGoal
 from kdcam.errors import ModelError
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import MEND_WEIGHTS, broken_rows
 
 
 @contextmanager
-def attacking(
+def attack_context(
     model: nn.Module, images: Tensor, targets: Tensor, *, loss: LossName = "cross_entropy"
-) -> Iterator[tuple[nn.Module, Tensor, Goal]]:
+) -> Iterator[tuple[nn.Module, Tensor, AttackGoal]]:
     """Yield the network, images that gradients can be taken of and what is raised; put everything back afterwards.
 
     Raises ``ValueError`` where they are no batch of images in [0, 1] with their labels, or the loss does not
@@ -29,20 +29,24 @@ def attacking(
     last_label = _last_label(targets)
     _check_loss(loss, targets)
     device = images.device
-    watched = _Watched(model, len(images), device)
+    watched = _FiniteCheckedNetwork(model, len(images), device)
     with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
+        stack.enter_context(eval_mode(model))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.enter_context(torch.autocast(device.type, enabled=False))
         # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         wide = torch.promote_types(images.dtype, torch.float32)
-        yield watched, images.detach().clone().to(wide), Goal(loss, targets.clone(), last_label=last_label)
+        yield (
+            watched,
+            images.detach().clone().to(wide),
+            AttackGoal(loss, targets.clone(), last_label=last_label),
+        )
     watched.require_finite()
 
 
-class _Watched(nn.Module):
+class _FiniteCheckedNetwork(nn.Module):
     """A network that counts its images whose logits or gradients are not finite, on their device, which is asked once,
     at the end.
 
@@ -78,7 +82,7 @@ class _Watched(nn.Module):
                 )
 
 
-def positions(indices: Tensor | None, images: Tensor) -> list[int]:
+def image_positions(indices: Tensor | None, images: Tensor) -> list[int]:
     """Return each image's position in its data set, which its random choices follow from; by default in the batch."""
     if indices is None:
         return list(range(len(images)))
@@ -148,4 +152,4 @@ def _check_batch(images: Tensor, targets: Tensor) -> None:
         )
 
 
-__all__ = ["attacking", "check_budget", "check_counts", "positions"]
+__all__ = ["attack_context", "check_budget", "check_counts", "image_positions"]

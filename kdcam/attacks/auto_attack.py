@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import MISSING_AUTOATTACK
-from kdcam.attacks.attacked_network import attacking, check_budget
+from kdcam.attacks.attacked_network import attack_context, check_budget
 from kdcam.attacks.budget import Norm
 from kdcam.attacks.objective import check_classes
 from kdcam.errors import RecipeError
@@ -36,7 +36,7 @@ def auto_attack(
         from pyautoattack import AutoAttack
     except ModuleNotFoundError as error:
         raise RecipeError(MISSING_AUTOATTACK) from error
-    with attacking(model, images, targets, loss="margin") as (model, clean, goal):
+    with attack_context(model, images, targets, loss="margin") as (model, clean, goal):
         if len(clean) == 0:
             return clean
         with torch.no_grad():

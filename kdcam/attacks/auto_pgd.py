@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_requirements import LossName
-from kdcam.attacks.attacked_network import attacking, check_budget, check_counts, positions
+from kdcam.attacks.attacked_network import attack_context, check_budget, check_counts, image_positions
 from kdcam.attacks.budget import Norm
-from kdcam.attacks.looking import Look, look
-from kdcam.attacks.norm_ball import Ball
-from kdcam.attacks.objective import Goal, check_classes
-from kdcam.attacks.successive_attacks import Attempt, best_of, judged
+from kdcam.attacks.looking import GradientPass, gradient_pass
+from kdcam.attacks.norm_ball import NormBall
+from kdcam.attacks.objective import AttackGoal, check_classes
+from kdcam.attacks.successive_attacks import Attempt, best_of_restarts, judged_attempt
 
 # Croce & Hein 2020, section 3: the momentum's share, the share of steps that must raise the loss, and the
 # checkpoints in per cent of the steps (the first; by how much each wait is shorter than the one before; the shortest).
@@ -67,15 +67,15 @@ def apgd(
     """
     check_budget(eps, norm)
     check_counts(steps=steps, restarts=restarts)
-    numbers, ball = positions(indices, images), Ball(norm, eps)
+    numbers, ball = image_positions(indices, images), NormBall(norm, eps)
     plan = _Plan(ball, steps, stop_when_fooled)
-    with attacking(model, images, targets, loss=loss) as (model, clean, goal):
+    with attack_context(model, images, targets, loss=loss) as (model, clean, goal):
 
         def attempt(part: Tensor, chosen: Tensor, restart: int) -> Attempt:
             seeds = [(seed, restart, numbers[place], _UNTARGETED) for place in chosen.tolist()]
             return _search(model, part, goal.of(chosen), plan, seeds=seeds)
 
-        return best_of(clean, restarts, attempt)
+        return best_of_restarts(clean, restarts, attempt)
 
 
 def apgd_targeted(
@@ -108,9 +108,9 @@ def apgd_targeted(
     check_counts(n_target_classes=n_target_classes, steps=steps, restarts=restarts)
     if targets.ndim != 1:
         raise ValueError("targets are rows (N, K); the targeted DLR loss needs one label an image")
-    numbers, ball = positions(indices, images), Ball(norm, eps)
+    numbers, ball = image_positions(indices, images), NormBall(norm, eps)
     plan = _Plan(ball, steps, stop_when_fooled)
-    with attacking(model, images, targets, loss="dlr") as (model, clean, goal):
+    with attack_context(model, images, targets, loss="dlr") as (model, clean, goal):
         if len(clean) == 0:
             return clean
         rivals = _rivals(model, clean, goal)
@@ -120,10 +120,10 @@ def apgd_targeted(
             seeds = [(seed, number, numbers[place], _TARGETED) for place in chosen.tolist()]
             return _search(model, part, aimed, plan, seeds=seeds)
 
-        return best_of(clean, min(n_target_classes, rivals.shape[1]) * restarts, attempt)
+        return best_of_restarts(clean, min(n_target_classes, rivals.shape[1]) * restarts, attempt)
 
 
-def _rivals(model: nn.Module, clean: Tensor, goal: Goal) -> Tensor:
+def _rivals(model: nn.Module, clean: Tensor, goal: AttackGoal) -> Tensor:
     """Return the other classes (N, K - 1) of each image, the likeliest first."""
     with torch.no_grad():
         logits = model(clean)
@@ -137,7 +137,7 @@ def _rivals(model: nn.Module, clean: Tensor, goal: Goal) -> Tensor:
 class _Plan(NamedTuple):
     """What a search goes by."""
 
-    ball: Ball
+    ball: NormBall
     steps: int
     stop_when_fooled: bool
 
@@ -166,18 +166,18 @@ class _State(NamedTuple):
 
 
 def _search(
-    model: nn.Module, clean: Tensor, goal: Goal, plan: _Plan, *, seeds: list[tuple[int, int, int, int]]
+    model: nn.Module, clean: Tensor, goal: AttackGoal, plan: _Plan, *, seeds: list[tuple[int, int, int, int]]
 ) -> Attempt:
     """Return each image where its loss is highest or, where it may stop so, where it is fooled for the first time."""
     ball, steps = plan.ball, plan.steps
     start = (clean + ball.random_changes(clean, seeds=seeds)).clamp(0, 1)
     waits = _checkpoints(steps)
-    state = _begin(clean, start, look(model, start, goal), goal, step=2 * ball.eps)
+    state = _begin(clean, start, gradient_pass(model, start, goal), goal, step=2 * ball.eps)
     found, losses, fooled = start.clone(), state.loss.clone(), state.fooled.clone()
     for number in range(steps):
         if number > 0:
             images = _moved(state, ball, share=_ALPHA if number > 1 else 1.0)
-            state = _updated(state, images, look(model, images, goal), goal)
+            state = _updated(state, images, gradient_pass(model, images, goal), goal)
         if plan.stop_when_fooled and bool((done := state.fooled).any()):
             out = state.place[done]
             found[out], losses[out], fooled[out] = state.images[done], state.loss[done], True
@@ -187,7 +187,7 @@ def _search(
         if number in waits:
             state = _checked(state, wait=waits[number])
     # No step follows the last one: nobody would read its gradient.
-    last = judged(model, _moved(state, ball, share=_ALPHA if steps > 1 else 1.0), goal)
+    last = judged_attempt(model, _moved(state, ball, share=_ALPHA if steps > 1 else 1.0), goal)
     better = last.losses > state.best_loss
     if plan.stop_when_fooled:
         better |= last.fooled
@@ -209,7 +209,7 @@ def _checkpoints(steps: int) -> Mapping[int, int]:
     return waits
 
 
-def _begin(clean: Tensor, start: Tensor, seen: Look, goal: Goal, *, step: float) -> _State:
+def _begin(clean: Tensor, start: Tensor, seen: GradientPass, goal: AttackGoal, *, step: float) -> _State:
     none = torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
     fooled = goal.fooled(seen.logits)
     return _State(
@@ -231,7 +231,7 @@ def _begin(clean: Tensor, start: Tensor, seen: Look, goal: Goal, *, step: float)
     )
 
 
-def _moved(state: _State, ball: Ball, *, share: float) -> Tensor:
+def _moved(state: _State, ball: NormBall, *, share: float) -> Tensor:
     """Return the next images: a step along the gradient, mixed with the last movement."""
 
     def inside(images: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ def _moved(state: _State, ball: Ball, *, share: float) -> Tensor:
     return inside(images + share * (ahead - images) + (1 - share) * (images - state.previous))
 
 
-def _updated(state: _State, images: Tensor, seen: Look, goal: Goal) -> _State:
+def _updated(state: _State, images: Tensor, seen: GradientPass, goal: AttackGoal) -> _State:
     fooled = goal.fooled(seen.logits)
     better = seen.losses > state.best_loss
     wide = better[:, None, None, None]

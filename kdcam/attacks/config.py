@@ -17,7 +17,7 @@ from kdcam.attacks.stepped_config import BimConfig, CwMarginConfig, FgsmConfig, 
 from kdcam.errors import RecipeError
 from kdcam.settings.frozen_settings import Settings
 from kdcam.settings.messages import did_you_mean, listed
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
 AnyAttack = (
     ApgdConfig
@@ -52,7 +52,7 @@ ATTACKS: Mapping[str, type[AnyAttack]] = {
 """Every attack's settings by its name."""
 
 
-class RobustnessSettings(Settings):
+class BudgetSettings(Settings):
     """What a robustness evaluation runs; one budget for all attacks, each takes the settings it knows."""
 
     attacks: tuple[str, ...] = (
@@ -133,15 +133,15 @@ def _name_and_number(text: str) -> tuple[str, int | None]:
     return name, int(number)
 
 
-def robustness_settings(values: Mapping[str, Any]) -> RobustnessSettings:
+def budget_settings(values: Mapping[str, Any]) -> BudgetSettings:
     """Return the settings that keys and values ask for; eps and alpha may be texts such as ``8/255``.
 
     Raises ``RecipeError`` that names every wrong key.
     """
     try:
-        return RobustnessSettings.model_validate(dict(values))
+        return BudgetSettings.model_validate(dict(values))
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, RobustnessSettings))) from None
+        raise RecipeError("; ".join(validation_messages(error, BudgetSettings))) from None
 
 
 def check_attacks(attacks: Sequence[AnyAttack], *, num_classes: int, multi_label: bool) -> None:
@@ -159,7 +159,7 @@ __all__ = [
     "ATTACKS",
     "AnyAttack",
     "AttackConfig",
-    "RobustnessSettings",
+    "BudgetSettings",
+    "budget_settings",
     "check_attacks",
-    "robustness_settings",
 ]

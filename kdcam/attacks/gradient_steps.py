@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_requirements import LossName
-from kdcam.attacks.attacked_network import attacking, check_budget, check_counts, positions
+from kdcam.attacks.attacked_network import attack_context, check_budget, check_counts, image_positions
 from kdcam.attacks.budget import Norm
-from kdcam.attacks.looking import look
-from kdcam.attacks.norm_ball import Ball
-from kdcam.attacks.objective import Goal
-from kdcam.attacks.successive_attacks import Attempt, best_of, judged
+from kdcam.attacks.looking import gradient_pass
+from kdcam.attacks.norm_ball import NormBall
+from kdcam.attacks.objective import AttackGoal
+from kdcam.attacks.successive_attacks import Attempt, best_of_restarts, judged_attempt
 
 
 def fgsm(model: nn.Module, images: Tensor, targets: Tensor, *, eps: float, norm: Norm = "linf") -> Tensor:
@@ -103,10 +103,10 @@ def pgd(
         raise ValueError(
             f"restarts is {restarts}; wanted 1, or more with random_start=True (else all are the same)"
         )
-    ball = Ball(norm, eps)
-    numbers = positions(indices, images)
+    ball = NormBall(norm, eps)
+    numbers = image_positions(indices, images)
 
-    def moved(clean: Tensor, goal: Goal, chosen: Tensor, restart: int) -> Tensor:
+    def moved(clean: Tensor, goal: AttackGoal, chosen: Tensor, restart: int) -> Tensor:
         start = clean
         if random_start:
             seeds = [(seed, restart, numbers[place]) for place in chosen.tolist()]
@@ -115,15 +115,15 @@ def pgd(
             model, clean, start, goal, ball=ball, alpha=alpha, steps=steps, stop_when_fooled=stop_when_fooled
         )
 
-    with attacking(model, images, targets, loss=loss) as (model, clean, goal):
+    with attack_context(model, images, targets, loss=loss) as (model, clean, goal):
         if restarts == 1:
             return moved(clean, goal, torch.arange(len(clean)), 0)
 
         def attempt(part: Tensor, chosen: Tensor, restart: int) -> Attempt:
             left = goal.of(chosen)
-            return judged(model, moved(part, left, chosen, restart), left)
+            return judged_attempt(model, moved(part, left, chosen, restart), left)
 
-        return best_of(clean, restarts, attempt)
+        return best_of_restarts(clean, restarts, attempt)
 
 
 def cw_margin(
@@ -193,13 +193,13 @@ def mim(
     _check_steps(eps, alpha=alpha, steps=steps)
     if not (math.isfinite(decay) and decay >= 0):
         raise ValueError(f"decay is {decay}; wanted 0 or more")
-    with attacking(model, images, targets) as (model, clean, goal):
+    with attack_context(model, images, targets) as (model, clean, goal):
         return _ascend(
             model,
             clean,
             clean,
             goal,
-            ball=Ball(norm, eps),
+            ball=NormBall(norm, eps),
             alpha=alpha,
             steps=steps,
             stop_when_fooled=stop_when_fooled,
@@ -211,9 +211,9 @@ def _ascend(
     model: nn.Module,
     clean: Tensor,
     start: Tensor,
-    goal: Goal,
+    goal: AttackGoal,
     *,
-    ball: Ball,
+    ball: NormBall,
     alpha: float,
     steps: int,
     stop_when_fooled: bool,
@@ -226,7 +226,7 @@ def _ascend(
     for _ in range(steps):
         if len(standing) == 0:
             break
-        logits, _, gradient = look(model, images, goal)
+        logits, _, gradient = gradient_pass(model, images, goal)
         if stop_when_fooled and bool((fooled := goal.fooled(logits)).any()):
             found[standing[fooled]] = images[fooled]
             left = ~fooled

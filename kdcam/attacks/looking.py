@@ -5,12 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.attacked_network import attacking
-from kdcam.attacks.objective import Goal
+from kdcam.attacks.attacked_network import attack_context
+from kdcam.attacks.objective import AttackGoal
 from kdcam.errors import ModelError
 
 
-class Look(NamedTuple):
+class GradientPass(NamedTuple):
     """What a forward and a backward pass tell of images."""
 
     logits: Tensor  # (N, K)
@@ -18,7 +18,7 @@ class Look(NamedTuple):
     gradient: Tensor  # (N, C, H, W), of each image's loss with respect to its pixels
 
 
-def look(model: nn.Module, images: Tensor, goal: Goal) -> Look:
+def gradient_pass(model: nn.Module, images: Tensor, goal: AttackGoal) -> GradientPass:
     """Return logits, losses and gradients of images; ``ModelError`` where the network lets no gradient through."""
     images = images.detach().requires_grad_()
     logits = model(images)
@@ -33,7 +33,7 @@ def look(model: nn.Module, images: Tensor, goal: Goal) -> Look:
             "network itself, not a version that runs under no_grad, outside torch or on pixels turned into whole "
             "numbers, or take square, which needs no gradient"
         )
-    return Look(logits.detach(), losses.detach(), gradient)
+    return GradientPass(logits.detach(), losses.detach(), gradient)
 
 
 def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -41,8 +41,8 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
     Arguments and errors as those of `kdcam.attacks.fgsm`.
     """
-    with attacking(model, images, targets) as (model, clean, goal):
-        return look(model, clean, goal).gradient
+    with attack_context(model, images, targets) as (model, clean, goal):
+        return gradient_pass(model, clean, goal).gradient
 
 
-__all__ = ["Look", "input_gradient", "look"]
+__all__ = ["GradientPass", "gradient_pass", "input_gradient"]

@@ -13,7 +13,7 @@ from kdcam.attacks.budget import Norm
 _TINY = 1e-12  # lengths of changes are kept above it
 
 
-class Ball(NamedTuple):
+class NormBall(NamedTuple):
     """All images at most ``eps`` from a clean one, in [0, 1] pixel units: by pixel (linf) or by image (l2)."""
 
     norm: Norm
@@ -63,4 +63,4 @@ def _lengths(images: Tensor) -> Tensor:
     return lengths
 
 
-__all__ = ["Ball"]
+__all__ = ["NormBall"]

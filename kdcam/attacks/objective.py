@@ -82,7 +82,7 @@ ATTACK_LOSSES: Mapping[LossName, Callable[[Tensor, Tensor], Tensor]] = {
 """What attacks can be asked to raise, by name."""
 
 
-class Goal(NamedTuple):
+class AttackGoal(NamedTuple):
     """What is raised for each image of a batch, and which of them are done with; it shrinks with the batch."""
 
     loss: LossName
@@ -166,7 +166,7 @@ def _largest_other(logits: Tensor, labels: Tensor) -> Tensor:
 
 __all__ = [
     "ATTACK_LOSSES",
-    "Goal",
+    "AttackGoal",
     "attack_loss",
     "check_classes",
     "dlr_loss",

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 
-class Counted(nn.Module):
+class CountedClassifier(nn.Module):
     """A classifier that counts the images it sees and those whose gradient is taken, whatever the attack.
 
     It gives what the classifier gives, on the same weights.
@@ -29,4 +29,4 @@ class Counted(nn.Module):
         self.backwards += images
 
 
-__all__ = ["Counted"]
+__all__ = ["CountedClassifier"]

@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.attack_settings import Stage
-from kdcam.attacks.attacked_network import attacking
+from kdcam.attacks.attack_settings import StandardStage
+from kdcam.attacks.attacked_network import attack_context
 from kdcam.attacks.objective import is_fooled
 
 
-def one_after_another(
+def attacks_in_turn(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
     indices: Tensor,
-    stages: Callable[[int], Sequence[Stage]],
+    stages: Callable[[int], Sequence[StandardStage]],
 ) -> Tensor:
     """Return of each image what the first stage made that fools, else what the last one made.
 
@@ -26,7 +26,7 @@ def one_after_another(
         indices: (N,) int64, each image's position in its data set.
         stages: of so many classes K.
     """
-    with attacking(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
+    with attack_context(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
         if len(clean) == 0:
             return clean
         labels = goal.targets
@@ -42,4 +42,4 @@ def one_after_another(
     return found
 
 
-__all__ = ["one_after_another"]
+__all__ = ["attacks_in_turn"]

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.attacked_network import attacking, check_budget, check_counts, positions
+from kdcam.attacks.attacked_network import attack_context, check_budget, check_counts, image_positions
 from kdcam.attacks.budget import Norm
-from kdcam.attacks.norm_ball import Ball
-from kdcam.attacks.objective import Goal
+from kdcam.attacks.norm_ball import NormBall
+from kdcam.attacks.objective import AttackGoal
 from kdcam.attacks.square_windows import bump, random_signs, tiles, two_windows, window
 
 # After so many of 10,000 queries the share of pixels is halved (Andriushchenko et al. 2020, section 4).
@@ -61,8 +61,8 @@ def square(
     check_counts(n_queries=n_queries)
     if not 0 < p_init <= 1:
         raise ValueError(f"p_init is {p_init}; wanted a share of the pixels in (0, 1]")
-    numbers, ball = positions(indices, images), Ball(norm, eps)
-    with attacking(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
+    numbers, ball = image_positions(indices, images), NormBall(norm, eps)
+    with attack_context(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
         if len(clean) == 0:
             return clean
         seeds = [(seed, number) for number in numbers]
@@ -84,8 +84,8 @@ class _State(NamedTuple):
 def _search(
     model: nn.Module,
     clean: Tensor,
-    goal: Goal,
-    ball: Ball,
+    goal: AttackGoal,
+    ball: NormBall,
     *,
     n_queries: int,
     p_init: float,
@@ -98,7 +98,7 @@ def _search(
         clean,
         torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device),
     )
-    sizes = squares(n_queries, p_init, height=clean.shape[2], width=clean.shape[3])
+    sizes = square_sides(n_queries, p_init, height=clean.shape[2], width=clean.shape[3])
     propose = _proposals(clean, ball, sizes)
     for query in range(n_queries):
         # Query 0 is the first point: its random numbers are as many as it has pixels, those of later ones are few.
@@ -127,7 +127,7 @@ def _search(
     return found
 
 
-def squares(n_queries: int, p_init: float, *, height: int, width: int) -> list[int]:
+def square_sides(n_queries: int, p_init: float, *, height: int, width: int) -> list[int]:
     """Return the side of each query's square in pixels; it shrinks as the search goes on."""
     sides = []
     for query in range(n_queries):
@@ -145,7 +145,7 @@ def _draws(seeds: Sequence[tuple[int, int]], block: int, numbers: int) -> Tensor
     return torch.from_numpy(drawn)
 
 
-def _first_point(clean: Tensor, ball: Ball, seeds: Sequence[tuple[int, int]]) -> Tensor:
+def _first_point(clean: Tensor, ball: NormBall, seeds: Sequence[tuple[int, int]]) -> Tensor:
     _, channels, height, width = clean.shape
     linf = ball.norm == "linf"
     shape = (channels, 1, width) if linf else (channels, height, width)
@@ -161,7 +161,7 @@ _Proposal = Callable[[_State, int, Tensor], Tensor]
 """Takes the state, the side of the square and uniform numbers (n, 5 + C); gives the next images to try."""
 
 
-def _proposals(clean: Tensor, ball: Ball, sides: Sequence[int]) -> _Proposal:
+def _proposals(clean: Tensor, ball: NormBall, sides: Sequence[int]) -> _Proposal:
     if ball.norm == "linf":
         return partial(_linf_proposal, ball)
     shorter = min(clean.shape[2:])
@@ -170,7 +170,7 @@ def _proposals(clean: Tensor, ball: Ball, sides: Sequence[int]) -> _Proposal:
     return partial(_l2_proposal, ball, patterns)
 
 
-def _linf_proposal(ball: Ball, state: _State, side: int, draws: Tensor) -> Tensor:
+def _linf_proposal(ball: NormBall, state: _State, side: int, draws: Tensor) -> Tensor:
     """Algorithm 2: one square of a colour at the edge of the budget."""
     channels = state.clean.shape[1]
     inside = window(draws[:, 0], draws[:, 1], side, state.clean)
@@ -180,7 +180,7 @@ def _linf_proposal(ball: Ball, state: _State, side: int, draws: Tensor) -> Tenso
 
 
 def _l2_proposal(
-    ball: Ball, patterns: Mapping[int, Tensor], state: _State, side: int, draws: Tensor
+    ball: NormBall, patterns: Mapping[int, Tensor], state: _State, side: int, draws: Tensor
 ) -> Tensor:
     """Algorithm 3: one square takes the budget of another and what is unused."""
     channels = state.clean.shape[1]
@@ -195,4 +195,4 @@ def _l2_proposal(
     return (state.clean + ball.eps * ball.direction(change)).clamp(0, 1)
 
 
-__all__ = ["square", "squares"]
+__all__ = ["square", "square_sides"]

@@ -52,8 +52,8 @@ def window(row: Tensor, column: Tensor, side: int, like: Tensor) -> Tensor:
         like: (N, C, H, W).
     """
     height, width = like.shape[2:]
-    down = torch.arange(height, device=like.device) - _place(row, height - side)[:, None]
-    right = torch.arange(width, device=like.device) - _place(column, width - side)[:, None]
+    down = torch.arange(height, device=like.device) - _whole_numbers(row, height - side)[:, None]
+    right = torch.arange(width, device=like.device) - _whole_numbers(column, width - side)[:, None]
     rows, columns = (down >= 0) & (down < side), (right >= 0) & (right < side)
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
@@ -80,8 +80,8 @@ def two_windows(
     unused = (eps**2 - change.square().sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
     budget = (torch.where(first | second, change, 0).square().sum((2, 3), keepdim=True) + unused).sqrt()
     bumps = torch.where(turned[:, None, None], pattern.T, pattern)[:, None] * signs[:, :, None, None]
-    rows = _place(corners[:, 0], height - side)[:, None] + torch.arange(side, device=change.device)
-    columns = _place(corners[:, 1], width - side)[:, None] + torch.arange(side, device=change.device)
+    rows = _whole_numbers(corners[:, 0], height - side)[:, None] + torch.arange(side, device=change.device)
+    columns = _whole_numbers(corners[:, 1], width - side)[:, None] + torch.arange(side, device=change.device)
     images = torch.arange(len(change), device=change.device)[:, None, None]
     spot = (images, slice(None), rows[:, :, None], columns[:, None, :])
     old = change[spot].permute(0, 3, 1, 2)
@@ -112,7 +112,7 @@ def _half_bump(height: int, width: int) -> Tensor:
     return tails[rings]
 
 
-def _place(uniform: Tensor, last: int) -> Tensor:
+def _whole_numbers(uniform: Tensor, last: int) -> Tensor:
     """Return whole numbers from 0 to ``last``, from uniform ones in [0, 1)."""
     # float32 rounds a number just below 1 up to last + 1 once the range is large.
     return (uniform * (last + 1)).long().clamp(max=last)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from kdcam.attacks.attack_settings_part import STEP_PASSES, AttackSettings
+from kdcam.attacks.attack_settings_part import PASSES_PER_STEP, AttackSettings
 from kdcam.attacks.budget import Amount, Count, Seed, usual_alpha
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class FgsmConfig(AttackSettings):
         return fgsm(model, images, targets, eps=self.eps, norm=self.norm)
 
 
-class _SteppedConfig(AttackSettings):
+class _FixedStepSettings(AttackSettings):
     """What the attacks of several gradient steps take."""
 
     number: ClassVar[str | None] = "steps"
@@ -36,10 +36,10 @@ class _SteppedConfig(AttackSettings):
     def expected_passes(self) -> int:
         """About how many passes an image that stands takes, in forward passes."""
         restarts: int = getattr(self, "restarts", 1)
-        return STEP_PASSES * self.steps * restarts
+        return PASSES_PER_STEP * self.steps * restarts
 
 
-class BimConfig(_SteppedConfig):
+class BimConfig(_FixedStepSettings):
     """Gradient steps from the clean image."""
 
     name: Literal["bim"] = "bim"
@@ -51,7 +51,7 @@ class BimConfig(_SteppedConfig):
         return bim(model, images, targets, **self.model_dump(exclude={"name"}))
 
 
-class MimConfig(_SteppedConfig):
+class MimConfig(_FixedStepSettings):
     """Gradient steps with momentum."""
 
     name: Literal["mim"] = "mim"
@@ -63,7 +63,7 @@ class MimConfig(_SteppedConfig):
         return mim(model, images, targets, **self.model_dump(exclude={"name"}))
 
 
-class PgdConfig(_SteppedConfig):
+class PgdConfig(_FixedStepSettings):
     """Gradient steps from random points."""
 
     name: Literal["pgd"] = "pgd"
@@ -77,7 +77,7 @@ class PgdConfig(_SteppedConfig):
         return pgd(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
 
 
-class CwMarginConfig(_SteppedConfig):
+class CwMarginConfig(_FixedStepSettings):
     """Gradient steps from random points on the margin loss of Carlini & Wagner."""
 
     takes_rows: ClassVar[bool] = False

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.objective import Goal
+from kdcam.attacks.objective import AttackGoal
 
 
 class Attempt(NamedTuple):
@@ -17,11 +17,11 @@ class Attempt(NamedTuple):
     fooled: Tensor  # (N,) bool
 
 
-Try = Callable[[Tensor, Tensor, int], Attempt]
+AttemptFunction = Callable[[Tensor, Tensor, int], Attempt]
 """Takes clean images, their positions (N,) in the batch, and the number of the try."""
 
 
-def best_of(clean: Tensor, tries: int, attempt: Try) -> Tensor:
+def best_of_restarts(clean: Tensor, tries: int, attempt: AttemptFunction) -> Tensor:
     """Return of each image the try that fools, else the one with the highest loss.
 
     Args:
@@ -43,11 +43,11 @@ def best_of(clean: Tensor, tries: int, attempt: Try) -> Tensor:
     return best
 
 
-def judged(model: nn.Module, images: Tensor, goal: Goal) -> Attempt:
+def judged_attempt(model: nn.Module, images: Tensor, goal: AttackGoal) -> Attempt:
     """Return what a try came to whose last images the network has not seen yet."""
     with torch.no_grad():
         logits = model(images)
     return Attempt(images, goal.losses(logits), goal.fooled(logits))
 
 
-__all__ = ["Attempt", "Try", "best_of", "judged"]
+__all__ = ["Attempt", "AttemptFunction", "best_of_restarts", "judged_attempt"]

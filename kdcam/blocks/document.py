@@ -42,7 +42,7 @@ class Facts(NamedTuple):
     title: str = ""
 
 
-class Listing(NamedTuple):
+class FoldedText(NamedTuple):
     """A long text that is folded away until it is asked for."""
 
     summary: str
@@ -57,7 +57,7 @@ class LegendLine(NamedTuple):
     dash: str  # as SVG's stroke-dasharray; "none": a whole line
 
 
-class Picture(NamedTuple):
+class CaptionedPicture(NamedTuple):
     """A picture with its caption; without ``dark`` it is shown on white in either theme."""
 
     png: bytes
@@ -69,7 +69,7 @@ class Picture(NamedTuple):
     source: Path | None = None  # the file that it is; None: it was drawn for the report
 
 
-Block = Note | Tiles | Table | Facts | Listing | Picture
+Block = Note | Tiles | Table | Facts | FoldedText | CaptionedPicture
 
 
 class Section(NamedTuple):
@@ -81,11 +81,11 @@ class Section(NamedTuple):
 
 __all__ = [
     "Block",
+    "CaptionedPicture",
     "Facts",
+    "FoldedText",
     "LegendLine",
-    "Listing",
     "Note",
-    "Picture",
     "Section",
     "Table",
     "Tile",

@@ -6,10 +6,10 @@ from kdcam.blocks.document import Note
 from kdcam.scores.main_scores import SCORE_NAMES
 from kdcam.settings.messages import listed
 
-NONE = "-"
+MISSING = "-"
 """Stands where there is no number."""
 
-_SCORE_WORDS = {
+_COLUMN_NAMES = {
     **SCORE_NAMES,
     "acc5": "top-5",
     "mean_class_acc": "mean class accuracy",
@@ -26,7 +26,7 @@ _NO_SHARES = frozenset({"nll", "brier"})
 
 def score_name(key: str) -> str:
     """Return how a score is called in a table, its key where it has no other name."""
-    return _SCORE_WORDS.get(key, key)
+    return _COLUMN_NAMES.get(key, key)
 
 
 def score_text(key: str, value: float | None) -> str:
@@ -36,12 +36,12 @@ def score_text(key: str, value: float | None) -> str:
 
 def share_text(value: float | None) -> str:
     """Return a share as a percentage."""
-    return NONE if value is None else f"{value:.2%}"
+    return MISSING if value is None else f"{value:.2%}"
 
 
 def number_text(value: float | None, digits: int) -> str:
     """Return a number with so many decimals."""
-    return NONE if value is None else f"{value:.{digits}f}"
+    return MISSING if value is None else f"{value:.{digits}f}"
 
 
 def side_by_side(
@@ -49,10 +49,10 @@ def side_by_side(
 ) -> list[tuple[str, ...]]:
     """Return rows of a table: the words of a key, then a cell a column; columns may lack keys."""
     keys = dict.fromkeys(key for column in columns for key in column)
-    return [(*key, *(column.get(key, NONE) for column in columns)) for key in keys]
+    return [(*key, *(column.get(key, MISSING) for column in columns)) for key in keys]
 
 
-def told(texts: Iterable[tuple[str, str]], *, runs: int) -> Iterator[Note]:
+def notes_on_runs(texts: Iterable[tuple[str, str]], *, runs: int) -> Iterator[Note]:
     """Yield what is to be said of runs: once where all have the same, else with the names of those that have it.
 
     Args:
@@ -67,11 +67,11 @@ def told(texts: Iterable[tuple[str, str]], *, runs: int) -> Iterator[Note]:
 
 
 __all__ = [
-    "NONE",
+    "MISSING",
+    "notes_on_runs",
     "number_text",
     "score_name",
     "score_text",
     "share_text",
     "side_by_side",
-    "told",
 ]

@@ -6,7 +6,7 @@ from torch import Tensor
 from kdcam.cam.maps import pool_to_smaller
 from kdcam.runtime.numerics import wide
 
-_FLAT = (
+_FLAT_SPREAD = (
     1e-6  # a map whose spread is not above this share of its largest magnitude is constant but for rounding
 )
 
@@ -37,7 +37,7 @@ def _standardised(maps: Tensor) -> Tensor:
     rows = rows / largest.clamp(min=torch.finfo(rows.dtype).tiny)
     centred = rows - rows.mean(1, keepdim=True)
     length = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    flat = length <= _FLAT * rows.shape[1] ** 0.5
+    flat = length <= _FLAT_SPREAD * rows.shape[1] ** 0.5
     return torch.where(flat, 0.0, centred / length.masked_fill(flat, 1.0))
 
 

@@ -17,7 +17,7 @@ from kdcam.files.atomic_writes import write_atomically
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-Picture = NDArray[np.float32]
+RgbImage = NDArray[np.float32]
 """(3, H, W) in [0, 1]."""
 
 COLORMAP = "inferno"  # perceptually uniform: equal steps of the map look equally large; dark is low
@@ -25,8 +25,8 @@ _TEXT_SIZE = 11  # pixels
 
 
 def overlay(
-    image: Tensor | Picture, activation: Tensor | Picture, *, alpha: float = 0.5, colormap: str = COLORMAP
-) -> Picture:
+    image: Tensor | RgbImage, activation: Tensor | RgbImage, *, alpha: float = 0.5, colormap: str = COLORMAP
+) -> RgbImage:
     """Return an image under a coloured map (by default dark is low, bright is high).
 
     Args:
@@ -48,7 +48,7 @@ def overlay(
     return np.asarray((1 - alpha) * base + alpha * coloured, dtype=np.float32)
 
 
-def to_picture(image: Tensor | Picture) -> Picture:
+def to_picture(image: Tensor | RgbImage) -> RgbImage:
     """Return an image (C, H, W) as (3, H, W): one channel repeated, of more than three the first three."""
     array = _array(image)
     if array.ndim != 3 or array.shape[0] == 0:
@@ -57,7 +57,7 @@ def to_picture(image: Tensor | Picture) -> Picture:
     return np.clip(channels, 0.0, 1.0)
 
 
-def grid(rows: Sequence[Sequence[Picture]], *, gap: int = 2) -> Picture:
+def grid(rows: Sequence[Sequence[RgbImage]], *, gap: int = 2) -> RgbImage:
     """Return pictures laid out in rows on white, ``gap`` pixels apart.
 
     Rows may have unlike lengths and pictures unlike sizes: each takes the upper left corner of its cell,
@@ -78,13 +78,13 @@ def grid(rows: Sequence[Sequence[Picture]], *, gap: int = 2) -> Picture:
     return canvas
 
 
-def magnified(picture: Picture, *, least: int) -> Picture:
+def magnified(picture: RgbImage, *, least: int) -> RgbImage:
     """Return a picture whose pixels are repeated, as often as it takes for ``least`` pixels of height and width."""
     times = -(-least // min(picture.shape[1:]))
     return picture.repeat(times, axis=1).repeat(times, axis=2)
 
 
-def captioned(picture: Picture, lines: Sequence[str]) -> Picture:
+def captioned(picture: RgbImage, lines: Sequence[str]) -> RgbImage:
     """Return a picture with lines of black text on white above it, each cut to the picture's width."""
     from PIL import Image, ImageDraw
 
@@ -98,7 +98,7 @@ def captioned(picture: Picture, lines: Sequence[str]) -> Picture:
     return np.concatenate([text, picture], axis=1)
 
 
-def save_png(picture: Picture, path: str | Path) -> None:
+def save_png(picture: RgbImage, path: str | Path) -> None:
     """Write a picture (3, H, W) as a PNG file; its folder is made where it is missing.
 
     Raises ``CheckpointError`` when it cannot be written.
@@ -135,25 +135,25 @@ def _cut(text: str, font: "FreeTypeFont", width: int) -> str:
     return kept + "…"
 
 
-def _array(values: Tensor | Picture) -> Picture:
+def _array(values: Tensor | RgbImage) -> RgbImage:
     if isinstance(values, Tensor):
         values = values.detach().float().cpu().numpy()
     return np.asarray(values, dtype=np.float32)
 
 
-def _enlarge(map_: Picture, size: tuple[int, ...]) -> Picture:
+def _enlarge(map_: RgbImage, size: tuple[int, ...]) -> RgbImage:
     enlarged = interpolate(
         torch.from_numpy(map_.copy())[None, None], size, mode="bilinear", align_corners=False
     )
-    array: Picture = enlarged[0, 0].numpy()
+    array: RgbImage = enlarged[0, 0].numpy()
     return array
 
 
-def _colour(map_: Picture, colormap: str) -> Picture:
+def _colour(map_: RgbImage, colormap: str) -> RgbImage:
     from matplotlib import colormaps
 
     rgba = colormaps[colormap](np.clip(map_, 0.0, 1.0))
     return np.asarray(rgba[..., :3].transpose(2, 0, 1), dtype=np.float32)
 
 
-__all__ = ["COLORMAP", "Picture", "captioned", "grid", "magnified", "overlay", "save_png", "to_picture"]
+__all__ = ["COLORMAP", "RgbImage", "captioned", "grid", "magnified", "overlay", "save_png", "to_picture"]

@@ -6,23 +6,23 @@ from pathlib import Path
 import torch
 
 from kdcam.comparison.plan.comparison_plan import ComparisonPlan, plan_comparison
-from kdcam.comparison.surveying import CellState, survey, teacher_digests
+from kdcam.comparison.surveying import CellState, find_cell_states, teacher_digests
 from kdcam.comparison.table.aggregation import build_comparison
 from kdcam.comparison.table.comparison import Comparison
 from kdcam.comparison.table.output_folder import (
     MARKDOWN_FILE,
-    PREVIOUS,
+    PREVIOUS_TABLE,
     check_output,
     prepare_output,
     write_comparison,
 )
 from kdcam.comparison.teacher_agreement import is_measured
-from kdcam.comparison.workers.local_process import Task
-from kdcam.comparison.workers.worker_pool import Crew
+from kdcam.comparison.workers.local_process import RunTask
+from kdcam.comparison.workers.worker_pool import WorkerPool
 from kdcam.errors import CheckpointError, Interrupted, RecipeError, TrainingError
 from kdcam.recipe.recipe_files import recipe_stem
 from kdcam.runs.picture_record import recorded_digest
-from kdcam.runs.resume_rules import Digests
+from kdcam.runs.resume_rules import WeightDigests
 from kdcam.runs.run_data import warn_of_changed_data
 from kdcam.runtime.distributed import check_single_process
 from kdcam.runtime.machine import describe_machine
@@ -30,7 +30,7 @@ from kdcam.runtime.precision import pick_device
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import listed
 
-SEEDS = (0, 1, 2)
+DEFAULT_SEEDS = (0, 1, 2)
 
 
 def compare(
@@ -42,7 +42,7 @@ def compare(
     grid: Sequence[str] = (),
     sets: Sequence[str] = (),
     teachers: Sequence[str] = (),
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = DEFAULT_SEEDS,
     jobs: int = 1,
     output: str | Path | None = None,
     device: str = "auto",
@@ -88,13 +88,13 @@ def compare(
         teachers=teachers,
         seeds=seeds,
     )
-    place = Path(output) if output is not None else default_output(plan.rows[0].source)
+    place = Path(output) if output is not None else default_comparison_folder(plan.rows[0].source)
     return run_comparison(
         plan, output=place, jobs=jobs, device=device, progress=progress or Silent(), command=command
     )
 
 
-def default_output(recipe: str) -> Path:
+def default_comparison_folder(recipe: str) -> Path:
     """Return the folder of a comparison whose first row is of this recipe."""
     return Path("runs") / f"compare-{recipe_stem(recipe)}"
 
@@ -113,17 +113,17 @@ def run_comparison(
     devices = devices_of(device, jobs)
     check_output(output)
     digests = teacher_digests(plan)
-    states = survey(plan, output, digests)
+    states = find_cell_states(plan, output, digests)
     if all(one.problem is not None for one in states):
-        raise _nothing_came(output, {one.name: str(one.problem) for one in states})
+        raise _no_run_finished(output, {one.name: str(one.problem) for one in states})
     for text in plan.messages:
         progress.message(text)
     _warn_of_changed_data(states, progress)
     prepare_output(output)
     tasks = list(_tasks(plan, states, digests, progress, command))
     refused = sum(one.problem is not None for one in states)
-    writer = _Writer(plan, output, digests, progress, command)
-    crew = Crew(
+    writer = _TableWriter(plan, output, digests, progress, command)
+    crew = WorkerPool(
         tasks,
         devices=devices[: max(1, len(tasks))],
         # However many runs are missing: torch's last bits depend on it, and the table must not on where it was cut.
@@ -139,7 +139,7 @@ def run_comparison(
         raise Interrupted(f"{output}: {stop}; states are kept, the same command goes on") from stop
     comparison, reasons = writer.write(failed)
     if len(reasons) == len(states):
-        raise _nothing_came(output, reasons, told=output / MARKDOWN_FILE)
+        raise _no_run_finished(output, reasons, told=output / MARKDOWN_FILE)
     return comparison
 
 
@@ -155,7 +155,7 @@ def _warn_of_changed_data(states: Sequence[CellState], progress: Progress) -> No
                 warn_of_changed_data(one.folder, data, progress=progress)
 
 
-def _nothing_came(output: Path, reasons: Mapping[str, str], told: Path | None = None) -> TrainingError:
+def _no_run_finished(output: Path, reasons: Mapping[str, str], told: Path | None = None) -> TrainingError:
     name, reason = next(iter(reasons.items()))
     others = f" (the others' reasons are in {told})" if told is not None and len(reasons) > 1 else ""
     what = "can be made" if told is None else "came to its end"
@@ -178,17 +178,17 @@ def devices_of(device: str, jobs: int) -> tuple[str, ...]:
 def _tasks(
     plan: ComparisonPlan,
     states: Sequence[CellState],
-    digests: Digests,
+    digests: WeightDigests,
     progress: Progress,
     command: Sequence[str],
-) -> Iterator[Task]:
+) -> Iterator[RunTask]:
     """Yield what is to be done; a run whose folder cannot take it is told now, not after hours."""
     for one in states:
         cell, teacher = one.cell, one.cell.row.teacher
         if one.problem is not None:
             progress.warning(f"{cell.name}: failed: {one.problem}")
         elif one.state != "finished" or not (teacher is None or is_measured(one.folder, teacher, digests)):
-            yield Task(
+            yield RunTask(
                 name=cell.name,
                 recipe=cell.recipe.model_dump(mode="json"),
                 output=str(one.folder),
@@ -198,14 +198,14 @@ def _tasks(
             )
 
 
-class _Writer:
+class _TableWriter:
     """Writes the table of what the run folders hold, as often as it is asked."""
 
     def __init__(
         self,
         plan: ComparisonPlan,
         output: Path,
-        digests: Digests,
+        digests: WeightDigests,
         progress: Progress,
         command: Sequence[str],
     ) -> None:
@@ -216,7 +216,7 @@ class _Writer:
     def write(self, failed: Mapping[str, str]) -> tuple[Comparison, dict[str, str]]:
         """Write the table; return it, and why the failed cells failed, by name: ``failed`` and those refused."""
         runs, reasons = {}, dict[str, str]()
-        for one in survey(self.plan, self.output, self.digests):
+        for one in find_cell_states(self.plan, self.output, self.digests):
             if one.problem is not None:
                 reasons[one.name] = one.problem
             elif one.measures is not None:  # by another process perhaps, though it failed in this one
@@ -229,7 +229,8 @@ class _Writer:
             # Once: what is kept is the table of before this comparison, not one of its own.
             self.keeps_previous = False
             self.progress.warning(
-                f"{self.output}: held a table with what this one lacks ({listed(lost)}); it is kept as {PREVIOUS}.*"
+                f"{self.output}: held a table with what this one lacks ({listed(lost)}); it is kept as "
+                f"{PREVIOUS_TABLE}.*"
             )
         return comparison, reasons
 
@@ -241,4 +242,4 @@ class _Writer:
             self.progress.warning(f"the table so far is not written: {error}")
 
 
-__all__ = ["SEEDS", "compare", "default_output", "devices_of", "run_comparison"]
+__all__ = ["DEFAULT_SEEDS", "compare", "default_comparison_folder", "devices_of", "run_comparison"]

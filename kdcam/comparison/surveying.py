@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcam.comparison.plan.comparison_plan import Cell, ComparisonPlan
-from kdcam.comparison.plan.grid import in_the_words_of_flags
+from kdcam.comparison.plan.grid import with_teacher_flag
 from kdcam.comparison.table.output_folder import run_folder
 from kdcam.comparison.table.run_measures import RunMeasures, read_run
 from kdcam.errors import CheckpointError, KdcamError
-from kdcam.files.differences import shown
-from kdcam.files.json_files_part import plain, read_json
-from kdcam.runs.resume_rules import Digests, check_teachers, checkpoint_digest
-from kdcam.runs.run_files import RECIPE_FILE, State, find_state, has_kept_state, recipe_difference
+from kdcam.files.differences import value_text
+from kdcam.files.json_files_part import json_form, read_json
+from kdcam.runs.resume_rules import WeightDigests, check_same_weights, checkpoint_digest
+from kdcam.runs.run_files import RECIPE_FILE, State, find_state, has_saved_state, recipe_difference
 from kdcam.training.preflight import preflight
 
 
@@ -31,7 +31,7 @@ class CellState(NamedTuple):
         return self.cell.name
 
 
-def teacher_digests(plan: ComparisonPlan) -> Digests:
+def teacher_digests(plan: ComparisonPlan) -> WeightDigests:
     """Return the digest of the weights of every teacher and start in a plan, by checkpoint.
 
     Each file is read here only.
@@ -45,42 +45,43 @@ def teacher_digests(plan: ComparisonPlan) -> Digests:
     return {name: checkpoint_digest(name) for name in sorted(names)}
 
 
-def survey(plan: ComparisonPlan, output: Path, digests: Digests) -> list[CellState]:
+def find_cell_states(plan: ComparisonPlan, output: Path, digests: WeightDigests) -> list[CellState]:
     """Return how far the runs of a plan are in a folder, and which of their folders cannot take them."""
-    return [look(cell, output, digests) for cell in plan.cells()]
+    return [find_cell_state(cell, output, digests) for cell in plan.cells()]
 
 
-def look(cell: Cell, output: Path, digests: Digests) -> CellState:
+def find_cell_state(cell: Cell, output: Path, digests: WeightDigests) -> CellState:
     """Return how far one run is, and whether its folder can take it; nothing is written."""
     folder, measures = run_folder(output, cell.name), None
     state = find_state(folder)
     try:
         if state == "finished":
-            _check_kept(cell, folder, digests, what="a finished run")
+            _check_stored_run(cell, folder, digests, what="a finished run")
             measures = read_run(folder)
-        elif has_kept_state(folder):
-            _check_kept(cell, folder, digests, what="an unfinished run")
+        elif has_saved_state(folder):
+            _check_stored_run(cell, folder, digests, what="an unfinished run")
     except CheckpointError as error:
         return CellState(cell, folder, state, str(error), None)
     return CellState(cell, folder, state, None, measures)
 
 
-def _check_kept(cell: Cell, folder: Path, digests: Digests, *, what: str) -> None:
+def _check_stored_run(cell: Cell, folder: Path, digests: WeightDigests, *, what: str) -> None:
     """Raise ``CheckpointError`` where a run is of another recipe, or of other weights of teacher or start than now."""
     record = read_json(folder / RECIPE_FILE)
-    difference = recipe_difference(record, plain(cell.recipe.model_dump(mode="json")))
+    difference = recipe_difference(record, json_form(cell.recipe.model_dump(mode="json")))
     if difference is not None:
         place, there, here = difference
         raise CheckpointError(
-            f"{folder}: holds {what} of another recipe ({place or 'recipe'}: {shown(there)} there, {shown(here)} "
+            f"{folder}: holds {what} of another recipe ({place or 'recipe'}: {value_text(there)} there, "
+            f"{value_text(here)} "
             "here); choose another folder with --output, or remove this one"
         )
     tables = [table for table in (*cell.recipe.teachers, cell.recipe.init) if table is not None]
     own = {table.checkpoint: digests.get(table.checkpoint) for table in tables}
-    check_teachers(folder, record, own, what=what)
+    check_same_weights(folder, record, own, what=what)
 
 
-def foresee(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> list[CellState]:
+def preflight_cells(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> list[CellState]:
     """Return the states with what a run would be refused for when it begins: its data, its networks, its teacher.
 
     No image is decoded and nothing is downloaded.
@@ -91,7 +92,7 @@ def foresee(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> l
         try:
             preflight(cell.recipe, device=device, fetches=False)
         except KdcamError as error:
-            problems[name] = in_the_words_of_flags(str(error), plan.teachers)
+            problems[name] = with_teacher_flag(str(error), plan.teachers)
     return [
         one._replace(problem=problems[one.cell.row.name])
         if one.problem is None and one.state != "finished" and one.cell.row.name in problems
@@ -100,4 +101,4 @@ def foresee(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> l
     ]
 
 
-__all__ = ["CellState", "foresee", "look", "survey", "teacher_digests"]
+__all__ = ["CellState", "find_cell_state", "find_cell_states", "preflight_cells", "teacher_digests"]

@@ -16,14 +16,14 @@ from kdcam.comparison.table.run_measures import AGREEMENT_FILE, AgreementScores,
 from kdcam.data.batches.batch import Batch
 from kdcam.data.dataset_parts import DataParts, DataSummary
 from kdcam.errors import CheckpointError, ModelError
-from kdcam.files.json_files_part import plain, read_json, write_json
+from kdcam.files.json_files_part import json_form, read_json, write_json
 from kdcam.models.classifier import Classifier, Outputs, Task
 from kdcam.models.inspection import check_cam
-from kdcam.models.reading import readable
+from kdcam.models.reading import translate_image_errors
 from kdcam.recipe.recipe_fields import TeacherConfig
-from kdcam.runs.resume_rules import Digests, checkpoint_digest, file_digest
+from kdcam.runs.resume_rules import WeightDigests, checkpoint_digest, file_digest
 from kdcam.runs.run_files import MODEL_FILE, RESULT_FILE
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.classification import THRESHOLD
@@ -56,7 +56,7 @@ def measure_agreement(
     write_json(run / AGREEMENT_FILE, {**scores._asdict(), "part": "test", **_sources(run, teacher, {})})
 
 
-def is_measured(run: Path, teacher: TeacherConfig, digests: Digests | None = None) -> bool:
+def is_measured(run: Path, teacher: TeacherConfig, digests: WeightDigests | None = None) -> bool:
     """Return whether a finished run's agreement with a teacher is known, or cannot be: without a test part.
 
     ``digests``: those of teachers that have been read already. A damaged agreement.json counts as none. Raises
@@ -64,7 +64,7 @@ def is_measured(run: Path, teacher: TeacherConfig, digests: Digests | None = Non
     """
     if _test_images(run) == 0:
         return True
-    found, now = read_agreement(run), plain(_sources(run, teacher, digests or {}))
+    found, now = read_agreement(run), json_form(_sources(run, teacher, digests or {}))
     if found is None:
         return False
     if now["teacher"]["sha256"] is None:
@@ -95,7 +95,7 @@ def agreement_scores(run: LoadedRun, teacher: Classifier, *, progress: Progress)
     maps = all(have_maps)
     finite = {"student": FiniteCheck(), "teacher": FiniteCheck()}
     top1, kl, similarities = list[Tensor](), list[Tensor](), list[Tensor]()
-    with evaluating(student), evaluating(teacher), torch.no_grad():
+    with eval_mode(student), eval_mode(teacher), torch.no_grad():
         for done, batch in enumerate(batches.epoch(0), start=1):
             ours, theirs = student.outputs(batch.images), teacher.outputs(batch.images)
             for role, outputs in (("student", ours), ("teacher", theirs)):
@@ -153,7 +153,11 @@ def _label_cam(outputs: Outputs, targets: Tensor) -> Tensor:
 
 def _has_map(classifier: Classifier, image: Tensor) -> bool:
     """Return whether a network has an exact CAM, and for such an image (1, C, H, W) one of several positions."""
-    with evaluating(classifier), torch.no_grad(), readable(classifier.config.name, tuple(image.shape[1:])):
+    with (
+        eval_mode(classifier),
+        torch.no_grad(),
+        translate_image_errors(classifier.config.name, tuple(image.shape[1:])),
+    ):
         feature_map = classifier.outputs(image).feature_map
     if feature_map is None or feature_map[0, 0].numel() == 1:
         return False
@@ -176,12 +180,12 @@ def _summary(parts: DataParts) -> DataSummary:
     return DataSummary(parts.label_names, parts.channels, parts.image_size, len(parts.train), "")
 
 
-def _sources(run: Path, teacher: TeacherConfig, digests: Digests) -> dict[str, Any]:
+def _sources(run: Path, teacher: TeacherConfig, digests: WeightDigests) -> dict[str, Any]:
     """Return what the agreement of a run and a teacher depends on."""
     return {"teacher": _identity(teacher, digests), "student": file_digest(run / MODEL_FILE)}
 
 
-def _identity(teacher: TeacherConfig, digests: Digests) -> dict[str, Any]:
+def _identity(teacher: TeacherConfig, digests: WeightDigests) -> dict[str, Any]:
     """Return what tells one teacher from another; how its outputs are kept does not."""
     facts = teacher.model_dump(mode="json", include={"checkpoint", "name", "mean", "std"})
     checkpoint = teacher.checkpoint

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kdcam.corruptions.geometry import pixel_places, sampled
+from kdcam.corruptions.geometry import bilinear_samples, pixel_centres
 
 _REACH = 3  # standard deviations that the Gaussian kernel spans to either side
 _LEAST_UNIT = 0.6  # kdcam's choice, pixels: below it a mild blur would leave pictures of 8 x 8 as they are
@@ -38,10 +38,10 @@ def motion_blur(images: Tensor, strength: float, generators: Sequence[np.random.
     steps = math.ceil(length) + 1  # at most a pixel apart
     angles = torch.tensor([math.pi * rng.random() for rng in generators], dtype=torch.float64)
     sine, cosine = (values.to(images)[:, None, None] for values in (angles.sin(), angles.cos()))
-    rows, columns = pixel_places(images)
+    rows, columns = pixel_centres(images)
     total = torch.zeros_like(images)
     for place in np.linspace(-length / 2, length / 2, steps).tolist():
-        total += sampled(images, rows + place * sine, columns + place * cosine)
+        total += bilinear_samples(images, rows + place * sine, columns + place * cosine)
     return total / steps
 
 

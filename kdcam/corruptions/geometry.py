@@ -12,8 +12,8 @@ def translate(images: Tensor, strength: float, generators: Sequence[np.random.Ge
     """Return images moved by ``strength`` of the shorter side, each in a direction of its own."""
     angles = torch.tensor([2 * np.pi * rng.random() for rng in generators], dtype=torch.float64)
     distance = strength * min(images.shape[-2:])
-    rows, columns = pixel_places(images)
-    return sampled(
+    rows, columns = pixel_centres(images)
+    return bilinear_samples(
         images,
         rows + (distance * angles.sin()).to(images)[:, None, None],
         columns + (distance * angles.cos()).to(images)[:, None, None],
@@ -25,11 +25,11 @@ def rotate(images: Tensor, strength: float, generators: Sequence[np.random.Gener
     signs = torch.tensor([1.0 if rng.random() < 0.5 else -1.0 for rng in generators], dtype=torch.float64)
     turns = signs * np.deg2rad(strength)
     sine, cosine = (values.to(images)[:, None, None] for values in (turns.sin(), turns.cos()))
-    rows, columns = pixel_places(images)
-    return sampled(images, cosine * rows + sine * columns, cosine * columns - sine * rows)
+    rows, columns = pixel_centres(images)
+    return bilinear_samples(images, cosine * rows + sine * columns, cosine * columns - sine * rows)
 
 
-def sampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def bilinear_samples(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return images (N, C, H, W) read, bilinearly, at places in pixels from the middle of the picture.
 
     ``rows`` and ``columns`` are (N, H, W) or broadcast to it; places outside give the nearest border pixel.
@@ -40,7 +40,7 @@ def sampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def pixel_places(images: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_centres(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows (1, H, 1) and columns (1, 1, W) of pixel centres, from the middle of the picture."""
     height, width = images.shape[-2:]
     rows = torch.arange(height).to(images) - (height - 1) / 2
@@ -48,4 +48,4 @@ def pixel_places(images: Tensor) -> tuple[Tensor, Tensor]:
     return rows[None, :, None], columns[None, None, :]
 
 
-__all__ = ["pixel_places", "rotate", "sampled", "translate"]
+__all__ = ["bilinear_samples", "pixel_centres", "rotate", "translate"]

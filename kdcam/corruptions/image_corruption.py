@@ -23,7 +23,7 @@ from kdcam.corruptions.severities import CORRUPTIONS, corruptions_for
 from kdcam.errors import DataError, RecipeError
 from kdcam.settings.messages import did_you_mean, listed
 
-_FIXED: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
+_WITHOUT_DRAWS: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
     {
         "brightness": brightness,
         "contrast": contrast,
@@ -33,16 +33,18 @@ _FIXED: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
         "saturation": saturation,
     }
 )
-_DRAWN: Mapping[str, Callable[[Tensor, float, Sequence[np.random.Generator]], Tensor]] = MappingProxyType(
-    {
-        "fog": fog,
-        "gaussian_noise": gaussian_noise,
-        "impulse_noise": impulse_noise,
-        "motion_blur": motion_blur,
-        "rotate": rotate,
-        "shot_noise": shot_noise,
-        "translate": translate,
-    }
+_WITH_DRAWS: Mapping[str, Callable[[Tensor, float, Sequence[np.random.Generator]], Tensor]] = (
+    MappingProxyType(
+        {
+            "fog": fog,
+            "gaussian_noise": gaussian_noise,
+            "impulse_noise": impulse_noise,
+            "motion_blur": motion_blur,
+            "rotate": rotate,
+            "shot_noise": shot_noise,
+            "translate": translate,
+        }
+    )
 )
 
 
@@ -62,20 +64,20 @@ def corrupt(name: str, images: Tensor, *, severity: int, indices: Tensor, seed: 
     Raises ``RecipeError`` for an unknown name, ``DataError`` for a corruption of colours of gray pictures,
     ``ValueError`` for images outside [0, 1] and for settings that cannot be.
     """
-    check_names([name], channels=images.shape[1] if images.ndim == 4 else 3)
+    check_corruption_names([name], channels=images.shape[1] if images.ndim == 4 else 3)
     _check(images, indices, seed)
     strength = CORRUPTIONS[name].strength(severity)
     clean = images.contiguous()
     if len(clean) == 0:
         return clean.clone()
-    if name in _FIXED:
-        return _FIXED[name](clean, strength).clamp(0, 1)
+    if name in _WITHOUT_DRAWS:
+        return _WITHOUT_DRAWS[name](clean, strength).clamp(0, 1)
     stream = crc32(name.encode())  # a number of the name's own, wherever it stands in the table
     generators = [np.random.default_rng((seed, stream, index)) for index in indices.tolist()]
-    return _DRAWN[name](clean, strength, generators).clamp(0, 1)
+    return _WITH_DRAWS[name](clean, strength, generators).clamp(0, 1)
 
 
-def check_names(names: Sequence[str], *, channels: int) -> None:
+def check_corruption_names(names: Sequence[str], *, channels: int) -> None:
     """Raise ``RecipeError`` for a name that is no corruption, ``DataError`` for one that gray pictures cannot have."""
     for name in names:
         if name not in CORRUPTIONS:
@@ -110,6 +112,6 @@ def _check(images: Tensor, indices: Tensor, seed: int) -> None:
 
 
 __all__ = [
-    "check_names",
+    "check_corruption_names",
     "corrupt",
 ]

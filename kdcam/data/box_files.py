@@ -11,7 +11,7 @@ from kdcam.files.parsed_values import short
 from kdcam.files.paths import expanded, is_folder, shown
 from kdcam.files.text_files import read_lines
 from kdcam.settings.messages import did_you_mean, listed
-from kdcam.settings.setting_names import named
+from kdcam.settings.setting_names import key_and_flag
 
 BoxEnds = Literal["exclusive", "inclusive"]
 
@@ -68,7 +68,8 @@ def read_boxes(
     for key, value in (("box_ends", box_ends), ("class_column", class_column)):
         if of_text and value is not None:
             raise DataError(
-                f"{path}: {named(key)} = {value} is of CSV files only, and Tiny-ImageNet's files say it themselves; "
+                f"{path}: {key_and_flag(key)} = {value} is of CSV files only, and Tiny-ImageNet's files say it "
+                "themselves; "
                 "remove it"
             )
     if is_folder(path):

@@ -148,7 +148,7 @@ def named_pictures(
     return NamedPictures(tuple(paths), targets.where(once, -1), boxes)
 
 
-def one_row_an_image(boxes: ObjectBoxes) -> ObjectBoxes:
+def one_row_per_image(boxes: ObjectBoxes) -> ObjectBoxes:
     """Return boxes as they are for maps of no class of the boxes: those of all classes of an image in one row."""
     images, rows = boxes.images.unique(return_inverse=True)
     pairs, columns = boxes.boxes.isfinite().all(2).nonzero(as_tuple=True)
@@ -235,5 +235,5 @@ __all__ = [
     "boxes_of_part",
     "boxes_of_source",
     "named_pictures",
-    "one_row_an_image",
+    "one_row_per_image",
 ]

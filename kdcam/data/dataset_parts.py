@@ -105,13 +105,13 @@ def absent_warnings(parts: DataParts) -> list[str]:
         if part  # of one that has lost all its pictures nothing is scored
         and (
             text := absent_text(
-                name, images_of_classes(part.targets, len(parts.label_names)), parts.label_names
+                name, images_per_class(part.targets, len(parts.label_names)), parts.label_names
             )
         )
     ]
 
 
-def images_of_classes(targets: Tensor, num_classes: int) -> list[int]:
+def images_per_class(targets: Tensor, num_classes: int) -> list[int]:
     """Return how many images each class has, of labels (N,) or rows (N, K)."""
     if targets.ndim == 2:
         return (targets > 0).sum(0).tolist()
@@ -155,5 +155,5 @@ __all__ = [
     "absent_text",
     "absent_warnings",
     "class_names",
-    "images_of_classes",
+    "images_per_class",
 ]

@@ -29,9 +29,9 @@ from kdcam.data.source_configs import (
     TorchvisionConfig,
     YoloLabelsConfig,
 )
-from kdcam.data.splits.class_split import classes_of, narrowed
+from kdcam.data.splits.class_split import classes_of, select_source_classes
 from kdcam.data.splits.fractions import fraction_of
-from kdcam.data.splits.held_out import across_classes, check_labelled, checked_split
+from kdcam.data.splits.held_out import check_labelled, checked_split, interleave_classes
 from kdcam.data.splits.key_splits import held_out_by_keys
 from kdcam.errors import DataError
 from kdcam.files.paths import expanded
@@ -55,22 +55,22 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
             training image has a label), a share holds out no image, a fraction keeps too few, or label noise or class
             split do not fit.
     """
-    return made_parts(load_source(config, progress or Silent()), config)
+    return prepare_parts(load_source(config, progress or Silent()), config)
 
 
-def load_data_by_place(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
+def load_data_by_position(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
     """Return what `load_data` gave before pictures had keys: all are held out by their place in the list of files.
 
     For runs that kept no keys of their pictures; arguments and errors as those of `load_data`.
     """
-    return made_parts(load_source(config, progress or Silent()).unkeyed(), config)
+    return prepare_parts(load_source(config, progress or Silent()).unkeyed(), config)
 
 
-def made_parts(whole: SourceParts, config: DataConfig) -> DataParts:
+def prepare_parts(whole: SourceParts, config: DataConfig) -> DataParts:
     """Return what ``config`` makes of all that its source holds: see `load_data`."""
     source, positions = whole, torch.arange(len(whole.train))
     if config.class_split is not None:
-        source, positions = narrowed(whole, classes_of(config, whole.label_names))
+        source, positions = select_source_classes(whole, classes_of(config, whole.label_names))
     source, kept = _held_out(source, config)
     positions = positions[kept]
     _check_classes(source)
@@ -86,7 +86,7 @@ def made_parts(whole: SourceParts, config: DataConfig) -> DataParts:
     return DataParts(
         train=train,
         validation=source.validation,
-        test=None if source.test is None else _across_classes(source.test),
+        test=None if source.test is None else _interleaved(source.test),
         label_names=source.label_names,
         channels=source.channels,
         image_size=config.image_size,
@@ -221,14 +221,14 @@ def _fraction(source: SourceParts, config: DataConfig) -> tuple[SourceParts, Ten
     return source._replace(train=source.train.subset(kept)), kept
 
 
-def _across_classes(part: Part) -> Part:
+def _interleaved(part: Part) -> Part:
     """Return a part that comes class by class with its classes in turn; any other one as it is.
 
     Else the first images of the part, which attacks are run on, would be of one class.
     """
     if part.targets.ndim != 1 or not bool((part.targets.diff() >= 0).all()):
         return part
-    return part.subset(across_classes(part.targets))
+    return part.subset(interleave_classes(part.targets))
 
 
 def _check_classes(source: SourceParts) -> None:
@@ -304,9 +304,9 @@ def describe_data(config: DataConfig) -> DataSummary:
     Raises:
         DataError: a folder is missing or wrong, a share would hold out no image, or the label noise does not fit.
     """
-    from kdcam.data.sources.summaries import summarise
+    from kdcam.data.sources.summaries import summarise_source
 
-    summary = summarise(config)
+    summary = summarise_source(config)
     if config.noise is not None:
         # These names are known only once the files are there: until then the summary counts the classes.
         unnamed = isinstance(config, TorchvisionConfig) or config.name == "cifar100"
@@ -371,7 +371,7 @@ __all__ = [
     "describe_data",
     "list_source",
     "load_data",
-    "load_data_by_place",
+    "load_data_by_position",
     "load_source",
-    "made_parts",
+    "prepare_parts",
 ]

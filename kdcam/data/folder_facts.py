@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from kdcam.data.batches.decoding import picture_file
 from kdcam.data.common_config import RESIDENT_LIMIT
-from kdcam.data.dataset_parts import SourceParts, absent_warnings, images_of_classes
-from kdcam.data.datasets import list_source, load_source, made_parts
+from kdcam.data.dataset_parts import SourceParts, absent_warnings, images_per_class
+from kdcam.data.datasets import list_source, load_source, prepare_parts
 from kdcam.data.source_configs import ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
 from kdcam.data.sources.part_names import looks_like_part
 from kdcam.data.sources.picture_files import ListedParts, data_folder
@@ -65,7 +65,7 @@ class FolderFacts(NamedTuple):
                 (),
             )
         shares = {"test": test or 0.0, "validation": validation or 0.0}
-        parts = made_parts(
+        parts = prepare_parts(
             self.read._replace(test_share=shares["test"]), self.config.model_copy(update=shares)
         )
         return PartSizes(
@@ -117,7 +117,7 @@ def measure_folder(root: Path, *, labels: Path | None = None, progress: Progress
     return FolderFacts(
         config=config,
         label_names=listed.label_names,
-        train_counts=tuple(images_of_classes(targets, len(listed.label_names))),
+        train_counts=tuple(images_per_class(targets, len(listed.label_names))),
         images=len(targets),
         own_validation=own_validation,
         own_test=own_test,

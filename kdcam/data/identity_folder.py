@@ -22,7 +22,7 @@ def natural_order(name: str) -> tuple[tuple[str, int], ...]:
     )
 
 
-def alike(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+def similar_names(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
     """Return those of ``names`` that are one of ``others`` but for case, blanks and underscores, each with that one."""
     known = {_folded(other): other for other in others}
     found = {name: known.get(_folded(name)) for name in names}
@@ -152,4 +152,4 @@ def _ranges(numbers: Iterable[int]) -> str:
     return ", ".join(shown) + (" ..." if len(runs) > len(shown) else "")
 
 
-__all__ = ["IdentityFolder", "alike", "natural_order"]
+__all__ = ["IdentityFolder", "natural_order", "similar_names"]

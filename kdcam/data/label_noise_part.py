@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdcam.data.common_config import NoiseConfig, NoiseKind
 from kdcam.data.label_noise import TrainingImages, check_labels_file, read_labels, read_matrix
-from kdcam.data.sources.cifar_classes import look_alikes
+from kdcam.data.sources.cifar_classes import confused_classes
 from kdcam.errors import DataError
 from kdcam.runtime.seeding import seeded_generator
 
@@ -66,7 +66,7 @@ def pairflip_transition(num_classes: int, rate: float) -> Tensor:
 
 def asymmetric_transition(label_names: Sequence[str], rate: float) -> Tensor:
     """Return the matrix (K, K) float64 of noise between look-alikes; see `look_alikes`, whose errors it raises."""
-    return _mapped(look_alikes(label_names), len(label_names), rate)
+    return _mapped(confused_classes(label_names), len(label_names), rate)
 
 
 def _mapped(taken_for: dict[int, int], num_classes: int, rate: float) -> Tensor:
@@ -173,7 +173,7 @@ def check_noise(config: NoiseConfig, *, num_classes: int, label_names: Sequence[
         assert config.file is not None
         read_matrix(config.file, num_classes)
     elif config.kind == "asymmetric" and label_names is not None:
-        look_alikes(label_names)
+        confused_classes(label_names)
 
 
 def _check_classes(num_classes: int) -> None:

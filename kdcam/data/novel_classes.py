@@ -12,7 +12,7 @@ from kdcam.data.batches.streaming import PictureSource, StreamImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import load_source
 from kdcam.data.source_configs import DataConfig
-from kdcam.data.splits.class_split import classes_of, of_classes
+from kdcam.data.splits.class_split import classes_of, select_classes
 from kdcam.errors import DataError
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import first_few
@@ -52,8 +52,8 @@ def novel_classes(
             f"{len(source.skipped)} files of the data left out: {first_few(source.skipped, between='; ')}"
         )
     held = (source.train, source.validation, source.test)
-    parts = [of_classes(one, source.label_names, names)[0] for one in held if one is not None]
-    whole = joined([one for one in parts if len(one)])
+    parts = [select_classes(one, source.label_names, names)[0] for one in held if one is not None]
+    whole = join_parts([one for one in parts if len(one)])
     check_each_class(config, whole, names, part)
     return whole, names
 
@@ -131,7 +131,7 @@ class ChainedPictures:
         return self.sources[number].picture(index - start, at_least)
 
 
-def joined(parts: Sequence[Part]) -> Part:
+def join_parts(parts: Sequence[Part]) -> Part:
     """Return the images of parts of one data set (1 or more, all of one kind) as one part, in their order."""
     if not parts:
         raise DataError("data: no image of the classes asked for; add images, or ask for other classes")
@@ -161,4 +161,4 @@ def _joined_images(all_images: Sequence[ResidentImages | StreamImages]) -> Resid
     )
 
 
-__all__ = ["ChainedPictures", "check_each_class", "joined", "novel_classes", "novel_names"]
+__all__ = ["ChainedPictures", "check_each_class", "join_parts", "novel_classes", "novel_names"]

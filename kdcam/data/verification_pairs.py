@@ -31,7 +31,7 @@ class PairLine(NamedTuple):
     fold: str | None = None  # None: the file tells no folds
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """Return the lines of a text file that are not blank, each with its number; ``DataError`` where it has none."""
     text = read_plain_lines(path, error=DataError)
     lines = [(number, line) for number, line in enumerate(text, start=1) if line.strip()]
@@ -50,7 +50,7 @@ def read_lfw(path: Path, folder: IdentityFolder) -> list[PairLine]:
     Raises ``DataError`` for a line of another form, a person or picture that is not there, or other counts than the
     first line's.
     """
-    (_, header), *lines = read_lines(path)
+    (_, header), *lines = numbered_lines(path)
     counts = header.split()
     if len(counts) > 2 or not all(map(_NUMBER.fullmatch, counts)):
         raise DataError(
@@ -156,7 +156,7 @@ def read_two_lists(path: Path, folder: IdentityFolder) -> list[PairLine]:
         pairs = [
             _stems_pair(f"{file}, line {number}", line, folder, same=same)
             for file, same in zip(files, (True, False), strict=True)
-            for number, line in read_lines(file)
+            for number, line in numbered_lines(file)
         ]
         name = str(fold) if len(both) > 1 else None
         found += [pair._replace(fold=name) for pair in in_turn(pairs)]
@@ -198,7 +198,7 @@ def read_csv_pairs(path: Path, folder: IdentityFolder) -> list[PairLine]:
     Raises ``DataError`` for a missing column or picture, a path that leads out of the folder, a cell that says neither,
     or a row that its own folders contradict.
     """
-    rows = ((f"{path}, line {number}", line) for number, line in read_lines(path))
+    rows = ((f"{path}, line {number}", line) for number, line in numbered_lines(path))
     header = _csv_cells(*next(rows))
     missing = [name for name in _COLUMNS if name not in header]
     if missing:
@@ -255,8 +255,8 @@ __all__ = [
     "in_turn",
     "is_list",
     "list_files",
+    "numbered_lines",
     "read_csv_pairs",
     "read_lfw",
-    "read_lines",
     "read_two_lists",
 ]

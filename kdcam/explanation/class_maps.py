@@ -13,30 +13,30 @@ from kdcam.models.inspection import check_cam
 from kdcam.models.token_maps import SpatialReader, spatial_reader
 from kdcam.runtime.numerics import require_finite_outputs
 
-Method = Literal["cam", "gradcam", "hirescam"]
-Role = Literal["label", "predicted", "strongest wrong", "runner-up", "highest", "chosen"]
+MapMethod = Literal["cam", "gradcam", "hirescam"]
+ClassRole = Literal["label", "predicted", "strongest wrong", "runner-up", "highest", "chosen"]
 
 MOST_PRESENT = 4  # maps of an image with several labels
 _FROM_GRADIENT = {"gradcam": grad_cam, "hirescam": hires_cam}
 
 
-class Shown(NamedTuple):
+class ShownClass(NamedTuple):
     """A class whose map is shown, and why."""
 
     class_index: int
-    roles: tuple[Role, ...]
+    roles: tuple[ClassRole, ...]
 
 
 class ImageMaps(NamedTuple):
     """What a classifier says about one image, with the maps of some classes."""
 
     probabilities: Tensor  # (K,): softmax with one label an image, sigmoid with several
-    shown: tuple[Shown, ...]
+    shown: tuple[ShownClass, ...]
     class_maps: Tensor  # (shown, H, W), as the method gives them
     caam: Tensor  # (H, W)
 
 
-def method_for(classifier: Classifier, method: Method) -> Method:
+def method_for(classifier: Classifier, method: MapMethod) -> MapMethod:
     """Return ``method``, or "gradcam" where "cam" is asked of a network without an exact CAM.
 
     Raises ``ModelError`` where no map of the network can be shown at all; see `spatial_reader`.
@@ -53,7 +53,7 @@ def method_for(classifier: Classifier, method: Method) -> Method:
 
 def shown_classes(
     logits: Tensor, *, task: Task, label: int | None = None, chosen: Sequence[int] = ()
-) -> tuple[Shown, ...]:
+) -> tuple[ShownClass, ...]:
     """Return the classes to show for the logits (K,) of one image.
 
     With one label an image: the label, where it is known, and the strongest class beside it; else the
@@ -71,23 +71,23 @@ def shown_classes(
         predicted = order[: int((logits > 0).sum())]
     else:
         predicted = order[:1]
-    roles: dict[int, list[Role]] = {}
+    roles: dict[int, list[ClassRole]] = {}
     if label is not None and (not chosen or label in chosen):
         roles[label] = ["label"]
     for index in chosen or predicted[:MOST_PRESENT]:
-        mark: Role = "predicted" if index in predicted else "chosen"
+        mark: ClassRole = "predicted" if index in predicted else "chosen"
         roles.setdefault(index, []).append(mark)
     if not chosen:
         _add_rivals(roles, order, task=task, label=label)
     ranked = chosen or roles
-    return tuple(Shown(index, tuple(roles[index])) for index in ranked)
+    return tuple(ShownClass(index, tuple(roles[index])) for index in ranked)
 
 
 def explain_image(
     classifier: Classifier,
     image: Tensor,
     *,
-    method: Method,
+    method: MapMethod,
     label: int | None = None,
     chosen: Sequence[int] = (),
     reader: SpatialReader | None = None,
@@ -128,7 +128,9 @@ def explain_image(
     )
 
 
-def _add_rivals(roles: dict[int, list[Role]], order: Sequence[int], *, task: Task, label: int | None) -> None:
+def _add_rivals(
+    roles: dict[int, list[ClassRole]], order: Sequence[int], *, task: Task, label: int | None
+) -> None:
     """Add the strongest class that is not the label, or not predicted; with several labels only to none at all."""
     if task == "multi-label":
         if not any("predicted" in marks for marks in roles.values()):
@@ -136,11 +138,11 @@ def _add_rivals(roles: dict[int, list[Role]], order: Sequence[int], *, task: Tas
         return
     others = [index for index in order if index != (order[0] if label is None else label)]
     if others:
-        mark: Role = "runner-up" if label is None else "strongest wrong"
+        mark: ClassRole = "runner-up" if label is None else "strongest wrong"
         roles.setdefault(others[0], []).append(mark)
 
 
-def _class_maps(outputs: Outputs, classes: Sequence[int], method: Method) -> Tensor:
+def _class_maps(outputs: Outputs, classes: Sequence[int], method: MapMethod) -> Tensor:
     feature_map, weight, bias = outputs.feature_map, outputs.weight, outputs.bias
     assert feature_map is not None
     if method == "cam":
@@ -156,10 +158,10 @@ def _class_maps(outputs: Outputs, classes: Sequence[int], method: Method) -> Ten
 
 __all__ = [
     "MOST_PRESENT",
+    "ClassRole",
     "ImageMaps",
-    "Method",
-    "Role",
-    "Shown",
+    "MapMethod",
+    "ShownClass",
     "explain_image",
     "method_for",
     "shown_classes",

@@ -11,8 +11,8 @@ from kdcam.cam.map_pictures import COLORMAP, grid, save_png
 from kdcam.data.batches.decoding import read_image
 from kdcam.data.sources.picture_files import readable_pictures
 from kdcam.errors import DataError, RecipeError
-from kdcam.explanation.class_maps import ImageMaps, Method, explain_image, method_for
-from kdcam.explanation.panels import Look, Scale, check_look, panels
+from kdcam.explanation.class_maps import ImageMaps, MapMethod, explain_image, method_for
+from kdcam.explanation.panels import MapStyle, Scale, check_map_style, panels
 from kdcam.files.atomic_writes import check_writable, make_folder
 from kdcam.files.paths import resolved
 from kdcam.models.classifier import Classifier
@@ -37,7 +37,7 @@ class RunMaps(NamedTuple):
     """The maps of one run for one image."""
 
     run: Path
-    method: Method  # "gradcam" also where "cam" was asked of a network without an exact CAM
+    method: MapMethod  # "gradcam" also where "cam" was asked of a network without an exact CAM
     label: str | None  # the known label, of this run's classes
     maps: tuple[ShownMap, ...]
 
@@ -59,7 +59,7 @@ class Explanation(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    method: Method
+    method: MapMethod
     label: str | None
     classes: Sequence[str | int]
 
@@ -70,7 +70,7 @@ class _Run(NamedTuple):
     names: tuple[str, ...]
     readable: tuple[str, ...]  # the names with words for ImageNet's numbers
     reader: SpatialReader
-    method: Method
+    method: MapMethod
     label: int | None  # given for all images
     chosen: tuple[int, ...]
 
@@ -80,7 +80,7 @@ def explain(
     images: Sequence[str | Path],
     *,
     output: str | Path = "explain",
-    method: Method = "cam",
+    method: MapMethod = "cam",
     label: str | None = None,
     classes: Sequence[str | int] = (),
     scale: Scale = "each",
@@ -105,7 +105,7 @@ def explain(
             tokens they are of its last grid of tokens (`kdcam.models.token_maps`).
         label: The label of all images; by default that of an image in a folder named as a class.
         classes: These classes instead, by name or index.
-        scale, alpha, colormap: See `kdcam.explanation.panels.Look`.
+        scale, alpha, colormap: See `kdcam.explanation.panels.MapStyle`.
         weights: Which epoch's weights of each run.
         device: auto, cpu, cuda, cuda:INDEX or mps.
         progress: Who watches.
@@ -114,7 +114,7 @@ def explain(
     overwritten, ``ModelError`` for a network without a map, ``CheckpointError`` for a run or an output.
     """
     watcher = progress or Silent()
-    look = Look(alpha, colormap, scale)
+    look = MapStyle(alpha, colormap, scale)
     _check_options(look, method)
     paths = readable_pictures(images, progress=watcher)
     files = _files(paths, Path(output))
@@ -130,7 +130,7 @@ def explain(
     return found
 
 
-def _explain_one(path: Path, file: Path, runs: Sequence[_Run], look: Look) -> Explanation:
+def _explain_one(path: Path, file: Path, runs: Sequence[_Run], look: MapStyle) -> Explanation:
     rows, told = [], []
     for run in runs:
         size, channels = run.classifier.image_size, run.classifier.in_channels
@@ -206,11 +206,11 @@ def _class_index(asked: str | int, names: Sequence[str], *, place: str) -> int:
     )
 
 
-def _check_options(look: Look, method: str) -> None:
-    check_look(look)
-    if method not in get_args(Method):
-        guess = did_you_mean(method, get_args(Method))
-        raise RecipeError(f"method: found {method!r}{guess}; allowed: {listed(get_args(Method))}")
+def _check_options(look: MapStyle, method: str) -> None:
+    check_map_style(look)
+    if method not in get_args(MapMethod):
+        guess = did_you_mean(method, get_args(MapMethod))
+        raise RecipeError(f"method: found {method!r}{guess}; allowed: {listed(get_args(MapMethod))}")
 
 
 def _files(paths: Sequence[Path], output: Path) -> list[Path]:

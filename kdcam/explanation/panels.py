@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kdcam.cam.map_pictures import COLORMAP, Picture, captioned, magnified, overlay, to_picture
+from kdcam.cam.map_pictures import COLORMAP, RgbImage, captioned, magnified, overlay, to_picture
 from kdcam.cam.maps import minmax_normalize
 from kdcam.errors import RecipeError
 from kdcam.settings.messages import did_you_mean, listed
@@ -18,7 +18,7 @@ _LEAST_PIXELS = 160  # of a picture's side: enough for a caption; smaller images
 _USUAL_COLORMAPS = ("inferno", "magma", "viridis", "jet", "... (matplotlib's)")
 
 
-class Look(NamedTuple):
+class MapStyle(NamedTuple):
     """How maps are drawn."""
 
     alpha: float = 0.5  # 0: the image alone; 1: the map alone
@@ -26,7 +26,7 @@ class Look(NamedTuple):
     scale: Scale = "each"  # "each": a map spans the colours on its own; "row": the class maps share one scale
 
 
-def check_look(look: Look) -> None:
+def check_map_style(look: MapStyle) -> None:
     """Raise ``RecipeError`` where maps cannot be drawn so."""
     from matplotlib import colormaps
 
@@ -47,8 +47,8 @@ def panels(
     *,
     title: Caption,
     captions: Sequence[Caption],
-    look: Look,
-) -> list[Picture]:
+    look: MapStyle,
+) -> list[RgbImage]:
     """Return the image and the image under each map, each with two lines of text above it.
 
     Args:
@@ -83,4 +83,4 @@ def drawn_maps(maps: Tensor, *, size: tuple[int, int], scale: Scale = "each") ->
     return minmax_normalize(large.flatten(0, 1)).view_as(large)  # as one tall map
 
 
-__all__ = ["Caption", "Look", "Scale", "check_look", "drawn_maps", "panels"]
+__all__ = ["Caption", "MapStyle", "Scale", "check_map_style", "drawn_maps", "panels"]

@@ -29,9 +29,9 @@ def first_difference(there: Any, here: Any, place: str = "") -> Difference | Non
     return next((difference for difference in differences if difference is not None), None)
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return one side of a difference in words."""
     return "not set" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-__all__ = ["Difference", "first_difference", "shown"]
+__all__ = ["Difference", "first_difference", "value_text"]

@@ -33,7 +33,7 @@ _SYSTEM_FOLDERS = frozenset(
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r"})
 
 
-class Tree(NamedTuple):
+class FileTree(NamedTuple):
     """The files below a folder."""
 
     files: tuple[Path, ...]  # by path
@@ -92,7 +92,7 @@ def files_below(folder: Path) -> list[Path]:
     return list(tree_below(folder).files)
 
 
-def tree_below(folder: Path) -> Tree:
+def tree_below(folder: Path) -> FileTree:
     """Return the files below a folder, at any depth, that are not hidden nor in a hidden folder.
 
     Links are followed, and each real folder and each real file counts once; a link to a folder above is not followed.
@@ -109,7 +109,7 @@ def tree_below(folder: Path) -> Tree:
                 taken.add(real)
                 plain.append(path)
     has_links = bool(linked) or folder.is_symlink() or any(place.has_linked_folders for place in places)
-    return Tree(tuple(sorted(plain)), has_links)
+    return FileTree(tuple(sorted(plain)), has_links)
 
 
 def real_paths(paths: Iterable[Path]) -> Iterator[str]:
@@ -197,7 +197,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 __all__ = [
-    "Tree",
+    "FileTree",
     "files_below",
     "files_in",
     "folders_in",

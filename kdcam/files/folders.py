@@ -9,7 +9,7 @@ from kdcam.files.cache_home import cache_home
 from kdcam.files.paths import expanded
 
 
-def cache_folder(given: Path | None, own: str = "") -> Path:
+def teacher_cache_folder(given: Path | None, own: str = "") -> Path:
     """Return the folder of one teacher's cache: the one that a recipe names (teacher.cache_folder), ``~`` written out,
     else ``own`` below the folder that holds the caches of all teachers.
     """
@@ -17,7 +17,7 @@ def cache_folder(given: Path | None, own: str = "") -> Path:
 
 
 @contextmanager
-def telling(what: str, way_out: str) -> Iterator[None]:
+def cache_folder_errors(what: str, way_out: str) -> Iterator[None]:
     """Tell in a sentence that the system refuses something: ``what`` (why); ``way_out``.
 
     Raises ``CheckpointError`` in the place of ``OSError``, and of a ``CheckpointError`` that one caused and that speaks
@@ -33,4 +33,4 @@ def telling(what: str, way_out: str) -> Iterator[None]:
         raise CheckpointError(f"teacher.cache_folder: {what} ({reason}); {way_out}") from cause
 
 
-__all__ = ["cache_folder", "telling"]
+__all__ = ["cache_folder_errors", "teacher_cache_folder"]

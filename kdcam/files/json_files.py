@@ -12,7 +12,7 @@ from kdcam.files.text_files import TEXT_LIMIT, decode_text, read_text
 _WAY_OUT = "restore it or remove it"
 
 
-def read_json_file(
+def read_json_value(
     path: Path,
     *,
     error: type[KdcamError],
@@ -80,4 +80,4 @@ def parse_json(
     return value
 
 
-__all__ = ["parse_json", "read_json_file"]
+__all__ = ["parse_json", "read_json_value"]

@@ -9,11 +9,11 @@ from typing import Any
 
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import write_atomically
-from kdcam.files.json_files import read_json_file
+from kdcam.files.json_files import read_json_value
 from kdcam.files.parsed_values import short
 
 
-def plain(value: Any) -> Any:
+def json_form(value: Any) -> Any:
     """Return ``value`` as a JSON file gives it back: tuples as lists, keys as text, NaN and infinity as null.
 
     Of a text that has no form in UTF-8, as a name whose bytes are none, the escapes (``caf\\udce9``).
@@ -24,17 +24,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {_written(str(key)): plain(item) for key, item in value.items()}
+        return {_utf8_text(str(key)): json_form(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(item) for item in value]
+        return [json_form(item) for item in value]
     if isinstance(value, str):
-        return _written(value)
+        return _utf8_text(value)
     if value is None or isinstance(value, int):
         return value
     raise TypeError(f"{value!r} of type {type(value).__name__} has no JSON form")
 
 
-def _written(text: str) -> str:
+def _utf8_text(text: str) -> str:
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
@@ -44,7 +44,7 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         CheckpointError: The file cannot be written.
     """
-    write_atomically(path, (json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, (json.dumps(json_form(value), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -53,25 +53,26 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is missing, cannot be read or does not hold one JSON object.
     """
-    value = read_json_file(path, error=CheckpointError)
+    value = read_json_value(path, error=CheckpointError)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, expected an object {{...}}")
     return value
 
 
 @contextmanager
-def layout_of(file: Path) -> Iterator[None]:
+def layout_errors(file: Path) -> Iterator[None]:
     """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{file}: lacks something or has another layout ({_reason(error)}); was it written by another version "
+            f"{file}: lacks something or has another layout ({_layout_reason(error)}); was it written by "
+            "another version "
             "of kdcam? Make it anew, or remove it"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _layout_reason(error: Exception) -> str:
     from pydantic import ValidationError  # here: the command line's help would wait for it
 
     if isinstance(error, ValidationError):
@@ -80,4 +81,4 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {short(str(error), most=200)}"
 
 
-__all__ = ["layout_of", "plain", "read_json", "write_json"]
+__all__ = ["json_form", "layout_errors", "read_json", "write_json"]

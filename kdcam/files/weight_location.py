@@ -9,7 +9,7 @@ PACKAGE_PREFIX = "package:"
 """Before the name of a Python package whose weights are started from."""
 
 
-PlaceKind = Literal["file", "folder", "missing", "name", "package"]
+LocationKind = Literal["file", "folder", "missing", "name", "package"]
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 """How files of torch.save end."""
@@ -18,7 +18,7 @@ WEIGHTS_SUFFIXES = (".safetensors", *FOREIGN_SUFFIXES)
 """How files of weights end."""
 
 
-def kind_of(place: str | Path) -> PlaceKind:
+def location_kind(place: str | Path) -> LocationKind:
     """Return what a place of weights is: a file, a folder, a Python package, a network's name, or a path to nothing.
 
     Args:
@@ -35,4 +35,4 @@ def kind_of(place: str | Path) -> PlaceKind:
     return "missing" if "/" in text or text.endswith(WEIGHTS_SUFFIXES) else "name"
 
 
-__all__ = ["FOREIGN_SUFFIXES", "PACKAGE_PREFIX", "WEIGHTS_SUFFIXES", "PlaceKind", "kind_of"]
+__all__ = ["FOREIGN_SUFFIXES", "PACKAGE_PREFIX", "WEIGHTS_SUFFIXES", "LocationKind", "location_kind"]

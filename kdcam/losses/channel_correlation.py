@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
 from kdcam.runtime.numerics import mean_where, wide
 
-Form = Literal["ratio", "margin", "difference"]
-Comparison = Literal["pairs", "class-means"]
+ChannelCorrelationForm = Literal["ratio", "margin", "difference"]
+AttentionComparison = Literal["pairs", "class-means"]
 
 RATIO_EPS = 1e-4
 """Added to both distances of the ratio, root-mean-square units (kdcam's choice): attention that is the same for all
@@ -51,12 +51,12 @@ class ChannelCorrelationConfig(LossConfig):
 
     name: Literal["channel_correlation"] = "channel_correlation"
     weight: float = Field(0.03, ge=0, allow_inf_nan=False, description="factor of the term in the sum")
-    form: Form = Field("ratio", description="how pull and push are put together")
+    form: ChannelCorrelationForm = Field("ratio", description="how pull and push are put together")
     margin: float = Field(
         USUAL_MARGIN, gt=0, le=1, description='distance up to which classes are pushed apart, form "margin"'
     )
     squared: bool = Field(False, description="mean squared differences in place of their root")
-    comparison: Comparison = Field(
+    comparison: AttentionComparison = Field(
         "pairs", description="all pairs of images, or images with class means (cheaper)"
     )
 
@@ -120,7 +120,7 @@ def class_mean_distances(attention: Tensor, targets: Tensor, *, num_classes: int
     return _split_mean(distances, own & (counts > 1), ~own & (counts > 0))
 
 
-def channel_correlation(distances: Distances, *, form: Form, margin: float) -> Tensor:
+def channel_correlation(distances: Distances, *, form: ChannelCorrelationForm, margin: float) -> Tensor:
     """Return the loss of a batch's distances, a scalar; ``margin`` counts for the form "margin" only."""
     pull, push, has_push = distances
     if form == "difference":

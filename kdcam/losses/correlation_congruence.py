@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
 from kdcam.runtime.numerics import unit_rows, wide
 
-Form = Literal["neighbours", "kernel"]
+CongruenceForm = Literal["neighbours", "kernel"]
 
 _USUAL_GAMMA = 0.4
 _USUAL_ORDER = 2
@@ -48,7 +48,7 @@ class CorrelationCongruenceConfig(LossConfig):
     name: Literal["correlation_congruence"] = "correlation_congruence"
     weight: float = Field(0.02, ge=0, allow_inf_nan=False, description="factor of the term in the sum")
     embedding_width: int = Field(128, ge=1, description="numbers that both embeddings are mapped to")
-    form: Form = Field(
+    form: CongruenceForm = Field(
         "neighbours", description="what is compared: products of neighbours, or kernels of all"
     )
     gamma: float = Field(

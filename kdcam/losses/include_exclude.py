@@ -11,7 +11,7 @@ from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.losses.shared.class_centers import USUAL_CENTER_RATE, LearnedCenters, MovedCenters
 from kdcam.runtime.numerics import mean_where, wide, wide_dtype
 
-Form = Literal["hinge", "log-ratio"]
+IncludeExcludeForm = Literal["hinge", "log-ratio"]
 
 
 class IncludeExcludeConfig(LossConfig):
@@ -42,7 +42,7 @@ class IncludeExcludeConfig(LossConfig):
 
     name: Literal["include_exclude"] = "include_exclude"
     weight: float = Field(0.1, ge=0, allow_inf_nan=False, description="factor of the term in the sum")
-    form: Form = Field("hinge", description="how the two exponentials are parted")
+    form: IncludeExcludeForm = Field("hinge", description="how the two exponentials are parted")
     margin: float = Field(0.5, gt=0, allow_inf_nan=False, description="at most 1 for the hinge")
     bandwidth: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="mean squared difference at which exp is 1/e"
@@ -79,7 +79,7 @@ def include_exclude(
     seen: Tensor,
     targets: Tensor,
     *,
-    form: Form,
+    form: IncludeExcludeForm,
     margin: float,
     bandwidth: float,
 ) -> Tensor:

@@ -111,7 +111,7 @@ class LossConfig(Settings):
         return self.weight * min(1.0, (progress - self.start) / self.warmup)
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """The terms of the objective that were active in one step."""
 
     total: Tensor  # scalar, the weighted sum
@@ -171,7 +171,7 @@ class Objective(nn.Module):
         pairs = zip(self.configs, self.losses, strict=True)
         return [config for config, loss in pairs if _runs(config, loss, progress)]
 
-    def forward(self, step: Step, others: Sequence[TeacherOutputs] = ()) -> Terms:
+    def forward(self, step: Step, others: Sequence[TeacherOutputs] = ()) -> LossTerms:
         """Return the weighted sum and each active term; a teacher term is its mean over all teachers.
 
         ``others`` are the outputs of the second teacher, the third ...
@@ -195,7 +195,7 @@ class Objective(nn.Module):
             total = total + weight * value
             values[name] = value.detach()
             weights[name] = weight
-        return Terms(total, values, weights)
+        return LossTerms(total, values, weights)
 
     def diagnose(self, terms: Mapping[str, float]) -> list[str]:
         """Return the warnings that an epoch's mean terms call for."""
@@ -236,10 +236,10 @@ def present(value: Any, what: str) -> Tensor:
 __all__ = [
     "Images",
     "LossConfig",
+    "LossTerms",
     "Objective",
     "Shapes",
     "Step",
-    "Terms",
     "clean_of",
     "needs_of",
     "present",

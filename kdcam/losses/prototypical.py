@@ -12,7 +12,7 @@ from kdcam.losses.loss import LossConfig, Shapes, Step, present
 from kdcam.runtime.numerics import mean_where, unit_rows, wide
 from kdcam.settings.frozen_settings import Positive
 
-USUAL_SCALE = 10.0
+USUAL_PROTOTYPE_SCALE = 10.0
 
 
 class PrototypicalConfig(LossConfig):
@@ -45,14 +45,16 @@ class PrototypicalConfig(LossConfig):
     name: Literal["prototypical"] = "prototypical"
     shots: int = Field(1, ge=1, description="images of a class in a batch that make its prototype, the first")
     distance: Literal["euclidean", "cosine"] = "euclidean"
-    scale: Positive = Field(USUAL_SCALE, description="of cosine: what the cosines are multiplied with")
+    scale: Positive = Field(
+        USUAL_PROTOTYPE_SCALE, description="of cosine: what the cosines are multiplied with"
+    )
 
     needs: ClassVar[frozenset[str]] = frozenset({"classifier_weight"})
     trains_classifier: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> Self:
-        if self.distance == "euclidean" and self.scale != USUAL_SCALE:
+        if self.distance == "euclidean" and self.scale != USUAL_PROTOTYPE_SCALE:
             raise ValueError(
                 f'found scale = {self.scale:g} with distance = "euclidean", which it does nothing for; remove it, or '
                 'set distance = "cosine"'
@@ -153,7 +155,7 @@ class Prototypical(nn.Module):
 
 
 __all__ = [
-    "USUAL_SCALE",
+    "USUAL_PROTOTYPE_SCALE",
     "Prototypical",
     "PrototypicalConfig",
     "class_means",

@@ -70,7 +70,7 @@ class VidConfig(LossConfig):
     def build(self, shapes: Shapes) -> nn.Module:
         """Return the loss module."""
         predictions = (
-            Prediction(student[0], teacher[0], initial_variance=self.initial_variance)
+            GaussianPrediction(student[0], teacher[0], initial_variance=self.initial_variance)
             for student, teacher in matched_sizes(shapes, self.stages)
         )
         return Vid(predictions, stages=self.stages)
@@ -91,7 +91,7 @@ def vid(predicted: Tensor, variance: Tensor, teacher_map: Tensor) -> Tensor:
     return (apart / variance + variance.log()).mean() / 2
 
 
-class Prediction(nn.Module):
+class GaussianPrediction(nn.Module):
     """A Gaussian of a teacher's map, of which the mean is read from the student's map and the variance is learned."""
 
     def __init__(self, student_channels: int, teacher_channels: int, *, initial_variance: float) -> None:
@@ -115,7 +115,7 @@ class Prediction(nn.Module):
 class Vid(nn.Module):
     """The sum of `vid` over the matched maps of student and teacher, with predictions of its own."""
 
-    def __init__(self, predictions: Iterable[Prediction], *, stages: Stages = "last-of-size") -> None:
+    def __init__(self, predictions: Iterable[GaussianPrediction], *, stages: Stages = "last-of-size") -> None:
         super().__init__()
         self.stages = stages
         self.predictions = nn.ModuleList(predictions)
@@ -131,4 +131,4 @@ class Vid(nn.Module):
         return torch.stack(terms).sum()
 
 
-__all__ = ["LEAST_VARIANCE", "Prediction", "Vid", "VidConfig", "vid"]
+__all__ = ["LEAST_VARIANCE", "GaussianPrediction", "Vid", "VidConfig", "vid"]

@@ -6,17 +6,17 @@ from typing import Literal, NamedTuple, NoReturn
 
 from kdcam.errors import ModelError
 from kdcam.models.networks import CIFAR_NETWORKS
-from kdcam.models.networks.timm_registration import PREFIX
+from kdcam.models.networks.timm_registration import TIMM_PREFIX
 from kdcam.models.torchvision_networks import MAP_NODES, NO_EXACT_CAM, torchvision_names
 
-Source = Literal["kdcam", "timm", "torchvision"]
+NetworkSource = Literal["kdcam", "timm", "torchvision"]
 
 
 class ModelName(NamedTuple):
     """A network that a recipe can name."""
 
     name: str  # as in a recipe: "kdcam:resnet20", "resnet18", "torchvision:resnet18"
-    source: Source
+    source: NetworkSource
 
 
 # timm's families (modules of timm.models) in timm 1.0.31: `check_cam` on the smallest network of each, and
@@ -71,7 +71,7 @@ def has_exact_cam(name: str) -> bool | None:
     return _known_of_timm(bare.partition(".")[0])
 
 
-def split_name(name: str) -> tuple[Source, str]:
+def split_name(name: str) -> tuple[NetworkSource, str]:
     """Return where a network comes from and its name there; a name without a prefix is timm's.
 
     Raises ``ModelError`` with close spellings where there is no such network; timm and torchvision are
@@ -81,7 +81,7 @@ def split_name(name: str) -> tuple[Source, str]:
     if not colon:
         import timm
 
-        if not timm.is_model(name.partition(".")[0]) or name.startswith(PREFIX):
+        if not timm.is_model(name.partition(".")[0]) or name.startswith(TIMM_PREFIX):
             _refuse(name)
         return "timm", name
     if prefix == "kdcam" and bare in CIFAR_NETWORKS:
@@ -95,7 +95,7 @@ def timm_names() -> list[str]:
     """Return the names of timm's own architectures, sorted."""
     import timm
 
-    return [name for name in timm.list_models() if not name.startswith(PREFIX)]
+    return [name for name in timm.list_models() if not name.startswith(TIMM_PREFIX)]
 
 
 def _known_of_timm(architecture: str) -> bool | None:
@@ -132,7 +132,7 @@ __all__ = [
     "TIMM_EXACT_CAM",
     "TIMM_NO_EXACT_CAM",
     "ModelName",
-    "Source",
+    "NetworkSource",
     "has_exact_cam",
     "list_models",
     "split_name",

@@ -17,19 +17,19 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from kdcam.models.classifier import Classifier
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 
 # Of the largest magnitude of an output. Rounding alone gives 3e-7 to 1e-6 on trained networks. Deep ones with random
 # weights and the statistics of a batch reach 5e-5 (resnet110), as far as they are from float64 without folding, and
 # stay as they are.
-TOLERANCE = 1e-5
+FOLDING_TOLERANCE = 1e-5
 
 # By name, as importing timm takes seconds. Other subclasses use their weights in ways of their own.
 _CONVOLUTIONS = ("Conv2d", "Conv2dSame")
 _NORMS = ("BatchNorm2d", "BatchNormAct2d")
 
 
-class Frozen(NamedTuple):
+class FrozenClassifier(NamedTuple):
     """A classifier without gradients, and what was folded in it."""
 
     classifier: Classifier
@@ -38,14 +38,14 @@ class Frozen(NamedTuple):
     reason: str | None  # why nothing is folded; None where something is
 
 
-class Pair(NamedTuple):
+class FoldablePair(NamedTuple):
     """A convolution and the BatchNorm that alone reads it, by their names in the network."""
 
     convolution: str
     norm: str
 
 
-def freeze(classifier: Classifier) -> Frozen:
+def freeze_and_fold(classifier: Classifier) -> FrozenClassifier:
     """Return the same classifier, changed in place: no gradients, and BatchNorms folded where that is proven.
 
     Two random images show that logits, embedding, map and stages stay the same within `TOLERANCE`; otherwise, and
@@ -64,12 +64,12 @@ def freeze(classifier: Classifier) -> Frozen:
         return _fold_proven(classifier)
     except Exception as error:  # foreign code meets symbolic values and may raise anything
         cause = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return Frozen(classifier, 0, 0.0, f"it cannot be traced or run folded ({cause})")
+        return FrozenClassifier(classifier, 0, 0.0, f"it cannot be traced or run folded ({cause})")
     finally:
         classifier.to(device)
 
 
-def foldable_pairs(network: nn.Module) -> list[Pair]:
+def foldable_pairs(network: nn.Module) -> list[FoldablePair]:
     """Return the pairs that one forward in eval mode calls once, in order, with nothing else that reads them.
 
     Left out are modules with hooks, modules that have two names, and BatchNorms in train mode or without running
@@ -99,22 +99,22 @@ def foldable_pairs(network: nn.Module) -> list[Pair]:
     ]
 
 
-def _fold_proven(classifier: Classifier) -> Frozen:
+def _fold_proven(classifier: Classifier) -> FrozenClassifier:
     pairs = foldable_pairs(classifier.network)
     if not pairs:
-        return Frozen(classifier, 0, 0.0, "no BatchNorm follows a convolution that it alone reads")
+        return FrozenClassifier(classifier, 0, 0.0, "no BatchNorm follows a convolution that it alone reads")
     before = _answers(classifier)
     with ExitStack() as undo:
         for pair in pairs:
             undo.callback(_fold(classifier.network, pair))
         difference = _largest_difference(before, _answers(classifier))
-        if difference <= TOLERANCE:
+        if difference <= FOLDING_TOLERANCE:
             undo.pop_all()
-            return Frozen(classifier, len(pairs), difference, None)
-    return Frozen(classifier, 0, difference, f"its outputs would change by {difference:.1g}")
+            return FrozenClassifier(classifier, len(pairs), difference, None)
+    return FrozenClassifier(classifier, 0, difference, f"its outputs would change by {difference:.1g}")
 
 
-def _fold(network: nn.Module, pair: Pair) -> Callable[[], None]:
+def _fold(network: nn.Module, pair: FoldablePair) -> Callable[[], None]:
     """Fold a pair and return what puts it back."""
     convolution, norm = network.get_submodule(pair.convolution), network.get_submodule(pair.norm)
     assert isinstance(convolution, nn.Conv2d)
@@ -168,14 +168,14 @@ def _is_fixed_norm(module: nn.Module) -> bool:
     return not module.training and module.running_mean is not None and module.running_var is not None
 
 
-def _pair(node: fx.Node) -> Pair | None:
+def _pair(node: fx.Node) -> FoldablePair | None:
     """Return the names of a module and of the module that is all that reads its output; None where it is not so."""
     if node.op != "call_module" or len(node.users) != 1:
         return None
     (reader,) = node.users
     if reader.op != "call_module" or reader.args != (node,) or reader.kwargs:
         return None
-    return Pair(str(node.target), str(reader.target))
+    return FoldablePair(str(node.target), str(reader.target))
 
 
 class _Tracer(fx.Tracer):
@@ -210,7 +210,7 @@ def _answers(classifier: Classifier) -> list[Tensor]:
     shape = (2, classifier.in_channels, classifier.image_size, classifier.image_size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with (
-        evaluating(classifier),
+        eval_mode(classifier),
         torch.random.fork_rng(devices=[]),
         torch.no_grad(),
         torch.autocast("cpu", enabled=False),
@@ -230,4 +230,4 @@ def _largest_difference(before: list[Tensor], after: list[Tensor]) -> float:
     return torch.stack(shares).nan_to_num(nan=torch.inf, posinf=torch.inf).max().item()
 
 
-__all__ = ["TOLERANCE", "Frozen", "Pair", "foldable_pairs", "freeze"]
+__all__ = ["FOLDING_TOLERANCE", "FoldablePair", "FrozenClassifier", "foldable_pairs", "freeze_and_fold"]

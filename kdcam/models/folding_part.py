@@ -10,17 +10,17 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.heads import Head
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.safetensors_files import load_exactly
-from kdcam.models.weights.starting_weights import head_name
+from kdcam.models.weights.starting_weights import logits_layer_name
 
 
-class Folded(NamedTuple):
+class FoldedHead(NamedTuple):
     """A classifier with a linear layer, and what is different."""
 
     classifier: Classifier
     change: str | None  # what its logits mean that the original's do not; None: they are the same
 
 
-def fold_head(classifier: Classifier) -> Folded:
+def fold_head(classifier: Classifier) -> FoldedHead:
     """Return the classifier with a plain linear layer in its head's place; itself where it has one already.
 
     A head's weights and bias become the layer's. Of a cosine head, which divides by the embedding's length as no
@@ -29,10 +29,10 @@ def fold_head(classifier: Classifier) -> Folded:
     Raises ``ModelError`` where the network's own linear layer has no bias and the head needs one.
     """
     network: Any = classifier.network
-    place = head_name(network)
+    place = logits_layer_name(network)
     head = None if place is None else network.get_submodule(place)
     if not isinstance(head, Head):
-        return Folded(classifier, None)
+        return FoldedHead(classifier, None)
     with torch.no_grad():
         weight, bias = head.linear()
     change = None
@@ -54,7 +54,7 @@ def fold_head(classifier: Classifier) -> Folded:
             f"{classifier.config.head!r} needs; export it in another format"
         )
     load_exactly(linear.network, tensors, place="the folded head", what=classifier.config.name)
-    return Folded(linear.eval(), change)
+    return FoldedHead(linear.eval(), change)
 
 
 def _with_linear_layer(classifier: Classifier) -> Classifier:
@@ -72,4 +72,4 @@ def _with_linear_layer(classifier: Classifier) -> Classifier:
         )
 
 
-__all__ = ["Folded", "fold_head"]
+__all__ = ["FoldedHead", "fold_head"]

@@ -9,7 +9,7 @@ from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier
 from kdcam.models.init_config import InitConfig
 from kdcam.models.layer_groups import stage_count, stage_depths
-from kdcam.models.weights.starting_weights import head_name
+from kdcam.models.weights.starting_weights import logits_layer_name
 
 
 class FrozenStages(NamedTuple):
@@ -46,7 +46,7 @@ def frozen_stages(student: Classifier, config: InitConfig) -> FrozenStages | Non
 
 
 def _all_but_classifier(student: Classifier) -> set[str]:
-    head = head_name(student.network)
+    head = logits_layer_name(student.network)
     if head is None:
         raise ModelError(
             f'init.frozen: found "all", but {student.config.name!r} has no single layer that gives the logits and '

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
-from kdcam.models.weights.starting_weights import head_name
+from kdcam.models.weights.starting_weights import logits_layer_name
 from kdcam.runtime.numerics import unit_rows, wide
 
-HeadName = Literal["linear", "cosine", "unit-weight", "gaussian"]
+HeadKind = Literal["linear", "cosine", "unit-weight", "gaussian"]
 
-USUAL_SCALE = (
+USUAL_HEAD_SCALE = (
     30.0  # Wang et al. 2018 (arXiv 1801.05599), happynear/AMSoftmax; 64 is usual for many identities
 )
 
@@ -106,7 +106,7 @@ class GaussianHead(Head):
         return means, -0.5 * means.square().sum(1)
 
 
-def add_head(network: Any, kind: HeadName, *, scale: float, name: str, linear_head: bool) -> None:
+def add_head(network: Any, kind: HeadKind, *, scale: float, name: str, linear_head: bool) -> None:
     """Put a head in the place of a network's last linear layer, from whose weights it starts; the bias is dropped.
 
     For the cosine and unit-weight heads rows about 0, as some networks start with, are lengthened to 1, and rows of 0
@@ -128,7 +128,7 @@ def add_head(network: Any, kind: HeadName, *, scale: float, name: str, linear_he
             f"model.head: found {kind!r}, but the logits of {name!r} are no single linear layer of its embedding; "
             "take kdcam:resnet20, resnet18 or another network with one, or leave the key out"
         )
-    place = head_name(network)
+    place = logits_layer_name(network)
     assert place is not None
     weight = network.get_submodule(place).weight.detach()
     heads = {
@@ -150,11 +150,11 @@ def _with_directions(weight: Tensor) -> Tensor:
 
 
 __all__ = [
-    "USUAL_SCALE",
+    "USUAL_HEAD_SCALE",
     "CosineHead",
     "GaussianHead",
     "Head",
-    "HeadName",
+    "HeadKind",
     "HeadOutputs",
     "UnitWeightHead",
     "add_head",

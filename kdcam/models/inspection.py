@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier, Outputs, Widths, why_no_parts
-from kdcam.models.reading import readable
-from kdcam.models.weights.starting_weights import head_name
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.models.reading import translate_image_errors
+from kdcam.models.weights.starting_weights import logits_layer_name
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import require_finite_outputs
 
 WITH_EXACT_CAM = (
@@ -59,7 +59,7 @@ def check_linear_classifier(classifier: Classifier) -> None:
         )
 
 
-def linear_layer(classifier: Classifier) -> nn.Linear:
+def linear_classifier(classifier: Classifier) -> nn.Linear:
     """Return the layer that a solved classifier is put into: it alone makes the logits, of the embedding.
 
     The layer that timm names a network's classifier is only part of one where a BatchNorm or a second classifier
@@ -67,7 +67,7 @@ def linear_layer(classifier: Classifier) -> nn.Linear:
 
     Raises ``ModelError`` where there is no such layer, or it has no bias.
     """
-    name = head_name(classifier.network)
+    name = logits_layer_name(classifier.network)
     layer = None if name is None else classifier.network.get_submodule(name)
     outputs, _ = _probe(classifier, _black_image(classifier))
     if not isinstance(layer, nn.Linear) or layer.bias is None or outputs.weight is not layer.weight:
@@ -161,11 +161,11 @@ def _untouched(classifier: Classifier, images: Tensor) -> Iterator[None]:
     """Let a network see images inside in eval mode and without gradient; its modes and the random state are kept."""
     device = classifier.mean.device
     with (
-        evaluating(classifier),
+        eval_mode(classifier),
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
-        readable(classifier.config.name, tuple(images.shape[1:])),
+        translate_image_errors(classifier.config.name, tuple(images.shape[1:])),
     ):
         yield
 
@@ -215,6 +215,6 @@ __all__ = [
     "check_cam",
     "check_linear_classifier",
     "cost",
-    "linear_layer",
+    "linear_classifier",
     "widths",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from kdcam.models.necks import Necked
-from kdcam.models.weights.starting_weights import head_name
+from kdcam.models.weights.starting_weights import logits_layer_name
 
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -55,7 +55,7 @@ def _depths(network: nn.Module, *, coarse: bool) -> dict[str, int]:
         groups = _groups(body, coarse=coarse)
         found = {name: _depth_of(name, groups) for name, _ in body.named_parameters()}
     last = max(found.values(), default=0)
-    head = head_name(network)
+    head = logits_layer_name(network)
     return {
         name: last
         if head is not None and name.startswith(f"{head}.")
@@ -71,7 +71,7 @@ def _depth_of(name: str, groups: list[list[str]]) -> int:
 
 def _groups(network: nn.Module, *, coarse: bool) -> list[list[str]]:
     """Return the names of the modules of each group, shallow to deep; the last holds the classifier."""
-    head = head_name(network)
+    head = logits_layer_name(network)
     parts = list(_parts(network))
     is_head = [head is not None and f"{head}.".startswith(f"{name}.") for name, _ in parts]
     groups = [list[str]()]

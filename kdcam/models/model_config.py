@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from kdcam.models.heads import USUAL_SCALE, HeadName
+from kdcam.models.heads import USUAL_HEAD_SCALE, HeadKind
 from kdcam.settings.frozen_settings import Positive, Settings
 
 USUAL_REDUCTION = 16  # Hu et al. 2018 (arXiv 1709.01507), section 6.4
@@ -52,12 +52,12 @@ class ModelConfig(Settings):
         USUAL_REDUCTION, ge=1, description="channels to hidden units in that block"
     )
 
-    head: HeadName = Field(
+    head: HeadKind = Field(
         "linear",
         description="the classifier: linear, cosine (angles alone), unit-weight (SphereFace), gaussian (L-GM)",
     )
     scale: float = Field(
-        USUAL_SCALE, gt=0, allow_inf_nan=False, description="factor of the cosine head's logits"
+        USUAL_HEAD_SCALE, gt=0, allow_inf_nan=False, description="factor of the cosine head's logits"
     )
 
     @property
@@ -84,7 +84,7 @@ class ModelConfig(Settings):
             raise ValueError(
                 f"head = {self.head!r} goes with kdcam: and timm networks, not {self.name}; {_instead(self.name)}"
             )
-        if self.scale != USUAL_SCALE and self.head != "cosine":
+        if self.scale != USUAL_HEAD_SCALE and self.head != "cosine":
             raise ValueError(
                 f'scale = {self.scale:g}, but head = {self.head!r} has none; set head = "cosine", or leave it out'
             )

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
-from kdcam.models.reading import readable
-from kdcam.models.weights.starting_weights import head_name
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.models.reading import translate_image_errors
+from kdcam.models.weights.starting_weights import logits_layer_name
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import wide
 
 
@@ -118,9 +118,9 @@ def add_neck(
     Raises ``ModelError`` where the network has no (N, C, H, W) map, or where another channel count does not
     fit its head, which must be global average pooling and one linear layer.
     """
-    with evaluating(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with eval_mode(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
         image = torch.rand(1, *image_shape, generator=torch.Generator().manual_seed(0))
-        with readable(name, image_shape):
+        with translate_image_errors(name, image_shape):
             features = network.forward_features(image)
         channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         if not isinstance(features, Tensor) or features.ndim != 4 or channels_last:
@@ -148,7 +148,7 @@ def _pools_only(network: Any, features: Tensor) -> bool:
 
 
 def _replace_classifier(network: nn.Module, channels: int) -> None:
-    name = head_name(network)
+    name = logits_layer_name(network)
     assert name is not None
     old = network.get_submodule(name)
     assert isinstance(old, nn.Linear)

@@ -8,7 +8,7 @@ from kdcam.settings.messages import reason_text
 
 
 @contextmanager
-def readable(name: str, shape: tuple[int, ...]) -> Iterator[None]:
+def translate_image_errors(name: str, shape: tuple[int, ...]) -> Iterator[None]:
     """Turn what the network ``name`` raises on images of ``shape`` (C, H, W) into ``ModelError`` with the way out."""
     try:
         yield
@@ -21,4 +21,4 @@ def readable(name: str, shape: tuple[int, ...]) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["readable"]
+__all__ = ["translate_image_errors"]

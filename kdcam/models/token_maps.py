@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier, Outputs
-from kdcam.models.reading import readable
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.models.reading import translate_image_errors
+from kdcam.runtime.eval_mode import eval_mode
 
 _TOLERANCE = 1e-4  # of the largest logit; rounding alone gives about 1e-6
 
-Read = Callable[[nn.Module, Tensor], Outputs]  # a bare network and normalised images
+ReadOutputs = Callable[[nn.Module, Tensor], Outputs]  # a bare network and normalised images
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SpatialReader:
     channels: int
     height: int
     width: int
-    _read: Read | None
+    _read: ReadOutputs | None
 
     def __call__(self, images: Tensor) -> Outputs:
         """Return the outputs of images (N, C, S, S) in [0, 1], with a map (N, C, H, W) that gradients can be of.
@@ -59,10 +59,10 @@ def spatial_reader(classifier: Classifier) -> SpatialReader:
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
     with (
         torch.inference_mode(False),
-        evaluating(classifier),
+        eval_mode(classifier),
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         torch.autocast(device.type, enabled=False),
-        readable(classifier.config.name, shape[1:]),
+        translate_image_errors(classifier.config.name, shape[1:]),
     ):
         with torch.no_grad():
             outputs = classifier.outputs(images)
@@ -81,7 +81,9 @@ def spatial_reader(classifier: Classifier) -> SpatialReader:
     )
 
 
-def _proven(read: Read, network: nn.Module, images: Tensor, logits: Tensor) -> tuple[int, int, int] | None:
+def _proven(
+    read: ReadOutputs, network: nn.Module, images: Tensor, logits: Tensor
+) -> tuple[int, int, int] | None:
     """Return the size of the map (C, H, W); None where it cannot be read, or the classifier does not read it."""
     try:
         with torch.enable_grad():
@@ -150,7 +152,7 @@ def _with_norm1(block: nn.Module, norm: nn.Module) -> nn.Module:
     return other
 
 
-_READS: dict[str, Read] = {
+_READS: dict[str, ReadOutputs] = {
     "its last tokens": _by_last_features,
     "the tokens that its last attention reads": _by_last_block,
 }

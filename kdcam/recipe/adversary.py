@@ -77,12 +77,12 @@ class AdversaryConfig(Settings):
 def adversary_problems(recipe: "TrainRecipe") -> Iterator[str]:
     """Yield what does not fit between a recipe's [adversary] table and the rest of it, each with the way out."""
     if recipe.adversary is None:
-        yield from _problems_without(recipe)
+        yield from _problems_without_adversary(recipe)
     else:
-        yield from _problems_with(recipe, recipe.adversary)
+        yield from _problems_with_adversary(recipe, recipe.adversary)
 
 
-def _problems_without(recipe: "TrainRecipe") -> Iterator[str]:
+def _problems_without_adversary(recipe: "TrainRecipe") -> Iterator[str]:
     for index, loss in enumerate(recipe.loss):
         place = f"loss[{index}] ({loss.name})"
         if "clean" in loss.needs:
@@ -97,7 +97,7 @@ def _problems_without(recipe: "TrainRecipe") -> Iterator[str]:
             )
 
 
-def _problems_with(recipe: "TrainRecipe", adversary: AdversaryConfig) -> Iterator[str]:
+def _problems_with_adversary(recipe: "TrainRecipe", adversary: AdversaryConfig) -> Iterator[str]:
     for index, loss in enumerate(recipe.loss):
         if "clean" in loss.needs and loss.images == "clean":
             yield (

@@ -11,7 +11,7 @@ from kdcam.losses.loss import LossConfig
 from kdcam.models.classifier import Task
 from kdcam.recipe.overrides import apply_override, parse_value
 from kdcam.settings.messages import did_you_mean, listed
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
 _ON_LABELS: dict[Task, str] = {"single-label": "cross_entropy", "multi-label": "binary_cross_entropy"}
 _LABELS = {"name": _ON_LABELS["single-label"]}
@@ -122,13 +122,13 @@ def apply_method(table: dict[str, Any], method: str | None) -> None:
 
 
 def _check_settings(settings: object) -> None:
-    problems = list(_problems(settings))
+    problems = list(_settings_problems(settings))
     if problems:
         head = f"methods: {len(problems)} problems:\n  " if len(problems) > 1 else ""
         raise RecipeError(head + "\n  ".join(problems))
 
 
-def _problems(settings: object) -> Iterator[str]:
+def _settings_problems(settings: object) -> Iterator[str]:
     """Yield what is wrong with ``[methods]``, of the methods that are not chosen too."""
     if not isinstance(settings, Mapping):
         yield f"methods: found {settings!r}; must be tables of methods, as in [methods.dkd]"
@@ -145,7 +145,7 @@ def _problems(settings: object) -> Iterator[str]:
             try:
                 config.model_validate({**method_losses(method)[-1], **changes})
             except ValidationError as error:
-                yield from explain(error, config, place=place)
+                yield from validation_messages(error, config, place=place)
 
 
 __all__ = [

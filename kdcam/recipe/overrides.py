@@ -39,7 +39,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     place[keys[-1]] = toml_value(value.strip(), error=RecipeError, place=f"--set {short(override)}")
 
 
-def data_places(sets: Sequence[str]) -> dict[str, Any]:
+def data_overrides(sets: Sequence[str]) -> dict[str, Any]:
     """Return the keys of [data] that ``--set data.root=DIR`` and its like name, for a run that is read again.
 
     Raises ``RecipeError`` for a text that is no assignment, or changes another table.
@@ -78,4 +78,4 @@ def _named(tables: Sequence[dict[str, Any]], key: str, *, where: str, override: 
     raise RecipeError(f"--set {short(override)}: {where} {problem}; there are: {names}")
 
 
-__all__ = ["apply_override", "data_places", "parse_value"]
+__all__ = ["apply_override", "data_overrides", "parse_value"]

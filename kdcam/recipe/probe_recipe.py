@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _STEPPING = ("epochs", "batch_size", "optimizer", "schedule")
 
 
-def is_solved(recipe: "TrainRecipe", model: "ModelConfig") -> bool:
+def is_solved_probe(recipe: "TrainRecipe", model: "ModelConfig") -> bool:
     """Return whether a recipe's classifier has a minimum that is computed, on features that never change.
 
     So it is where nothing but the classifier ever learns, by plain cross-entropy alone. Any other loss, smoothed or
@@ -30,7 +30,7 @@ def is_solved(recipe: "TrainRecipe", model: "ModelConfig") -> bool:
 
 def probe_problems(recipe: "TrainRecipe", model: "ModelConfig") -> Iterator[str]:
     """Yield what does nothing where `is_solved`, each with its way out."""
-    if not is_solved(recipe, model):
+    if not is_solved_probe(recipe, model):
         return
     changes = {"augment": list(recipe.data.augment), "mixup": recipe.data.mixup, "cutmix": recipe.data.cutmix}
     for key, value in changes.items():
@@ -64,4 +64,4 @@ def idle_settings(recipe: "TrainRecipe", model: "ModelConfig") -> tuple[str, ...
     return (*_STEPPING, *(key for key, is_set in others.items() if is_set))
 
 
-__all__ = ["idle_settings", "is_solved", "probe_problems"]
+__all__ = ["idle_settings", "is_solved_probe", "probe_problems"]

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from kdcam.data.source_configs import DataConfig
-from kdcam.files.folders import cache_folder
+from kdcam.files.folders import teacher_cache_folder
 from kdcam.models.model_config import Mean, Std
 from kdcam.settings.frozen_settings import Settings
 
@@ -80,7 +80,9 @@ def cache_problems(teachers: Sequence[TeacherConfig], data: DataConfig) -> Itera
             "teacher: all teachers see the same view of an image, so their cache, views and views_seed must be equal; "
             "give each [[teacher]] table the same"
         )
-    folders = [cache_folder(teacher.cache_folder) for teacher in cached if teacher.cache_folder is not None]
+    folders = [
+        teacher_cache_folder(teacher.cache_folder) for teacher in cached if teacher.cache_folder is not None
+    ]
     if len(set(folders)) < len(folders):
         yield (
             "teacher.cache_folder: is the same for several teachers; give each a folder of its own, or leave it out"

@@ -35,7 +35,7 @@ from kdcam.recipe.recipe_fields import Published, TeacherConfig, cache_problems
 from kdcam.recipe.recipe_files import read_toml, recipe_stem
 from kdcam.recipe.table_checks import recipe_problems
 from kdcam.settings.frozen_settings import NonNegative, Settings
-from kdcam.settings.recipe_errors import MOST_TOLD, explain
+from kdcam.settings.recipe_errors import MOST_TOLD, validation_messages
 
 if TYPE_CHECKING:
     AnyLossConfig = LossConfig
@@ -44,7 +44,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Origin:
+class RecipeSource:
     """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever their names."""
 
     stem: str | None = field(
@@ -56,7 +56,7 @@ class TrainRecipe(Settings):
     """A training run."""
 
     # Private: it decides nothing of the run, and is in no dump.
-    _origin: Origin = PrivateAttr(default=Origin())
+    _origin: RecipeSource = PrivateAttr(default=RecipeSource())
 
     description: str = ""
     task: Task = "single-label"
@@ -199,15 +199,15 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
     try:
         recipe = model.model_validate(table)
     except ValidationError as error:
-        problems = explain(error, model)
+        problems = validation_messages(error, model)
         count = len(problems) if len(problems) <= MOST_TOLD else error.error_count()
         head = f"recipe {source}: " if len(problems) == 1 else f"recipe {source} has {count:,} problems:\n  "
         raise RecipeError(head + "\n  ".join(problems)) from error
-    recipe._origin = Origin(stem)
+    recipe._origin = RecipeSource(stem)
     return recipe
 
 
-def load(
+def load_recipe(
     name_or_path: str | Path, overrides: Sequence[str] = (), *, method: str | None = None
 ) -> TrainRecipe:
     """Return a shipped recipe or a TOML file, with ``key.sub=value`` overrides applied before it is checked.
@@ -225,7 +225,7 @@ def load(
     return read_recipe(table, source=shown(name_or_path), stem=stem)
 
 
-def schema() -> dict[str, Any]:
+def recipe_schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe with every key; without its [teacher] table it is a training recipe."""
     document = DistillRecipe.model_json_schema()
     document["required"] = [key for key in document["required"] if key != "teacher"]
@@ -250,10 +250,10 @@ def schema() -> dict[str, Any]:
 
 __all__ = [
     "DistillRecipe",
-    "Origin",
+    "RecipeSource",
     "SeveralTeachersRecipe",
     "TrainRecipe",
-    "load",
+    "load_recipe",
     "read_recipe",
-    "schema",
+    "recipe_schema",
 ]

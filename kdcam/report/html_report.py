@@ -8,13 +8,13 @@ from kdcam.blocks.document import Section
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import make_folder, write_atomically
 from kdcam.files.paths import is_folder, resolved
-from kdcam.report.page import Page, html_of
+from kdcam.report.page import Page, page_html
 from kdcam.report.pictures import other_pictures
-from kdcam.report.reported_run import ReportedRun, check_folder, is_comparison, read_reported
+from kdcam.report.reported_run import ReportedRun, check_reported_folder, is_comparison, read_reported
 from kdcam.report.sections import file_sections
 from kdcam.report.sections.comparison import comparison_section
 from kdcam.report.sections.learning_curves import curve_section
-from kdcam.report.sections.reproducibility import difference_section, making_section
+from kdcam.report.sections.reproducibility import difference_section, reproducibility_section
 from kdcam.report.sections.scores import runs_section, score_section
 from kdcam.settings.messages import listed
 
@@ -36,14 +36,14 @@ def write_report(folders: Sequence[str | Path], output: str | Path | None = None
         raise ValueError("no folders; wanted at least one")
     chosen = list({resolved(folder): Path(folder) for folder in folders}.values())
     for folder in chosen:
-        check_folder(folder)
+        check_reported_folder(folder)
     file = _default_file(chosen) if output is None else Path(output)
     if is_folder(file):
         raise CheckpointError(
             f"--output {file}: is a folder; name a file, as in --output {file / REPORT_FILE}"
         )
     make_folder(file.absolute().parent)
-    write_atomically(file, html_of(_page(chosen)).encode(errors="backslashreplace"))
+    write_atomically(file, page_html(_page(chosen)).encode(errors="backslashreplace"))
     return file
 
 
@@ -73,7 +73,7 @@ def _run_sections(runs: Sequence[ReportedRun]) -> list[Section]:
     sections = [score_section(runs[0])] if alone else [runs_section(runs), difference_section(runs)]
     found = list(file_sections(runs))
     pictures = other_pictures([(run.name, run.folder) for run in runs], found)
-    making = making_section(runs)
+    making = reproducibility_section(runs)
     return [
         *sections,
         curve_section(runs),

@@ -21,7 +21,7 @@ class Page(NamedTuple):
     sections: Sequence[Section]  # those without a block are left out
 
 
-def html_of(page: Page) -> str:
+def page_html(page: Page) -> str:
     """Return one HTML document that loads nothing; all of the page's text is escaped."""
     from jinja2 import Environment, StrictUndefined
 
@@ -30,9 +30,9 @@ def html_of(page: Page) -> str:
     )
     for kind in (
         document.Facts,
-        document.Listing,
+        document.FoldedText,
         document.Note,
-        document.Picture,
+        document.CaptionedPicture,
         document.Table,
         document.Tiles,
     ):
@@ -52,4 +52,4 @@ def _data_url(png: bytes) -> str:
     return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
 
 
-__all__ = ["TEMPLATE", "Page", "html_of"]
+__all__ = ["TEMPLATE", "Page", "page_html"]

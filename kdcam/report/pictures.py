@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from kdcam.blocks.document import Picture, Section
+from kdcam.blocks.document import CaptionedPicture, Section
 from kdcam.errors import CheckpointError
 from kdcam.files.paths import is_file
 
 FIGURES = "figures"
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-def run_picture(folder: Path, file: str, caption: str, *, run: str | None = None) -> Iterator[Picture]:
+def read_run_picture(
+    folder: Path, file: str, caption: str, *, run: str | None = None
+) -> Iterator[CaptionedPicture]:
     """Yield a picture of a run's figures/, where it is there.
 
     Args:
@@ -24,30 +26,35 @@ def run_picture(folder: Path, file: str, caption: str, *, run: str | None = None
     """
     path = folder / FIGURES / file
     if is_file(path):
-        yield embedded(path, caption if run is None else f"{run}: {caption}")
+        yield read_picture(path, caption if run is None else f"{run}: {caption}")
 
 
-def embedded(path: Path, caption: str) -> Picture:
+def read_picture(path: Path, caption: str) -> CaptionedPicture:
     """Return the picture in a file; ``CheckpointError`` where it is no whole PNG picture."""
     try:
         png = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if not png.startswith(_PNG) or b"IEND" not in png[-16:]:
+    if not png.startswith(_PNG_START) or b"IEND" not in png[-16:]:
         raise CheckpointError(f"{path}: is no whole PNG picture; make it anew, or remove it")
-    return Picture(png=png, alt=caption, caption=caption, source=path)
+    return CaptionedPicture(png=png, alt=caption, caption=caption, source=path)
 
 
 def other_pictures(runs: Sequence[tuple[str, Path]], sections: Iterable[Section]) -> Section:
     """Return the pictures in the figures/ of runs (name, folder) that no section shows."""
-    shown = {block.source for section in sections for block in section.blocks if isinstance(block, Picture)}
+    shown = {
+        block.source
+        for section in sections
+        for block in section.blocks
+        if isinstance(block, CaptionedPicture)
+    }
     blocks = []
     for name, folder in runs:
         for path in sorted((folder / FIGURES).glob("*.png")):
             if path not in shown:
                 caption = path.stem.replace("-", " ").replace("_", " ")
-                blocks.append(embedded(path, caption if len(runs) == 1 else f"{name}: {caption}"))
+                blocks.append(read_picture(path, caption if len(runs) == 1 else f"{name}: {caption}"))
     return Section("Pictures", tuple(blocks))
 
 
-__all__ = ["FIGURES", "embedded", "other_pictures", "run_picture"]
+__all__ = ["FIGURES", "other_pictures", "read_picture", "read_run_picture"]

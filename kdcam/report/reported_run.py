@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.files.json_files_part import layout_errors, read_json
 from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.runs.metrics_log import read_metrics
 from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, find_state
@@ -36,7 +36,7 @@ class ReportedRun:
         return MAIN_SCORES[self.recipe["task"]]
 
 
-class Found(NamedTuple):
+class ResultFile(NamedTuple):
     """A result file of one run."""
 
     run: str  # its name in the report
@@ -49,7 +49,7 @@ def is_comparison(folder: Path) -> bool:
     return is_file(folder / COMPARISON_FILE)
 
 
-def check_folder(folder: Path) -> None:
+def check_reported_folder(folder: Path) -> None:
     """Raise ``CheckpointError`` where a path is neither the folder of a run nor that of a comparison."""
     if not is_folder(folder):
         what = "is a file" if exists(folder) else "there is no such folder"
@@ -74,7 +74,7 @@ def read_reported(folder: Path, name: str) -> ReportedRun:
         result=read_json(folder / RESULT_FILE) if finished else None,
         epochs=tuple(read_metrics(folder)),
     )
-    with layout_of(folder / RECIPE_FILE):
+    with layout_errors(folder / RECIPE_FILE):
         if not (isinstance(run.recipe["epochs"], int) and isinstance(run.score, str)):
             raise TypeError("epochs is no whole number")
     return run
@@ -82,9 +82,9 @@ def read_reported(folder: Path, name: str) -> ReportedRun:
 
 __all__ = [
     "COMPARISON_FILE",
-    "Found",
     "ReportedRun",
-    "check_folder",
+    "ResultFile",
+    "check_reported_folder",
     "is_comparison",
     "read_reported",
 ]

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from kdcam.blocks.document import Note
 from kdcam.files.digests import weights_file_digest
-from kdcam.report.reported_run import Found
+from kdcam.report.reported_run import ResultFile
 from kdcam.runs.run_files import MODEL_FILE
 
 
-def stale_notes(found: Sequence[Found]) -> Iterator[Note]:
+def outdated_notes(found: Sequence[ResultFile]) -> Iterator[Note]:
     """Yield a warning for each run whose file is of other weights than the selected ones in its folder."""
     for one in found:
         digest = weights_file_digest(one.folder / MODEL_FILE)
@@ -24,4 +24,4 @@ def stale_notes(found: Sequence[Found]) -> Iterator[Note]:
             )
 
 
-__all__ = ["stale_notes"]
+__all__ = ["outdated_notes"]

@@ -17,7 +17,7 @@ from kdcam.files.json_files_part import read_json, write_json
 from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
-from kdcam.models.weights.config_json import config_json, read_config
+from kdcam.models.weights.config_json import config_content, read_config
 from kdcam.models.weights.safetensors_files import (
     TensorsFile,
     load_exactly,
@@ -93,7 +93,7 @@ def save_model(folder: Path, classifier: Classifier, *, state: Mapping[str, Tens
     tensors = plain_names(classifier.network.state_dict() if state is None else state)
     make_folder(folder)
     # config.json first: it is the same for all weights of a run, and weights without it are of no use.
-    write_json(folder / CONFIG_FILE, config_json(classifier))
+    write_json(folder / CONFIG_FILE, config_content(classifier))
     write_atomically(folder / MODEL_FILE, tensor_bytes(tensors, {"format": "pt"}))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import write_atomically, write_synced
 from kdcam.files.json_files import parse_json
-from kdcam.files.json_files_part import plain
+from kdcam.files.json_files_part import json_form
 from kdcam.files.paths import exists, read_bounded
 from kdcam.files.text_files import TEXT_LIMIT
 
@@ -39,7 +39,7 @@ def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
         CheckpointError: The line cannot be written; the lines before it stay as they were.
     """
     path = folder / METRICS_FILE
-    line = _line(plain(record))
+    line = _metrics_line(json_form(record))
     try:
         with path.open("ab", buffering=0) as file:
             size = file.tell()
@@ -59,10 +59,10 @@ def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
 def cut_metrics(folder: Path, last_epoch: int) -> None:
     """Drop the lines after ``last_epoch`` (counted from 1; 0 drops all) and a torn last one."""
     kept = [record for record in read_metrics(folder) if record["epoch"] <= last_epoch]
-    write_atomically(folder / METRICS_FILE, b"".join(_line(record) for record in kept))
+    write_atomically(folder / METRICS_FILE, b"".join(_metrics_line(record) for record in kept))
 
 
-def _line(record: Any) -> bytes:
+def _metrics_line(record: Any) -> bytes:
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 

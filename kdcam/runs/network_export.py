@@ -34,7 +34,7 @@ _TOLERANCE = 1e-3  # of the largest logit; other kernels add up in another order
 _FACTS_FILE = "kdcam.json"  # in a .pt2
 
 
-class Exported(NamedTuple):
+class ExportedNetwork(NamedTuple):
     """What was written."""
 
     path: Path  # the file, or the folder of the timm format
@@ -50,7 +50,7 @@ def export(
     format: Format,
     output: str | Path,
     weights: Weights = "selected",
-) -> Exported:
+) -> ExportedNetwork:
     """Write a run's network in another form, prove what its logits are, and return what was written.
 
     - "timm": a folder with model.safetensors and config.json that
@@ -82,10 +82,10 @@ def export(
     write = _write_timm_folder if format == "timm" else _write_file
     difference = write(classifier, place, format)
     side = classifier.image_size
-    return Exported(place, format, (classifier.in_channels, side, side), difference, change)
+    return ExportedNetwork(place, format, (classifier.in_channels, side, side), difference, change)
 
 
-def facts(classifier: Classifier) -> dict[str, Any]:
+def network_metadata(classifier: Classifier) -> dict[str, Any]:
     """Return what a user of an exported file needs to know of the network in it."""
     activation = "sigmoid" if classifier.task == "multi-label" else "softmax"
     size = (classifier.in_channels, classifier.image_size, classifier.image_size)
@@ -218,7 +218,7 @@ def _onnx(
         output_names=["logits"],
         verbose=False,
     )
-    for name, value in facts(classifier).items():
+    for name, value in network_metadata(classifier).items():
         converted.model.metadata_props[name] = value if isinstance(value, str) else dumps(value)
     data: bytes = converted.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -233,7 +233,7 @@ def _pt2(
     classifier: Classifier, program: torch.export.ExportedProgram
 ) -> tuple[bytes, Callable[[Tensor], Tensor]]:
     buffer = BytesIO()
-    torch.export.save(program, buffer, extra_files={_FACTS_FILE: dumps(facts(classifier))})
+    torch.export.save(program, buffer, extra_files={_FACTS_FILE: dumps(network_metadata(classifier))})
     with ZipFile(buffer) as archive:
         pickled = [
             one.filename for one in archive.infolist() if one.filename.endswith(".pt") and one.file_size
@@ -274,4 +274,4 @@ def _random_images(classifier: Classifier, count: int) -> Tensor:
     )
 
 
-__all__ = ["Exported", "Format", "export", "facts"]
+__all__ = ["ExportedNetwork", "Format", "export", "network_metadata"]

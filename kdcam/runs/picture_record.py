@@ -15,12 +15,12 @@ from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import write_atomically
 from kdcam.files.json_files_part import read_json
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
-from kdcam.runs.recorded_parts import PARTS, KeptPictures
+from kdcam.runs.recorded_parts import PART_NAMES, PictureRecord
 from kdcam.runs.run_files import PICTURES_FILE, PICTURES_KEY, RECIPE_FILE
 from kdcam.settings.messages import reason_text
 
 
-def pictures_bytes(kept: KeptPictures) -> bytes:
+def pictures_bytes(kept: PictureRecord) -> bytes:
     """Return pictures.safetensors: about 85 bytes a picture, of which 32 are its key."""
     table = kept.table
     rows = table.targets
@@ -56,7 +56,7 @@ def recorded_digest(folder: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def read_pictures(folder: Path) -> KeptPictures | None:
+def read_pictures(folder: Path) -> PictureRecord | None:
     """Return which picture of a run was in which part; None where the run kept none.
 
     Raises ``CheckpointError`` where it kept them and the file is gone or another one now.
@@ -79,7 +79,7 @@ def read_pictures(folder: Path) -> KeptPictures | None:
     return _unpacked(read_tensors(path))
 
 
-def _unpacked(tensors: Mapping[str, Tensor]) -> KeptPictures:
+def _unpacked(tensors: Mapping[str, Tensor]) -> PictureRecord:
     texts = {
         name: texts_in(_inflated(tensors[name]))
         for name in ("paths", "unread", "label_names", "run_label_names")
@@ -93,7 +93,9 @@ def _unpacked(tensors: Mapping[str, Tensor]) -> KeptPictures:
         names,
         texts["unread"],
     )
-    return KeptPictures(table, {name: tensors[f"part.{name}"] for name in PARTS}, texts["run_label_names"])
+    return PictureRecord(
+        table, {name: tensors[f"part.{name}"] for name in PART_NAMES}, texts["run_label_names"]
+    )
 
 
 def _compressed(row: Tensor) -> Tensor:

@@ -11,33 +11,33 @@ from kdcam.runs.run_files import CONFIG_FILE, RECIPE_FILE
 from kdcam.settings.messages import first_few, listed
 
 
-class Origin(NamedTuple):
+class Ancestor(NamedTuple):
     """A network that has left something in another one, or this one itself."""
 
     place: str  # as it was named: a run folder, a file, a published network
     label_names: tuple[str, ...]  # the classes that it was trained on; empty: they are not known
 
 
-class Origins(NamedTuple):
+class Provenance(NamedTuple):
     """A network and all that it goes back to."""
 
-    itself: Origin
-    others: tuple[Origin, ...]  # nearest first
+    itself: Ancestor
+    others: tuple[Ancestor, ...]  # nearest first
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """The places of the networks whose classes are not known."""
         return tuple(one.place for one in (self.itself, *self.others) if not one.label_names)
 
-    def that_saw(self, names: Sequence[str]) -> Origin | None:
+    def that_saw(self, names: Sequence[str]) -> Ancestor | None:
         """Return the first network that was trained on one of the classes ``names``, with just these of its classes."""
         for one in (self.itself, *self.others):
             seen = set(one.label_names).intersection(names)
             if seen:
-                return Origin(one.place, tuple(name for name in names if name in seen))
+                return Ancestor(one.place, tuple(name for name in names if name in seen))
         return None
 
-    def sentence(self, seen: Origin) -> str:
+    def sentence(self, seen: Ancestor) -> str:
         """Return how a network of these saw some classes: ``runs/a was trained on 'x', 'y'``."""
         what = f"was trained on {first_few(map(repr, seen.label_names))}"
         place = self.itself.place
@@ -58,14 +58,14 @@ class Origins(NamedTuple):
         return f"{whose} are not known, so it may have seen those that it is asked about"
 
 
-def origins_of(path: str | Path) -> Origins:
+def provenance_of(path: str | Path) -> Provenance:
     """Return what the network at ``path``, a run folder or a file, has learned from.
 
     The recipe.json of a run tells what it was started from (init.checkpoint, model.weights, published weights) and its
     teachers; theirs are followed in turn. Classes are told by config.json. Files that are gone or of another kind count
     as networks whose classes are not known. Paths are taken from the working folder on, as recipes do.
     """
-    found: dict[str, Origin] = {}
+    found: dict[str, Ancestor] = {}
     waiting = [str(path)]
     while waiting:
         place = waiting.pop(0)
@@ -73,11 +73,11 @@ def origins_of(path: str | Path) -> Origins:
         key = place if folder is None else str(resolved(folder))
         if key in found:
             continue
-        found[key] = Origin(place, () if folder is None else _label_names(folder))
+        found[key] = Ancestor(place, () if folder is None else _label_names(folder))
         if folder is not None:
-            waiting += _starts(folder)
+            waiting += _checkpoints(folder)
     first, *others = found.values()
-    return Origins(first, tuple(others))
+    return Provenance(first, tuple(others))
 
 
 def _folder(place: str) -> Path | None:
@@ -93,7 +93,7 @@ def _label_names(folder: Path) -> tuple[str, ...]:
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
-def _starts(folder: Path) -> Iterator[str]:
+def _checkpoints(folder: Path) -> Iterator[str]:
     recipe = _read(folder / RECIPE_FILE).get("recipe")
     if not isinstance(recipe, Mapping):
         return
@@ -116,4 +116,4 @@ def _read(file: Path) -> Mapping[str, Any]:
         return {}
 
 
-__all__ = ["Origin", "Origins", "origins_of"]
+__all__ = ["Ancestor", "Provenance", "provenance_of"]

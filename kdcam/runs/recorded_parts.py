@@ -15,7 +15,7 @@ from kdcam.data.common_config import PictureFilesConfig
 from kdcam.data.dataset_parts import DataParts, Part, PictureTable
 from kdcam.data.datasets import list_source
 from kdcam.data.source_configs import DataConfig, ImageLabelsConfig
-from kdcam.data.sources.picture_files import ListedParts, data_folder, in_threads, read_known
+from kdcam.data.sources.picture_files import ListedParts, data_folder, map_in_threads, read_known
 from kdcam.data.splits.class_split import classes_of
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_below
@@ -23,13 +23,13 @@ from kdcam.files.paths import expanded
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import first_few
 
-PARTS = ("train", "validation", "test")
+PART_NAMES = ("train", "validation", "test")
 
 Label = str | frozenset[str]
 
 
 @dataclass(frozen=True)
-class KeptPictures:
+class PictureRecord:
     """All files that a run's data held, and which of them were in which part."""
 
     table: PictureTable
@@ -50,7 +50,7 @@ class KeptPictures:
     @cached_property
     def labels(self) -> list[Label]:
         """The class of each file, or its classes, by name."""
-        return _named(self.table.targets, self.table.label_names)
+        return labels_by_name(self.table.targets, self.table.label_names)
 
     def left_out_of(self, names: Sequence[str]) -> list[int]:
         """Return the files of some classes that were in no part, in the order of the table."""
@@ -65,7 +65,7 @@ class KeptPictures:
         return [self.table.paths[i] for i in self.parts[part].tolist() if self.keys[i] in trained]
 
 
-def trained_among(kept: KeptPictures, paths: Sequence[Path]) -> list[Path]:
+def trained_pictures_among(kept: PictureRecord, paths: Sequence[Path]) -> list[Path]:
     """Return the files that hold a picture which a run was trained on, byte for byte, under any name.
 
     Only files of the size of such a picture are read. Raises ``DataError`` where one of these cannot be read.
@@ -76,13 +76,13 @@ def trained_among(kept: KeptPictures, paths: Sequence[Path]) -> list[Path]:
     if not alike:
         return []
     trained = kept.keys_of("train")
-    keys = in_threads(
+    keys = map_in_threads(
         lambda index: file_key(alike[index]).key, len(alike), task="digests of pictures", progress=Silent()
     )
     return [path for path, key in zip(alike, keys, strict=True) if key in trained]
 
 
-class Lack(NamedTuple):
+class MissingPictures(NamedTuple):
     """What a part has lost since a run was made."""
 
     pictures: int  # then
@@ -110,25 +110,25 @@ class _Located(NamedTuple):
     relabelled: frozenset[int]
     added: tuple[str, ...]  # files that the run has not seen
 
-    def lack(self, positions: Sequence[int], paths: Sequence[str]) -> Lack:
+    def lack(self, positions: Sequence[int], paths: Sequence[str]) -> MissingPictures:
         """Return what of some pictures is lost."""
         lost = (
             tuple(paths[i] for i in positions if i in kind)
             for kind in (self.gone, self.edited, self.relabelled)
         )
-        return Lack(len(positions), *lost)
+        return MissingPictures(len(positions), *lost)
 
 
-class KeptData(NamedTuple):
+class RecordedData(NamedTuple):
     """A run's data as it was, as far as it is still there."""
 
     parts: DataParts
-    lacks: Mapping[str, Lack]  # by part
+    lacks: Mapping[str, MissingPictures]  # by part
     added: tuple[str, ...]  # files that are of no part
     renamed: Mapping[str, str]  # path when the run was made -> path now, where it is another one
 
 
-def kept_pictures(parts: DataParts, config: DataConfig) -> KeptPictures | None:
+def record_pictures(parts: DataParts, config: DataConfig) -> PictureRecord | None:
     """Return what a run is to keep of its pictures; None where the source lists no files."""
     table = parts.table
     if table is None or not isinstance(config, PictureFilesConfig):
@@ -141,10 +141,12 @@ def kept_pictures(parts: DataParts, config: DataConfig) -> KeptPictures | None:
         )
         for name, part in parts.held().items()
     }
-    return KeptPictures(table, positions, parts.label_names)
+    return PictureRecord(table, positions, parts.label_names)
 
 
-def load_kept(config: DataConfig, kept: KeptPictures, *, progress: Progress | None = None) -> KeptData:
+def load_recorded_parts(
+    config: DataConfig, kept: PictureRecord, *, progress: Progress | None = None
+) -> RecordedData:
     """Return the parts that a run kept, as far as they are still there; without label noise.
 
     A picture that bears another name, or lies in another folder of its class, is known by its key; files whose size and
@@ -172,12 +174,12 @@ def load_kept(config: DataConfig, kept: KeptPictures, *, progress: Progress | No
     )
     lacks = {name: found.lack(places, kept.table.paths) for name, places in positions.items()}
     renamed = {kept.table.paths[i]: path for i, path in found.paths.items() if kept.table.paths[i] != path}
-    return KeptData(data, lacks, found.added, renamed)
+    return RecordedData(data, lacks, found.added, renamed)
 
 
 def load_left_out(
-    config: DataConfig, kept: KeptPictures, names: Sequence[str], *, progress: Progress
-) -> tuple[Part, Lack, tuple[str, ...]]:
+    config: DataConfig, kept: PictureRecord, names: Sequence[str], *, progress: Progress
+) -> tuple[Part, MissingPictures, tuple[str, ...]]:
     """Return the pictures of classes that a run was not trained on, numbered as ``names``; what is lost and added.
 
     Raises ``DataError`` where the data cannot be listed, or a picture cannot be read.
@@ -191,7 +193,7 @@ def load_left_out(
     return part, found.lack(positions, kept.table.paths), found.added
 
 
-def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> str | None:
+def describe_changes(config: DataConfig, kept: PictureRecord, *, most_read: int) -> str | None:
     """Return that a run's pictures have changed, or may have, with names; None: they have not, as far as stamps tell.
 
     At most ``most_read`` files are read, of those whose size or times are others now; of more it is only said that
@@ -215,7 +217,7 @@ def changed_since(config: DataConfig, kept: KeptPictures, *, most_read: int) -> 
     return f"has changed since it was trained: {'; '.join(texts)}" if texts else None
 
 
-def _named(targets: Tensor, names: Sequence[str]) -> list[Label]:
+def labels_by_name(targets: Tensor, names: Sequence[str]) -> list[Label]:
     if targets.ndim == 1:
         return [names[label] for label in targets.tolist()]
     found: list[set[str]] = [set() for _ in range(len(targets))]
@@ -237,14 +239,14 @@ class _Files:
     """The files of a source as they are now, and which of them a run knows."""
 
     def __init__(
-        self, kept: KeptPictures, config: PictureFilesConfig, listing: ListedParts, progress: Progress
+        self, kept: PictureRecord, config: PictureFilesConfig, listing: ListedParts, progress: Progress
     ) -> None:
         self.root, self.progress = data_folder(config.root), progress
         parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
         self.labels: dict[str, Label] = {
             path_from(self.root, path): label
             for part in parts
-            for path, label in zip(part.paths, _named(part.targets, listing.label_names), strict=True)
+            for path, label in zip(part.paths, labels_by_name(part.targets, listing.label_names), strict=True)
         }
         # A label file names what it named, and the picture may lie elsewhere now.
         self.elsewhere = isinstance(config, ImageLabelsConfig)
@@ -267,7 +269,7 @@ class _Files:
             except DataError:
                 return None
 
-        keys = in_threads(key, len(paths), task="digests of pictures", progress=self.progress)
+        keys = map_in_threads(key, len(paths), task="digests of pictures", progress=self.progress)
         self.known.update({path: found for path, found in zip(paths, keys, strict=True) if found is not None})
 
     def all_paths(self) -> list[str]:
@@ -281,7 +283,7 @@ class _Files:
 
 
 def _find(
-    kept: KeptPictures,
+    kept: PictureRecord,
     positions: Sequence[int],
     config: PictureFilesConfig,
     listing: ListedParts,
@@ -311,7 +313,7 @@ def _find(
     return _judged(kept, positions, at, files)
 
 
-def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str], files: _Files) -> _Located:
+def _judged(kept: PictureRecord, positions: Sequence[int], at: Mapping[int, str], files: _Files) -> _Located:
     paths = kept.table.paths
     labels = {i: files.label(path, paths[i]) for i, path in at.items()}
     there = {i: path for i, path in at.items() if labels[i] == kept.labels[i]}
@@ -330,7 +332,7 @@ def _judged(kept: KeptPictures, positions: Sequence[int], at: Mapping[int, str],
 def _part(
     places: Sequence[int],
     found: _Located,
-    kept: KeptPictures,
+    kept: PictureRecord,
     config: PictureFilesConfig,
     *,
     name: str,
@@ -355,13 +357,13 @@ def _numbered(targets: Tensor, names: Sequence[str], wanted: Sequence[str]) -> T
 
 
 __all__ = [
-    "PARTS",
-    "KeptData",
-    "KeptPictures",
-    "Lack",
-    "changed_since",
-    "kept_pictures",
-    "load_kept",
+    "PART_NAMES",
+    "MissingPictures",
+    "PictureRecord",
+    "RecordedData",
+    "describe_changes",
     "load_left_out",
-    "trained_among",
+    "load_recorded_parts",
+    "record_pictures",
+    "trained_pictures_among",
 ]

@@ -7,13 +7,13 @@ from typing import Any
 
 from kdcam.errors import CheckpointError
 from kdcam.files.paths import expanded, is_folder
-from kdcam.files.weight_location import kind_of
+from kdcam.files.weight_location import location_kind
 from kdcam.runs.run_files import CONFIG_FILE, MODEL_FILE
 
 WEIGHTS_KEY = "teacher_weights"
 """The key of recipe.json under which they are kept: checkpoint -> digest."""
 
-Digests = Mapping[str, str | None]  # by checkpoint
+WeightDigests = Mapping[str, str | None]  # by checkpoint
 
 
 def file_digest(file: Path) -> str | None:
@@ -31,7 +31,7 @@ def checkpoint_digest(checkpoint: str) -> str | None:
     The config.json, where there is one, tells statistics and head. None for a network's name, and for files and
     packages that are gone.
     """
-    if kind_of(checkpoint) == "package":
+    if location_kind(checkpoint) == "package":
         return _package_digest(checkpoint)
     path = expanded(checkpoint)
     folder, file = (path, path / MODEL_FILE) if is_folder(path) else (path.parent, path)
@@ -51,7 +51,7 @@ def _package_digest(place: str) -> str | None:
         return None
 
 
-def digests_of(recipe: Mapping[str, Any], named: Digests | None = None) -> dict[str, str | None]:
+def weight_digests(recipe: Mapping[str, Any], named: WeightDigests | None = None) -> dict[str, str | None]:
     """Return the digest of each teacher and of the start of a resolved recipe by its checkpoint.
 
     ``named``: those of networks' names, where they are loaded.
@@ -62,7 +62,7 @@ def digests_of(recipe: Mapping[str, Any], named: Digests | None = None) -> dict[
     return {one: (named or {}).get(one) or checkpoint_digest(one) for one in checkpoints}
 
 
-def changed_teacher(record: Mapping[str, Any], now: Digests) -> str | None:
+def changed_weights(record: Mapping[str, Any], now: WeightDigests) -> str | None:
     """Return the first checkpoint whose weights are others now than those that recipe.json tells; None: none is.
 
     What is unknown on either side (a network that is not loaded, a file that is gone, a run of before a digest was
@@ -77,12 +77,12 @@ def changed_teacher(record: Mapping[str, Any], now: Digests) -> str | None:
     return None
 
 
-def check_teachers(run: Path, record: Mapping[str, Any], now: Digests, *, what: str) -> None:
+def check_same_weights(run: Path, record: Mapping[str, Any], now: WeightDigests, *, what: str) -> None:
     """Raise ``CheckpointError`` where a run's recipe.json tells of other weights of a teacher than there are now.
 
     ``what``: "a finished run", "an unfinished run".
     """
-    changed = changed_teacher(record, now)
+    changed = changed_weights(record, now)
     if changed is not None:
         raise CheckpointError(
             f"{run}: holds {what} under other weights of the teacher or start {changed} (or another {CONFIG_FILE} "
@@ -98,10 +98,10 @@ def _differ(then: str, now: str) -> bool:
 
 __all__ = [
     "WEIGHTS_KEY",
-    "Digests",
-    "changed_teacher",
-    "check_teachers",
+    "WeightDigests",
+    "changed_weights",
+    "check_same_weights",
     "checkpoint_digest",
-    "digests_of",
     "file_digest",
+    "weight_digests",
 ]

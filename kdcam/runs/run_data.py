@@ -9,34 +9,40 @@ from pydantic import ValidationError
 
 from kdcam.data.common_config import PictureFilesConfig
 from kdcam.data.dataset_parts import DataParts
-from kdcam.data.datasets import load_data_by_place
+from kdcam.data.datasets import load_data_by_position
 from kdcam.data.source_configs import DataConfig, OmniglotConfig
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.files.paths import exists, expanded, is_folder, shown
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.picture_record import read_pictures, recorded_digest
-from kdcam.runs.recorded_parts import KeptPictures, Lack, changed_since, load_kept, trained_among
+from kdcam.runs.recorded_parts import (
+    MissingPictures,
+    PictureRecord,
+    describe_changes,
+    load_recorded_parts,
+    trained_pictures_among,
+)
 from kdcam.runs.run_files import RECIPE_FILE
-from kdcam.runs.training_labels import NOISE_FILE, with_kept_noise
+from kdcam.runs.training_labels import NOISE_FILE, with_recorded_noise
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import first_few, listed
-from kdcam.settings.recipe_errors import explain
-from kdcam.settings.setting_names import named
+from kdcam.settings.recipe_errors import validation_messages
+from kdcam.settings.setting_names import key_and_flag
 
-_PLACES = ("root", "labels", "names", "workers")
+_LOCATION_KEYS = ("root", "labels", "names", "workers")
 _READ_BY_TRAIN = 1000  # changed files that `train` on a finished run reads: a few seconds
 
-WAY_OUT = "--set data.root=DIR"
+DATA_ROOT_OPTION = "--set data.root=DIR"
 
 
 class RunData(NamedTuple):
     """A run's data as it was, as far as it is still there."""
 
     parts: DataParts
-    lacks: Mapping[str, Lack]  # by part; empty where nothing tells
+    lacks: Mapping[str, MissingPictures]  # by part; empty where nothing tells
     digest: str | None  # of the record of its pictures
     renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where it is another one
-    kept: KeptPictures | None = None  # the record
+    kept: PictureRecord | None = None  # the record
 
 
 def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> RunData:
@@ -47,13 +53,13 @@ def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> Ru
 
     Raises ``DataError`` where the data cannot be read any more, ``CheckpointError`` where files of the run are damaged.
     """
-    check_place(folder, config)
+    check_data_folder(folder, config)
     clean = config.model_copy(update={"noise": None})
     kept = read_pictures(folder)
     if kept is None:
         warn_of_no_record(folder, config, progress)
         return RunData(_drawn_again(folder, config, clean, progress), {}, None)
-    found = load_kept(clean, kept, progress=progress)
+    found = load_recorded_parts(clean, kept, progress=progress)
     parts = found.parts
     if config.noise is not None and parts.label_names == kept.label_names:
         parts = _with_noise(folder, parts, kept, found.lacks["train"], config)
@@ -75,18 +81,18 @@ def warn_of_no_record(folder: Path, config: DataConfig, progress: Progress) -> N
 
 def _drawn_again(folder: Path, config: DataConfig, clean: DataConfig, progress: Progress) -> DataParts:
     if config.noise is None:
-        return load_data_by_place(config, progress=progress)
-    parts = with_kept_noise(folder, load_data_by_place(clean, progress=progress), config.noise.kind)
-    return load_data_by_place(config, progress=progress) if parts is None else parts
+        return load_data_by_position(config, progress=progress)
+    parts = with_recorded_noise(folder, load_data_by_position(clean, progress=progress), config.noise.kind)
+    return load_data_by_position(config, progress=progress) if parts is None else parts
 
 
 def _with_noise(
-    folder: Path, parts: DataParts, kept: KeptPictures, lack: Lack, config: DataConfig
+    folder: Path, parts: DataParts, kept: PictureRecord, lack: MissingPictures, config: DataConfig
 ) -> DataParts:
     """Return the parts with the noisy labels that the run keeps of the pictures that are still there."""
     assert config.noise is not None
     if lack.lost == 0:
-        noisy = with_kept_noise(folder, parts, config.noise.kind)
+        noisy = with_recorded_noise(folder, parts, config.noise.kind)
         if noisy is None:
             raise CheckpointError(
                 f"{folder / NOISE_FILE}: is gone or of other labels than the run's pictures; restore it from a copy"
@@ -94,10 +100,10 @@ def _with_noise(
         return noisy
     lost = {*lack.gone, *lack.edited, *lack.relabelled}
     there = [kept.table.paths[place] not in lost for place in kept.parts["train"].tolist()]
-    return with_kept_noise(folder, parts, config.noise.kind, still_there=torch.tensor(there)) or parts
+    return with_recorded_noise(folder, parts, config.noise.kind, still_there=torch.tensor(there)) or parts
 
 
-def _warn_of_shared(folder: Path, kept: KeptPictures, name: str, progress: Progress) -> None:
+def _warn_of_shared(folder: Path, kept: PictureRecord, name: str, progress: Progress) -> None:
     shared = kept.shared(name)
     if shared:
         progress.warning(
@@ -107,21 +113,21 @@ def _warn_of_shared(folder: Path, kept: KeptPictures, name: str, progress: Progr
         )
 
 
-def check_part(folder: Path, name: str, lack: Lack | None, *, rest: bool) -> None:
+def check_part(folder: Path, name: str, lack: MissingPictures | None, *, rest: bool) -> None:
     """Raise ``DataError`` where a part of a run's data is not what it was; with ``rest`` only where nothing is left."""
     if lack is not None and lack.lost:
-        check_lack(folder, lack, f"of its {name} part", rest=rest)
+        check_missing_pictures(folder, lack, f"of its {name} part", rest=rest)
 
 
-def check_lack(folder: Path, lack: Lack, which: str, *, rest: bool) -> None:
+def check_missing_pictures(folder: Path, lack: MissingPictures, which: str, *, rest: bool) -> None:
     """Raise ``DataError`` where pictures of a run are lost; with ``rest`` only where none is left."""
     left = lack.pictures - lack.lost
     if lack.lost and not (rest and left):
-        way_out = f", or score the {left} that are left with {named('rest')}" if left else ""
+        way_out = f", or score the {left} that are left with {key_and_flag('rest')}" if left else ""
         raise DataError(f"{folder}: {_loss(lack, which)}; restore them{way_out}")
 
 
-def warn_of_rest(folder: Path, lack: Lack, which: str, progress: Progress) -> None:
+def warn_of_missing_pictures(folder: Path, lack: MissingPictures, which: str, progress: Progress) -> None:
     """Warn that only a rest of some pictures of a run is scored, where some are lost; where all are, none is scored."""
     left = lack.pictures - lack.lost
     if lack.lost and left:
@@ -134,7 +140,7 @@ def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Prog
     Nothing is known of a network that is no run, nor of a run that kept no record of its pictures.
     """
     kept = read_pictures(run) if exists(run / RECIPE_FILE) else None
-    found = [] if kept is None else trained_among(kept, paths)
+    found = [] if kept is None else trained_pictures_among(kept, paths)
     if found:
         progress.warning(
             f"{place}: {len(found)} of {len(paths)} pictures are those that {run} was trained on, byte for byte "
@@ -142,7 +148,7 @@ def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Prog
         )
 
 
-def warn_of_seen(kept: KeptPictures, recipe: TrainRecipe, progress: Progress) -> None:
+def warn_of_seen(kept: PictureRecord, recipe: TrainRecipe, progress: Progress) -> None:
     """Warn where a run's teachers, or the run that it is started from, were trained on pictures that it holds out."""
     for table in (*recipe.teachers, recipe.init):
         if table is None:
@@ -175,11 +181,11 @@ def warn_of_added(folder: Path, added: Sequence[str], progress: Progress) -> Non
         )
 
 
-def _loss(lack: Lack, which: str) -> str:
+def _loss(lack: MissingPictures, which: str) -> str:
     return f"{lack.lost} of the {lack.pictures} pictures {which} are not what they were ({lack.text()})"
 
 
-def check_place(folder: Path, config: DataConfig) -> None:
+def check_data_folder(folder: Path, config: DataConfig) -> None:
     """Raise ``DataError`` where the folder of a run's data is not there, with the way out."""
     if not isinstance(config, PictureFilesConfig | OmniglotConfig):
         return  # found in kdcam's cache folder, or downloaded
@@ -188,18 +194,18 @@ def check_place(folder: Path, config: DataConfig) -> None:
         relative = "" if root.is_absolute() else ", from the working folder on,"
         raise DataError(
             f"{folder}: data.root: {shown(config.root)}{relative} is no folder (any more); name the folder in which "
-            f"its data lies now with {WAY_OUT}"
+            f"its data lies now with {DATA_ROOT_OPTION}"
         )
 
 
-def with_places(config: DataConfig, changes: Mapping[str, Any] | None, folder: Path) -> DataConfig:
+def with_data_locations(config: DataConfig, changes: Mapping[str, Any] | None, folder: Path) -> DataConfig:
     """Return a run's data settings with the places where its files lie now.
 
     Raises ``RecipeError`` for a key that says more than where files lie, or a wrong value.
     """
     if not changes:
         return config
-    known = [key for key in _PLACES if key in type(config).model_fields]
+    known = [key for key in _LOCATION_KEYS if key in type(config).model_fields]
     for key in changes:
         if key not in known:
             raise RecipeError(
@@ -209,7 +215,7 @@ def with_places(config: DataConfig, changes: Mapping[str, Any] | None, folder: P
     try:
         return type(config).model_validate({**config.model_dump(), **changes})
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, type(config), place="data"))) from None
+        raise RecipeError("; ".join(validation_messages(error, type(config), place="data"))) from None
 
 
 def resumed_data(folder: Path, config: DataConfig, *, progress: Progress) -> DataParts:
@@ -221,8 +227,8 @@ def resumed_data(folder: Path, config: DataConfig, *, progress: Progress) -> Dat
     """
     kept = read_pictures(folder)
     if kept is None:
-        return load_data_by_place(config, progress=progress)
-    found = load_kept(config.model_copy(update={"noise": None}), kept, progress=progress)
+        return load_data_by_position(config, progress=progress)
+    found = load_recorded_parts(config.model_copy(update={"noise": None}), kept, progress=progress)
     if found.parts.label_names != kept.label_names:
         return found.parts  # refused by its classes
     lost = [
@@ -254,7 +260,7 @@ def warn_of_changed_data(folder: Path, config: DataConfig, *, progress: Progress
     if kept is None or not isinstance(config, PictureFilesConfig) or not is_folder(expanded(config.root)):
         return  # a result needs no data
     try:
-        change = changed_since(config, kept, most_read=_READ_BY_TRAIN)
+        change = describe_changes(config, kept, most_read=_READ_BY_TRAIN)
     except DataError as error:
         change = f"cannot be read any more: {error}"
     if change is not None:
@@ -263,16 +269,16 @@ def warn_of_changed_data(folder: Path, config: DataConfig, *, progress: Progress
 
 __all__ = [
     "RunData",
-    "check_lack",
+    "check_data_folder",
+    "check_missing_pictures",
     "check_part",
-    "check_place",
     "read_run_data",
     "resumed_data",
     "warn_of_added",
     "warn_of_changed_data",
+    "warn_of_missing_pictures",
     "warn_of_no_record",
-    "warn_of_rest",
     "warn_of_seen",
     "warn_of_trained",
-    "with_places",
+    "with_data_locations",
 ]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import check_writable, remove_leftovers
-from kdcam.files.differences import Difference, first_difference, shown
+from kdcam.files.differences import Difference, first_difference, value_text
 from kdcam.files.json_files_part import read_json
 from kdcam.files.paths import exists, is_folder
 from kdcam.runs.metrics_log import METRICS_FILE
@@ -61,7 +61,7 @@ def find_state(path: Path) -> State:
     return "finished" if exists(path / RESULT_FILE) else "unfinished"
 
 
-def has_kept_state(path: Path) -> bool:
+def has_saved_state(path: Path) -> bool:
     """Return whether an unfinished run kept a state that it could go on from."""
     folder = path / RESUME_FOLDER
     return is_folder(folder) and any(folder.iterdir())
@@ -94,7 +94,9 @@ def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
         _check_nothing_foreign(path)
     elif state == "finished":  # by another process, since the caller looked
         check_finished(path, recipe, resume)
-    elif resume == "never" or (not has_kept_state(path) and _difference(path, recipe) is not None):
+    elif resume == "never" or (
+        not has_saved_state(path) and _recipe_difference_text(path, recipe) is not None
+    ):
         _remove_run(path)
         return "new"
     else:
@@ -103,7 +105,7 @@ def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
 
 
 def _check_same_recipe(path: Path, recipe: dict[str, Any], what: str, also: str) -> None:
-    difference = _difference(path, recipe)
+    difference = _recipe_difference_text(path, recipe)
     if difference is not None:
         raise CheckpointError(
             f"{path}: holds {what} of another recipe ({difference}); "
@@ -111,11 +113,11 @@ def _check_same_recipe(path: Path, recipe: dict[str, Any], what: str, also: str)
         )
 
 
-def _difference(path: Path, recipe: dict[str, Any]) -> str | None:
+def _recipe_difference_text(path: Path, recipe: dict[str, Any]) -> str | None:
     difference = recipe_difference(read_json(path / RECIPE_FILE), recipe)
     if difference is None:
         return None
-    return f"{difference.place or 'recipe'}: {shown(difference.there)} there, {shown(difference.here)} here"
+    return f"{difference.place or 'recipe'}: {value_text(difference.there)} there, {value_text(difference.here)} here"
 
 
 def recipe_difference(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> Difference | None:
@@ -175,7 +177,7 @@ __all__ = [
     "State",
     "check_finished",
     "find_state",
-    "has_kept_state",
+    "has_saved_state",
     "prepare_folder",
     "recipe_difference",
 ]

@@ -7,9 +7,15 @@ from typing import Any, Self
 
 from kdcam.files.atomic_writes import make_folder
 from kdcam.files.folder_lock import FolderLock
-from kdcam.files.json_files_part import layout_of, plain, read_json, write_json
+from kdcam.files.json_files_part import json_form, layout_errors, read_json, write_json
 from kdcam.runs import metrics_log
-from kdcam.runs.resume_rules import WEIGHTS_KEY, Digests, changed_teacher, check_teachers, digests_of
+from kdcam.runs.resume_rules import (
+    WEIGHTS_KEY,
+    WeightDigests,
+    changed_weights,
+    check_same_weights,
+    weight_digests,
+)
 from kdcam.runs.run_files import (
     PICTURES_KEY,
     RECIPE_FILE,
@@ -18,7 +24,7 @@ from kdcam.runs.run_files import (
     State,
     check_finished,
     find_state,
-    has_kept_state,
+    has_saved_state,
     prepare_folder,
 )
 from kdcam.runtime.machine import describe_machine, package_versions
@@ -36,7 +42,12 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, state: State, recipe: dict[str, Any], digests: Digests, lock: FolderLock | None
+        self,
+        path: Path,
+        state: State,
+        recipe: dict[str, Any],
+        digests: WeightDigests,
+        lock: FolderLock | None,
     ) -> None:
         self.path = path
         self.state = state
@@ -51,7 +62,7 @@ class RunFolder:
         resolved: Mapping[str, Any],
         *,
         resume: Resume = "auto",
-        named: Digests | None = None,
+        named: WeightDigests | None = None,
     ) -> Self:
         """Return the folder, made if it is not there; locked until ``close`` unless its run is finished.
 
@@ -69,11 +80,11 @@ class RunFolder:
                 run while ``resume`` is "never", or files of something else, or is in use by another process, or cannot
                 be written to.
         """
-        recipe = plain(resolved)
-        digests = digests_of(recipe, named)
+        recipe = json_form(resolved)
+        digests = weight_digests(recipe, named)
         if find_state(path) == "finished":
             check_finished(path, recipe, resume)
-            check_teachers(path, read_json(path / RECIPE_FILE), digests, what="a finished run")
+            check_same_weights(path, read_json(path / RECIPE_FILE), digests, what="a finished run")
             return cls(path, "finished", recipe, digests, None)
         make_folder(path)
         lock = FolderLock(path)
@@ -134,7 +145,7 @@ class RunFolder:
         With other versions a resumed run need not end bit for bit like an uninterrupted one.
         """
         now = package_versions()
-        with layout_of(self.path / RECIPE_FILE):
+        with layout_errors(self.path / RECIPE_FILE):
             before = dict(read_json(self.path / RECIPE_FILE).get("versions", {}))
             names = sorted(before.keys() | now.keys())
         return {
@@ -143,7 +154,7 @@ class RunFolder:
 
     def began_on(self) -> str | None:
         """Return the device on which the run began, as in recipe.json; None where it does not say."""
-        with layout_of(self.path / RECIPE_FILE):
+        with layout_errors(self.path / RECIPE_FILE):
             device = read_json(self.path / RECIPE_FILE).get("machine", {}).get("device")
         return device if isinstance(device, str) else None
 
@@ -168,15 +179,15 @@ class RunFolder:
         return read_json(self.path / RESULT_FILE)
 
 
-def _has_former_teachers(path: Path, digests: Digests) -> bool:
+def _has_former_teachers(path: Path, digests: WeightDigests) -> bool:
     """Return whether an unfinished run's teachers are the former ones; one that kept no state may have others.
 
     Raises ``CheckpointError`` where its state came from other weights: its second half would not fit its first.
     """
     record = read_json(path / RECIPE_FILE)
-    if has_kept_state(path):
-        check_teachers(path, record, digests, what="an unfinished run")
-    return changed_teacher(record, digests) is None
+    if has_saved_state(path):
+        check_same_weights(path, record, digests, what="an unfinished run")
+    return changed_weights(record, digests) is None
 
 
 __all__ = ["TRAINING_KEY", "RunFolder"]

@@ -8,12 +8,12 @@ from kdcam.files.paths import is_folder
 from kdcam.runs.run_files import FIGURES_FOLDER
 
 
-def picture_of(run: Path, name: str) -> Path:
+def figure_file(run: Path, name: str) -> Path:
     """Return the file of a run's picture."""
     return run / FIGURES_FOLDER / name
 
 
-def check_writable_place(file: Path) -> None:
+def check_writable_file(file: Path) -> None:
     """Make the folder of a file; ``CheckpointError`` where the file could not be written."""
     if is_folder(file):
         raise CheckpointError(f"{file}: is a folder, and the file of that name is to be written; remove it")
@@ -21,7 +21,7 @@ def check_writable_place(file: Path) -> None:
     check_writable(file.parent)
 
 
-def remove_picture(file: Path) -> None:
+def remove_figure(file: Path) -> None:
     """Remove a picture of earlier numbers, where there is one; ``CheckpointError`` where it cannot be removed."""
     try:
         file.unlink(missing_ok=True)
@@ -31,4 +31,4 @@ def remove_picture(file: Path) -> None:
         ) from error
 
 
-__all__ = ["check_writable_place", "picture_of", "remove_picture"]
+__all__ = ["check_writable_file", "figure_file", "remove_figure"]

@@ -6,7 +6,7 @@ from typing import Any
 from kdcam.data.dataset_parts import DataParts
 from kdcam.errors import CheckpointError
 from kdcam.files.digests import targets_digest
-from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.files.json_files_part import layout_errors, read_json
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runs.run_folder import TRAINING_KEY
 from kdcam.settings.messages import first_few
@@ -32,7 +32,7 @@ def check_training_data(folder: Path, parts: DataParts) -> None:
     now = training_data(parts)
     if before is None or before == now:
         return
-    with layout_of(folder / RECIPE_FILE):
+    with layout_errors(folder / RECIPE_FILE):
         change = _change(before, now)
     raise CheckpointError(
         f"{folder}: the data has changed since the run began: {change}; restore the data, or start over with --resume "

@@ -18,7 +18,7 @@ from kdcam.settings.messages import listed
 NOISE_FILE = "noise.safetensors"
 
 
-def keep_noise(folder: Path, noise: NoisyLabels | None) -> None:
+def write_noisy_labels(folder: Path, noise: NoisyLabels | None) -> None:
     """Write a run's noisy labels beside it; where they are there already they must be the same.
 
     Raises ``CheckpointError`` when a resumed run would see other labels than it began with.
@@ -27,7 +27,7 @@ def keep_noise(folder: Path, noise: NoisyLabels | None) -> None:
         return
     path = folder / NOISE_FILE
     if exists(path):
-        clean, noisy = read_noise(folder)
+        clean, noisy = read_noisy_labels(folder)
         if not (torch.equal(clean, noise.clean) and torch.equal(noisy, noise.noisy)):
             raise CheckpointError(
                 f"{path}: holds other labels than the data gives now, so the data has changed since "
@@ -38,7 +38,7 @@ def keep_noise(folder: Path, noise: NoisyLabels | None) -> None:
     write_atomically(path, tensor_bytes({"clean": noise.clean, "noisy": noise.noisy}, {}))
 
 
-def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
+def read_noisy_labels(folder: Path) -> tuple[Tensor, Tensor]:
     """Return the true and the noisy labels (N,) of a run's training part.
 
     Raises ``CheckpointError`` when the file cannot be read.
@@ -58,7 +58,7 @@ def read_noise(folder: Path) -> tuple[Tensor, Tensor]:
     return clean, noisy
 
 
-def with_kept_noise(
+def with_recorded_noise(
     folder: Path, parts: DataParts, kind: NoiseKind, *, still_there: Tensor | None = None
 ) -> DataParts | None:
     """Return parts read without label noise, with the noisy labels that a run keeps.
@@ -70,7 +70,7 @@ def with_kept_noise(
     """
     if not exists(folder / NOISE_FILE):
         return None
-    clean, noisy = read_noise(folder)
+    clean, noisy = read_noisy_labels(folder)
     if still_there is not None and len(still_there) == len(clean):
         clean, noisy = clean[still_there], noisy[still_there]
     if not torch.equal(clean, parts.train.targets):
@@ -79,4 +79,4 @@ def with_kept_noise(
     return replace(parts, train=replace(parts.train, targets=noisy), noise=noise)
 
 
-__all__ = ["NOISE_FILE", "keep_noise", "read_noise", "with_kept_noise"]
+__all__ = ["NOISE_FILE", "read_noisy_labels", "with_recorded_noise", "write_noisy_labels"]

@@ -7,7 +7,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Put a module and all in it into eval mode, and each submodule back into its own mode at the end.
 
     ``module.train()`` afterwards would not do: it would unfreeze a BatchNorm that was frozen on purpose.
@@ -21,4 +21,4 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-__all__ = ["evaluating"]
+__all__ = ["eval_mode"]

@@ -41,7 +41,7 @@ def _is_of_device(error: BaseException) -> bool:
 
 
 @contextmanager
-def told_of_memory(doing: str, way_out: str) -> Iterator[None]:
+def memory_errors(doing: str, way_out: str) -> Iterator[None]:
     """Turn the lack of memory of the work inside into ``OutOfMemory``.
 
     Args:
@@ -65,4 +65,4 @@ def memory_text(error: BaseException) -> str | None:
     return f"out of memory ({amount} more was asked for)" if amount else "out of memory"
 
 
-__all__ = ["amount_asked", "memory_text", "told_of_memory"]
+__all__ = ["amount_asked", "memory_errors", "memory_text"]

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from kdcam.data.batches.batch import Batches
 from kdcam.errors import DataError
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import FiniteCheck, require_finite_outputs
 from kdcam.runtime.progress import Progress, Silent
 
@@ -20,7 +20,7 @@ _GRAIN = 2.0**24  # float64 adds multiples of 1 / _GRAIN exactly, so the order o
 
 
 @dataclass(frozen=True)
-class Report:
+class ClassificationReport:
     """The scores of a classifier on one part; accuracies and ece in [0, 1]."""
 
     images: int
@@ -106,7 +106,7 @@ class ScoreSums:
         self.nll += other.nll
         self.bins += other.bins
 
-    def report(self) -> Report:
+    def report(self) -> ClassificationReport:
         """Return the scores; ``ValueError`` when nothing was added."""
         images = int(self.confusion.sum())
         if images == 0:
@@ -114,7 +114,7 @@ class ScoreSums:
         right, of_class = self.confusion.diagonal(), self.confusion.sum(1)
         per_class = [float(r / n) if n else None for r, n in zip(right.double(), of_class, strict=True)]
         known = [accuracy for accuracy in per_class if accuracy is not None]
-        return Report(
+        return ClassificationReport(
             images=images,
             acc1=int(right.sum()) / images,
             acc5=self.top5 / images if self.num_classes > 5 else None,
@@ -133,7 +133,7 @@ def score(
     threshold: float = THRESHOLD,
     place: str = "scoring",
     progress: Progress | None = None,
-) -> Report | MultiLabelReport:
+) -> ClassificationReport | MultiLabelReport:
     """Return the scores of a classifier, in eval mode, on all batches; its modes are put back afterwards.
 
     Args:
@@ -150,7 +150,7 @@ def score(
     finite = FiniteCheck()
     rows: list[tuple[Tensor, Tensor]] = []  # average precision needs the order of all images
     watcher = progress or Silent()
-    with evaluating(classifier), torch.no_grad():
+    with eval_mode(classifier), torch.no_grad():
         for done, batch in enumerate(batches.epoch(0), start=1):
             logits = classifier(batch.images)
             if not finite.take(logits):
@@ -253,8 +253,8 @@ def _grained(values: Tensor) -> Tensor:
 __all__ = [
     "ECE_BINS",
     "THRESHOLD",
+    "ClassificationReport",
     "MultiLabelReport",
-    "Report",
     "ScoreSums",
     "average_precision",
     "f1",

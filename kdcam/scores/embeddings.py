@@ -8,7 +8,7 @@ from torch import Tensor
 from kdcam.data.batches.batch import Batches
 from kdcam.errors import DataError, Interrupted
 from kdcam.models.classifier import Classifier
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.progress import Progress, Silent
 
@@ -46,7 +46,7 @@ def feature_table(
     watcher = progress or Silent()
     embeddings, targets, finite = list[Tensor](), list[Tensor](), FiniteCheck("embeddings")
     device = classifier.mean.device.type
-    with evaluating(classifier), torch.no_grad(), torch.autocast(device, enabled=False):
+    with eval_mode(classifier), torch.no_grad(), torch.autocast(device, enabled=False):
         for done, batch in enumerate(batches.epoch(0), start=1):
             if watcher.should_stop():
                 raise Interrupted(f"{task}: stopped, nothing was written")

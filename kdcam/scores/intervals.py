@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
+CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PairedDifference:
     pairs: int
 
 
-def summarise(values: Sequence[float]) -> Summary | None:
+def mean_and_deviation(values: Sequence[float]) -> Summary | None:
     """Return mean and sample standard deviation; None of no number."""
     if not values:
         return None
@@ -36,8 +36,8 @@ def summarise(values: Sequence[float]) -> Summary | None:
     return Summary(statistics.mean(values), sd, len(values))
 
 
-def paired_difference(
-    values: Mapping[int, float], base: Mapping[int, float], *, confidence: float = CONFIDENCE
+def paired_seed_difference(
+    values: Mapping[int, float], base: Mapping[int, float], *, confidence: float = CONFIDENCE_LEVEL
 ) -> PairedDifference | None:
     """Return how much larger ``values`` are than ``base``, both by seed, over the seeds that both have.
 
@@ -47,7 +47,7 @@ def paired_difference(
     Returns None where no seed is common.
     """
     seeds = sorted(values.keys() & base.keys())
-    found = summarise([values[seed] - base[seed] for seed in seeds])
+    found = mean_and_deviation([values[seed] - base[seed] for seed in seeds])
     if found is None:
         return None
     if found.sd is None:
@@ -77,12 +77,12 @@ def median_epochs(counts: Sequence[int | None]) -> float | None:
 
 
 __all__ = [
-    "CONFIDENCE",
+    "CONFIDENCE_LEVEL",
     "PairedDifference",
     "Summary",
     "epochs_to_reach",
+    "mean_and_deviation",
     "median_epochs",
-    "paired_difference",
-    "summarise",
+    "paired_seed_difference",
     "t_quantile",
 ]

@@ -35,7 +35,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(float(numbers.mean()), half, len(numbers))
 
 
-def paired_difference(values: Sequence[float], base: Sequence[float]) -> Interval:
+def episode_difference(values: Sequence[float], base: Sequence[float]) -> Interval:
     """Return how much larger ``values`` are than ``base``, episode by episode: the mean difference and its interval.
 
     On the same episodes this is narrower than what two intervals tell: easy episodes are easy for both.
@@ -47,4 +47,4 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> Interva
     return mean_interval([value - other for value, other in zip(values, base, strict=True)])
 
 
-__all__ = ["WIDTH", "Interval", "mean_interval", "paired_difference"]
+__all__ = ["WIDTH", "Interval", "episode_difference", "mean_interval"]

@@ -78,7 +78,7 @@ def amount_text(amount: float, norm: str) -> str:
     return f"{round(levels)}/255" if whole and float(f"{amount:.3g}") != amount else f"{amount:g}"
 
 
-def budget_text(norm: str, eps: float) -> str:
+def eps_text(norm: str, eps: float) -> str:
     """Return how far an attack may go, in pixel units: ``linf eps 8/255``."""
     return f"{norm} eps {amount_text(eps, norm)}"
 
@@ -90,9 +90,9 @@ def failed_check_text(name: str, text: str, value: float, limit: float, *, warni
 
 __all__ = [
     "amount_text",
-    "budget_text",
     "did_you_mean",
     "duration_text",
+    "eps_text",
     "failed_check_text",
     "first_few",
     "listed",

@@ -40,7 +40,7 @@ BOUND_WORDS = {
 }
 
 
-def explain(error: ValidationError, model: type[BaseModel], *, place: str = "") -> list[str]:
+def validation_messages(error: ValidationError, model: type[BaseModel], *, place: str = "") -> list[str]:
     """Return one sentence a problem: the key's path (below ``place``), the value found, what is allowed.
 
     Of more than `MOST_TOLD` problems the first are told and the others counted.
@@ -177,4 +177,4 @@ def _members(annotation: Any, tag: str | None = None) -> Iterator[tuple[Any, str
             yield annotation, name
 
 
-__all__ = ["explain"]
+__all__ = ["validation_messages"]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 
 from kdcam.errors import RecipeError
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
 _FLAGS: Mapping[str, str] = {"heads": "head"}  # that are not called as their key
 
 
-def named(key: str) -> str:
+def key_and_flag(key: str) -> str:
     """Return a key with its flag: ``map_of (--map-of)``."""
     return f"{key} (--{_FLAGS.get(key, key.replace('_', '-'))})"
 
@@ -28,10 +28,10 @@ def settings_error(error: ValidationError, model: type[BaseModel], *, command: s
     begin = re.compile(rf"{command}\.({keys})((?:\[\d+\])*)(?=: )")
 
     def with_flag(found: re.Match[str]) -> str:
-        return found[0] + named(found[1]).removeprefix(found[1])
+        return found[0] + key_and_flag(found[1]).removeprefix(found[1])
 
-    lines = explain(error, model, place=command)
+    lines = validation_messages(error, model, place=command)
     return RecipeError("; ".join(begin.sub(with_flag, line, count=1) for line in lines))
 
 
-__all__ = ["named", "settings_error"]
+__all__ = ["key_and_flag", "settings_error"]

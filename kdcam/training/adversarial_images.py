@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdcam.attacks.norm_ball import Ball
+from kdcam.attacks.norm_ball import NormBall
 from kdcam.attacks.objective import attack_loss
 from kdcam.data.batches.batch import Batch
 from kdcam.models.classifier import Classifier, Outputs, Task, TeacherOutputs
 from kdcam.recipe.adversary import AdversaryConfig
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import wide
 from kdcam.runtime.seeding import seeded_generator
 
 _TAG = 0x41445653  # tells the numbers of random starts from those of other draws of the same step
 _TINY = 1e-12  # lengths are kept above it
 
-Read = Callable[[Tensor], Outputs]
+ForwardOutputs = Callable[[Tensor], Outputs]
 """Gives a network's outputs of images (N, C, H, W) in [0, 1]."""
 
 
@@ -35,7 +35,7 @@ class Adversary:
     def craft(
         self,
         student: Classifier,
-        read: Read,
+        read: ForwardOutputs,
         batch: Batch,
         taught: Sequence[TeacherOutputs],
         *,
@@ -55,13 +55,13 @@ class Adversary:
             epoch: with the seed and the step it decides the random starts.
             step: within the epoch.
         """
-        config, ball = self.config, Ball(self.config.norm, self.config.eps)
+        config, ball = self.config, NormBall(self.config.norm, self.config.eps)
         with _attacked(student, batch.images.device):
             start = batch.images
             if config.random_start:
-                start = random_point(batch.images, ball, numbers=(self.seed, epoch, step, _TAG))
+                start = random_ball_points(batch.images, ball, numbers=(self.seed, epoch, step, _TAG))
             loss = self._loss(read, batch, taught)
-            return ascend(
+            return ascend_loss(
                 lambda images: loss(read(images).logits),
                 batch.images,
                 start,
@@ -70,7 +70,9 @@ class Adversary:
                 steps=config.steps,
             )
 
-    def _loss(self, read: Read, batch: Batch, taught: Sequence[TeacherOutputs]) -> Callable[[Tensor], Tensor]:
+    def _loss(
+        self, read: ForwardOutputs, batch: Batch, taught: Sequence[TeacherOutputs]
+    ) -> Callable[[Tensor], Tensor]:
         """Return what is raised, as a function of the logits."""
         if self.config.maximise == "cross_entropy":
             if self.task == "single-label":  # labels or mixed rows
@@ -80,12 +82,18 @@ class Adversary:
             with torch.no_grad():
                 probabilities = wide(read(batch.images).logits).softmax(1)
         else:
-            probabilities = teachers_probabilities(taught)
-        return lambda logits: divergence(logits, probabilities)
+            probabilities = mean_teacher_probabilities(taught)
+        return lambda logits: divergence_from(logits, probabilities)
 
 
-def ascend(
-    loss: Callable[[Tensor], Tensor], clean: Tensor, start: Tensor, *, ball: Ball, alpha: float, steps: int
+def ascend_loss(
+    loss: Callable[[Tensor], Tensor],
+    clean: Tensor,
+    start: Tensor,
+    *,
+    ball: NormBall,
+    alpha: float,
+    steps: int,
 ) -> Tensor:
     """Return images (N, C, H, W) in [0, 1] after ``steps`` steps of length ``alpha`` up the gradient of ``loss``.
 
@@ -109,7 +117,7 @@ def ascend(
     return images
 
 
-def random_point(clean: Tensor, ball: Ball, *, numbers: tuple[int, ...]) -> Tensor:
+def random_ball_points(clean: Tensor, ball: NormBall, *, numbers: tuple[int, ...]) -> Tensor:
     """Return images (N, C, H, W) in [0, 1], each uniform in the ball around its clean one before it is clamped.
 
     They follow from ``numbers`` alone and are drawn on the images' device, a batch at a time: a generator an image,
@@ -126,12 +134,12 @@ def random_point(clean: Tensor, ball: Ball, *, numbers: tuple[int, ...]) -> Tens
     return (clean + change).clamp_(0, 1)
 
 
-def divergence(logits: Tensor, probabilities: Tensor) -> Tensor:
+def divergence_from(logits: Tensor, probabilities: Tensor) -> Tensor:
     """Return KL(probabilities || softmax(logits)), summed over the images; both are (N, K)."""
     return F.kl_div(F.log_softmax(wide(logits), dim=1), probabilities, reduction="sum")
 
 
-def teachers_probabilities(taught: Sequence[TeacherOutputs]) -> Tensor:
+def mean_teacher_probabilities(taught: Sequence[TeacherOutputs]) -> Tensor:
     """Return the mean of the teachers' predictions (N, K); the divergence from it has the mean one's gradient."""
     said = [wide(teacher.logits).softmax(1) for teacher in taught if teacher.logits is not None]
     if not said or len(said) < len(taught):
@@ -144,7 +152,7 @@ def _attacked(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Put a network into eval mode and float32 while it is attacked, and all back afterwards."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     with ExitStack() as stack:
-        stack.enter_context(evaluating(network))
+        stack.enter_context(eval_mode(network))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.enter_context(torch.autocast(device.type, enabled=False))
         # Else a compiled backward pass works out the parameters' gradients, too.
@@ -157,4 +165,11 @@ def _attacked(network: nn.Module, device: torch.device) -> Iterator[None]:
                 parameter.requires_grad_(True)
 
 
-__all__ = ["Adversary", "Read", "ascend", "divergence", "random_point", "teachers_probabilities"]
+__all__ = [
+    "Adversary",
+    "ForwardOutputs",
+    "ascend_loss",
+    "divergence_from",
+    "mean_teacher_probabilities",
+    "random_ball_points",
+]

@@ -14,7 +14,7 @@ from kdcam.data.datasets import batches
 from kdcam.errors import DataError, RecipeError
 from kdcam.losses.loss import Objective
 from kdcam.models.classifier import Classifier
-from kdcam.models.folding import freeze
+from kdcam.models.folding import freeze_and_fold
 from kdcam.models.frozen_stages import frozen_stages
 from kdcam.optim.optimizer import build_optimizer
 from kdcam.optim.schedule import build_schedule
@@ -23,7 +23,7 @@ from kdcam.training.adversarial_images import Adversary
 from kdcam.training.engine import Plan, Position, Trainable, TrainState
 from kdcam.training.length_warnings import last_progress
 from kdcam.training.loss_terms import TermMeans
-from kdcam.training.preflight import Checked, learning_rate_scales, shapes_of
+from kdcam.training.preflight import CheckedRun, learning_rate_scales, shapes_of
 from kdcam.training.teachers.cache_entries import cached_views
 from kdcam.training.teachers.live_teacher import check_class_order
 from kdcam.training.teachers.teaching import LiveTeacher
@@ -31,7 +31,7 @@ from kdcam.training.teachers.teaching import LiveTeacher
 EVALUATION_BATCH = 256
 
 
-def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
+def assemble(checked: CheckedRun, parts: DataParts) -> tuple[Plan, TrainState]:
     """Return what stays and what moves in a run, as it stands before the first step.
 
     torch's, numpy's and Python's generators are seeded with the recipe's seed.
@@ -72,7 +72,7 @@ def assemble(checked: Checked, parts: DataParts) -> tuple[Plan, TrainState]:
         train=train,
         validation=None if parts.validation is None else evaluation_batches(checked, parts.validation),
         teachers=tuple(
-            LiveTeacher(freeze(teacher.to(device).eval()).classifier) for teacher in checked.teachers
+            LiveTeacher(freeze_and_fold(teacher.to(device).eval()).classifier) for teacher in checked.teachers
         ),
         precision=checked.precision,
         mixing=_mixing(checked),
@@ -133,14 +133,14 @@ def _moving_average(student: Classifier, decay: float) -> Any | None:
     return ModelEmaV3(student, decay=decay)
 
 
-def _mixing(checked: Checked) -> Mixing | None:
+def _mixing(checked: CheckedRun) -> Mixing | None:
     data = checked.recipe.data
     if data.mixup == 0 and data.cutmix == 0:
         return None
     return Mixing(mixup=data.mixup, cutmix=data.cutmix, num_classes=len(checked.summary.label_names))
 
 
-def evaluation_batches(checked: Checked, part: Part) -> Batches:
+def evaluation_batches(checked: CheckedRun, part: Part) -> Batches:
     """Return a part's batches in order, without augmentation."""
     recipe = checked.recipe
     return batches(

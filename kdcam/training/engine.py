@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.data.batches.mixing import Mixing
 from kdcam.errors import Interrupted, ModelError, TrainingError
-from kdcam.losses.loss import Objective, Step, Terms
+from kdcam.losses.loss import LossTerms, Objective, Step
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
 from kdcam.models.frozen_stages import FrozenStages
 from kdcam.optim.schedule import Schedule
@@ -27,7 +27,7 @@ from kdcam.training.loss_terms import (
     require_finite_weights,
     trace,
 )
-from kdcam.training.pace import Pace
+from kdcam.training.pace import EpochClock
 from kdcam.training.teachers.teaching import Teacher
 
 CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
@@ -55,7 +55,7 @@ class Trainable(nn.Module):
         progress: float,
         taught: Sequence[TeacherOutputs] = (),
         clean_images: Tensor | None = None,
-    ) -> Terms:
+    ) -> LossTerms:
         """Return the loss terms of a batch at a fraction of the run in [0, 1].
 
         Args:
@@ -70,7 +70,7 @@ class Trainable(nn.Module):
         outputs = clean if same and clean is not None else self.read(batch.images, stages=stages)
         first = taught[0] if taught else None
         step = Step(outputs, first, batch.targets, batch.indices, progress, clean)
-        terms: Terms = self.objective(step, taught[1:])
+        terms: LossTerms = self.objective(step, taught[1:])
         said = [[outputs.logits] if clean is None else [outputs.logits, clean.logits], *map(_said, taught)]
         # Teachers whose terms are off say nothing.
         return terms._replace(broken=torch.stack([_broken_images(one) for one in said if one]))
@@ -134,7 +134,7 @@ class TrainState:
         return student
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Keeps a run's states and results somewhere."""
 
     def keep(self, state: TrainState) -> None:
@@ -147,7 +147,7 @@ class Keeper(Protocol):
         """Keep the result of an epoch."""
 
 
-def fit(plan: Plan, state: TrainState, *, keeper: Keeper, progress: Progress) -> None:
+def fit(plan: Plan, state: TrainState, *, keeper: Checkpointer, progress: Progress) -> None:
     """Train from where ``state`` stands to the last epoch; score, select and keep after each epoch.
 
     Raises ``TrainingError`` when a loss or an output is no longer finite and ``Interrupted`` when the watcher asks to
@@ -160,12 +160,14 @@ def fit(plan: Plan, state: TrainState, *, keeper: Keeper, progress: Progress) ->
 
 
 def train_epoch(
-    plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Keeper, progress: Progress
-) -> Pace:
+    plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Checkpointer, progress: Progress
+) -> EpochClock:
     """Train on what is left of the running epoch and return its clock."""
     place = state.position
     steps = len(plan.train)
-    pace = Pace(epoch=place.epoch, epochs=plan.epochs, step=place.step, steps=steps, seconds=place.seconds)
+    pace = EpochClock(
+        epoch=place.epoch, epochs=plan.epochs, step=place.step, steps=steps, seconds=place.seconds
+    )
     unchecked: list[StepTrace] = []
     state.model.train()
     for batch in plan.train.epoch(place.epoch, start_batch=place.step):
@@ -194,7 +196,7 @@ def train_epoch(
     return pace
 
 
-def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
+def train_step(plan: Plan, state: TrainState, batch: Batch) -> LossTerms:
     """Do one forward and backward pass, and an update where the step completes a group of ``accumulate``."""
     step, steps = state.position.step, len(plan.train)
     epoch = state.position.epoch + step / steps
@@ -209,7 +211,7 @@ def train_step(plan: Plan, state: TrainState, batch: Batch) -> Terms:
     if plan.adversary is not None:
         batch, clean_images = _attack(plan.adversary, state, batch, taught, progress)
     with plan.precision.autocast():
-        terms: Terms = state.model(batch, progress, taught, clean_images)
+        terms: LossTerms = state.model(batch, progress, taught, clean_images)
     group = _group_size(step, steps, plan.accumulate)
     state.scaler.scale(terms.total / group).backward()
     if _group_ends(step, steps, plan.accumulate):
@@ -261,7 +263,9 @@ def _update(plan: Plan, state: TrainState) -> None:
         state.ema.update(state.model.student)
 
 
-def finish_epoch(plan: Plan, state: TrainState, *, pace: Pace, keeper: Keeper, progress: Progress) -> None:
+def finish_epoch(
+    plan: Plan, state: TrainState, *, pace: EpochClock, keeper: Checkpointer, progress: Progress
+) -> None:
     """Score the validation part, select, and keep results and state, in an order that a kill at any moment survives.
 
     The selected weights and the line of results are kept before the state: if the run is killed in between,
@@ -316,7 +320,7 @@ def _rank(validation: Mapping[str, float]) -> tuple[float, float]:
 
 
 __all__ = [
-    "Keeper",
+    "Checkpointer",
     "Plan",
     "Position",
     "TrainState",

@@ -15,7 +15,7 @@ from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.settings.messages import listed
 from kdcam.training.starting_point import is_bare_file, starting_point
 
-_START = "init.checkpoint"
+_CHECKPOINT_KEY = "init.checkpoint"
 _STARTS = ("pretrained", "weights")
 _STATISTICS = ("mean", "std")
 
@@ -35,8 +35,8 @@ def load_to_finetune(
     table = read_toml(name_or_path)
     values = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in overrides)}
     note = None
-    if _START in values and "checkpoint" not in _table(table, "init"):
-        checkpoint = parse_value(values[_START])
+    if _CHECKPOINT_KEY in values and "checkpoint" not in _table(table, "init"):
+        checkpoint = parse_value(values[_CHECKPOINT_KEY])
         if isinstance(checkpoint, str) and not is_bare_file(checkpoint):
             note = _leave_out(table, checkpoint, set_keys=values)
     for override in fill_method(table, overrides, None):

@@ -10,15 +10,15 @@ from torch import nn
 from kdcam.data.dataset_parts import DataParts, Part
 from kdcam.errors import Interrupted, TrainingError
 from kdcam.models.classifier import Classifier
-from kdcam.models.inspection import linear_layer
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.models.inspection import linear_classifier
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.progress import EpochRecord, Progress, Silent
-from kdcam.scores.classification import Report, ScoreSums
+from kdcam.scores.classification import ClassificationReport, ScoreSums
 from kdcam.scores.embeddings import FeatureTable, feature_table
 from kdcam.scores.main_scores import SCORE_WORDS
 from kdcam.training.assembly import evaluation_batches
-from kdcam.training.linear_probe_part import LogisticFit, fit_path
-from kdcam.training.preflight import Checked
+from kdcam.training.linear_probe_part import LogisticFit, fit_logistic_path
+from kdcam.training.preflight import CheckedRun
 
 INVERSE_PENALTIES: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 """What is tried on the validation part (scikit-learn's C, for standardised features); kdcam's choice."""
@@ -36,10 +36,10 @@ class Candidate(NamedTuple):
     """A fit and what the validation part says of it."""
 
     fit: LogisticFit
-    validation: Report | None
+    validation: ClassificationReport | None
 
 
-class Probe(NamedTuple):
+class SolvedProbe(NamedTuple):
     """A classifier whose last layer was solved, and how it was chosen."""
 
     classifier: Classifier
@@ -75,7 +75,7 @@ class Probe(NamedTuple):
         }
 
 
-def run_probe(checked: Checked, parts: DataParts, *, progress: Progress) -> Probe:
+def solve_probe(checked: CheckedRun, parts: DataParts, *, progress: Progress) -> SolvedProbe:
     """Return the student of a recipe that `is_solved` with the classifier of least cross-entropy on the training part.
 
     The network sees each image once, as it is, in eval mode. With ``select = "best"`` and a validation part the
@@ -90,7 +90,7 @@ def run_probe(checked: Checked, parts: DataParts, *, progress: Progress) -> Prob
     recipe = checked.recipe
     student = checked.student.to(checked.precision.device)
     student.label_names = parts.label_names  # some sources tell their names only when they are read
-    layer = linear_layer(student)
+    layer = linear_classifier(student)
     train = _features(checked, student, parts.train, "training", progress)
     watched = time.perf_counter() - start
     validation: FeatureTable | None = None
@@ -116,7 +116,7 @@ def run_probe(checked: Checked, parts: DataParts, *, progress: Progress) -> Prob
         seconds_left=0.0,
         best=True,
     )
-    return Probe(student.eval(), chosen, candidates, record)
+    return SolvedProbe(student.eval(), chosen, candidates, record)
 
 
 def fit_candidates(
@@ -133,13 +133,15 @@ def fit_candidates(
     Raises ``TrainingError`` where it is not reached for the first one.
     """
     watcher, candidates = progress or Silent(), list[Candidate]()
-    fits = fit_path(train.embeddings, train.targets, num_classes, inverse_penalties=inverse_penalties)
+    fits = fit_logistic_path(
+        train.embeddings, train.targets, num_classes, inverse_penalties=inverse_penalties
+    )
     try:
         for fit in fits:
             report = None if validation is None else _report(fit, validation)
             candidates.append(Candidate(fit, report))
             watcher.advance("fitting", len(candidates), len(inverse_penalties))
-            _stop_if_asked(watcher)
+            _check_stop(watcher)
     except TrainingError as error:
         if not candidates:
             raise
@@ -160,14 +162,14 @@ def _rank(candidate: Candidate) -> tuple[float, float]:
     return (0.0, 0.0) if report is None else (report.acc1, -report.nll)
 
 
-def _report(fit: LogisticFit, table: FeatureTable) -> Report:
+def _report(fit: LogisticFit, table: FeatureTable) -> ClassificationReport:
     sums = ScoreSums(len(fit.bias))
     sums.add(torch.addmm(fit.bias, table.embeddings, fit.weight.T), table.targets)
     return sums.report()
 
 
 def _features(
-    checked: Checked, student: Classifier, part: Part, name: str, progress: Progress
+    checked: CheckedRun, student: Classifier, part: Part, name: str, progress: Progress
 ) -> FeatureTable:
     try:
         return feature_table(
@@ -177,7 +179,7 @@ def _features(
         raise Interrupted(_STOPPED) from stop
 
 
-def _stop_if_asked(progress: Progress) -> None:
+def _check_stop(progress: Progress) -> None:
     if progress.should_stop():
         raise Interrupted(_STOPPED)
 
@@ -189,14 +191,14 @@ def _put(layer: nn.Linear, fit: LogisticFit) -> None:
 
 
 def _check_put(
-    checked: Checked, student: Classifier, part: Part, table: FeatureTable, fit: LogisticFit
+    checked: CheckedRun, student: Classifier, part: Part, table: FeatureTable, fit: LogisticFit
 ) -> None:
     """Raise ``TrainingError`` where a network with a fit put in does not give the fit's logits of its first images.
 
     All scores of the run are of the network, those that chose the fit are of the features.
     """
     first = next(iter(evaluation_batches(checked, part).epoch(0)))
-    with evaluating(student), torch.no_grad():
+    with eval_mode(student), torch.no_grad():
         found = student(first.images).float().cpu()
     expected = torch.addmm(fit.bias, table.embeddings[: len(found)], fit.weight.T)
     error, largest = float((found - expected).abs().max()), float(expected.abs().max())
@@ -213,8 +215,8 @@ __all__ = [
     "INVERSE_PENALTIES",
     "USUAL_INVERSE_PENALTY",
     "Candidate",
-    "Probe",
+    "SolvedProbe",
     "best_candidate",
     "fit_candidates",
-    "run_probe",
+    "solve_probe",
 ]

@@ -44,10 +44,10 @@ def fit_logistic(
     Raises:
         TrainingError: a feature is not finite, or the minimum was not reached.
     """
-    return next(fit_path(features, targets, num_classes, inverse_penalties=[inverse_penalty]))
+    return next(fit_logistic_path(features, targets, num_classes, inverse_penalties=[inverse_penalty]))
 
 
-def fit_path(
+def fit_logistic_path(
     features: Tensor, targets: Tensor, num_classes: int, *, inverse_penalties: Sequence[float]
 ) -> Iterator[LogisticFit]:
     """Yield the fit of `fit_logistic` for each inverse penalty, each search begun where the one before ended.
@@ -195,4 +195,4 @@ def _mean_loss(log_probabilities: Tensor, targets: Tensor) -> float:
     return -float(log_probabilities.gather(1, targets).mean(dtype=torch.float64))
 
 
-__all__ = ["LogisticFit", "fit_logistic", "fit_path"]
+__all__ = ["LogisticFit", "fit_logistic", "fit_logistic_path"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdcam.data.batches.batch import Batch
 from kdcam.errors import TrainingError
-from kdcam.losses.loss import Terms
+from kdcam.losses.loss import LossTerms
 from kdcam.runtime.progress import Progress
 
 SHARE_STEPS = 50  # steps after which the shares of the terms are told (kdcam's choice)
@@ -22,7 +22,7 @@ class TermMeans:
         self.sums: dict[str, Tensor] = {}
         self.images: dict[str, int] = {}  # that each term has seen; a term may start within an epoch
 
-    def add(self, terms: Terms, *, images: int) -> None:
+    def add(self, terms: LossTerms, *, images: int) -> None:
         """Add the terms of one step."""
         for name, value in terms.values.items():
             product = _wide(value) * images
@@ -59,7 +59,7 @@ class ShareWatch:
         self.steps = 0
         self.sums: dict[str, Tensor] = {}
 
-    def take(self, terms: Terms) -> None:
+    def take(self, terms: LossTerms) -> None:
         """Take the terms of one step."""
         active = {name: weight for name, weight in terms.weights.items() if weight > 0}
         if active != self.weights:  # a start, or a step of a warm-up, at whose end the shares are of interest
@@ -105,7 +105,7 @@ class StepTrace(NamedTuple):
     broken: Tensor  # as in `Terms`
 
 
-def trace(terms: Terms, batch: Batch, *, epoch: int, step: int) -> StepTrace:
+def trace(terms: LossTerms, batch: Batch, *, epoch: int, step: int) -> StepTrace:
     """Return what is needed to tell later where a loss was not finite."""
     broken = torch.zeros(1, dtype=torch.int64, device=terms.total.device)
     return StepTrace(

@@ -8,7 +8,7 @@ SHOW_EVERY_SECONDS = 0.25
 SAVE_EVERY_SECONDS = 600.0  # within an epoch; every epoch's end is kept as well
 
 
-class Pace:
+class EpochClock:
     """The clock of one epoch."""
 
     def __init__(self, *, epoch: int, epochs: int, step: int, steps: int, seconds: float) -> None:
@@ -69,4 +69,4 @@ class Pace:
         )
 
 
-__all__ = ["Pace"]
+__all__ = ["EpochClock"]

@@ -15,7 +15,7 @@ from kdcam.losses.loss import Shapes, needs_of
 from kdcam.models.classifier import Classifier, Widths
 from kdcam.models.data_network import build_for_data
 from kdcam.models.frozen_stages import frozen_stages
-from kdcam.models.inspection import check_cam, check_linear_classifier, cost, linear_layer, widths
+from kdcam.models.inspection import check_cam, check_linear_classifier, cost, linear_classifier, widths
 from kdcam.models.layer_groups import layer_scales
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.packaged_weights import RGB, is_packaged
@@ -23,7 +23,7 @@ from kdcam.models.weights.published import published_classes
 from kdcam.models.weights.starting_weights import holds_neck, starting_weights
 from kdcam.optim.optimizer import build_optimizer
 from kdcam.optim.schedule import build_schedule
-from kdcam.recipe.probe_recipe import is_solved
+from kdcam.recipe.probe_recipe import is_solved_probe
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.recipe.table_checks import model_problems
 from kdcam.recipe.train_recipe import TrainRecipe
@@ -31,9 +31,9 @@ from kdcam.runs.checkpoint import load_classifier
 from kdcam.runtime.precision import Precision, pick_device, pick_precision
 from kdcam.settings.messages import listed
 from kdcam.training.length_warnings import length_warnings
-from kdcam.training.starting_point import StartingPoint, in_words_of_init, starting_point, told_of_init
-from kdcam.training.teachers.cache_key import TeacherIdentity, identify
-from kdcam.training.teachers.live_teacher import load_teacher, told_of_teacher
+from kdcam.training.starting_point import StartingPoint, init_errors, init_message, starting_point
+from kdcam.training.teachers.cache_key import TeacherIdentity, teacher_identity
+from kdcam.training.teachers.live_teacher import load_teacher, teacher_errors
 
 _STUDENT_MAPS = frozenset({"cam", "feature_map", "published_stages"})
 _TEACHER_MAPS = frozenset(
@@ -41,7 +41,7 @@ _TEACHER_MAPS = frozenset(
 )
 
 
-class Checked(NamedTuple):
+class CheckedRun(NamedTuple):
     """A recipe that fits this machine, its data and its networks."""
 
     recipe: TrainRecipe
@@ -55,7 +55,7 @@ class Checked(NamedTuple):
     warnings: tuple[str, ...] = ()  # sentences: what is legal and probably not meant
 
 
-def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True) -> Checked:
+def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True) -> CheckedRun:
     """Return the recipe checked against machine, data folders and networks; no image is decoded.
 
     Without ``fetches`` nothing is downloaded: networks stand there with random weights.
@@ -81,10 +81,10 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
     build_schedule(recipe.schedule, optimizer, epochs=recipe.epochs)
     if recipe.init is not None:
         frozen_stages(student, recipe.init)
-    if is_solved(recipe, student.config):
-        linear_layer(student)
+    if is_solved_probe(recipe, student.config):
+        linear_classifier(student)
     teachers = [_checked_teacher(config, recipe, summary, fetches=fetches) for config in recipe.teachers]
-    checked = Checked(
+    checked = CheckedRun(
         recipe,
         precision,
         summary,
@@ -94,7 +94,7 @@ def preflight(recipe: TrainRecipe, *, device: str = "auto", fetches: bool = True
         tuple(sizes for _, sizes in teachers),
         # Here, since a run folds the teachers' BatchNorms later.
         tuple(
-            identify(teacher)
+            teacher_identity(teacher)
             for config, (teacher, _) in zip(recipe.teachers, teachers, strict=True)
             if config.cache == "views"
         ),
@@ -116,9 +116,9 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
         return student
     start = starting_point(recipe.init, recipe.model)
     _check_start(recipe, start, summary)
-    with told_of_init():
+    with init_errors():
         student = _built(recipe, start.model, summary, fetches=fetches)
-    student.notes = tuple(map(in_words_of_init, student.notes))
+    student.notes = tuple(map(init_message, student.notes))
     student.notes += tuple(_kept_classifier(start.model, "init.checkpoint", summary))
     if start.stored is not None and start.stored.image_size != summary.image_size:
         student.notes += (
@@ -127,7 +127,7 @@ def starting_student(recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
     return student
 
 
-def of_these_classes(checked: Checked, label_names: Sequence[str]) -> Checked:
+def with_class_names(checked: CheckedRun, label_names: Sequence[str]) -> CheckedRun:
     """Return a checked recipe whose data, read by now, has these classes.
 
     Some sources tell numbers in the place of names until they are read, and starting weights of classes that have
@@ -198,7 +198,7 @@ def _brings_neck(model: ModelConfig) -> bool:
     """Return whether the weights that a network starts from are of one with a neck, whatever a config.json says."""
     if model.weights is None:
         return False
-    with told_of_init():
+    with init_errors():
         return holds_neck(starting_weights(model.weights).tensors)
 
 
@@ -206,7 +206,7 @@ def _checked_teacher(
     config: TeacherConfig, recipe: TrainRecipe, summary: DataSummary, *, fetches: bool
 ) -> tuple[Classifier, Widths]:
     teacher = load_teacher(config, summary, task=recipe.task, fetches=fetches)
-    with told_of_teacher():
+    with teacher_errors():
         sizes = widths(teacher, image_size=summary.image_size)
         if needs_of(recipe.loss) & {"teacher.label_cam", "teacher.class_cams"}:
             check_cam(teacher)
@@ -240,20 +240,20 @@ def _check_map(
         )
 
 
-def _length_warnings(checked: Checked) -> tuple[str, ...]:
-    if is_solved(checked.recipe, checked.student.config):
+def _length_warnings(checked: CheckedRun) -> tuple[str, ...]:
+    if is_solved_probe(checked.recipe, checked.student.config):
         return ()
     return length_warnings(checked.recipe, train_images=checked.summary.train_images)
 
 
-def _cost_warnings(checked: Checked) -> Iterator[str]:
+def _cost_warnings(checked: CheckedRun) -> Iterator[str]:
     """Yield a sentence for each teacher that the student is no cheaper than: a student is there to be cheap."""
     if not checked.teachers:
         return
     size = checked.summary.image_size
     of_student = cost(checked.student, image_size=size)
     for config, teacher in zip(checked.recipe.teachers, checked.teachers, strict=True):
-        with told_of_teacher():
+        with teacher_errors():
             of_teacher = cost(teacher, image_size=size)
         if of_student.parameters >= of_teacher.parameters or of_student.operations >= of_teacher.operations:
             yield (
@@ -263,7 +263,7 @@ def _cost_warnings(checked: Checked) -> Iterator[str]:
             )
 
 
-def _check_fit(checked: Checked) -> None:
+def _check_fit(checked: CheckedRun) -> None:
     no_labels = torch.empty(0, dtype=torch.int64)  # they have not been read
     for index, loss in enumerate(checked.recipe.loss):
         for shapes in shapes_of(checked, no_labels):
@@ -289,7 +289,7 @@ def _check_validation(recipe: TrainRecipe, summary: DataSummary) -> None:
         )
 
 
-def shapes_of(checked: Checked, train_targets: torch.Tensor) -> tuple[Shapes, ...]:
+def shapes_of(checked: CheckedRun, train_targets: torch.Tensor) -> tuple[Shapes, ...]:
     """Return what the losses may know before training: one for each teacher, or one without any."""
     classes = len(checked.summary.label_names)
     return tuple(
@@ -299,10 +299,10 @@ def shapes_of(checked: Checked, train_targets: torch.Tensor) -> tuple[Shapes, ..
 
 
 __all__ = [
-    "Checked",
+    "CheckedRun",
     "learning_rate_scales",
-    "of_these_classes",
     "preflight",
     "shapes_of",
     "starting_student",
+    "with_class_names",
 ]

@@ -25,7 +25,7 @@ _MISFITS = (
 )
 
 
-def capture(state: TrainState) -> ResumeState:
+def capture_state(state: TrainState) -> ResumeState:
     """Return all that a run needs to go on bit for bit, the generators of torch, numpy and Python included."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in _modules(state).items():
@@ -42,7 +42,7 @@ def capture(state: TrainState) -> ResumeState:
     return ResumeState(tensors, record)
 
 
-def restore(state: TrainState, kept: ResumeState, *, place: Path) -> None:
+def restore_state(state: TrainState, kept: ResumeState, *, place: Path) -> None:
     """Put a run back to where `capture` found it; the run must have been assembled from the same recipe.
 
     ``place``: where the state was kept, for the message.
@@ -159,4 +159,4 @@ def _restore_generators(kept: dict[str, Any]) -> None:
     random.setstate(kept["python"])
 
 
-__all__ = ["capture", "restore"]
+__all__ = ["capture_state", "restore_state"]

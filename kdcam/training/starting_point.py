@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kdcam.errors import CheckpointError, KdcamError, ModelError, RecipeError
 from kdcam.files.paths import exists, expanded, is_file, is_folder
-from kdcam.files.weight_location import WEIGHTS_SUFFIXES, kind_of
+from kdcam.files.weight_location import WEIGHTS_SUFFIXES, location_kind
 from kdcam.models.init_config import InitConfig
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.config_json import StoredModel, read_config
@@ -18,9 +18,9 @@ from kdcam.models.weights.packaged_weights import is_packaged, packaged
 from kdcam.models.weights.published import published_classes
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.run_files import CONFIG_FILE
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
-_START = ("pretrained", "weights")
+_WEIGHT_KEYS = ("pretrained", "weights")
 
 
 class StartingPoint(NamedTuple):
@@ -49,7 +49,7 @@ def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
     """
     checkpoint, path = init.checkpoint, expanded(init.checkpoint)
     if is_packaged(checkpoint):
-        with told_of_init():
+        with init_errors():
             network = packaged(checkpoint).network
         return StartingPoint(_merged(written, {"name": network, "weights": checkpoint}, checkpoint))
     if is_file(path) and is_bare_file(checkpoint):
@@ -59,7 +59,7 @@ def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
         stored = read_config(path)
         known = stored.model.model_dump() | {"pretrained": False, "weights": str(path)}
         return StartingPoint(_merged(written, known, checkpoint), stored)
-    if kind_of(checkpoint) == "missing":
+    if location_kind(checkpoint) == "missing":
         raise CheckpointError(
             f"init.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors or .pth file, the name of "
             "a timm or torchvision network, or package:NAME"
@@ -88,15 +88,15 @@ def is_bare_file(checkpoint: str) -> bool:
 
 
 @contextmanager
-def told_of_init() -> Iterator[None]:
+def init_errors() -> Iterator[None]:
     """Let the errors about starting weights name the keys of [init]."""
     try:
         yield
     except KdcamError as error:
-        raise type(error)(in_words_of_init(str(error))) from error
+        raise type(error)(init_message(str(error))) from error
 
 
-def in_words_of_init(text: str) -> str:
+def init_message(text: str) -> str:
     """Return a message about ``model.weights`` or ``model.pretrained`` as one about ``init.checkpoint``."""
     text = text.replace(
         "set pretrained = false or name a local file in model.weights", "name a local file there"
@@ -124,7 +124,9 @@ def _of_bare_file(written: ModelConfig, path: Path) -> ModelConfig:
 
 def _merged(written: ModelConfig, known: dict[str, Any], checkpoint: str) -> ModelConfig:
     """Return what is known of a network, changed by the keys that a recipe writes."""
-    wanted = {key: value for key, value in written if key in written.model_fields_set and key not in _START}
+    wanted = {
+        key: value for key, value in written if key in written.model_fields_set and key not in _WEIGHT_KEYS
+    }
     if wanted.get("name", known["name"]) != known["name"]:
         raise RecipeError(
             f"model.name: found {wanted['name']!r}, but init.checkpoint ({checkpoint}) is of {known['name']!r}; leave "
@@ -139,15 +141,15 @@ def _merged(written: ModelConfig, known: dict[str, Any], checkpoint: str) -> Mod
     try:
         return ModelConfig.model_validate(table)
     except ValidationError as error:
-        problems = explain(error, ModelConfig, place="model")
+        problems = validation_messages(error, ModelConfig, place="model")
         raise RecipeError(f"{problems[0]} (with what init.checkpoint, {checkpoint}, tells)") from error
 
 
 __all__ = [
     "StartingPoint",
-    "in_words_of_init",
+    "init_errors",
+    "init_message",
     "is_bare_file",
     "started_model",
     "starting_point",
-    "told_of_init",
 ]

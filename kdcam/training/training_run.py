@@ -9,20 +9,20 @@ from kdcam.data.dataset_parts import DataParts, absent_warnings
 from kdcam.data.datasets import load_data
 from kdcam.errors import CheckpointError, Interrupted
 from kdcam.files.digests import weights_digest
-from kdcam.files.weight_location import kind_of
+from kdcam.files.weight_location import location_kind
 from kdcam.models.classifier import Classifier
-from kdcam.models.weights.starting_weights import head_name
-from kdcam.recipe.probe_recipe import idle_settings, is_solved
+from kdcam.models.weights.starting_weights import logits_layer_name
+from kdcam.recipe.probe_recipe import idle_settings, is_solved_probe
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
 from kdcam.runs.picture_record import pictures_bytes, pictures_digest, write_pictures
-from kdcam.runs.recorded_parts import kept_pictures
+from kdcam.runs.recorded_parts import record_pictures
 from kdcam.runs.run_data import resumed_data, warn_of_changed_data, warn_of_seen
-from kdcam.runs.run_files import RESUME_FOLDER, Resume, find_state, has_kept_state
+from kdcam.runs.run_files import RESUME_FOLDER, Resume, find_state, has_saved_state
 from kdcam.runs.run_folder import RunFolder
 from kdcam.runs.training_data import check_training_data, training_data
-from kdcam.runs.training_labels import keep_noise
-from kdcam.runtime.memory import told_of_memory
+from kdcam.runs.training_labels import write_noisy_labels
+from kdcam.runtime.memory import memory_errors
 from kdcam.runtime.progress import EpochRecord, Progress
 from kdcam.scores.classification import score
 from kdcam.scores.main_scores import MAIN_SCORES, selection_words
@@ -30,12 +30,12 @@ from kdcam.settings.messages import first_few, listed
 from kdcam.training.assembly import assemble, evaluation_batches
 from kdcam.training.engine import TrainState, fit
 from kdcam.training.length_warnings import length_warnings
-from kdcam.training.linear_probe import run_probe
-from kdcam.training.preflight import Checked, of_these_classes
-from kdcam.training.saved_state import capture, restore
+from kdcam.training.linear_probe import solve_probe
+from kdcam.training.preflight import CheckedRun, with_class_names
+from kdcam.training.saved_state import capture_state, restore_state
 from kdcam.training.teachers.cache_entries import cached_views
 from kdcam.training.teachers.cached_teacher import cache_teachers
-from kdcam.training.teachers.live_teacher import judge_teachers
+from kdcam.training.teachers.live_teacher import score_teachers
 from kdcam.training.teachers.teaching import live_classifiers
 
 _LESS_DATA = "lower data.image_size or data.fraction, or end other programs"
@@ -55,7 +55,7 @@ class RunResult:
     was_finished: bool  # it had been finished before, and nothing was done now
 
 
-class FolderKeeper:
+class FolderCheckpointer:
     """Keeps a run's states and results in its run folder."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -63,7 +63,7 @@ class FolderKeeper:
 
     def keep(self, state: TrainState) -> None:
         """Write resume/."""
-        save_resume(self.folder.path, capture(state))
+        save_resume(self.folder.path, capture_state(state))
 
     def select(self, state: TrainState) -> None:
         """Write model.safetensors and config.json."""
@@ -101,8 +101,8 @@ def finished_run(
         return RunResult(folder.path, folder.read_result(), was_finished=True)
 
 
-def run(
-    checked: Checked, *, output: Path, resume: Resume, command: Sequence[str], progress: Progress
+def run_training(
+    checked: CheckedRun, *, output: Path, resume: Resume, command: Sequence[str], progress: Progress
 ) -> RunResult:
     """Do a run in a folder: start it, go on with it, or return the result of a finished one.
 
@@ -117,39 +117,39 @@ def run(
         if folder.state == "unfinished":
             _check_device(folder, checked)
         # A run that kept no state begins anew, with the data as it is now.
-        begins = folder.state == "new" or not has_kept_state(folder.path)
-        with told_of_memory("reading the data", _LESS_DATA):
+        begins = folder.state == "new" or not has_saved_state(folder.path)
+        with memory_errors("reading the data", _LESS_DATA):
             if begins:
                 parts = load_data(recipe.data, progress=progress)
             else:
                 parts = resumed_data(folder.path, recipe.data, progress=progress)
         if not begins:
             check_training_data(folder.path, parts)
-        checked = of_these_classes(checked, parts.label_names)
+        checked = with_class_names(checked, parts.label_names)
         _tell(checked, parts, progress)
         if begins:
             # After the data is read: broken data leaves no run behind that would refuse a mended recipe.
             _begin(folder, checked, parts, command, progress)
-        keep_noise(folder.path, parts.noise)
+        write_noisy_labels(folder.path, parts.noise)
         work = f"training on batches of {recipe.batch_size} images of {checked.summary.image_size} pixels"
-        with told_of_memory(work, _LESS_WORK):
-            if is_solved(recipe, checked.student.config):
+        with memory_errors(work, _LESS_WORK):
+            if is_solved_probe(recipe, checked.student.config):
                 return _solve(checked, parts, folder, progress)
             return _train(checked, parts, folder, progress)
 
 
-def _train(checked: Checked, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:
+def _train(checked: CheckedRun, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:
     """Do a run from where it stands, or from its first step."""
     recipe = checked.recipe
     plan, state = assemble(checked, parts)
-    if not has_kept_state(folder.path):
+    if not has_saved_state(folder.path):
         # A run that a teacher was refused for has its recipe already: it must be refused again.
-        judge_teachers(recipe.teachers, live_classifiers(plan.teachers), plan.validation, progress)
+        score_teachers(recipe.teachers, live_classifiers(plan.teachers), plan.validation, progress)
     if cached_views(recipe) is not None:
         plan = cache_teachers(checked, parts, plan, progress)
     _go_on(folder, state, progress)
     try:
-        fit(plan, state, keeper=FolderKeeper(folder), progress=progress)
+        fit(plan, state, keeper=FolderCheckpointer(folder), progress=progress)
     except Interrupted as stop:
         raise Interrupted(f"{folder.path}: {stop}; the state is kept, the same command goes on") from stop
     result = conclude(checked, parts, state, folder.path)
@@ -158,11 +158,11 @@ def _train(checked: Checked, parts: DataParts, folder: RunFolder, progress: Prog
 
 
 def _begin(
-    folder: RunFolder, checked: Checked, parts: DataParts, command: Sequence[str], progress: Progress
+    folder: RunFolder, checked: CheckedRun, parts: DataParts, command: Sequence[str], progress: Progress
 ) -> None:
     """Write down what a run begins with: its recipe, and which picture is in which part."""
     recipe = checked.recipe
-    kept = kept_pictures(parts, recipe.data)
+    kept = record_pictures(parts, recipe.data)
     data = None if kept is None else pictures_bytes(kept)
     folder.write_recipe(
         command=command,
@@ -185,18 +185,18 @@ def _begin(
             )
 
 
-def _solve(checked: Checked, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:
+def _solve(checked: CheckedRun, parts: DataParts, folder: RunFolder, progress: Progress) -> RunResult:
     """Do a run whose classifier is solved: there is no state to keep, and its one epoch is no training."""
     idle = listed(idle_settings(checked.recipe, checked.student.config))
     progress.message(
         f"a linear probe: the classifier is solved on features computed once; these do nothing: {idle}"
     )
     try:
-        probe = run_probe(checked, parts, progress=progress)
+        probe = solve_probe(checked, parts, progress=progress)
     except Interrupted as stop:
         raise Interrupted(f"{folder.path}: {stop}; the same command starts it anew") from stop
     folder.cut_metrics(0)
-    keeper = FolderKeeper(folder)
+    keeper = FolderCheckpointer(folder)
     keeper.record(probe.record)
     progress.epoch(probe.record)
     save_model(folder.path, probe.classifier)
@@ -213,7 +213,7 @@ def _solve(checked: Checked, parts: DataParts, folder: RunFolder, progress: Prog
     return RunResult(folder.path, result, was_finished=False)
 
 
-def _named_weights(checked: Checked) -> dict[str, str]:
+def _named_weights(checked: CheckedRun) -> dict[str, str]:
     """Return the digests of published weights: a name may stand for other ones in another version of its package.
 
     That of a start is of all that comes from there: its classifier and its neck may be drawn.
@@ -222,15 +222,17 @@ def _named_weights(checked: Checked) -> dict[str, str]:
     found = {
         config.checkpoint: weights_digest(teacher.network)
         for config, teacher in pairs
-        if kind_of(config.checkpoint) == "name"
+        if location_kind(config.checkpoint) == "name"
     }
     init, network = checked.recipe.init, checked.student.network
-    if init is not None and kind_of(init.checkpoint) == "name":
-        found.setdefault(init.checkpoint, weights_digest(network, without=("neck", head_name(network))))
+    if init is not None and location_kind(init.checkpoint) == "name":
+        found.setdefault(
+            init.checkpoint, weights_digest(network, without=("neck", logits_layer_name(network)))
+        )
     return found
 
 
-def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
+def _tell(checked: CheckedRun, parts: DataParts, progress: Progress) -> None:
     recipe = checked.recipe
     parameters = sum(parameter.numel() for parameter in checked.student.parameters())
     held = f", {len(parts.validation)} held out for validation" if parts.validation is not None else ""
@@ -249,7 +251,7 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
                 f"{parts.image_size} here; set data.image_size to its size unless this is what you want"
             )
     texts = [*checked.warnings, *absent_warnings(parts)]
-    if checked.summary.train_images is None and not is_solved(recipe, checked.student.config):
+    if checked.summary.train_images is None and not is_solved_probe(recipe, checked.student.config):
         texts += length_warnings(recipe, train_images=len(parts.train))  # how many steps is known only now
     for text in dict.fromkeys(texts):
         progress.warning(text)
@@ -260,7 +262,7 @@ def _tell(checked: Checked, parts: DataParts, progress: Progress) -> None:
             progress.message(note)
 
 
-def _check_device(folder: RunFolder, checked: Checked) -> None:
+def _check_device(folder: RunFolder, checked: CheckedRun) -> None:
     """Refuse to go on with a run on another kind of device: its numbers and its precision would change halfway."""
     before, now = folder.began_on(), checked.precision.device.type
     if before is not None and before.partition(":")[0] != now:
@@ -276,7 +278,7 @@ def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:
     if kept is None:
         folder.cut_metrics(0)
         return
-    restore(state, kept, place=folder.path / RESUME_FOLDER / STATE_FILE)
+    restore_state(state, kept, place=folder.path / RESUME_FOLDER / STATE_FILE)
     folder.cut_metrics(state.position.epoch)
     place = state.position
     progress.message(f"{folder.path}: going on after epoch {place.epoch}, step {place.step}")
@@ -286,7 +288,7 @@ def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:
         )
 
 
-def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:
+def conclude(checked: CheckedRun, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:
     """Return the result of a run; the test part is read here, once, for the selected and the last weights."""
     recipe, place = checked.recipe, state.position
     device = checked.precision.device
@@ -303,7 +305,7 @@ def conclude(checked: Checked, parts: DataParts, state: TrainState, path: Path) 
     }
 
 
-def _facts(checked: Checked, parts: DataParts, student: Classifier) -> dict[str, Any]:
+def _facts(checked: CheckedRun, parts: DataParts, student: Classifier) -> dict[str, Any]:
     """Return what a result says beside its scores."""
     published = checked.recipe.published
     return {
@@ -319,7 +321,9 @@ def _facts(checked: Checked, parts: DataParts, student: Classifier) -> dict[str,
     }
 
 
-def _scores(checked: Checked, parts: DataParts, classifier: Classifier) -> dict[str, dict[str, float] | None]:
+def _scores(
+    checked: CheckedRun, parts: DataParts, classifier: Classifier
+) -> dict[str, dict[str, float] | None]:
     held = {"validation": parts.validation, "test": parts.test}
     return {
         name: None
@@ -335,9 +339,9 @@ def _selection_rule(recipe: TrainRecipe, epoch: int) -> str:
 
 
 __all__ = [
-    "FolderKeeper",
+    "FolderCheckpointer",
     "RunResult",
     "conclude",
     "finished_run",
-    "run",
+    "run_training",
 ]

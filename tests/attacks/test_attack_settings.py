@@ -7,13 +7,13 @@ import pytest
 
 from kdcam.attacks.attack_settings import ApgdConfig, StandardConfig
 from kdcam.attacks.budget import parse_fraction
-from kdcam.attacks.config import ATTACKS, RobustnessSettings, check_attacks, robustness_settings
+from kdcam.attacks.config import ATTACKS, BudgetSettings, budget_settings, check_attacks
 from kdcam.attacks.stepped_config import FgsmConfig, PgdConfig
 from kdcam.errors import RecipeError
 
 
 def test_defaults_are_fgsm_and_pgd_10_at_8_255() -> None:
-    settings = RobustnessSettings()
+    settings = BudgetSettings()
     fgsm, pgd = settings.configs()
     assert fgsm == FgsmConfig(norm="linf", eps=8 / 255)
     assert pgd == PgdConfig(norm="linf", eps=8 / 255, alpha=2 / 255, steps=10, restarts=1, seed=0)
@@ -22,16 +22,16 @@ def test_defaults_are_fgsm_and_pgd_10_at_8_255() -> None:
 
 
 def test_usual_budgets_follow_the_norm_and_alpha_the_budget() -> None:
-    assert RobustnessSettings(norm="l2").eps == 0.5
-    assert RobustnessSettings(norm="l2").alpha == 0.125
-    assert robustness_settings({"eps": "4/255"}).alpha == pytest.approx(1 / 255)
+    assert BudgetSettings(norm="l2").eps == 0.5
+    assert BudgetSettings(norm="l2").alpha == 0.125
+    assert budget_settings({"eps": "4/255"}).alpha == pytest.approx(1 / 255)
     for name, kind in ATTACKS.items():
         assert kind(name=name).eps == 8 / 255
         assert kind(name=name, norm="l2").eps == 0.5
 
 
 def test_steps_in_the_name_and_restarts_in_the_label() -> None:
-    settings = robustness_settings({"attacks": ["pgd-20", "bim", "mim-5"], "steps": 7, "restarts": 3})
+    settings = budget_settings({"attacks": ["pgd-20", "bim", "mim-5"], "steps": 7, "restarts": 3})
     assert [config.label for config in settings.configs()] == ["pgd-20x3", "bim-7", "mim-5"]
 
 
@@ -46,12 +46,12 @@ def test_numbers_of_their_own_and_numbers_after_the_name() -> None:
         "square-1000",
         "standard",
     ]
-    labels = [config.label for config in robustness_settings({"attacks": names}).configs()]
+    labels = [config.label for config in budget_settings({"attacks": names}).configs()]
     assert labels == [
         *("apgd-ce-100", "apgd-dlr-20", "apgd-t-100", "cw-margin-10", "cw-margin-5", "square-5000"),
         *("square-1000", "standard"),
     ]
-    given = robustness_settings({"attacks": ["apgd-ce", "pgd", "square"], "steps": 30, "eps": 0.1, "seed": 4})
+    given = budget_settings({"attacks": ["apgd-ce", "pgd", "square"], "steps": 30, "eps": 0.1, "seed": 4})
     apgd, pgd, square = given.configs()
     assert (apgd.steps, pgd.steps, square.n_queries) == (30, 30, 5000)
     assert {config.eps for config in (apgd, pgd, square)} == {0.1}
@@ -62,9 +62,7 @@ def test_numbers_of_their_own_and_numbers_after_the_name() -> None:
     ("classes", "second"), [(2, "cw-margin"), (3, "apgd-dlr"), (4, "apgd-t"), (1000, "apgd-t")]
 )
 def test_standard_takes_what_so_many_classes_allow(classes: int, second: str) -> None:
-    (standard,) = robustness_settings(
-        {"attacks": ["standard"], "norm": "l2", "eps": 0.3, "seed": 2}
-    ).configs()
+    (standard,) = budget_settings({"attacks": ["standard"], "norm": "l2", "eps": 0.3, "seed": 2}).configs()
     stages = standard.stages(classes)
     assert [stage.name for stage in stages] == ["apgd-ce", second, "square"]
     assert {(stage.norm, stage.eps, stage.seed) for stage in stages} == {("l2", 0.3, 2)}
@@ -104,7 +102,7 @@ def test_other_attacks_have_no_stages_and_a_weaker_standard_says_so() -> None:
     ],
 )
 def test_too_few_classes_are_named(name: str, classes: int, message: str) -> None:
-    configs = robustness_settings({"attacks": [name]}).configs()
+    configs = budget_settings({"attacks": [name]}).configs()
     with pytest.raises(RecipeError, match=f"^attacks: {message}"):
         check_attacks(configs, num_classes=classes, multi_label=False)
     check_attacks(configs, num_classes=classes + 1, multi_label=False)
@@ -114,8 +112,8 @@ def test_attacks_that_need_one_label_an_image_are_named_at_once() -> None:
     refused = ("apgd-dlr", "apgd-t", "cw-margin", "square", "standard")
     message = "; ".join(f"{name}: needs one label an image.*apgd-ce" for name in refused)
     with pytest.raises(RecipeError, match=f"^attacks: {message}$"):
-        check_attacks(robustness_settings({"attacks": refused}).configs(), num_classes=10, multi_label=True)
-    allowed = robustness_settings({"attacks": ["fgsm", "bim", "pgd", "mim", "apgd-ce"]}).configs()
+        check_attacks(budget_settings({"attacks": refused}).configs(), num_classes=10, multi_label=True)
+    allowed = budget_settings({"attacks": ["fgsm", "bim", "pgd", "mim", "apgd-ce"]}).configs()
     check_attacks(allowed, num_classes=1, multi_label=True)
 
 
@@ -133,7 +131,7 @@ def test_attacks_that_need_one_label_an_image_are_named_at_once() -> None:
 )
 def test_fractions(text: str | float, value: float) -> None:
     assert parse_fraction(text) == value
-    assert robustness_settings({"eps": text}).eps == value
+    assert budget_settings({"eps": text}).eps == value
 
 
 @pytest.mark.parametrize(
@@ -153,7 +151,7 @@ def test_fractions(text: str | float, value: float) -> None:
 )
 def test_texts_that_are_no_number_are_named(text: str) -> None:
     with pytest.raises(RecipeError, match=r"eps: found .*must be a number or a fraction such as 8/255"):
-        robustness_settings({"eps": text})
+        budget_settings({"eps": text})
 
 
 @pytest.mark.parametrize(
@@ -197,12 +195,12 @@ def test_texts_that_are_no_number_are_named(text: str) -> None:
 )
 def test_settings_that_cannot_be_are_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        robustness_settings(values)
+        budget_settings(values)
 
 
 def test_every_wrong_key_is_named_at_once() -> None:
     with pytest.raises(RecipeError, match=r"steps: found 0.*n_examples: found -1"):
-        robustness_settings({"steps": 0, "n_examples": -1})
+        budget_settings({"steps": 0, "n_examples": -1})
 
 
 @pytest.mark.parametrize(
@@ -214,7 +212,7 @@ def test_every_wrong_key_is_named_at_once() -> None:
 )
 def test_defaults_that_hang_on_a_wrong_key_are_not_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=f"^{message}$"):
-        robustness_settings(values)
+        budget_settings(values)
 
 
 def test_reading_settings_does_not_import_torch() -> None:

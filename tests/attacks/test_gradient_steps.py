@@ -8,7 +8,7 @@ from small_attacks import ALPHA, EPS, Linear, fooled, loss
 from torch import Tensor, nn
 
 from kdcam.attacks import Counted, bim, cw_margin, fgsm, input_gradient, mim, pgd
-from kdcam.attacks.norm_ball import Ball
+from kdcam.attacks.norm_ball import NormBall
 
 
 def test_fgsm_by_hand() -> None:
@@ -60,7 +60,7 @@ def test_tiny_gradients_are_followed_as_large_ones(
             return scale * model(images)
 
     network = Scaled()
-    expected = images + 0.1 * Ball(norm, 0.3).direction(input_gradient(network, images, labels) / scale)
+    expected = images + 0.1 * NormBall(norm, 0.3).direction(input_gradient(network, images, labels) / scale)
     found = bim(network, images, labels, **budget)
     torch.testing.assert_close(found, expected.clamp(0, 1))
     assert (found - images).flatten(1).norm(dim=1).min() > 0.09

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdcam.attacks.budget import Norm
-from kdcam.attacks.norm_ball import Ball
+from kdcam.attacks.norm_ball import NormBall
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def length(change: torch.Tensor, norm: Norm) -> torch.Tensor:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_projection_ends_in_the_ball_and_leaves_its_points_alone(norm: Norm, clean: torch.Tensor) -> None:
-    ball = Ball(norm, 0.3)
+    ball = NormBall(norm, 0.3)
     change = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     projected = ball.project(clean + change, clean)
     assert (length(projected - clean, norm) <= 0.3 + 1e-6).all()
@@ -27,9 +27,9 @@ def test_projection_ends_in_the_ball_and_leaves_its_points_alone(norm: Norm, cle
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_directions_have_length_one_and_zero_stays_zero(norm: Norm, clean: torch.Tensor) -> None:
-    direction = Ball(norm, 0.3).direction(clean - 0.5)
+    direction = NormBall(norm, 0.3).direction(clean - 0.5)
     torch.testing.assert_close(length(direction, norm), torch.ones(64))
-    assert Ball(norm, 0.3).direction(torch.zeros(2, 3, 4, 4)).eq(0).all()
+    assert NormBall(norm, 0.3).direction(torch.zeros(2, 3, 4, 4)).eq(0).all()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -37,7 +37,7 @@ def test_directions_have_length_one_and_zero_stays_zero(norm: Norm, clean: torch
 def test_directions_do_not_hang_on_the_size_of_gradients(
     scale: float, norm: Norm, clean: torch.Tensor
 ) -> None:
-    ball, gradient = Ball(norm, 0.3), clean - 0.5
+    ball, gradient = NormBall(norm, 0.3), clean - 0.5
     gradient[3] = 0
     sizes = torch.tensor([scale, 1.0]).repeat(32).view(64, 1, 1, 1)  # of two neighbours each has its own
     torch.testing.assert_close(ball.direction(gradient * sizes), ball.direction(gradient))
@@ -45,7 +45,7 @@ def test_directions_do_not_hang_on_the_size_of_gradients(
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_changes_fill_the_ball_and_follow_from_their_own_seed(norm: Norm, clean: torch.Tensor) -> None:
-    ball = Ball(norm, 0.3)
+    ball = NormBall(norm, 0.3)
     changes = ball.random_changes(clean, seeds=[(5, index) for index in range(64)])
     lengths = length(changes, norm)
     assert (lengths <= 0.3 + 1e-6).all()

@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from kdcam.attacks.objective import (
     ATTACK_LOSSES,
-    Goal,
+    AttackGoal,
     attack_loss,
     dlr_loss,
     is_clearly_fooled,
@@ -58,7 +58,7 @@ def test_margins_and_ratios_by_hand() -> None:
     # z_aim - z_label over z1 - (z3 + z4) / 2: (1 - 4) / 3.5 and (4 - 2) / 3.5.
     found = targeted_dlr_loss(LOGITS, LABELS, torch.tensor([1, 3]))
     torch.testing.assert_close(found, torch.tensor([-3 / 3.5, 2 / 3.5]))
-    goal = Goal("dlr", LABELS, torch.tensor([1, 3]))
+    goal = AttackGoal("dlr", LABELS, torch.tensor([1, 3]))
     assert torch.equal(goal.losses(LOGITS), found)
     assert torch.equal(goal.of(torch.tensor([1])).losses(LOGITS[1:]), found[1:])
 
@@ -127,6 +127,6 @@ def test_what_rounding_can_take_back_is_not_clearly_fooled() -> None:
 
 
 def test_labels_beyond_the_logits_are_named() -> None:
-    goal = Goal("margin", torch.tensor([0, 7]), last_label=7)
+    goal = AttackGoal("margin", torch.tensor([0, 7]), last_label=7)
     with pytest.raises(ValueError, match="hold the label 7, but the network gives logits of 4 classes"):
         goal.losses(LOGITS)

@@ -6,17 +6,17 @@ from small_attacks import Linear, fooled
 from torch import Tensor, nn
 
 from kdcam.attacks import Counted, square
-from kdcam.attacks.square_attack import squares
+from kdcam.attacks.square_attack import square_sides
 
 
 def test_squares_shrink_as_in_the_paper() -> None:
-    sides = squares(10_000, 0.8, height=32, width=32)
+    sides = square_sides(10_000, 0.8, height=32, width=32)
     # sqrt(0.8 * 32 * 32) = 28.6, and half the area after 10, 50, 200 ... queries
     assert [sides[query] for query in (0, 10, 11, 50, 51, 200, 201, 501)] == [29, 29, 20, 20, 14, 14, 10, 7]
     assert sides[-1] == 1
     assert sides == sorted(sides, reverse=True)
-    assert squares(1000, 0.8, height=32, width=32) == sides[::10]
-    assert squares(5, 1.0, height=40, width=10)[0] == 10
+    assert square_sides(1000, 0.8, height=32, width=32) == sides[::10]
+    assert square_sides(5, 1.0, height=40, width=10)[0] == 10
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.15), ("l2", 0.8)])

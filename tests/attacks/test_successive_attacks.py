@@ -5,7 +5,7 @@ from small_attacks import fooled
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import SquareConfig, StandardConfig
-from kdcam.attacks.sequence import one_after_another
+from kdcam.attacks.sequence import attacks_in_turn
 from kdcam.attacks.stepped_config import BimConfig, FgsmConfig
 
 
@@ -24,7 +24,7 @@ def test_each_stage_works_on_what_the_one_before_left(
     first, second = FgsmConfig(eps=0.15), BimConfig(eps=0.15)
     stages = (first, second, Recording(eps=0.15, n_queries=20))
     indices = torch.arange(1000, 1300)
-    found = one_after_another(trained, images, labels, indices, lambda _: stages)
+    found = attacks_in_turn(trained, images, labels, indices, lambda _: stages)
     by_fgsm = first.perturb(trained, images, labels, indices)
     by_bim = second.perturb(trained, images, labels, indices)
     fell, fell_later = fooled(trained, by_fgsm, labels), fooled(trained, by_bim, labels)

@@ -1,4 +1,4 @@
-from kdcam.blocks.wording import score_text, side_by_side, told
+from kdcam.blocks.wording import notes_on_runs, score_text, side_by_side
 
 
 def test_scores() -> None:
@@ -15,6 +15,9 @@ def test_columns_that_lack_rows() -> None:
 
 
 def test_what_all_have_is_said_once() -> None:
-    assert [note.text for note in told([("a", "x"), ("b", "x")], runs=2)] == ["x"]
-    assert [note.text for note in told([("a", "x"), ("b", "y"), ("c", "x")], runs=3)] == ["a, c: x", "b: y"]
-    assert [note.text for note in told([("a", "x")], runs=2)] == ["a: x"]
+    assert [note.text for note in notes_on_runs([("a", "x"), ("b", "x")], runs=2)] == ["x"]
+    assert [note.text for note in notes_on_runs([("a", "x"), ("b", "y"), ("c", "x")], runs=3)] == [
+        "a, c: x",
+        "b: y",
+    ]
+    assert [note.text for note in notes_on_runs([("a", "x")], runs=2)] == ["a: x"]

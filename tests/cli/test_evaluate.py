@@ -70,13 +70,13 @@ def test_no_run(kdcam, tmp_path: Path) -> None:
 
 
 def test_many_classes_list_the_commonest_confusions(module) -> None:
-    from kdcam.scores.classification import Report
+    from kdcam.scores.classification import ClassificationReport
 
     confusion = [[0] * 30 for _ in range(30)]
     for index in range(30):
         confusion[index][index] = 5
     confusion[2][7] = 4
-    report = Report(154, 0.97, 0.99, 0.97, 0.1, 0.01, (1.0,) * 30, tuple(map(tuple, confusion)))
+    report = ClassificationReport(154, 0.97, 0.99, 0.97, 0.1, 0.01, (1.0,) * 30, tuple(map(tuple, confusion)))
     table = module("evaluate").commonest_confusions(report, [f"class {index}" for index in range(30)])
     assert table.rows == [("class 2", "class 7", "4")]
 

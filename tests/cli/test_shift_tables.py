@@ -6,18 +6,18 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from kdcam.evaluation.robustness.corruption_report import OWN, CorruptionReport, CorruptionRow
-from kdcam.evaluation.robustness.relative_errors import relative_to
-from kdcam.evaluation.robustness.robustness_file import Corruptions
+from kdcam.evaluation.robustness.corruption_report import OWN_CORRUPTIONS, CorruptionReport, CorruptionRow
+from kdcam.evaluation.robustness.relative_errors import relative_errors
+from kdcam.evaluation.robustness.robustness_file import CorruptionSection
 
 
-def section(subset: str, **errors: float) -> Corruptions:
+def section(subset: str, **errors: float) -> CorruptionSection:
     rows = tuple(
         CorruptionRow(name=name, accuracies=(1 - error, 1 - error), mean_error=error)
         for name, error in errors.items()
     )
     report = CorruptionReport(
-        source=OWN,
+        source=OWN_CORRUPTIONS,
         images=20,
         subset=subset,
         seed=0,
@@ -27,11 +27,11 @@ def section(subset: str, **errors: float) -> Corruptions:
         mean_error=sum(errors.values()) / len(errors),
         note="a note",
     )
-    return Corruptions(report=report, base="base", relative=relative_to(report, report))
+    return CorruptionSection(report=report, base="base", relative=relative_errors(report, report))
 
 
 def tables(
-    module: Callable[[str], ModuleType], *sections: Corruptions
+    module: Callable[[str], ModuleType], *sections: CorruptionSection
 ) -> list[tuple[str, list[tuple[str, ...]]]]:
     runs = [SimpleNamespace(run=Path(str(number)), corruptions=one) for number, one in enumerate(sections)]
     made = module("shift_tables").corruption_tables(runs, "corruptions")
@@ -40,7 +40,7 @@ def tables(
 
 def test_titles_say_images_and_severities(module: Callable[[str], ModuleType]) -> None:
     (title, rows), _ = tables(module, section("all 20 images", fog=0.5))
-    assert title == f"{OWN}: error, severities 1, 5, all 20 images (a note)"
+    assert title == f"{OWN_CORRUPTIONS}: error, severities 1, 5, all 20 images (a note)"
     assert rows[-1] == ("mean", "", "", "50.00%")
 
 

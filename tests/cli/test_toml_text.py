@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 
 from kdcam.recipe.recipe_files import shipped_recipes
-from kdcam.recipe.train_recipe import load
+from kdcam.recipe.train_recipe import load_recipe
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_come_back(module, name: str) -> None:
     teacher = ["teacher.checkpoint=runs/x"] if 'name = "kd"' in shipped_recipes()[name] else []
-    table = load(name, teacher).model_dump(mode="json", exclude_none=True)
+    table = load_recipe(name, teacher).model_dump(mode="json", exclude_none=True)
     assert tomllib.loads(module("toml_text").toml_text(table)) == table
 
 

@@ -12,7 +12,7 @@ from small_runs import Watcher
 import kdcam
 from kdcam.comparison.execution import compare, devices_of
 from kdcam.comparison.plan.comparison_plan import plan_comparison
-from kdcam.comparison.surveying import survey
+from kdcam.comparison.surveying import find_cell_states
 from kdcam.comparison.table.output_folder import run_folder
 from kdcam.errors import Interrupted, RecipeError, TrainingError
 from kdcam.runs.resume_rules import file_digest
@@ -182,7 +182,7 @@ def test_the_finished_run_of_another_recipe_is_told_at_once_and_kept(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["runs"]
     assert [path.name for path in (tmp_path / "out" / "runs").iterdir()] == ["scenes-0"]
     assert (folder / "result.json").read_bytes() == before
-    (state,) = survey(plan_comparison([scenes], seeds=(0,)), tmp_path / "out", {})
+    (state,) = find_cell_states(plan_comparison([scenes], seeds=(0,)), tmp_path / "out", {})
     assert state.state == "finished"
     assert state.problem is not None
     assert "another recipe" in state.problem

@@ -6,7 +6,7 @@ from typing import Any
 
 from small_runs import Watcher
 
-from kdcam.comparison.execution import _Writer, compare
+from kdcam.comparison.execution import _TableWriter, compare
 from kdcam.comparison.plan.comparison_plan import plan_comparison
 from kdcam.comparison.table.aggregation import build_comparison
 from kdcam.comparison.table.output_folder import prepare_output, write_comparison
@@ -41,7 +41,7 @@ def test_a_run_that_failed_is_told_while_others_run(scenes: str, photos: str, tm
 def test_the_table_of_before_is_kept_and_told_once(tmp_path: Path) -> None:
     prepare_output(tmp_path)
     progress, tables = Watcher(), []
-    writer = _Writer(plan_comparison(["digits"]), tmp_path, {}, progress, ())
+    writer = _TableWriter(plan_comparison(["digits"]), tmp_path, {}, progress, ())
     for epochs in (1, 2):  # as another comparison in the same folder would write
         other = build_comparison(plan_comparison(["digits"], grid=[f"epochs={epochs}"]), {}, {})
         write_comparison(tmp_path, other, keeps_previous=False)

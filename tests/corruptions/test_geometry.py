@@ -5,7 +5,7 @@ import torch
 from scipy.ndimage import rotate as scipy_rotate
 from torch import Tensor
 
-from kdcam.corruptions.geometry import pixel_places, rotate, sampled, translate
+from kdcam.corruptions.geometry import bilinear_samples, pixel_centres, rotate, translate
 
 
 def generators(count: int) -> list[np.random.Generator]:
@@ -13,14 +13,14 @@ def generators(count: int) -> list[np.random.Generator]:
 
 
 def test_reading_where_pixels_are_gives_them_back(pictures: Tensor) -> None:
-    rows, columns = pixel_places(pictures)
-    assert torch.allclose(sampled(pictures, rows, columns), pictures, atol=1e-5)
+    rows, columns = pixel_centres(pictures)
+    assert torch.allclose(bilinear_samples(pictures, rows, columns), pictures, atol=1e-5)
 
 
 def test_reading_beside_repeats_the_border() -> None:
     images = torch.rand(2, 1, 5, 7, generator=torch.Generator().manual_seed(0))
-    rows, columns = pixel_places(images)
-    moved = sampled(images, rows + 1, columns)
+    rows, columns = pixel_centres(images)
+    moved = bilinear_samples(images, rows + 1, columns)
     assert torch.allclose(moved[:, :, :-1], images[:, :, 1:], atol=1e-5)
     assert torch.allclose(moved[:, :, -1], images[:, :, -1], atol=1e-5)
 

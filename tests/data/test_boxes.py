@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from kdcam.data.box_files import BoxLine
-from kdcam.data.boxes import boxes_of_part, boxes_of_source, named_pictures, one_row_an_image
+from kdcam.data.boxes import boxes_of_part, boxes_of_source, named_pictures, one_row_per_image
 from kdcam.data.datasets import load_data
 from kdcam.data.source_configs import DigitScenesConfig, ImageFolderConfig
 from kdcam.errors import DataError
@@ -172,7 +172,7 @@ def test_all_boxes_of_an_image_in_one_row(root: Path) -> None:
     ]
     found = named_pictures(lines, root=root / "test", label_names=NAMES, image_size=20).boxes
     assert (found.images.tolist(), found.classes.tolist()) == ([0, 0, 1], [0, 1, 1])
-    joined = one_row_an_image(found)
+    joined = one_row_per_image(found)
     assert (joined.images.tolist(), joined.classes.tolist()) == ([0, 1], [-1, 1])
     assert joined.boxes[0].tolist() == [[0, 0, 20, 10], [0, 0, 10, 20], [10, 0, 20, 20]]
     assert joined.boxes[1, 0].tolist() == [0, 0, 20, 20]

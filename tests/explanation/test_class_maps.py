@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdcam.cam.maps import caam, class_cams
 from kdcam.errors import ModelError
-from kdcam.explanation.class_maps import Method, explain_image, method_for, shown_classes
+from kdcam.explanation.class_maps import MapMethod, explain_image, method_for, shown_classes
 from kdcam.explanation.panels import drawn_maps
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
@@ -142,7 +142,7 @@ def test_a_network_without_a_map_is_refused() -> None:
 
 @pytest.mark.parametrize(("name", "ours"), [("GradCAM", "gradcam"), ("HiResCAM", "hirescam")])
 @pytest.mark.parametrize("network", ["resnet", "vit"])
-def test_what_is_drawn_are_the_arrays_of_grad_cam(name: str, ours: Method, network: str) -> None:
+def test_what_is_drawn_are_the_arrays_of_grad_cam(name: str, ours: MapMethod, network: str) -> None:
     peers = pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -198,7 +198,7 @@ def _resident_bytes() -> int:
 
 
 @pytest.mark.parametrize("method", ["cam", "gradcam", "hirescam"])
-def test_a_network_that_gives_no_numbers_explains_nothing(image: Tensor, method: Method) -> None:
+def test_a_network_that_gives_no_numbers_explains_nothing(image: Tensor, method: MapMethod) -> None:
     broken = classifier("kdcam:resnet8_s2")
     with torch.no_grad():
         list(broken.network.parameters())[-1][1] = torch.inf  # the bias of one class

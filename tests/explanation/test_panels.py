@@ -5,14 +5,16 @@ import pytest
 import torch
 
 from kdcam.errors import RecipeError
-from kdcam.explanation.panels import Look, check_look, panels
+from kdcam.explanation.panels import MapStyle, check_map_style, panels
 
 IMAGE, AGNOSTIC = torch.rand(1, 40, 40), torch.rand(5, 5)
 CAPTIONS = [("cat", "label"), ("dog", "")]
 
 
 def drawn(maps: torch.Tensor, **look) -> list[np.ndarray]:
-    row = panels(IMAGE, AGNOSTIC, maps, title=("input", "maps: cam"), captions=CAPTIONS, look=Look(**look))
+    row = panels(
+        IMAGE, AGNOSTIC, maps, title=("input", "maps: cam"), captions=CAPTIONS, look=MapStyle(**look)
+    )
     return [picture[:, -160:] for picture in row]  # without the captions
 
 
@@ -40,16 +42,16 @@ def test_on_one_scale_a_flat_map_looks_flat() -> None:
 @pytest.mark.parametrize(
     ("look", "message"),
     [
-        (Look(alpha=1.5), r"alpha: found 1.5; allowed: 0 .* to 1"),
-        (Look(alpha=float("nan")), "alpha: found nan"),
+        (MapStyle(alpha=1.5), r"alpha: found 1.5; allowed: 0 .* to 1"),
+        (MapStyle(alpha=float("nan")), "alpha: found nan"),
         (
-            Look(colormap="infernoo"),
+            MapStyle(colormap="infernoo"),
             r"colormap: found 'infernoo'; did you mean 'inferno'\?; allowed: inferno, magma",
         ),
-        (Look(scale="all"), "scale: found 'all'; allowed: each, row"),
+        (MapStyle(scale="all"), "scale: found 'all'; allowed: each, row"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(look: Look, message: str) -> None:
+def test_what_cannot_be_drawn_is_refused(look: MapStyle, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        check_look(look)
-    check_look(Look())
+        check_map_style(look)
+    check_map_style(MapStyle())

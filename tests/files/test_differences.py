@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.files.differences import Difference, first_difference, shown
+from kdcam.files.differences import Difference, first_difference, value_text
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_the_first_difference_has_its_place_and_both_values(
 
 
 def test_values_in_words() -> None:
-    assert (shown(None), shown("ä"), shown([1])) == ("not set", '"ä"', "[1]")
+    assert (value_text(None), value_text("ä"), value_text([1])) == ("not set", '"ä"', "[1]")

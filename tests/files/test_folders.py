@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.files.folders import cache_folder, telling
+from kdcam.files.folders import cache_folder_errors, teacher_cache_folder
 
 
 def test_a_given_folder_is_written_out_and_others_lie_below_kdcams(
@@ -11,13 +11,16 @@ def test_a_given_folder_is_written_out_and_others_lie_below_kdcams(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert cache_folder(Path("~/kept"), "abc") == tmp_path / "me" / "kept"
-    assert cache_folder(None, "abc") == tmp_path / "kdcam" / "teachers" / "abc"
-    assert cache_folder(None) == tmp_path / "kdcam" / "teachers"
+    assert teacher_cache_folder(Path("~/kept"), "abc") == tmp_path / "me" / "kept"
+    assert teacher_cache_folder(None, "abc") == tmp_path / "kdcam" / "teachers" / "abc"
+    assert teacher_cache_folder(None) == tmp_path / "kdcam" / "teachers"
 
 
 def test_only_what_the_system_refuses_is_told_anew() -> None:
-    with pytest.raises(CheckpointError, match=r"^another sentence$"), telling("x", "y"):
+    with pytest.raises(CheckpointError, match=r"^another sentence$"), cache_folder_errors("x", "y"):
         raise CheckpointError("another sentence")
-    with pytest.raises(CheckpointError, match=r"^teacher.cache_folder: x \(full\); y$"), telling("x", "y"):
+    with (
+        pytest.raises(CheckpointError, match=r"^teacher.cache_folder: x \(full\); y$"),
+        cache_folder_errors("x", "y"),
+    ):
         raise OSError(28, "full")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import plain, read_json, write_json
+from kdcam.files.json_files_part import json_form, read_json, write_json
 
 
 def test_round_trip_keeps_order_text_and_exact_numbers(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_round_trip_keeps_order_text_and_exact_numbers(tmp_path: Path) -> None:
 
 
 def test_plain_is_what_the_file_gives_back() -> None:
-    assert plain({1: (1, 2), "x": float("nan"), "y": [float("-inf")]}) == {
+    assert json_form({1: (1, 2), "x": float("nan"), "y": [float("-inf")]}) == {
         "1": [1, 2],
         "x": None,
         "y": [None],
@@ -24,7 +24,7 @@ def test_plain_is_what_the_file_gives_back() -> None:
 
 def test_value_without_json_form_is_a_programmers_error() -> None:
     with pytest.raises(TypeError, match="has no JSON form"):
-        plain({"path": Path("x")})
+        json_form({"path": Path("x")})
 
 
 @pytest.mark.parametrize(

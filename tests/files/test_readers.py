@@ -9,7 +9,7 @@ import pytest
 
 from kdcam.errors import DataError
 from kdcam.files.csv_files import by_column, column_names, parse_row, read_csv, shown_columns
-from kdcam.files.json_files import parse_json, read_json_file
+from kdcam.files.json_files import parse_json, read_json_value
 from kdcam.files.parsed_values import check_values, short
 from kdcam.files.text_files import read_gzip_bounded, read_lines, read_text
 from kdcam.files.toml_files import parse_toml
@@ -37,7 +37,7 @@ def written(tmp_path: Path) -> Callable[[str, bytes], Path]:
 
 def test_a_byte_order_mark_is_read_over(written) -> None:
     assert read_text(written("a", BOM + "ä".encode()), error=DataError) == "ä"
-    assert read_json_file(written("a.json", BOM + b"[1]"), error=DataError) == [1]
+    assert read_json_value(written("a.json", BOM + b"[1]"), error=DataError) == [1]
     assert read_yaml(written("a.yaml", BOM + b"a: b"), error=DataError) == {"a": "b"}
     assert [row.cells for row in read_csv(written("a.csv", BOM + b"a,b\r\n"), error=DataError)] == [
         ["a", "b"]
@@ -47,7 +47,7 @@ def test_a_byte_order_mark_is_read_over(written) -> None:
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_another_encoding_is_refused_with_the_way_out(written, encoding: str) -> None:
     file = written("a", "image,labels".encode(encoding))
-    for read in (read_text, read_json_file, read_yaml, lambda *a, **k: list(read_csv(*a, **k))):
+    for read in (read_text, read_json_value, read_yaml, lambda *a, **k: list(read_csv(*a, **k))):
         with pytest.raises(
             DataError, match="is not written in UTF-8 but in UTF-16 or UTF-32; save it as UTF-8"
         ):

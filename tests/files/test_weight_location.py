@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.files.weight_location import kind_of
+from kdcam.files.weight_location import location_kind
 
 
 @pytest.mark.parametrize(
@@ -23,19 +23,19 @@ def test_what_is_not_there_is_told_by_its_spelling(
     place: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert kind_of(place) == kind
+    assert location_kind(place) == kind
 
 
 def test_what_is_there_comes_before_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("resnet18").mkdir()
     Path("vgg11").write_bytes(b"")
-    assert kind_of("resnet18") == kind_of(tmp_path / "resnet18") == "folder"
-    assert kind_of("vgg11") == "file"
+    assert location_kind("resnet18") == location_kind(tmp_path / "resnet18") == "folder"
+    assert location_kind("vgg11") == "file"
 
 
 def test_a_home_folder_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "run").mkdir()
-    assert kind_of("~/run") == "folder"
-    assert kind_of("~/other") == "missing"
+    assert location_kind("~/run") == "folder"
+    assert location_kind("~/other") == "missing"

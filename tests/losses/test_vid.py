@@ -9,10 +9,10 @@ from torch import Tensor
 from torchdistill.losses.mid_level import VIDLoss
 from torchdistill.models.wrapper import Regressor4VID
 
-from kdcam.losses.vid import Prediction, VidConfig, vid
+from kdcam.losses.vid import GaussianPrediction, VidConfig, vid
 
 
-def by_torchdistill(prediction: Prediction, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+def by_torchdistill(prediction: GaussianPrediction, student_map: Tensor, teacher_map: Tensor) -> Tensor:
     channels = teacher_map.shape[1]
     reference = Regressor4VID(student_map.shape[1], channels, channels, 1e-5, 5.0)
     reference.regressor.load_state_dict(prediction.mean.state_dict())
@@ -62,7 +62,7 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 @pytest.mark.parametrize("variance", [1e-3, 5.0, 1000.0])
 def test_variance_starts_as_told(variance: float) -> None:
-    found = Prediction(2, 3, initial_variance=variance)(torch.zeros(1, 2, 1, 1))[1]
+    found = GaussianPrediction(2, 3, initial_variance=variance)(torch.zeros(1, 2, 1, 1))[1]
     torch.testing.assert_close(found, torch.full((3,), variance))
 
 

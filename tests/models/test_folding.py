@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kdcam.models import Classifier, ModelConfig, build_classifier
 from kdcam.models.classifier import Preprocessing
-from kdcam.models.folding import TOLERANCE, Pair, foldable_pairs, freeze
+from kdcam.models.folding import FOLDING_TOLERANCE, FoldablePair, foldable_pairs, freeze_and_fold
 from kdcam.models.output_readers import read_linear_head
 
 NETWORKS = [  # name, image size, BatchNorms folded, BatchNorms left
@@ -68,7 +68,7 @@ def answers(classifier: Classifier, images: Tensor) -> dict[str, Tensor]:
 def require_same(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
     assert before.keys() == after.keys()
     for name, old in before.items():
-        assert (after[name] - old).abs().max() <= TOLERANCE * old.abs().max(), name
+        assert (after[name] - old).abs().max() <= FOLDING_TOLERANCE * old.abs().max(), name
 
 
 @pytest.mark.parametrize(("name", "size", "folded", "left"), NETWORKS)
@@ -77,11 +77,11 @@ def test_outputs_stay(name: str, size: int, folded: int, left: int) -> None:
     images = torch.rand(3, 3, size, size)
     before = answers(classifier, images)
     state = torch.get_rng_state()
-    frozen = freeze(classifier)
+    frozen = freeze_and_fold(classifier)
     assert torch.equal(state, torch.get_rng_state())
     assert frozen.classifier is classifier
     assert (frozen.folded, len(norms(classifier)), frozen.reason) == (folded, left, None)
-    assert 0 < frozen.difference <= TOLERANCE
+    assert 0 < frozen.difference <= FOLDING_TOLERANCE
     require_same(before, answers(classifier, images))
     assert not [one for one in classifier.parameters() if one.requires_grad]
     assert not [one for one in classifier.modules() if one.training]
@@ -93,7 +93,7 @@ def test_outputs_stay(name: str, size: int, folded: int, left: int) -> None:
 def test_nothing_to_fold(name: str, size: int) -> None:
     classifier = make(name, size)
     before = answers(classifier, images := torch.rand(2, 3, size, size))
-    frozen = freeze(classifier)
+    frozen = freeze_and_fold(classifier)
     assert frozen[1:] == (0, 0.0, "no BatchNorm follows a convolution that it alone reads")
     assert not [one for one in classifier.parameters() if one.requires_grad]
     after = answers(classifier, images)
@@ -103,7 +103,7 @@ def test_nothing_to_fold(name: str, size: int) -> None:
 def test_the_neck_is_folded_too() -> None:
     classifier = make("kdcam:resnet8", feature_channels=24, channel_attention=True, head="cosine")
     before = answers(classifier, images := torch.rand(2, 3, 32, 32))
-    assert freeze(classifier).folded == 10
+    assert freeze_and_fold(classifier).folded == 10
     assert not norms(classifier)
     require_same(before, answers(classifier, images))
 
@@ -112,7 +112,7 @@ def test_the_neck_is_folded_too() -> None:
 def test_strides_stay_channels_last(name: str) -> None:
     classifier = make(name)
     strides = {key: value.stride() for key, value in classifier.named_parameters() if value.ndim == 4}
-    freeze(classifier)
+    freeze_and_fold(classifier)
     assert {key: value.stride() for key, value in classifier.named_parameters() if value.ndim == 4} == strides
     weights = [one for one in classifier.parameters() if one.ndim == 4]
     assert all(one.is_contiguous(memory_format=torch.channels_last) for one in weights)
@@ -123,16 +123,16 @@ def test_names_and_copies_stay(name: str) -> None:
     classifier = make(name)
     attributes = set(vars(classifier.network))
     top = [key for key, _ in classifier.network.named_children()]
-    freeze(classifier)
+    freeze_and_fold(classifier)
     assert set(vars(classifier.network)) == attributes
     assert [key for key, _ in classifier.network.named_children()] == top
     again = copy.deepcopy(classifier)
     assert torch.equal(again(images := torch.rand(2, 3, 32, 32)), classifier(images))
-    assert freeze(classifier).folded == 0  # a second time
+    assert freeze_and_fold(classifier).folded == 0  # a second time
 
 
 def test_timm_interface_stays() -> None:
-    network = freeze(make("efficientnet_b0", 64)).classifier.network
+    network = freeze_and_fold(make("efficientnet_b0", 64)).classifier.network
     images = torch.rand(1, 3, 64, 64)
     features = network.forward_features(images)
     assert torch.equal(network.forward_head(features), network(images))
@@ -190,7 +190,7 @@ def test_hand_worked_numbers() -> None:
     values = {conv.weight: 2, conv.bias: 1, norm.running_mean: 3, norm.weight: 5, norm.bias: 7}
     for tensor, value in (values | {norm.running_var: 3.75}).items():  # with eps: 2 * 2
         tensor.detach().fill_(value)
-    assert freeze(classifier).folded == 1
+    assert freeze_and_fold(classifier).folded == 1
     assert torch.equal(conv.weight, torch.full((4, 3, 3, 3), 5.0))  # 2 * 5 / 2
     assert torch.equal(conv.bias, torch.full((4,), 2.0))  # (1 - 3) * 5 / 2 + 7
     assert type(classifier.network.norm) is nn.Identity
@@ -201,13 +201,13 @@ def test_a_drop_and_an_activation_remain() -> None:
 
     norm = BatchNormAct2d(4, drop_layer=lambda: nn.Dropout2d(0.5))
     classifier = toy(lambda x, net: net.norm(net.conv(x)), norm=norm)
-    assert freeze(classifier).folded == 1
+    assert freeze_and_fold(classifier).folded == 1
     assert [type(one) for one in classifier.network.norm] == [nn.Dropout2d, nn.ReLU]
     assert not [one for one in classifier.modules() if one.training]
 
 
-BOTH = [Pair("conv", "norm"), Pair("second", "other")]
-LEFT_ALONE: dict[str, tuple[Callable[[Tensor, Toy], Tensor], list[Pair]]] = {
+BOTH = [FoldablePair("conv", "norm"), FoldablePair("second", "other")]
+LEFT_ALONE: dict[str, tuple[Callable[[Tensor, Toy], Tensor], list[FoldablePair]]] = {
     "nothing": (lambda x, net: net.other(net.second(net.norm(net.conv(x)).relu())), BOTH),
     "a convolution called twice": (lambda x, net: net.norm(net.second(net.second(net.conv(x)))), []),
     "a norm called twice": (lambda x, net: net.norm(net.second(net.norm(net.conv(x)))), []),
@@ -224,7 +224,7 @@ def test_left_alone(what: str) -> None:
     classifier = toy(body)
     assert foldable_pairs(classifier.network) == pairs
     before = answers(classifier, images := torch.rand(2, 3, 8, 8))
-    assert freeze(classifier).folded == len(pairs)
+    assert freeze_and_fold(classifier).folded == len(pairs)
     require_same(before, answers(classifier, images))
 
 
@@ -252,7 +252,7 @@ def test_left_alone_for_what_it_is(alter: Callable[[Toy], object]) -> None:
     norm = classifier.network.norm
     before = answers(copy.deepcopy(classifier), images := torch.rand(2, 3, 8, 8))
     training, kept = norm.training, copy.deepcopy(norm.state_dict())
-    assert freeze(classifier).folded == 1
+    assert freeze_and_fold(classifier).folded == 1
     assert classifier.network.norm is norm
     assert norm.training == training
     assert all(torch.equal(value, kept[key]) for key, value in norm.state_dict().items())
@@ -263,7 +263,7 @@ def require_untouched(classifier: Classifier, reason: str) -> None:
     modules = dict(classifier.named_modules())
     tensors = dict(classifier.state_dict(keep_vars=True))
     kept = copy.deepcopy(tensors)
-    frozen = freeze(classifier)
+    frozen = freeze_and_fold(classifier)
     assert frozen.folded == 0
     assert frozen.reason is not None
     assert reason in frozen.reason
@@ -303,4 +303,4 @@ def test_untraceable_networks_stay() -> None:
 
 def test_train_mode_is_refused() -> None:
     with pytest.raises(ValueError, match=r"train mode cannot be frozen; call its eval\(\) first"):
-        freeze(make("kdcam:resnet8").train())
+        freeze_and_fold(make("kdcam:resnet8").train())

@@ -10,7 +10,7 @@ from kdcam.cam.maps import class_cams
 from kdcam.errors import ModelError
 from kdcam.models import Classifier, ModelConfig, build_classifier
 from kdcam.models.classifier import Widths
-from kdcam.models.inspection import Cost, check_cam, check_linear_classifier, cost, linear_layer, widths
+from kdcam.models.inspection import Cost, check_cam, check_linear_classifier, cost, linear_classifier, widths
 
 EXACT = [
     ("kdcam:resnet8", 32),
@@ -161,7 +161,7 @@ def test_other_classifiers_are_refused() -> None:
 )
 def test_the_layer_that_alone_makes_the_logits(name: str, layer: str) -> None:
     classifier = build_classifier(ModelConfig(name=name), num_classes=3, in_channels=3, image_size=160)
-    assert linear_layer(classifier) is classifier.network.get_submodule(layer)
+    assert linear_classifier(classifier) is classifier.network.get_submodule(layer)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_classifier_of_more_than_one_layer_has_none(name: str) -> None:
     with pytest.raises(
         ModelError, match=rf"the classifier of '{name}' is no single linear layer of the embedding"
     ):
-        linear_layer(classifier)
+        linear_classifier(classifier)
 
 
 def test_a_layer_without_bias_is_none() -> None:
@@ -181,7 +181,7 @@ def test_a_layer_without_bias_is_none() -> None:
     )
     classifier.network.fc = nn.Linear(64, 3, bias=False)
     with pytest.raises(ModelError, match=r"no single linear layer of the embedding with a bias"):
-        linear_layer(classifier)
+        linear_classifier(classifier)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.inspection import check_cam, widths
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.necks import ChannelAttention, Necked
-from kdcam.models.weights.config_json import config_json
+from kdcam.models.weights.config_json import config_content
 from kdcam.runs.checkpoint import load_classifier, save_model
 
 
@@ -113,7 +113,7 @@ def test_saved_and_loaded_again_gives_the_same_logits(tmp_path: Path) -> None:
     save_model(tmp_path, classifier)
     loaded = load_classifier(tmp_path)
     assert torch.equal(loaded(images()), classifier(images()))
-    assert "architecture" not in config_json(classifier)  # plain timm has no such network
+    assert "architecture" not in config_content(classifier)  # plain timm has no such network
 
 
 def test_starts_from_the_weights_of_a_bare_network_and_of_one_with_a_neck(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from kdcam.errors import RecipeError
 from kdcam.recipe.adversary import AdversaryConfig
 from kdcam.recipe.recipe_files import shipped_recipes
-from kdcam.recipe.train_recipe import TrainRecipe, load, read_recipe, schema
+from kdcam.recipe.train_recipe import TrainRecipe, load_recipe, read_recipe, recipe_schema
 
 CE: dict[str, Any] = {"name": "cross_entropy"}
 CLEAN_CE = {**CE, "images": "clean"}
@@ -44,7 +44,7 @@ def test_a_recipe_without_the_table_has_no_adversary() -> None:
 
 
 def test_overrides_reach_the_table() -> None:
-    recipe = load("robustness/mnist-madry", ["adversary.eps=25/255", "adversary.steps=3"])
+    recipe = load_recipe("robustness/mnist-madry", ["adversary.eps=25/255", "adversary.steps=3"])
     assert recipe.adversary is not None
     assert (recipe.adversary.eps, recipe.adversary.steps) == (pytest.approx(25 / 255), 3)
 
@@ -56,7 +56,7 @@ def test_resolved_table_reads_back_as_itself() -> None:
 
 
 def test_schema_has_the_table_and_the_key_of_losses() -> None:
-    keys = schema()["$defs"]
+    keys = recipe_schema()["$defs"]
     assert set(keys["AdversaryConfig"]["properties"]) == set(AdversaryConfig.model_fields)
     assert keys["KdConfig"]["properties"]["images"]["enum"] == ["trained", "clean"]
 
@@ -146,7 +146,7 @@ def test_what_fits_is_taken(tables: dict[str, Any]) -> None:
 def test_every_robustness_recipe_has_an_adversary() -> None:
     names = [name for name in shipped_recipes() if name.startswith("robustness/")]
     assert len(names) >= 4
-    assert all(load(name).adversary is not None for name in names)
+    assert all(load_recipe(name).adversary is not None for name in names)
 
 
 def test_is_read_without_torch() -> None:

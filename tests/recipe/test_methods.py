@@ -4,7 +4,7 @@ from kdcam.errors import RecipeError
 from kdcam.losses import LOSSES
 from kdcam.recipe.methods import apply_method, method_config, method_losses, method_names
 from kdcam.recipe.recipe_files import read_toml, shipped_recipes
-from kdcam.recipe.train_recipe import load, read_recipe, schema
+from kdcam.recipe.train_recipe import load_recipe, read_recipe, recipe_schema
 
 PAIR = "distillation/cifar100-resnet56-resnet20"
 TABLE = {"data": {"name": "digits"}, "teacher": {"checkpoint": "x"}}
@@ -12,7 +12,7 @@ TABLE = {"data": {"name": "digits"}, "teacher": {"checkpoint": "x"}}
 
 @pytest.mark.parametrize("method", method_names())
 def test_every_method_is_a_recipe(method: str) -> None:
-    recipe = load(PAIR, method=method)
+    recipe = load_recipe(PAIR, method=method)
     assert any(need.startswith("teacher.") for loss in recipe.loss for need in loss.needs)
     assert recipe.loss[0].name == "cross_entropy"
 
@@ -26,22 +26,22 @@ def test_a_loss_without_a_teacher_is_no_method() -> None:
 
 
 def test_kd_is_weighed_as_repdistiller_does() -> None:
-    labels, kd = load(PAIR, method="kd").loss
+    labels, kd = load_recipe(PAIR, method="kd").loss
     assert (labels.weight, kd.weight, kd.temperature) == (0.1, 0.9, 4.0)  # type: ignore[attr-defined]
 
 
 def test_the_flag_counts_before_the_recipe_and_overrides_after_both() -> None:
-    assert load(PAIR).loss == load(PAIR, method="kd").loss
-    changed = load(PAIR, ["loss.dkd.beta=2.0"], method="dkd")
+    assert load_recipe(PAIR).loss == load_recipe(PAIR, method="kd").loss
+    changed = load_recipe(PAIR, ["loss.dkd.beta=2.0"], method="dkd")
     assert changed.loss[1].name == "dkd"
     assert changed.loss[1].beta == 2.0  # type: ignore[attr-defined]
 
 
 def test_the_published_number_is_the_methods() -> None:
-    published = load(PAIR, method="crd").published
+    published = load_recipe(PAIR, method="crd").published
     assert published is not None
     assert published.accuracy == 71.16
-    assert load(PAIR, method="kd_caam_cam").published is None
+    assert load_recipe(PAIR, method="kd_caam_cam").published is None
     plain = {**TABLE, "loss": [{"name": "kd"}, {"name": "cross_entropy"}]}
     one = {"accuracy": 70.0, "source": "a paper"}
     assert read_recipe({**plain, "published": one}, source="x").published is not None
@@ -62,11 +62,11 @@ def test_a_plain_number_goes_with_the_losses_that_a_method_replaces() -> None:
 
 
 def test_settings_of_the_pair_go_to_the_methods_own_loss() -> None:
-    assert load(PAIR, method="dkd").loss[1].beta == 2.0  # type: ignore[attr-defined]
+    assert load_recipe(PAIR, method="dkd").loss[1].beta == 2.0  # type: ignore[attr-defined]
     assert LOSSES["dkd"]().beta == 8.0  # type: ignore[attr-defined, call-arg]
-    assert load(PAIR, ["methods.dkd.beta=3.0"], method="dkd").loss[1].beta == 3.0  # type: ignore[attr-defined]
-    assert load(PAIR, ["loss.dkd.beta=4.0"], method="dkd").loss[1].beta == 4.0  # type: ignore[attr-defined]
-    hotter = load("distillation/cifar100-resnet50-mobilenetv2", method="kd_standardized").loss
+    assert load_recipe(PAIR, ["methods.dkd.beta=3.0"], method="dkd").loss[1].beta == 3.0  # type: ignore[attr-defined]
+    assert load_recipe(PAIR, ["loss.dkd.beta=4.0"], method="dkd").loss[1].beta == 4.0  # type: ignore[attr-defined]
+    hotter = load_recipe("distillation/cifar100-resnet50-mobilenetv2", method="kd_standardized").loss
     assert (hotter[0].weight, hotter[1].weight, hotter[1].temperature) == (0.1, 1.0, 3.0)  # type: ignore[attr-defined]
     table = {**TABLE, "method": "kd", "methods": {"dkd": {"beta": 2.0}, "kd": {"temperature": 2}}}
     apply_method(table, None)
@@ -106,26 +106,26 @@ def test_wrong_settings_of_methods_are_refused(methods: object, match: str) -> N
 
 
 def test_an_override_chooses_the_method() -> None:
-    chosen = load(PAIR, ["loss.dkd.alpha=0.5", "method=dkd"])
+    chosen = load_recipe(PAIR, ["loss.dkd.alpha=0.5", "method=dkd"])
     assert [loss.name for loss in chosen.loss] == ["cross_entropy", "dkd"]
     assert (chosen.loss[1].alpha, chosen.loss[1].beta) == (0.5, 2.0)  # type: ignore[attr-defined]
     assert chosen.published is not None
     assert chosen.published.accuracy == 71.97
-    assert load(PAIR, ["method=dkd"], method="crd").loss[1].name == "crd"
-    assert load(PAIR, ["method=dkd", "method='crd'"]).loss[1].name == "crd"
-    replaced = load("quickstart/student", ["teacher.checkpoint=x", "method=dkd"])
+    assert load_recipe(PAIR, ["method=dkd"], method="crd").loss[1].name == "crd"
+    assert load_recipe(PAIR, ["method=dkd", "method='crd'"]).loss[1].name == "crd"
+    replaced = load_recipe("quickstart/student", ["teacher.checkpoint=x", "method=dkd"])
     assert replaced.loss[1].name == "dkd"
     with pytest.raises(RecipeError, match=r"method: found 'dkdd'; did you mean 'dkd'"):
-        load(PAIR, ["method=dkdd"])
+        load_recipe(PAIR, ["method=dkdd"])
 
 
 def test_labels_are_taught_as_the_task_has_them() -> None:
     rows = ["data.name=digit-scenes", "data.multi_label=true", "data.validation=0.2", "teacher.checkpoint=x"]
     several = [*rows, "task=multi-label"]
-    recipe = load("digits", several, method="fitnet")
+    recipe = load_recipe("digits", several, method="fitnet")
     assert [loss.name for loss in recipe.loss] == ["binary_cross_entropy", "fitnet"]
     with pytest.raises(RecipeError, match=r"loss\[1\] \(kd\): takes labels, mixed as targets, and task"):
-        load("digits", several, method="kd")
+        load_recipe("digits", several, method="kd")
 
 
 def test_a_method_and_losses_contradict_each_other() -> None:
@@ -143,7 +143,7 @@ def test_a_table_that_is_read_stays_as_it_was() -> None:
 
 
 def test_the_schema_knows_methods() -> None:
-    document = schema()
+    document = recipe_schema()
     assert "kd_standardized" in document["properties"]["method"]["enum"]
     settings = document["properties"]["methods"]["properties"]
     assert list(settings) == method_names()

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from kdcam.errors import RecipeError
-from kdcam.recipe.overrides import apply_override, data_places, parse_value
+from kdcam.recipe.overrides import apply_override, data_overrides, parse_value
 
 
 def table() -> dict[str, Any]:
@@ -101,8 +101,8 @@ def test_a_path_of_thousands_of_keys_or_digits_leads_nowhere() -> None:
 
 def test_places_of_a_runs_data_are_read_and_nothing_else() -> None:
     sets = ["data.root=3", "data.labels=a b.csv", "data.workers=4"]
-    assert data_places(sets) == {"root": "3", "labels": "a b.csv", "workers": 4}
-    assert data_places([]) == {}
+    assert data_overrides(sets) == {"root": "3", "labels": "a b.csv", "workers": 4}
+    assert data_overrides([]) == {}
     for wrong in ("optimizer.lr=1", "data=x", "root=x"):
         with pytest.raises(RecipeError, match=r"a run is as it was trained; .* --set data\.root=DIR"):
-            data_places([wrong])
+            data_overrides([wrong])

@@ -4,21 +4,21 @@ import pytest
 
 from kdcam.errors import RecipeError
 from kdcam.recipe.recipe_files import recipe_stem, shipped_recipes
-from kdcam.recipe.train_recipe import DistillRecipe, TrainRecipe, load, read_recipe, schema
+from kdcam.recipe.train_recipe import DistillRecipe, TrainRecipe, load_recipe, read_recipe, recipe_schema
 
 DIGITS = {"data": {"name": "digits"}}
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_valid_and_described(name: str) -> None:
-    recipe = load(name)
+    recipe = load_recipe(name)
     assert recipe.description
     assert isinstance(recipe, DistillRecipe) == recipe.has_teacher
 
 
 def test_resolved_recipe_reads_back_as_itself() -> None:
     for name in shipped_recipes():
-        recipe = load(name)
+        recipe = load_recipe(name)
         assert read_recipe(recipe.model_dump(mode="json"), source="again") == recipe
 
 
@@ -205,7 +205,9 @@ def test_overrides_come_after_the_file(tmp_path: Path) -> None:
     path.write_text(
         'epochs = 3\n[data]\nname = "digits"\n[[loss]]\nname = "cross_entropy"\n[[loss]]\nname = "cam"\n'
     )
-    recipe = load(path, ["epochs=7", "loss.cam.weight=1.5", "optimizer.name=adamw", "optimizer.lr=0.01"])
+    recipe = load_recipe(
+        path, ["epochs=7", "loss.cam.weight=1.5", "optimizer.name=adamw", "optimizer.lr=0.01"]
+    )
     assert (recipe.epochs, recipe.loss[1].weight, recipe.optimizer.name) == (7, 1.5, "adamw")
 
 
@@ -213,19 +215,19 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(
         RecipeError, match=r"'digit': neither a file nor a shipped recipe; did you mean 'digits'"
     ):
-        load("digit")
+        load_recipe("digit")
     with pytest.raises(RecipeError, match=r"nowhere\.toml: cannot be read \(no such file"):
-        load(tmp_path / "nowhere.toml")
+        load_recipe(tmp_path / "nowhere.toml")
     (tmp_path / "broken.toml").write_text("epochs = = 3")
     with pytest.raises(RecipeError, match=r"broken\.toml: not valid TOML: .*line 1, column 10"):
-        load(tmp_path / "broken.toml")
+        load_recipe(tmp_path / "broken.toml")
     (tmp_path / "latin.toml").write_bytes(b"description = '\xe9'")
     with pytest.raises(RecipeError, match="not written in UTF-8"):
-        load(tmp_path / "latin.toml")
+        load_recipe(tmp_path / "latin.toml")
 
 
 def test_schema_describes_every_key() -> None:
-    document = schema()
+    document = recipe_schema()
     assert set(document["properties"]) == {*DistillRecipe.model_fields, "method", "methods"}
     assert [one.get("type") for one in document["properties"]["teacher"]["anyOf"]] == [None, "array"]
     assert document["required"] == ["data"]

@@ -20,7 +20,7 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.predicting import predict
 from kdcam.runs.checkpoint import load_classifier, save_model
-from kdcam.runs.network_export import export, facts
+from kdcam.runs.network_export import export, network_metadata
 
 NAMES = ("cat", "dog", "Kuh")
 
@@ -108,7 +108,7 @@ def test_a_pt2_file_takes_any_number_of_images(tmp_path: Path, name: str, keys) 
         with torch.no_grad():
             torch.testing.assert_close(program.module()(images), logits, rtol=1e-5, atol=1e-5)
     told = json.loads(extra["kdcam.json"])
-    assert told == facts(classifier)
+    assert told == network_metadata(classifier)
     assert (told["task"], told["label_names"]) == ("multi-label", list(NAMES))
 
 

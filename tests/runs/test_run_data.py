@@ -14,18 +14,18 @@ from small_runs import Watcher, kept_files, small_recipe
 import kdcam
 from kdcam.api import load_run
 from kdcam.data.dataset_parts import PictureTable
-from kdcam.data.datasets import load_data_by_place
+from kdcam.data.datasets import load_data_by_position
 from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
-from kdcam.evaluation.few_shot.unseen_classes import check_unseen, in_folder
+from kdcam.evaluation.few_shot.unseen_classes import check_unseen, unseen_in_folder
 from kdcam.models.init_config import InitConfig
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs import recorded_parts as kept_module
 from kdcam.runs.picture_record import pictures_bytes, pictures_digest, read_pictures, write_pictures
-from kdcam.runs.recorded_parts import KeptPictures, changed_since
+from kdcam.runs.recorded_parts import PictureRecord, describe_changes
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runtime.progress import Silent
-from kdcam.scores.classification import Report
+from kdcam.scores.classification import ClassificationReport
 
 
 def recipe_on(root: Path, **data: object) -> TrainRecipe:
@@ -53,7 +53,7 @@ class Place:
         self.watcher = Watcher()
 
     @property
-    def kept(self) -> KeptPictures:
+    def kept(self) -> PictureRecord:
         found = read_pictures(self.run)
         assert found is not None
         return found
@@ -62,7 +62,7 @@ class Place:
         """Return a file of a part, of a class if asked for."""
         return self.root / [path for path in paths_of(self.kept, part) if path.startswith(of)][number]
 
-    def score(self, part: str = "test", *, rest: bool = False) -> Report:
+    def score(self, part: str = "test", *, rest: bool = False) -> ClassificationReport:
         found = kdcam.evaluate(
             self.run,
             part=part,  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ class Place:
             device="cpu",
             progress=self.watcher,
         )
-        assert isinstance(found, Report)
+        assert isinstance(found, ClassificationReport)
         return found
 
 
@@ -270,7 +270,7 @@ def forget(run: Path) -> None:
 def test_a_run_from_before_keeps_its_draw_and_says_so(place: Place) -> None:
     forget(place.run)
     loaded = load_run(place.run, data={"root": str(place.root)}, device="cpu", progress=place.watcher)
-    then = load_data_by_place(ImageFolderConfig.model_validate(loaded.recipe.data.model_dump()))
+    then = load_data_by_position(ImageFolderConfig.model_validate(loaded.recipe.data.model_dump()))
     # as they were drawn before pictures had keys
     assert [path.name for path in then.test.paths or ()] == DRAWN_THEN  # type: ignore[union-attr]
     assert loaded.part("test").paths == then.test.paths  # type: ignore[union-attr]
@@ -303,7 +303,7 @@ def test_copies_in_a_folder_of_the_users_are_told_at_training_and_when_scored(tm
     fill(root / "test", classes=("cat",), count=5, seed=1)
     watcher = Watcher()
     report = kdcam.evaluate(run, device="cpu", rest=True, progress=watcher)
-    assert isinstance(report, Report)
+    assert isinstance(report, ClassificationReport)
     assert report.images <= 10
     assert any("files of its data have been added since it was trained" in text for text in watcher.warnings)
 
@@ -318,10 +318,14 @@ def test_pictures_from_elsewhere_are_held_against_the_training_pictures(place: P
     assert "dog/x.png" in warning
     with pytest.raises(DataError):  # few-shot asks: its own classes first
         check_unseen(
-            in_folder(place.root, kdcam.load(place.run), progress=Silent()), place.run, progress=Silent()
+            unseen_in_folder(place.root, kdcam.load(place.run), progress=Silent()),
+            place.run,
+            progress=Silent(),
         )
     watcher = Watcher()
-    check_unseen(in_folder(other, kdcam.load(place.run), progress=watcher), place.run, progress=watcher)
+    check_unseen(
+        unseen_in_folder(other, kdcam.load(place.run), progress=watcher), place.run, progress=watcher
+    )
     assert "1 of 26 pictures are those that" in watcher.warnings[-1]
     watcher = Watcher()
     warn_of_trained(other, [], "no run", watcher)
@@ -368,8 +372,8 @@ def test_train_on_a_finished_run_tells_what_changed(place: Place, monkeypatch: p
 
 def test_of_many_changed_files_train_says_that_they_were_not_read(place: Place) -> None:
     config = ImageFolderConfig(root=place.root, image_size=16)
-    assert changed_since(config, place.kept, most_read=36) is None  # copied: other inodes, the same bytes
-    assert changed_since(config, place.kept, most_read=35) == (
+    assert describe_changes(config, place.kept, most_read=36) is None  # copied: other inodes, the same bytes
+    assert describe_changes(config, place.kept, most_read=35) == (
         "may have changed since it was trained: 36 of 36 pictures have other sizes or times, or are gone, and were not "
         "read again"
     )
@@ -403,7 +407,7 @@ def test_an_unfinished_run_from_before_goes_on_with_its_own_draw(
 ) -> None:
     root = fill(tmp_path / "data")
     with monkeypatch.context() as before:
-        before.setattr("kdcam.training.training_run.load_data", load_data_by_place)
+        before.setattr("kdcam.training.training_run.load_data", load_data_by_position)
         kdcam.train(recipe_on(root).model_copy(update={"epochs": 3}), output=tmp_path / "whole", device="cpu")
         recipe = unfinished(tmp_path, root)
     kdcam.train(recipe, output=tmp_path / "run", device="cpu")
@@ -514,7 +518,7 @@ def test_a_record_of_rows_comes_back_as_it_was(tmp_path: Path) -> None:
         "validation": torch.tensor([], dtype=torch.int64),
         "test": torch.tensor([6]),
     }
-    data = pictures_bytes(KeptPictures(table, parts, table.label_names[::-1]))
+    data = pictures_bytes(PictureRecord(table, parts, table.label_names[::-1]))
     write_pictures(tmp_path, data)
     (tmp_path / "recipe.json").write_text(json.dumps({"pictures": pictures_digest(data)}))
     kept = read_pictures(tmp_path)

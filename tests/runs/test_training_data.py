@@ -8,7 +8,7 @@ from small_runs import Watcher, small_recipe
 from kdcam.errors import CheckpointError, Interrupted
 from kdcam.models.weights.config_json import read_config
 from kdcam.training.preflight import preflight
-from kdcam.training.training_run import RunResult, run
+from kdcam.training.training_run import RunResult, run_training
 
 
 def split_file(folder: Path, novel: str) -> Path:
@@ -24,7 +24,7 @@ def go(folder: Path, data: dict[str, Any], stop_after: int | None = None) -> Run
     )
     checked = preflight(recipe, device="cpu")
     watcher = Watcher(stop_after)
-    return run(checked, output=folder / "run", resume="auto", command=(), progress=watcher)
+    return run_training(checked, output=folder / "run", resume="auto", command=(), progress=watcher)
 
 
 def test_classes_changed_between_stop_and_resume_are_refused(tmp_path: Path) -> None:

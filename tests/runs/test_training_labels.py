@@ -8,7 +8,7 @@ import kdcam
 from kdcam.api import load_run
 from kdcam.data.label_noise_part import NoisyLabels
 from kdcam.errors import CheckpointError, DataError, Interrupted
-from kdcam.runs.training_labels import NOISE_FILE, keep_noise, read_noise
+from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels, write_noisy_labels
 
 
 def noise(*noisy: int) -> NoisyLabels:
@@ -17,27 +17,27 @@ def noise(*noisy: int) -> NoisyLabels:
 
 
 def test_round_trip_and_again(tmp_path: Path) -> None:
-    keep_noise(tmp_path, noise(0, 2, 2))
-    keep_noise(tmp_path, noise(0, 2, 2))
-    clean, noisy = read_noise(tmp_path)
+    write_noisy_labels(tmp_path, noise(0, 2, 2))
+    write_noisy_labels(tmp_path, noise(0, 2, 2))
+    clean, noisy = read_noisy_labels(tmp_path)
     assert (clean.tolist(), noisy.tolist()) == ([0, 1, 2], [0, 2, 2])
 
 
 def test_no_noise_writes_nothing(tmp_path: Path) -> None:
-    keep_noise(tmp_path, None)
+    write_noisy_labels(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_labels_than_the_run_began_with_are_refused(tmp_path: Path) -> None:
-    keep_noise(tmp_path, noise(0, 2, 2))
+    write_noisy_labels(tmp_path, noise(0, 2, 2))
     with pytest.raises(CheckpointError, match="the data has changed since the run began"):
-        keep_noise(tmp_path, noise(1, 1, 2))
+        write_noisy_labels(tmp_path, noise(1, 1, 2))
 
 
 def test_damaged_file(tmp_path: Path) -> None:
     (tmp_path / NOISE_FILE).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match=NOISE_FILE):
-        read_noise(tmp_path)
+        read_noisy_labels(tmp_path)
 
 
 def matrix_file(folder: Path, keep: float) -> Path:
@@ -51,7 +51,7 @@ def test_a_finished_run_is_evaluated_on_the_labels_it_keeps(tmp_path: Path) -> N
     file = matrix_file(tmp_path, 0.6)
     recipe = small_recipe(data={**SCENES, "noise": {"kind": "matrix", "file": file}}, epochs=1)
     path = kdcam.train(recipe, output=tmp_path / "run", device="cpu").path
-    clean, noisy = read_noise(path)
+    clean, noisy = read_noisy_labels(path)
     file.unlink()
     parts = load_run(path, device="cpu").parts
     assert torch.equal(parts.train.targets, noisy)

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 
 
 def network() -> nn.Sequential:
@@ -13,13 +13,13 @@ def network() -> nn.Sequential:
 
 def test_each_part_gets_its_own_mode_back() -> None:
     model = network()
-    with evaluating(model):
+    with eval_mode(model):
         assert not any(part.training for part in model.modules())
     assert [part.training for part in model.modules()] == [True, True, False, True]
 
 
 def test_also_after_an_error() -> None:
     model = network()
-    with pytest.raises(RuntimeError, match="inside"), evaluating(model):
+    with pytest.raises(RuntimeError, match="inside"), eval_mode(model):
         raise RuntimeError("inside")
     assert [part.training for part in model.modules()] == [True, True, False, True]

@@ -10,7 +10,7 @@ from small_runs import small_recipe
 
 import kdcam
 from kdcam.errors import KdcamError, OutOfMemory
-from kdcam.runtime.memory import amount_asked, memory_text, told_of_memory
+from kdcam.runtime.memory import amount_asked, memory_errors, memory_text
 
 
 def test_what_could_not_be_had_is_told_with_its_amount() -> None:
@@ -45,7 +45,7 @@ def test_other_signs_of_no_memory(error: Exception) -> None:
 )
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
     assert amount_asked(error) is None
-    with pytest.raises(type(error)) as raised, told_of_memory("working", "rest"):
+    with pytest.raises(type(error)) as raised, memory_errors("working", "rest"):
         raise error
     assert raised.value is error
 
@@ -53,7 +53,7 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
 @pytest.mark.parametrize("ask", [lambda: torch.empty(2**46), lambda: numpy.empty(2**55, dtype=numpy.uint8)])
 def test_real_lacks_are_known(ask: object) -> None:
     said = r"^reading: out of memory \(.+ more was asked for\); read less$"
-    with pytest.raises(OutOfMemory, match=said), told_of_memory("reading", "read less"):
+    with pytest.raises(OutOfMemory, match=said), memory_errors("reading", "read less"):
         ask()  # type: ignore[operator]
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from kdcam.errors import DataError, ModelError
 from kdcam.runtime.progress import Silent
 from kdcam.scores.classification import (
+    ClassificationReport,
     MultiLabelReport,
-    Report,
     ScoreSums,
     average_precision,
     f1,
@@ -20,7 +20,7 @@ from kdcam.scores.classification import (
 )
 
 
-def report_of(logits: Tensor, targets: Tensor) -> Report:
+def report_of(logits: Tensor, targets: Tensor) -> ClassificationReport:
     sums = ScoreSums(logits.shape[1])
     sums.add(logits, targets)
     return sums.report()
@@ -115,7 +115,7 @@ def test_score_puts_back_every_mode_also_after_an_error() -> None:
     spy = Spy()
     before = {name: tensor.clone() for name, tensor in spy.state_dict().items()}
     first = score(spy, TensorBatches(torch.randn(12, 3), torch.zeros(12, dtype=torch.int64)))
-    assert isinstance(first, Report)
+    assert isinstance(first, ClassificationReport)
     with pytest.raises(DataError):
         score(spy, TensorBatches(torch.randn(12, 3), torch.full((12,), 3)))
     assert (spy.training, spy.norm.training, spy.dropout.training) == (True, False, True)

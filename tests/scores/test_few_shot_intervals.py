@@ -2,7 +2,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from kdcam.scores.intervals_part import mean_interval, paired_difference
+from kdcam.scores.intervals_part import episode_difference, mean_interval
 
 VALUES = numpy.random.default_rng(0).integers(20, 76, 600) / 75
 
@@ -27,14 +27,14 @@ def test_one_value_tells_no_spread() -> None:
 
 def test_pairs_on_the_same_episodes_are_narrower() -> None:
     better = VALUES + 0.01
-    found = paired_difference(better.tolist(), VALUES.tolist())
+    found = episode_difference(better.tolist(), VALUES.tolist())
     assert found.mean == pytest.approx(0.01)
     assert found.interval == pytest.approx(0, abs=1e-12)
 
 
 def test_paired_difference_is_the_interval_of_differences() -> None:
     other = numpy.random.default_rng(1).random(600)
-    found = paired_difference(VALUES.tolist(), other.tolist())
+    found = episode_difference(VALUES.tolist(), other.tolist())
     assert found.interval == pytest.approx(1.96 * stats.sem(VALUES - other))
     assert found.mean == pytest.approx((VALUES - other).mean())
 
@@ -43,4 +43,4 @@ def test_no_values_and_no_pairs() -> None:
     with pytest.raises(ValueError, match=r"no value"):
         mean_interval([])
     with pytest.raises(ValueError, match=r"2 values and 1 of the base"):
-        paired_difference([1.0, 2.0], [1.0])
+        episode_difference([1.0, 2.0], [1.0])

@@ -5,11 +5,11 @@ import statistics
 import pytest
 from scipy import stats
 
-from kdcam.scores.intervals import epochs_to_reach, paired_difference, summarise, t_quantile
+from kdcam.scores.intervals import epochs_to_reach, mean_and_deviation, paired_seed_difference, t_quantile
 
 
 def test_mean_and_sample_standard_deviation_of_hand_worked_numbers() -> None:
-    found = summarise([1.0, 2.0, 6.0])
+    found = mean_and_deviation([1.0, 2.0, 6.0])
     assert found is not None
     assert found.mean == 3.0
     assert found.sd == pytest.approx(math.sqrt(7))  # (4 + 1 + 9) / 2
@@ -17,14 +17,14 @@ def test_mean_and_sample_standard_deviation_of_hand_worked_numbers() -> None:
 
 
 def test_one_number_has_no_spread_and_none_has_nothing() -> None:
-    found = summarise([0.25])
+    found = mean_and_deviation([0.25])
     assert found is not None
     assert (found.mean, found.sd, found.count) == (0.25, None, 1)
-    assert summarise([]) is None
+    assert mean_and_deviation([]) is None
 
 
 def test_equal_numbers_have_their_value_as_mean_and_no_spread() -> None:
-    found = summarise([0.1, 0.1, 0.1])  # their rounded sum over 3 is above 0.1
+    found = mean_and_deviation([0.1, 0.1, 0.1])  # their rounded sum over 3 is above 0.1
     assert found is not None
     assert (found.mean, found.sd) == (0.1, 0.0)
 
@@ -34,7 +34,7 @@ def test_the_interval_is_that_of_scipys_paired_t_test(count: int) -> None:
     drawn = random.Random(count)
     one = {seed: drawn.gauss(0.7, 0.02) for seed in range(count)}
     other = {seed: drawn.gauss(0.6, 0.02) for seed in range(count)}
-    found = paired_difference(one, other)
+    found = paired_seed_difference(one, other)
     expected = stats.ttest_rel(list(one.values()), list(other.values())).confidence_interval(0.95)
     assert found is not None
     assert found.low == pytest.approx(expected.low)
@@ -44,7 +44,7 @@ def test_the_interval_is_that_of_scipys_paired_t_test(count: int) -> None:
 
 
 def test_only_common_seeds_are_paired() -> None:
-    found = paired_difference({0: 0.5, 1: 0.7, 9: 99.0}, {1: 0.6, 0: 0.3, 8: -99.0})
+    found = paired_seed_difference({0: 0.5, 1: 0.7, 9: 99.0}, {1: 0.6, 0: 0.3, 8: -99.0})
     assert found is not None
     assert found.pairs == 2
     assert found.mean == pytest.approx(0.15)
@@ -54,10 +54,10 @@ def test_only_common_seeds_are_paired() -> None:
 
 
 def test_one_pair_has_no_interval_and_no_pair_no_difference() -> None:
-    found = paired_difference({0: 0.5, 1: 0.6}, {1: 0.5, 2: 0.1})
+    found = paired_seed_difference({0: 0.5, 1: 0.6}, {1: 0.5, 2: 0.1})
     assert found is not None
     assert (found.low, found.high, found.pairs) == (None, None, 1)
-    assert paired_difference({0: 0.5}, {1: 0.5}) is None
+    assert paired_seed_difference({0: 0.5}, {1: 0.5}) is None
 
 
 def test_the_quantiles_of_the_tables() -> None:

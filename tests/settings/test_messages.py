@@ -3,9 +3,9 @@ from collections.abc import Iterable
 import pytest
 
 from kdcam.settings.messages import (
-    budget_text,
     did_you_mean,
     duration_text,
+    eps_text,
     failed_check_text,
     first_few,
     listed,
@@ -66,7 +66,7 @@ def test_durations(seconds: float, text: str) -> None:
     ],
 )
 def test_budgets_are_in_grey_levels_where_that_is_shorter(norm: str, eps: float, text: str) -> None:
-    assert budget_text(norm, eps) == text
+    assert eps_text(norm, eps) == text
 
 
 def test_a_failed_check_says_what_was_measured() -> None:

@@ -2,12 +2,12 @@ import pytest
 from pydantic import ValidationError
 
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
-from kdcam.settings.setting_names import named, settings_error
+from kdcam.settings.setting_names import key_and_flag, settings_error
 
 
 def test_a_key_and_its_flag() -> None:
-    assert named("map_of") == "map_of (--map-of)"
-    assert named("heads") == "heads (--head)"
+    assert key_and_flag("map_of") == "map_of (--map-of)"
+    assert key_and_flag("heads") == "heads (--head)"
 
 
 def test_what_is_wrong_is_told_with_both() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.attacks import fgsm, pgd
-from kdcam.attacks.norm_ball import Ball
+from kdcam.attacks.norm_ball import NormBall
 from kdcam.data.batches.batch import Batch
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
@@ -17,10 +17,10 @@ from kdcam.models.model_config import ModelConfig
 from kdcam.recipe.adversary import AdversaryConfig
 from kdcam.training.adversarial_images import (
     Adversary,
-    ascend,
-    divergence,
-    random_point,
-    teachers_probabilities,
+    ascend_loss,
+    divergence_from,
+    mean_teacher_probabilities,
+    random_ball_points,
 )
 
 EPS = 0.1
@@ -98,10 +98,10 @@ def test_fgsm_without_random_start_is_the_plain_one() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_points_follow_from_their_numbers_and_fill_the_ball(norm: Any) -> None:
     clean = torch.full((2000, 1, 2, 2), 0.5)
-    ball = Ball(norm, 0.25)
-    points = random_point(clean, ball, numbers=(0, 1, 2))
-    assert torch.equal(points, random_point(clean, ball, numbers=(0, 1, 2)))
-    assert not torch.equal(points, random_point(clean, ball, numbers=(0, 2, 1)))
+    ball = NormBall(norm, 0.25)
+    points = random_ball_points(clean, ball, numbers=(0, 1, 2))
+    assert torch.equal(points, random_ball_points(clean, ball, numbers=(0, 1, 2)))
+    assert not torch.equal(points, random_ball_points(clean, ball, numbers=(0, 2, 1)))
     change = (points - clean).flatten(1) / 0.25
     if norm == "linf":  # each pixel uniform in [-1, 1]: mean 0, variance 1/3
         assert change.mean().abs() < 0.03
@@ -190,9 +190,9 @@ def test_what_is_to_be_raised_is_raised(kind: str) -> None:
         "labels": lambda logits: F.cross_entropy(logits, batch.targets),
         "mixed": lambda logits: F.cross_entropy(logits, ROWS),
         "several labels": lambda logits: F.binary_cross_entropy_with_logits(logits, SEVERAL),
-        "kl_to_clean": lambda logits: divergence(logits, clean),
+        "kl_to_clean": lambda logits: divergence_from(logits, clean),
         "kl_to_teacher": lambda logits: torch.stack(
-            [divergence(logits, one.logits.softmax(1)) for one in TEACHERS if one.logits is not None]
+            [divergence_from(logits, one.logits.softmax(1)) for one in TEACHERS if one.logits is not None]
         ).mean(),
     }
     images = crafted(
@@ -202,7 +202,7 @@ def test_what_is_to_be_raised_is_raised(kind: str) -> None:
         maximise=kind if kind.startswith("kl") else "cross_entropy",
         task="multi-label" if kind == "several labels" else "single-label",
     )
-    noise = random_point(batch.images, Ball("linf", EPS), numbers=(7,))
+    noise = random_ball_points(batch.images, NormBall("linf", EPS), numbers=(7,))
     assert loss_of(student, images, values[kind]) > 1.01 * loss_of(student, noise, values[kind])
     assert loss_of(student, images, values[kind]) > 1.01 * loss_of(student, batch.images, values[kind])
 
@@ -218,7 +218,9 @@ def test_an_images_steps_do_not_depend_on_the_rest_of_its_batch() -> None:
 def test_on_a_linear_loss_it_reaches_the_known_largest_value(norm: Any) -> None:
     weight = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0))
     clean = torch.full((2, 1, 3, 4), 0.5)
-    images = ascend(lambda x: (x * weight).sum(), clean, clean, ball=Ball(norm, 0.1), alpha=0.04, steps=5)
+    images = ascend_loss(
+        lambda x: (x * weight).sum(), clean, clean, ball=NormBall(norm, 0.1), alpha=0.04, steps=5
+    )
     gained = ((images - clean) * weight).sum((1, 2, 3))
     largest = 0.1 * (weight.abs().sum() if norm == "linf" else weight.norm())
     torch.testing.assert_close(gained, largest.expand(2), rtol=1e-5, atol=0)
@@ -226,13 +228,13 @@ def test_on_a_linear_loss_it_reaches_the_known_largest_value(norm: Any) -> None:
 
 def test_the_mean_of_teachers_has_the_gradient_of_the_mean_divergence() -> None:
     logits = torch.randn(6, 5, requires_grad=True)
-    each = [divergence(logits, one.logits.softmax(1)) for one in TEACHERS if one.logits is not None]
+    each = [divergence_from(logits, one.logits.softmax(1)) for one in TEACHERS if one.logits is not None]
     (wanted,) = torch.autograd.grad(torch.stack(each).mean(), logits)
-    (found,) = torch.autograd.grad(divergence(logits, teachers_probabilities(TEACHERS)), logits)
+    (found,) = torch.autograd.grad(divergence_from(logits, mean_teacher_probabilities(TEACHERS)), logits)
     torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize(("taught", "match"), [((), "0 of 0"), ((TEACHERS[0], TeacherOutputs()), "1 of 2")])
 def test_teachers_without_logits_are_an_error(taught: tuple[TeacherOutputs, ...], match: str) -> None:
     with pytest.raises(ValueError, match=rf"{match} teachers gave logits"):
-        teachers_probabilities(taught)
+        mean_teacher_probabilities(taught)

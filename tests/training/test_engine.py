@@ -19,7 +19,7 @@ from kdcam.training.assembly import assemble
 from kdcam.training.engine import Position, TrainState, train_step
 from kdcam.training.preflight import preflight
 from kdcam.training.teachers import teaching
-from kdcam.training.training_run import run
+from kdcam.training.training_run import run_training
 
 CE_ONLY = [{"name": "cross_entropy"}]
 
@@ -130,7 +130,7 @@ def test_moving_average_is_what_is_scored_and_kept(tmp_path: Path) -> None:
 
 def run_small(path: Path, **changes: Any) -> Path:
     checked = preflight(small_recipe(**changes), device="cpu")
-    return run(checked, output=path, resume="auto", command=(), progress=Watcher()).path
+    return run_training(checked, output=path, resume="auto", command=(), progress=Watcher()).path
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,9 @@ def test_best_epoch_is_selected_on_validation(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(engine, "score", lambda *_: Fake())
     checked = preflight(small_recipe(epochs=3), device="cpu")
-    result = run(checked, output=tmp_path / "run", resume="auto", command=(), progress=Watcher()).result
+    result = run_training(
+        checked, output=tmp_path / "run", resume="auto", command=(), progress=Watcher()
+    ).result
     assert result["selected"]["epoch"] == 2
     assert result["last"]["epoch"] == 3
 
@@ -253,7 +255,9 @@ def test_best_epoch_is_selected_on_validation(tmp_path: Path, monkeypatch: pytes
 def test_last_epoch_is_taken_without_validation(tmp_path: Path) -> None:
     data = {"name": "digit-scenes", "image_size": 16, "train_size": 60, "test_size": 20, "validation": 0.0}
     checked = preflight(small_recipe(select="last", data=data), device="cpu")
-    result = run(checked, output=tmp_path / "run", resume="auto", command=(), progress=Watcher()).result
+    result = run_training(
+        checked, output=tmp_path / "run", resume="auto", command=(), progress=Watcher()
+    ).result
     assert result["selected"]["epoch"] == result["last"]["epoch"] == 2
     assert result["selected"]["validation"] is None
     assert "nothing was selected on" in result["selection"]

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from kdcam.data.datasets import load_data
 from kdcam.data.source_configs import DigitsConfig
 from kdcam.errors import TrainingError
-from kdcam.training.linear_probe_part import fit_logistic, fit_path
+from kdcam.training.linear_probe_part import fit_logistic, fit_logistic_path
 
 
 def clouds(images, size, classes, *, seed=0, wrong=0.2):
@@ -100,8 +100,8 @@ def test_features_that_never_change_or_repeat_others_do_no_harm(images):
 def test_float32_goes_on_in_float64_where_rounding_ends_its_search():
     labels = torch.arange(90) % 3
     features = torch.randn(90, 6, generator=torch.Generator().manual_seed(0)) + labels[:, None]
-    path = list(fit_path(features, labels, 3, inverse_penalties=[0.001, 0.1, 1.0]))
-    exact = list(fit_path(features.double(), labels, 3, inverse_penalties=[0.001, 0.1, 1.0]))
+    path = list(fit_logistic_path(features, labels, 3, inverse_penalties=[0.001, 0.1, 1.0]))
+    exact = list(fit_logistic_path(features.double(), labels, 3, inverse_penalties=[0.001, 0.1, 1.0]))
     for fit, wanted in zip(path, exact, strict=True):
         assert fit.steps < 100
         assert fit.weight.dtype == torch.float32
@@ -117,7 +117,7 @@ def test_a_class_without_images_is_never_said():
 def test_a_path_ends_where_single_fits_do_and_weights_grow_along_it():
     features, targets = clouds(300, 12, 3)
     penalties = [0.001, 0.1, 10.0]
-    path = list(fit_path(features, targets, 3, inverse_penalties=penalties))
+    path = list(fit_logistic_path(features, targets, 3, inverse_penalties=penalties))
     assert [fit.inverse_penalty for fit in path] == penalties
     lengths = [float(fit.weight.norm()) for fit in path]
     assert lengths == sorted(lengths)

@@ -4,7 +4,7 @@ from small_runs import Watcher
 
 from kdcam.data.batches.batch import Batch
 from kdcam.errors import TrainingError
-from kdcam.losses.loss import Terms
+from kdcam.losses.loss import LossTerms
 from kdcam.training.loss_terms import (
     SHARE_STEPS,
     ShareWatch,
@@ -15,9 +15,9 @@ from kdcam.training.loss_terms import (
 )
 
 
-def terms(**values: float) -> Terms:
+def terms(**values: float) -> LossTerms:
     tensors = {name: torch.tensor(value) for name, value in values.items()}
-    return Terms(torch.stack(list(tensors.values())).sum(), tensors, dict.fromkeys(values, 1.0))
+    return LossTerms(torch.stack(list(tensors.values())).sum(), tensors, dict.fromkeys(values, 1.0))
 
 
 def test_means_weigh_each_image_alike_also_for_a_term_that_starts_late() -> None:

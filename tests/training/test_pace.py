@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from kdcam.training import pace
-from kdcam.training.pace import SAVE_EVERY_SECONDS, SHOW_EVERY_SECONDS, Pace
+from kdcam.training.pace import SAVE_EVERY_SECONDS, SHOW_EVERY_SECONDS, EpochClock
 
 
 class Clock:
@@ -26,14 +26,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return own
 
 
-def steps(running: Pace, clock: Clock, *, count: int, seconds: float, images: int = 8) -> None:
+def steps(running: EpochClock, clock: Clock, *, count: int, seconds: float, images: int = 8) -> None:
     for _ in range(count):
         clock.move(seconds)
         running.tick(images)
 
 
 def test_images_a_second_and_time_left(clock: Clock) -> None:
-    running = Pace(epoch=1, epochs=4, step=0, steps=10, seconds=0.0)
+    running = EpochClock(epoch=1, epochs=4, step=0, steps=10, seconds=0.0)
     steps(running, clock, count=4, seconds=0.5)
     assert running.images_per_second == pytest.approx(16)
     assert running.seconds == pytest.approx(2)
@@ -42,7 +42,7 @@ def test_images_a_second_and_time_left(clock: Clock) -> None:
 
 
 def test_resumed_epoch_counts_the_time_before_but_not_its_images(clock: Clock) -> None:
-    running = Pace(epoch=0, epochs=1, step=6, steps=10, seconds=30.0)
+    running = EpochClock(epoch=0, epochs=1, step=6, steps=10, seconds=30.0)
     steps(running, clock, count=2, seconds=1.0)
     assert running.seconds == pytest.approx(32)
     assert running.images_per_second == pytest.approx(8)
@@ -50,13 +50,13 @@ def test_resumed_epoch_counts_the_time_before_but_not_its_images(clock: Clock) -
 
 
 def test_before_the_first_step_nothing_divides_by_zero(clock: Clock) -> None:
-    running = Pace(epoch=0, epochs=2, step=0, steps=5, seconds=0.0)
+    running = EpochClock(epoch=0, epochs=2, step=0, steps=5, seconds=0.0)
     assert running.images_per_second == 0
     assert running.seconds_left == 0
 
 
 def test_shows_a_few_times_a_second_and_at_the_last_step(clock: Clock) -> None:
-    running = Pace(epoch=0, epochs=1, step=0, steps=4, seconds=0.0)
+    running = EpochClock(epoch=0, epochs=1, step=0, steps=4, seconds=0.0)
     assert not running.shows_now()
     clock.move(SHOW_EVERY_SECONDS)
     assert running.shows_now()
@@ -67,12 +67,12 @@ def test_shows_a_few_times_a_second_and_at_the_last_step(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "every"), [(Pace.saves_now, SAVE_EVERY_SECONDS), (Pace.shows_now, SHOW_EVERY_SECONDS)]
+    ("ask", "every"), [(EpochClock.saves_now, SAVE_EVERY_SECONDS), (EpochClock.shows_now, SHOW_EVERY_SECONDS)]
 )
 def test_asks_again_only_after_the_whole_time(
-    clock: Clock, ask: Callable[[Pace], bool], every: float
+    clock: Clock, ask: Callable[[EpochClock], bool], every: float
 ) -> None:
-    running = Pace(epoch=0, epochs=1, step=0, steps=100, seconds=0.0)
+    running = EpochClock(epoch=0, epochs=1, step=0, steps=100, seconds=0.0)
     answers = []
     for _ in range(6):
         clock.move(every / 2)
@@ -81,7 +81,7 @@ def test_asks_again_only_after_the_whole_time(
 
 
 def test_record_counts_from_one(clock: Clock) -> None:
-    running = Pace(epoch=2, epochs=3, step=0, steps=5, seconds=0.0)
+    running = EpochClock(epoch=2, epochs=3, step=0, steps=5, seconds=0.0)
     steps(running, clock, count=3, seconds=1.0)
     record = running.record({"kd": 0.5})
     assert (record.epoch, record.epochs, record.step, record.steps) == (3, 3, 3, 5)

@@ -20,7 +20,7 @@ from kdcam.data.datasets import batches, load_data
 from kdcam.errors import Interrupted, ModelError, RecipeError, TrainingError
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.recipe.probe_recipe import idle_settings, is_solved
+from kdcam.recipe.probe_recipe import idle_settings, is_solved_probe
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runs.checkpoint import save_model
 from kdcam.scores.embeddings import FeatureTable, feature_table
@@ -174,7 +174,7 @@ def test_which_recipes_are_solved(trained: Path, changes: dict[str, Any], solved
     if "init" in changes:
         changes = {**changes, "init": {"checkpoint": str(trained), **changes["init"]}}
     recipe = probe_recipe(trained, **changes)
-    assert is_solved(recipe, started_model(recipe)) == solved
+    assert is_solved_probe(recipe, started_model(recipe)) == solved
 
 
 def test_a_probe_by_another_loss_is_trained_in_steps(trained: Path, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from kdcam.runs.checkpoint import ResumeState, load_resume, save_resume
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import TrainState
 from kdcam.training.preflight import preflight
-from kdcam.training.saved_state import capture, restore
-from kdcam.training.training_run import run
+from kdcam.training.saved_state import capture_state, restore_state
+from kdcam.training.training_run import run_training
 
 KINDS: dict[str, dict[str, Any]] = {
     "cam": {},
@@ -94,7 +94,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def do_run(path: Path, *, stop_after: int | None = None, resume: Any = "auto", **changes: Any) -> Watcher:
     watcher = Watcher(stop_after)
     checked = preflight(small_recipe(**changes), device="cpu")
-    run(checked, output=path, resume=resume, command=(), progress=watcher)
+    run_training(checked, output=path, resume=resume, command=(), progress=watcher)
     return watcher
 
 
@@ -146,7 +146,7 @@ def test_terms_of_an_interrupted_epoch_are_those_of_the_whole_epoch(tmp_path: Pa
 def test_finished_run_is_returned_as_it_is(reference: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in reference.rglob("*") if file.is_file()}
     checked = preflight(small_recipe(), device="cpu")
-    assert run(checked, output=reference, resume="auto", command=(), progress=Watcher()).was_finished
+    assert run_training(checked, output=reference, resume="auto", command=(), progress=Watcher()).was_finished
     assert {file: file.stat().st_mtime_ns for file in reference.rglob("*") if file.is_file()} == before
 
 
@@ -183,14 +183,14 @@ def test_generators_go_on_where_they_were_after_a_trip_through_the_file(tmp_path
     checked = preflight(small_recipe(), device="cpu")
     _, state = assemble(checked, load_data(checked.recipe.data))
     draws()
-    save_resume(tmp_path, capture(state))
+    save_resume(tmp_path, capture_state(state))
     first = draws(), draws()
     torch.manual_seed(9)
     np.random.seed(9)
     random.seed(9)
     kept = load_resume(tmp_path)
     assert kept is not None
-    restore(state, kept, place=tmp_path)
+    restore_state(state, kept, place=tmp_path)
     assert (draws(), draws()) == first
 
 
@@ -207,7 +207,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, Pa
         parameter.grad = torch.ones_like(parameter)
     state.optimizer.step()
     state.means.load_state_dict({"sums": {"cam": torch.ones(())}, "images": {"cam": 8}})
-    save_resume(folder, capture(state))
+    save_resume(folder, capture_state(state))
     return state, folder
 
 
@@ -225,13 +225,13 @@ def without_seal(folder: Path, record: dict[str, Any], target: Path) -> Path:
 def go_on(state: TrainState, folder: Path) -> None:
     kept = load_resume(folder)
     assert kept is not None
-    restore(state, kept, place=folder / "resume" / "state.safetensors")
+    restore_state(state, kept, place=folder / "resume" / "state.safetensors")
 
 
 def test_any_flipped_bit_of_a_state_is_found(unfinished: tuple[TrainState, Path], tmp_path: Path) -> None:
     state, folder = unfinished
     data = (folder / "resume" / "state.safetensors").read_bytes()
-    whole = capture(state)
+    whole = capture_state(state)
     file = tmp_path / "resume" / "state.safetensors"
     file.parent.mkdir()
     refused = 0
@@ -254,9 +254,9 @@ def test_a_state_from_before_there_was_a_checksum_goes_on(
     unfinished: tuple[TrainState, Path], tmp_path: Path
 ) -> None:
     state, folder = unfinished
-    whole = capture(state)
+    whole = capture_state(state)
     go_on(state, without_seal(folder, json.loads(json.dumps(whole.record)), tmp_path))
-    assert json.dumps(capture(state).record) == json.dumps(whole.record)
+    assert json.dumps(capture_state(state).record) == json.dumps(whole.record)
 
 
 @pytest.mark.parametrize(
@@ -282,10 +282,12 @@ def test_states_of_other_optimizers_and_schedules_fit(tmp_path: Path, optimizer:
     for parameter in state.model.parameters():
         parameter.grad = torch.ones_like(parameter)
     state.optimizer.step()
-    save_resume(tmp_path, capture(state))
+    save_resume(tmp_path, capture_state(state))
     _, again = assemble(checked, parts)
     go_on(again, tmp_path)
-    assert json.dumps(capture(again).record["optimizer"]) == json.dumps(capture(state).record["optimizer"])
+    assert json.dumps(capture_state(again).record["optimizer"]) == json.dumps(
+        capture_state(state).record["optimizer"]
+    )
 
 
 def change(record: Any, way: str, value: Any) -> Any:
@@ -328,7 +330,7 @@ def test_a_state_of_another_content_is_refused_with_the_way_out(
     unfinished: tuple[TrainState, Path], tmp_path: Path, way: str, value: Any
 ) -> None:
     state, folder = unfinished
-    record = change(json.loads(json.dumps(capture(state).record)), way, value)
+    record = change(json.loads(json.dumps(capture_state(state).record)), way, value)
     with pytest.raises(
         CheckpointError, match=r"state\.safetensors: .*; start over with --resume never$"
     ) as caught:
@@ -340,8 +342,8 @@ def test_damaged_records_without_a_checksum_are_refused_or_taken(
     unfinished: tuple[TrainState, Path], tmp_path: Path
 ) -> None:
     state, folder = unfinished
-    whole = capture(state)
-    restore(state, whole, place=folder)
+    whole = capture_state(state)
+    restore_state(state, whole, place=folder)
     text = json.dumps(whole.record | {"generators": None}).encode()
     refused = 0
     for damaged in mutated_bytes.mutations([text], count=1_000, seed=2):
@@ -352,7 +354,7 @@ def test_damaged_records_without_a_checksum_are_refused_or_taken(
             continue  # no JSON; what follows is about its content
         kept = ResumeState(whole.tensors, {**record, "generators": whole.record["generators"]})
         try:
-            restore(state, kept, place=folder)
+            restore_state(state, kept, place=folder)
         except CheckpointError as error:
             assert len(str(error).splitlines()) == 1
             refused += 1

@@ -14,7 +14,7 @@ from kdcam.models.model_config import ModelConfig
 from kdcam.models.networks.cifar_resnet import CIFAR_RESNETS
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runs.checkpoint import save_model
-from kdcam.training.preflight import of_these_classes, preflight
+from kdcam.training.preflight import preflight, with_class_names
 from kdcam.training.starting_point import started_model
 
 DIGITS = tuple("0123456789")
@@ -105,8 +105,8 @@ def test_a_classifier_of_other_classes_starts_afresh(
 def test_names_that_are_known_only_after_reading_count(tmp_path: Path) -> None:
     source = stored(tmp_path)
     checked = preflight(recipe(tmp_path), device="cpu")
-    assert of_these_classes(checked, DIGITS) is checked
-    other = of_these_classes(checked, tuple("abcdefghij"))
+    assert with_class_names(checked, DIGITS) is checked
+    other = with_class_names(checked, tuple("abcdefghij"))
     assert other.student.notes == (
         "init.checkpoint has other classes than the data: the classifier starts afresh",
     )

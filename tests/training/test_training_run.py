@@ -52,7 +52,7 @@ def test_a_teacher_is_judged_once_where_a_state_was_kept(teacher: Path, tmp_path
 def test_the_weights_that_a_name_stands_for_are_recorded_and_compared(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdcam.training.training_run.kind_of", lambda _: "name")
+    monkeypatch.setattr("kdcam.training.training_run.location_kind", lambda _: "name")
     recipe = taught_by(teacher)
     with pytest.raises(Interrupted):
         kdcam.distill(recipe, output=tmp_path / "run", device="cpu", progress=Watcher(5))

@@ -4,14 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kdcam.comparison.plan.grid import (
-    checked_seeds,
-    grid_settings,
-    in_the_words_of_flags,
-    key_of,
-)
-from kdcam.comparison.plan.loss_rows import way_to_model
-from kdcam.comparison.plan.row_facts import deciding_facts, own_number
+from kdcam.comparison.plan.grid import checked_seeds, grid_settings, key_of, with_teacher_flag
+from kdcam.comparison.plan.loss_rows import model_settings_hint
+from kdcam.comparison.plan.row_facts import published_number, recipe_identity
 from kdcam.comparison.plan.row_names import folder_of, label_of, source_identity, source_labels, unique_names
 from kdcam.comparison.plan.row_recipes import RowTable, row_table
 from kdcam.comparison.plan.variants import Variant, variants_of
@@ -22,7 +17,7 @@ from kdcam.settings.messages import listed
 
 
 @dataclass(frozen=True)
-class Row:
+class PlannedRow:
     """One line of the table."""
 
     name: str  # in the table: only what differs from the other rows
@@ -40,7 +35,7 @@ class Row:
 class Cell:
     """One run: a row with a seed."""
 
-    row: Row
+    row: PlannedRow
     seed: int
 
     @property
@@ -58,7 +53,7 @@ class Cell:
 class ComparisonPlan:
     """All that a comparison runs; its first row is the base of the differences."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PlannedRow, ...]
     seeds: tuple[int, ...]
     sets: tuple[str, ...] = ()  # "key=value" that all rows share
     teachers: tuple[str, ...] = ()  # checkpoints in the place of the recipes' own
@@ -69,25 +64,25 @@ class ComparisonPlan:
         return [Cell(row, seed) for seed in self.seeds for row in self.rows]
 
 
-class _Asked(NamedTuple):
+class _RowRequest(NamedTuple):
     """What one row is made of."""
 
     variant: Variant
     settings: tuple[str, ...]  # of the grid
 
 
-class _Tabled(NamedTuple):
+class _UncheckedRow(NamedTuple):
     """A row whose recipe is not checked yet."""
 
-    asked: _Asked
+    asked: _RowRequest
     read: RowTable
 
 
-class _Draft(NamedTuple):
+class _CheckedRow(NamedTuple):
     """A row before it is known which others there are."""
 
     label: str
-    asked: _Asked  # with the settings that have a place
+    asked: _RowRequest  # with the settings that have a place
     recipe: TrainRecipe
     former_teacher: TeacherConfig | None
     published: Published | None
@@ -126,21 +121,23 @@ def plan_comparison(
     keys = [key_of(one) for one in (*grid, *sets)]
     variants = variants_of(recipes, base=base, methods=methods, losses=losses, keys=keys)
     combinations = grid_settings(grid, sets)
-    asked = [_Asked(variant, combination) for variant in variants for combination in combinations]
+    asked = [_RowRequest(variant, combination) for variant in variants for combination in combinations]
     try:
-        tabled = _tabled(asked, sets, teachers)
-        messages = list(_placement(tabled, sets))
-        drafts, merged = _merged(_drafts(tabled, sets, teachers))
+        tabled = _read_tables(asked, sets, teachers)
+        messages = list(_messages_on_settings(tabled, sets))
+        drafts, merged = _without_equal_rows(_read_recipes(tabled, sets, teachers))
     except RecipeError as error:
-        raise RecipeError(in_the_words_of_flags(str(error), teachers)) from error
+        raise RecipeError(with_teacher_flag(str(error), teachers)) from error
     _check_tasks(drafts)
     return ComparisonPlan(
         _rows(drafts), checked_seeds(seeds), tuple(sets), tuple(teachers), (*messages, *merged)
     )
 
 
-def _tabled(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str]) -> list[_Tabled]:
-    tabled: list[_Tabled] = []
+def _read_tables(
+    asked: Sequence[_RowRequest], sets: Sequence[str], teachers: Sequence[str]
+) -> list[_UncheckedRow]:
+    tabled: list[_UncheckedRow] = []
     problems: list[str] = []
     for one in asked:
         try:
@@ -151,7 +148,7 @@ def _tabled(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str
         except RecipeError as error:
             problems.append(str(error))
         else:
-            tabled.append(_Tabled(one, read))
+            tabled.append(_UncheckedRow(one, read))
     _raise_together(problems)
     if teachers and not any("teacher" in one.read.table for one in tabled):
         raise RecipeError(
@@ -160,7 +157,7 @@ def _tabled(asked: Sequence[_Asked], sets: Sequence[str], teachers: Sequence[str
     return tabled
 
 
-def _placement(tabled: Sequence[_Tabled], sets: Sequence[str]) -> Iterator[str]:
+def _messages_on_settings(tabled: Sequence[_UncheckedRow], sets: Sequence[str]) -> Iterator[str]:
     """Yield what is told of settings that some rows have no place for; ``RecipeError`` where no row has one."""
     settings = (*sets, *(setting for one in tabled for setting in one.asked.settings))
     for key in dict.fromkeys(map(key_of, settings)):
@@ -178,23 +175,25 @@ def _placement(tabled: Sequence[_Tabled], sets: Sequence[str]) -> Iterator[str]:
             yield f"{key} has no place in {listed(without)}, and changes nothing there"
 
 
-def _drafts(tabled: Sequence[_Tabled], sets: Sequence[str], teachers: Sequence[str]) -> list[_Draft]:
+def _read_recipes(
+    tabled: Sequence[_UncheckedRow], sets: Sequence[str], teachers: Sequence[str]
+) -> list[_CheckedRow]:
     labels = source_labels(dict.fromkeys(one.asked.variant.source for one in tabled))
-    drafts: list[_Draft] = []
+    drafts: list[_CheckedRow] = []
     problems: list[str] = []
     for (variant, settings), read in tabled:
         source = variant.source
-        placed = _Asked(variant, tuple(one for one in settings if one not in read.without_place))
+        placed = _RowRequest(variant, tuple(one for one in settings if one not in read.without_place))
         label = label_of(labels[source], variant.word, placed.settings, several=len(labels) > 1)
         place = source if label == labels[source] else f"{source} ({label})"
         try:
             recipe = read_recipe(read.table, source=place)
         except RecipeError as error:
-            way = way_to_model(read.table, source) if variant.losses else ""
+            way = model_settings_hint(read.table, source) if variant.losses else ""
             problems.append(str(error) + way)
         else:
-            published = own_number(recipe, variant, settings=settings, sets=sets, teachers=teachers)
-            drafts.append(_Draft(label, placed, recipe, read.former_teacher, published))
+            published = published_number(recipe, variant, settings=settings, sets=sets, teachers=teachers)
+            drafts.append(_CheckedRow(label, placed, recipe, read.former_teacher, published))
     _raise_together(problems)
     return drafts
 
@@ -207,12 +206,12 @@ def _raise_together(problems: Sequence[str]) -> None:
         raise RecipeError(f"{len(different)} rows cannot be run:\n  " + "\n  ".join(different))
 
 
-def _merged(drafts: Sequence[_Draft]) -> tuple[list[_Draft], list[str]]:
+def _without_equal_rows(drafts: Sequence[_CheckedRow]) -> tuple[list[_CheckedRow], list[str]]:
     """Return the rows of different recipes, and what is told of those that equal an earlier one."""
-    kept: dict[str, _Draft] = {}
+    kept: dict[str, _CheckedRow] = {}
     messages: list[str] = []
     for draft in drafts:
-        facts = deciding_facts(draft.recipe)
+        facts = recipe_identity(draft.recipe)
         first = kept.setdefault(facts, draft)
         if first.former_teacher != draft.former_teacher:
             kept[facts] = first._replace(former_teacher=None)  # which one it should agree with is open
@@ -223,7 +222,7 @@ def _merged(drafts: Sequence[_Draft]) -> tuple[list[_Draft], list[str]]:
     return list(kept.values()), messages
 
 
-def _check_tasks(drafts: Sequence[_Draft]) -> None:
+def _check_tasks(drafts: Sequence[_CheckedRow]) -> None:
     first = drafts[0]
     for draft in drafts:
         if draft.recipe.task != first.recipe.task:
@@ -233,7 +232,7 @@ def _check_tasks(drafts: Sequence[_Draft]) -> None:
             )
 
 
-def _rows(drafts: Sequence[_Draft]) -> tuple[Row, ...]:
+def _rows(drafts: Sequence[_CheckedRow]) -> tuple[PlannedRow, ...]:
     only = _only_teacher(drafts)
     identities = [
         repr((source_identity(variant.source), variant.word, sorted(settings)))
@@ -248,7 +247,7 @@ def _rows(drafts: Sequence[_Draft]) -> tuple[Row, ...]:
         identities,
     )
     return tuple(
-        Row(
+        PlannedRow(
             name=name,
             folder=folder,
             recipe=draft.recipe,
@@ -261,7 +260,7 @@ def _rows(drafts: Sequence[_Draft]) -> tuple[Row, ...]:
     )
 
 
-def _only_teacher(drafts: Sequence[_Draft]) -> TeacherConfig | None:
+def _only_teacher(drafts: Sequence[_CheckedRow]) -> TeacherConfig | None:
     """Return the teacher that all rows with one share, however they keep its outputs; None where they differ."""
     found = {
         (teacher.checkpoint, teacher.name, teacher.mean, teacher.std): teacher
@@ -272,11 +271,11 @@ def _only_teacher(drafts: Sequence[_Draft]) -> TeacherConfig | None:
     return next(iter(found.values())) if len(found) == 1 else None
 
 
-def _teacher_of(draft: _Draft, only: TeacherConfig | None) -> TeacherConfig | None:
+def _teacher_of(draft: _CheckedRow, only: TeacherConfig | None) -> TeacherConfig | None:
     own = draft.recipe.teachers
     if own:
         return own[0] if len(own) == 1 else None
     return draft.former_teacher or only
 
 
-__all__ = ["Cell", "ComparisonPlan", "Row", "plan_comparison"]
+__all__ = ["Cell", "ComparisonPlan", "PlannedRow", "plan_comparison"]

@@ -84,7 +84,7 @@ def key_of(text: str) -> str:
     return text.partition("=")[0].strip()
 
 
-def in_the_words_of_flags(text: str, teachers: Sequence[str]) -> str:
+def with_teacher_flag(text: str, teachers: Sequence[str]) -> str:
     """Return an error's text with --teacher in the place of the key that the flag ``--teacher`` sets."""
     if not teachers:
         return text
@@ -127,8 +127,8 @@ __all__ = [
     "MOST_SEEDS",
     "checked_seeds",
     "grid_settings",
-    "in_the_words_of_flags",
     "key_of",
     "parse_names",
     "parse_seeds",
+    "with_teacher_flag",
 ]

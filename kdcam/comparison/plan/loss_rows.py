@@ -13,7 +13,7 @@ from kdcam.recipe.methods import label_loss
 from kdcam.recipe.overrides import apply_override
 from kdcam.recipe.table_checks import HEAD_NEEDS
 
-_DECIDING = (
+_KEYS_OF_LOSSES = (
     "adversary",
     "task",
 )  # the latter says which loss is on the labels, the former may read the teacher
@@ -35,10 +35,10 @@ def losses_of(
         task: The recipe's.
     """
     names = entry.split("+")
-    found = [table for name in names for table in _of_name(name, own)]
+    found = [table for name in names for table in _tables_of_loss(name, own)]
     if len(names) > 1 or LOSSES[names[0]].trains_classifier:
         return found
-    return [*(_on_labels(own) or [label_loss(task)]), *found]
+    return [*(_label_loss_tables(own) or [label_loss(task)]), *found]
 
 
 def fill_losses(table: dict[str, Any], entry: str, settings: Sequence[str] = ()) -> None:
@@ -47,30 +47,30 @@ def fill_losses(table: dict[str, Any], entry: str, settings: Sequence[str] = ())
     Of ``settings`` those that decide about the losses are applied. A published number stays where the losses do.
     """
     for setting in settings:
-        if key_of(setting).partition(".")[0] in _DECIDING:
+        if key_of(setting).partition(".")[0] in _KEYS_OF_LOSSES:
             apply_override(table, setting)
     by_method = table.pop("method", None) is not None
     table.pop("methods", None)
     own = table.pop("loss", None)
     task: Task = "multi-label" if table.get("task") == "multi-label" else "single-label"
-    table["loss"] = losses_of(entry, [] if by_method else _tables(own), task=task)
+    table["loss"] = losses_of(entry, [] if by_method else _loss_tables(own), task=task)
     if by_method or table["loss"] != ([label_loss()] if own is None else own):
         table.pop("published", None)
 
 
 def reads_teacher(table: Mapping[str, Any]) -> bool:
     """Return whether a loss of a recipe's table reads a teacher."""
-    return any(kind.reads_teacher() for kind in _kinds(table))
+    return any(kind.reads_teacher() for kind in _loss_configs(table))
 
 
-def way_to_model(table: Mapping[str, Any], source: str) -> str:
+def model_settings_hint(table: Mapping[str, Any], source: str) -> str:
     """Return how a row gets the model that its losses need, in all rows or alone; an empty text where it has it.
 
     Args:
         table: The row's, with all settings put in.
         source: The recipe that the losses are put into, as it was named.
     """
-    missing = _missing_of_model(table)
+    missing = _missing_model_settings(table)
     if not missing:
         return ""
     flags = " ".join(f"--set {one}" for one in missing)
@@ -79,14 +79,14 @@ def way_to_model(table: Mapping[str, Any], source: str) -> str:
     )
 
 
-def _missing_of_model(table: Mapping[str, Any]) -> list[str]:
+def _missing_model_settings(table: Mapping[str, Any]) -> list[str]:
     """Return the settings ``model.KEY=VALUE`` that the losses of a recipe's table need and its model has not."""
     said = table.get("model")
     model = said if isinstance(said, Mapping) else {}
     head = model.get("head", ModelConfig().head)
-    needs = frozenset[str]().union(*(kind.needs for kind in _kinds(table)))
+    needs = frozenset[str]().union(*(kind.needs for kind in _loss_configs(table)))
     wanted = {HEAD_NEEDS[need] for need in needs & HEAD_NEEDS.keys()}
-    if not wanted and any(head in kind.misfit_heads for kind in _kinds(table)):
+    if not wanted and any(head in kind.misfit_heads for kind in _loss_configs(table)):
         wanted = {"linear"}
     missing = [f"model.head={one}" for one in wanted if len(wanted) == 1 and one != head]
     if "channel_attention" in needs and not model.get("channel_attention", False):
@@ -94,28 +94,28 @@ def _missing_of_model(table: Mapping[str, Any]) -> list[str]:
     return missing
 
 
-def _tables(losses: object) -> list[Mapping[str, Any]]:
+def _loss_tables(losses: object) -> list[Mapping[str, Any]]:
     """Return the tables among what a recipe has as its losses; what else is there gives way."""
     return [one for one in losses if isinstance(one, Mapping)] if isinstance(losses, list) else []
 
 
-def _kinds(table: Mapping[str, Any]) -> list[type[LossConfig]]:
-    names = [one.get("name") for one in _tables(table.get("loss"))]
+def _loss_configs(table: Mapping[str, Any]) -> list[type[LossConfig]]:
+    names = [one.get("name") for one in _loss_tables(table.get("loss"))]
     return [LOSSES[name] for name in names if isinstance(name, str) and name in LOSSES]
 
 
-def _of_name(name: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _tables_of_loss(name: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [deepcopy(dict(table)) for table in own if table.get("name") == name] or [{"name": name}]
 
 
-def _on_labels(own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _label_loss_tables(own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the tables of losses that train a classifier without a teacher."""
     return [
         deepcopy(dict(table))
         for table in own
-        for kind in _kinds({"loss": [table]})
+        for kind in _loss_configs({"loss": [table]})
         if kind.trains_classifier and not kind.reads_teacher()
     ]
 
 
-__all__ = ["fill_losses", "losses_of", "reads_teacher", "way_to_model"]
+__all__ = ["fill_losses", "losses_of", "model_settings_hint", "reads_teacher"]

@@ -11,12 +11,12 @@ from kdcam.recipe.recipe_fields import Published
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 
 # Where a run is made and how fast, and its teacher, which flags name anew on each machine; a method has its own number.
-_NEUTRAL = ("compile", "data.root", "data.workers", "method", "precision")
+_KEYS_WITHOUT_EFFECT = ("compile", "data.root", "data.workers", "method", "precision")
 # How training treats the data that it is given, which is what a comparison may be about; validation and test stay.
-_TREATMENT = {"augment", "cutmix", "mixup", "noise", "workers"}
+_TRAINING_DATA_KEYS = {"augment", "cutmix", "mixup", "noise", "workers"}
 
 
-def deciding_facts(recipe: TrainRecipe) -> str:
+def recipe_identity(recipe: TrainRecipe) -> str:
     """Return what decides the runs of a row, whose seed is each cell's own."""
     facts = recipe.model_dump(mode="json", exclude={"description", "published", "seed"})
     return json.dumps(facts, sort_keys=True)
@@ -28,11 +28,13 @@ def have_same_data(one: TrainRecipe, other: TrainRecipe) -> bool:
     However they augment and mix them, and whatever noise the training labels have; another split or size makes other
     data.
     """
-    first, second = (recipe.data.model_dump(mode="json", exclude=_TREATMENT) for recipe in (one, other))
+    first, second = (
+        recipe.data.model_dump(mode="json", exclude=_TRAINING_DATA_KEYS) for recipe in (one, other)
+    )
     return first == second
 
 
-def own_number(
+def published_number(
     recipe: TrainRecipe,
     variant: Variant,
     *,
@@ -52,7 +54,9 @@ def own_number(
     """
     if recipe.published is None:
         return None
-    neutral = [one for one in sets if key_of(one) in _NEUTRAL or key_of(one).startswith("teacher.")]
+    neutral = [
+        one for one in sets if key_of(one) in _KEYS_WITHOUT_EFFECT or key_of(one).startswith("teacher.")
+    ]
     neutral += [one for one in settings if key_of(one) == "method"]
     try:
         own = row_table(
@@ -61,7 +65,7 @@ def own_number(
         said = read_recipe(own.table, source=variant.source)
     except RecipeError:  # by itself it says too little
         return None
-    return recipe.published if deciding_facts(said) == deciding_facts(recipe) else None
+    return recipe.published if recipe_identity(said) == recipe_identity(recipe) else None
 
 
-__all__ = ["deciding_facts", "have_same_data", "own_number"]
+__all__ = ["have_same_data", "published_number", "recipe_identity"]

@@ -13,7 +13,7 @@ from kdcam.recipe.methods import asked_method, fill_method, label_loss, method_n
 from kdcam.recipe.overrides import apply_override
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.recipe.recipe_files import read_toml
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
 ALONE = "alone"
 """The method that takes the teacher away: only the loss on the labels."""
@@ -119,7 +119,7 @@ def _former_teacher(
     try:
         return TeacherConfig.model_validate(named)
     except ValidationError as error:
-        problems = "; ".join(explain(error, TeacherConfig))
+        problems = "; ".join(validation_messages(error, TeacherConfig))
         raise RecipeError(f"teacher, which {taken_by} takes away: {problems}") from error
 
 

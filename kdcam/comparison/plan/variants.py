@@ -9,7 +9,7 @@ from kdcam.losses import LOSSES
 from kdcam.recipe.methods import method_names
 from kdcam.settings.messages import did_you_mean, listed
 
-_FOR_METHODS = (ALONE, *(name for name in method_names() if name not in LOSSES))  # names that are no losses
+_METHODS_ONLY = (ALONE, *(name for name in method_names() if name not in LOSSES))  # names that are no losses
 
 
 class Variant(NamedTuple):
@@ -79,30 +79,30 @@ def _checked_entries(entries: Sequence[str]) -> list[str]:
     Raises ``RecipeError`` for an unknown name, for a loss that an entry names twice, and for a loss that reads a
     teacher by itself: as a row it is a method, with the loss on the labels and published weights.
     """
-    gaps = [entry for entry in entries if not all(_names(entry))]
+    gaps = [entry for entry in entries if not all(_entry_names(entry))]
     if gaps:
         raise RecipeError(
             f"losses: found {listed(map(repr, gaps))}; must read NAME or NAME+NAME, as in focal+cam"
         )
-    spelled = ["+".join(_names(entry)) for entry in entries]
-    names = dict.fromkeys(name for entry in spelled for name in _names(entry))
-    unknown = [name for name in names if name not in LOSSES and name not in _FOR_METHODS]
+    spelled = ["+".join(_entry_names(entry)) for entry in entries]
+    names = dict.fromkeys(name for entry in spelled for name in _entry_names(entry))
+    unknown = [name for name in names if name not in LOSSES and name not in _METHODS_ONLY]
     if unknown:
         guess = did_you_mean(unknown[0], LOSSES)
         raise RecipeError(f"losses: found {listed(map(repr, unknown))}{guess}; allowed: {listed(LOSSES)}")
-    problems = [problem for entry in dict.fromkeys(spelled) for problem in _problems(entry)]
+    problems = [problem for entry in dict.fromkeys(spelled) for problem in _entry_problems(entry)]
     if problems:
         raise RecipeError("\n  ".join(problems))
     return list(dict.fromkeys(spelled))
 
 
-def _problems(entry: str) -> Iterator[str]:
-    names = _names(entry)
+def _entry_problems(entry: str) -> Iterator[str]:
+    names = _entry_names(entry)
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         yield f"losses: found {entry!r}, which has {listed(twice)} twice; name each loss once"
     for name in names:
-        if name in _FOR_METHODS:
+        if name in _METHODS_ONLY:
             yield f"losses: found {name!r}, which is a method; name it in --methods {name}"
     if entry in LOSSES and LOSSES[entry].reads_teacher():
         yield (
@@ -111,7 +111,7 @@ def _problems(entry: str) -> Iterator[str]:
         )
 
 
-def _names(entry: str) -> list[str]:
+def _entry_names(entry: str) -> list[str]:
     return [name.strip() for name in entry.split("+")]
 
 

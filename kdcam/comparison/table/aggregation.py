@@ -4,17 +4,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdcam.comparison.plan.comparison_plan import Cell, ComparisonPlan, Row
+from kdcam.comparison.plan.comparison_plan import Cell, ComparisonPlan, PlannedRow
 from kdcam.comparison.plan.row_facts import have_same_data
 from kdcam.comparison.table.comparison import Comparison
 from kdcam.comparison.table.comparison_result import ComparedRow, EpochsToReach, EvaluationScore, FailedRun
-from kdcam.comparison.table.evaluated import evaluated_rows
+from kdcam.comparison.table.evaluated import summarise_evaluations
 from kdcam.comparison.table.run_measures import AgreementScores, RunMeasures
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.scores.intervals import Summary, epochs_to_reach, median_epochs, paired_difference, summarise
+from kdcam.scores.intervals import (
+    Summary,
+    epochs_to_reach,
+    mean_and_deviation,
+    median_epochs,
+    paired_seed_difference,
+)
 from kdcam.scores.main_scores import MAIN_SCORES
 
-Runs = Mapping[int, RunMeasures]  # by seed
+RunsBySeed = Mapping[int, RunMeasures]  # by seed
 
 
 def build_comparison(
@@ -36,8 +42,8 @@ def build_comparison(
     by_row = {row.name: _runs_of(row, cells, runs) for row in plan.rows}
     finished = [runs[cell.name] for cell in cells if cell.name in runs]
     part = "test" if any(run.selected.test is not None for run in finished) or not finished else "validation"
-    base = _base(plan.rows[0], by_row[plan.rows[0].name], part)
-    evaluated = evaluated_rows(
+    base = _base_row(plan.rows[0], by_row[plan.rows[0].name], part)
+    evaluated = summarise_evaluations(
         by_row,
         base=base.name,
         same_data=frozenset(row.name for row in plan.rows if have_same_data(row.recipe, base.recipe)),
@@ -49,7 +55,7 @@ def build_comparison(
         seeds=plan.seeds,
         sets=plan.sets,
         level=base.level,
-        rows=tuple(_row(row, by_row[row.name], base, evaluated.rows[row.name]) for row in plan.rows),
+        rows=tuple(_compared_row(row, by_row[row.name], base, evaluated.rows[row.name]) for row in plan.rows),
         failed=tuple(
             FailedRun(cell.name, cell.row.name, cell.seed, failed[cell.name])
             for cell in cells
@@ -63,12 +69,12 @@ def build_comparison(
     )
 
 
-def _runs_of(row: Row, cells: Sequence[Cell], runs: Mapping[str, RunMeasures]) -> Runs:
+def _runs_of(row: PlannedRow, cells: Sequence[Cell], runs: Mapping[str, RunMeasures]) -> RunsBySeed:
     own = [cell for cell in cells if cell.row.name == row.name]
     return {cell.seed: runs[cell.name] for cell in own if cell.name in runs}
 
 
-class _Base(NamedTuple):
+class _BaseRow(NamedTuple):
     """What the other rows are held against."""
 
     name: str
@@ -78,12 +84,16 @@ class _Base(NamedTuple):
     level: float | None  # of the validation score
 
 
-def _base(row: Row, runs: Runs, part: str) -> _Base:
+def _base_row(row: PlannedRow, runs: RunsBySeed, part: str) -> _BaseRow:
     last = _summary(runs, lambda run: run.last.validation)
-    return _Base(row.name, row.recipe, part, _scores(runs, part), None if last is None else last.mean)
+    return _BaseRow(
+        row.name, row.recipe, part, _selected_scores(runs, part), None if last is None else last.mean
+    )
 
 
-def _row(row: Row, runs: Runs, base: _Base, evaluations: Mapping[str, EvaluationScore]) -> ComparedRow:
+def _compared_row(
+    row: PlannedRow, runs: RunsBySeed, base: _BaseRow, evaluations: Mapping[str, EvaluationScore]
+) -> ComparedRow:
     any_run = next(iter(runs.values()), None)
     same_data = have_same_data(row.recipe, base.recipe)
     differs = same_data and row.name != base.name
@@ -104,7 +114,9 @@ def _row(row: Row, runs: Runs, base: _Base, evaluations: Mapping[str, Evaluation
         validation_selected=_summary(runs, lambda run: run.selected.validation),
         validation_last=_summary(runs, lambda run: run.last.validation),
         same_data=same_data,
-        difference=paired_difference(_scores(runs, base.part), base.scores) if differs else None,
+        difference=paired_seed_difference(_selected_scores(runs, base.part), base.scores)
+        if differs
+        else None,
         best_epoch=_summary(runs, lambda run: run.best_epoch),
         **_agreement(runs, teacher),
         epochs_to_base=None if level is None else count_epochs([run.curve for run in runs.values()], level),
@@ -117,11 +129,11 @@ def _row(row: Row, runs: Runs, base: _Base, evaluations: Mapping[str, Evaluation
         evaluations=evaluations,
         start=None if row.recipe.init is None else row.recipe.init.in_words(),
         solved=any(run.solved for run in runs.values()),
-        test_by_seed=_known(runs),
+        test_by_seed=_test_scores(runs),
     )
 
 
-def _known(runs: Runs) -> dict[int, float]:
+def _test_scores(runs: RunsBySeed) -> dict[int, float]:
     """Return the test score of the selected epoch of each run that has one."""
     found = {seed: run.selected.test for seed, run in runs.items()}
     return {seed: score for seed, score in found.items() if score is not None}
@@ -136,7 +148,7 @@ def count_epochs(curves: Sequence[Sequence[float | None]], level: float) -> Epoc
     return EpochsToReach(median_epochs(counts), sum(count is not None for count in counts), len(counts))
 
 
-def _agreement(runs: Runs, teacher: str | None) -> dict[str, Summary | None]:
+def _agreement(runs: RunsBySeed, teacher: str | None) -> dict[str, Summary | None]:
     """Return the summaries of agreement with the row's teacher; what was measured against another is left out."""
     scores = [
         run.agreement for run in runs.values() if run.agreement is not None and run.agreed_with == teacher
@@ -148,16 +160,16 @@ def _agreement(runs: Runs, teacher: str | None) -> dict[str, Summary | None]:
         "caam_cam_similarity": lambda one: one.caam_cam_similarity,
     }
     return {
-        name: summarise([value for one in scores if (value := pick(one)) is not None])
+        name: mean_and_deviation([value for one in scores if (value := pick(one)) is not None])
         for name, pick in columns.items()
     }
 
 
-def _summary(runs: Runs, pick: Callable[[RunMeasures], float | None]) -> Summary | None:
-    return summarise([value for run in runs.values() if (value := pick(run)) is not None])
+def _summary(runs: RunsBySeed, pick: Callable[[RunMeasures], float | None]) -> Summary | None:
+    return mean_and_deviation([value for run in runs.values() if (value := pick(run)) is not None])
 
 
-def _scores(runs: Runs, part: str) -> dict[int, float]:
+def _selected_scores(runs: RunsBySeed, part: str) -> dict[int, float]:
     scores = {seed: getattr(run.selected, part) for seed, run in runs.items()}
     return {seed: score for seed, score in scores.items() if score is not None}
 

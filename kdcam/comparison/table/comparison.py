@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from kdcam.comparison.table.comparison_result import ComparedRow, FailedRun
 from kdcam.comparison.table.markdown import csv_of, markdown_of
-from kdcam.files.json_files_part import plain
+from kdcam.files.json_files_part import json_form
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in a form that JSON takes; scores in [0, 1], published numbers in per cent."""
-        document: dict[str, Any] = plain(asdict(self))
+        document: dict[str, Any] = json_form(asdict(self))
         return document
 
     def to_csv(self) -> str:

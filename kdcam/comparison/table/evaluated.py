@@ -6,22 +6,22 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kdcam.comparison.table.comparison_result import EvaluationScore
-from kdcam.comparison.table.evaluations import KINDS, Episodic
+from kdcam.comparison.table.evaluations import EVALUATION_KINDS, EpisodeAccuracies
 from kdcam.comparison.table.run_measures import RunMeasures
-from kdcam.scores.intervals import PairedDifference, paired_difference, summarise
-from kdcam.scores.intervals_part import paired_difference as paired_by_episode
+from kdcam.scores.intervals import PairedDifference, mean_and_deviation, paired_seed_difference
+from kdcam.scores.intervals_part import episode_difference as paired_by_episode
 
-Rows = Mapping[str, Mapping[int, RunMeasures]]  # row -> seed -> run
+RunsByRow = Mapping[str, Mapping[int, RunMeasures]]  # row -> seed -> run
 
 
-class Evaluated(NamedTuple):
+class EvaluationSummaries(NamedTuple):
     """What the evaluations of all rows come to."""
 
     rows: Mapping[str, Mapping[str, EvaluationScore]]  # row -> "kind/name" -> its numbers
     left_out: tuple[str, ...]  # evaluations that are not among them, and why
 
 
-def evaluated_rows(rows: Rows, *, base: str, same_data: frozenset[str]) -> Evaluated:
+def summarise_evaluations(rows: RunsByRow, *, base: str, same_data: frozenset[str]) -> EvaluationSummaries:
     """Return the numbers that all finished runs of at least one row have, and their differences to the base.
 
     Of one kind of evaluation only those runs count that were asked the same, as most of them were.
@@ -32,34 +32,34 @@ def evaluated_rows(rows: Rows, *, base: str, same_data: frozenset[str]) -> Evalu
         same_data: rows of the base's data; an evaluation on a run's own data has no difference to the base for others.
     """
     found: dict[str, dict[str, EvaluationScore]] = {name: {} for name in rows}
-    left_out = list(_unread(rows))
-    for kind in KINDS:
+    left_out = list(_unread_evaluations(rows))
+    for kind in EVALUATION_KINDS:
         facts = _usual_facts(rows, kind)
         left_out += _asked_otherwise(rows, kind, facts)
-        values = {name: _values(runs, kind, facts) for name, runs in rows.items()}
-        for measure in _shown(rows, values):
+        values = {name: _evaluation_values(runs, kind, facts) for name, runs in rows.items()}
+        for measure in _complete_measures(rows, values):
             theirs = values[base].get(measure, {})
             for name, by_measure in values.items():
-                differs = name != base and (name in same_data or bool(KINDS[kind].images))
+                differs = name != base and (name in same_data or bool(EVALUATION_KINDS[kind].images))
                 ours = by_measure.get(measure, {})
-                score = _score(ours, theirs if differs else {})
+                score = _evaluation_score(ours, theirs if differs else {})
                 if score is None:
                     continue
                 if differs and len(both := ours.keys() & theirs.keys()) == 1:
                     (seed,) = both
                     pair = (rows[one][seed].evaluations.found[kind].by_episode for one in (name, base))
-                    score = _over_episodes(score, *(one.get(measure) for one in pair))
+                    score = _score_over_episodes(score, *(one.get(measure) for one in pair))
                 found[name][f"{kind}/{measure}"] = score
-    return Evaluated(found, tuple(left_out))
+    return EvaluationSummaries(found, tuple(left_out))
 
 
-def _unread(rows: Rows) -> Iterator[str]:
+def _unread_evaluations(rows: RunsByRow) -> Iterator[str]:
     for name, runs in rows.items():
         for seed, run in runs.items():
             yield from (f"{name}, seed {seed}: {reason}" for reason in run.evaluations.left_out)
 
 
-def _usual_facts(rows: Rows, kind: str) -> str | None:
+def _usual_facts(rows: RunsByRow, kind: str) -> str | None:
     """Return what most runs were asked, of equally many the first; None where none was."""
     counts = Counter(
         run.evaluations.found[kind].facts
@@ -70,15 +70,20 @@ def _usual_facts(rows: Rows, kind: str) -> str | None:
     return counts.most_common(1)[0][0] if counts else None
 
 
-def _asked_otherwise(rows: Rows, kind: str, facts: str | None) -> Iterator[str]:
+def _asked_otherwise(rows: RunsByRow, kind: str, facts: str | None) -> Iterator[str]:
     for name, runs in rows.items():
         for seed, run in runs.items():
             one = run.evaluations.found.get(kind)
             if one is not None and one.facts != facts:
-                yield f"{name}, seed {seed}: {KINDS[kind].file} is of other settings or images than most runs'"
+                yield (
+                    f"{name}, seed {seed}: {EVALUATION_KINDS[kind].file} is of other settings or images "
+                    "than most runs'"
+                )
 
 
-def _values(runs: Mapping[int, RunMeasures], kind: str, facts: str | None) -> dict[str, dict[int, float]]:
+def _evaluation_values(
+    runs: Mapping[int, RunMeasures], kind: str, facts: str | None
+) -> dict[str, dict[int, float]]:
     """Return name of a number -> seed -> its value."""
     values: dict[str, dict[int, float]] = {}
     for seed, run in runs.items():
@@ -89,7 +94,9 @@ def _values(runs: Mapping[int, RunMeasures], kind: str, facts: str | None) -> di
     return values
 
 
-def _shown(rows: Rows, values: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Sequence[str]:
+def _complete_measures(
+    rows: RunsByRow, values: Mapping[str, Mapping[str, Mapping[int, float]]]
+) -> Sequence[str]:
     """Return the numbers that some row has of all its finished runs, in the order in which they are found."""
     names = dict.fromkeys(name for by_name in values.values() for name in by_name)
     return [
@@ -99,12 +106,14 @@ def _shown(rows: Rows, values: Mapping[str, Mapping[str, Mapping[int, float]]]) 
     ]
 
 
-def _score(values: Mapping[int, float], base: Mapping[int, float]) -> EvaluationScore | None:
-    summary = summarise(list(values.values()))
-    return None if summary is None else EvaluationScore(summary, paired_difference(values, base))
+def _evaluation_score(values: Mapping[int, float], base: Mapping[int, float]) -> EvaluationScore | None:
+    summary = mean_and_deviation(list(values.values()))
+    return None if summary is None else EvaluationScore(summary, paired_seed_difference(values, base))
 
 
-def _over_episodes(score: EvaluationScore, ours: Episodic | None, theirs: Episodic | None) -> EvaluationScore:
+def _score_over_episodes(
+    score: EvaluationScore, ours: EpisodeAccuracies | None, theirs: EpisodeAccuracies | None
+) -> EvaluationScore:
     """Return the score of a row that has one pair of runs, whose difference has an interval over the episodes.
 
     As it is where they were not asked the same episodes.
@@ -117,4 +126,4 @@ def _over_episodes(score: EvaluationScore, ours: Episodic | None, theirs: Episod
     return replace(score, difference=PairedDifference(mean, mean - half, mean + half, 1), over="episodes")
 
 
-__all__ = ["Evaluated", "evaluated_rows"]
+__all__ = ["EvaluationSummaries", "summarise_evaluations"]

@@ -14,7 +14,7 @@ from kdcam.files.paths import is_file
 from kdcam.runs.run_files import FEW_SHOT_FILE, LOCALIZATION_FILE, MODEL_FILE, VERIFICATION_FILE
 
 
-class Kind(NamedTuple):
+class EvaluationKind(NamedTuple):
     """One kind of evaluation."""
 
     file: str  # in the run folder
@@ -26,18 +26,18 @@ class Kind(NamedTuple):
 
 _SIZES = frozenset({"classes", "episodes", "queries", "ways"})
 _HEADS = frozenset({"fine_tune_last_stage", "heads", "shots"})
-KINDS: Mapping[str, Kind] = {
-    "few-shot": Kind(
+EVALUATION_KINDS: Mapping[str, EvaluationKind] = {
+    "few-shot": EvaluationKind(
         FEW_SHOT_FILE, ("novel.classes", "novel.targets", "novel.content"), _HEADS, scores="scores"
     ),
-    "one-shot": Kind(FEW_SHOT_FILE, ("one_shot.images",), _HEADS | _SIZES, scores="one_shot"),
-    "verification": Kind(
+    "one-shot": EvaluationKind(FEW_SHOT_FILE, ("one_shot.images",), _HEADS | _SIZES, scores="one_shot"),
+    "verification": EvaluationKind(
         # The digest tells the folds; people that a run was trained on make its numbers others, allowed or not.
         VERIFICATION_FILE,
         ("pairs.sha256", "seen"),
         frozenset({"allow_seen", "far", "folds"}),
     ),
-    "localization": Kind(
+    "localization": EvaluationKind(
         LOCALIZATION_FILE,
         ("evaluated.sha256", "map", "map_of", "resolution"),  # what all settings but a few come to
         frozenset(
@@ -68,17 +68,17 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class StoredEvaluation:
     """What one file says of a run's selected weights."""
 
     values: Mapping[str, float]  # the headline: shares in [0, 1] by name
     facts: str  # JSON of all that must be the same for numbers to be held against each other
-    by_episode: Mapping[str, "Episodic"] = field(
+    by_episode: Mapping[str, "EpisodeAccuracies"] = field(
         default_factory=dict
     )  # by name, where a number is a mean over these
 
 
-class Episodic(NamedTuple):
+class EpisodeAccuracies(NamedTuple):
     """What the mean of few-shot accuracies was taken over."""
 
     episodes: str  # the digest of which images they are made of
@@ -86,17 +86,17 @@ class Episodic(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evaluations:
+class StoredEvaluations:
     """What all files of a run say."""
 
-    found: Mapping[str, Evaluation] = field(default_factory=dict)  # by kind
+    found: Mapping[str, StoredEvaluation] = field(default_factory=dict)  # by kind
     left_out: tuple[str, ...] = ()  # why other files are not there
 
 
-def read_evaluations(folder: Path) -> Evaluations:
+def read_evaluations(folder: Path) -> StoredEvaluations:
     """Return the headlines in a run folder; files that are damaged or of other weights are left out, and told."""
-    found, left_out = dict[str, Evaluation](), list[str]()
-    there = {name: kind for name, kind in KINDS.items() if is_file(folder / kind.file)}
+    found, left_out = dict[str, StoredEvaluation](), list[str]()
+    there = {name: kind for name, kind in EVALUATION_KINDS.items() if is_file(folder / kind.file)}
     weights = weights_file_digest(folder / MODEL_FILE) if there else None
     for name, kind in there.items():
         try:
@@ -106,10 +106,12 @@ def read_evaluations(folder: Path) -> Evaluations:
                 continue
             values = _values(content, kind)
             if values:
-                found[name] = Evaluation(values, _facts(content, kind), _by_episode(content, kind))
+                found[name] = StoredEvaluation(
+                    values, _comparable_facts(content, kind), _by_episode(content, kind)
+                )
         except (AttributeError, CheckpointError, KeyError, OverflowError, TypeError, ValueError):
             left_out.append(f"{kind.file} is damaged or of another layout")
-    return Evaluations(found, tuple(dict.fromkeys(left_out)))
+    return StoredEvaluations(found, tuple(dict.fromkeys(left_out)))
 
 
 def headline_of(content: Mapping[str, Any]) -> dict[str, float]:
@@ -121,12 +123,12 @@ def headline_of(content: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in means.items() if value is not None}
 
 
-def measure_text(kind: str, name: str) -> str:
+def evaluation_title(kind: str, name: str) -> str:
     """Return how a number of a kind of evaluation is called in a table."""
     return f"{_TITLES.get(kind, kind)}: {_WORDS.get(name, name)}"
 
 
-def _values(content: Mapping[str, Any], kind: Kind) -> dict[str, float]:
+def _values(content: Mapping[str, Any], kind: EvaluationKind) -> dict[str, float]:
     values = headline_of(content)
     if kind.scores is None:
         return values
@@ -135,20 +137,20 @@ def _values(content: Mapping[str, Any], kind: Kind) -> dict[str, float]:
     return {name: value for name, value in values.items() if name in wanted}
 
 
-def _by_episode(content: Mapping[str, Any], kind: Kind) -> dict[str, Episodic]:
+def _by_episode(content: Mapping[str, Any], kind: EvaluationKind) -> dict[str, EpisodeAccuracies]:
     if kind.scores != "scores":
         return {}
     scores = [EpisodeScores(**one) for one in content["scores"]]
-    return {one.name: Episodic(one.episodes, tuple(one.accuracies)) for one in scores}
+    return {one.name: EpisodeAccuracies(one.episodes, tuple(one.accuracies)) for one in scores}
 
 
-def _facts(content: Mapping[str, Any], kind: Kind) -> str:
+def _comparable_facts(content: Mapping[str, Any], kind: EvaluationKind) -> str:
     settings = {key: value for key, value in content["settings"].items() if key not in kind.choices}
-    images = [_at(content, place) for place in kind.images]
+    images = [_value_at(content, place) for place in kind.images]
     return json.dumps([settings, images], sort_keys=True)
 
 
-def _at(content: Mapping[str, Any], place: str) -> Any:
+def _value_at(content: Mapping[str, Any], place: str) -> Any:
     """Return what stands at a place (``map``, ``novel.classes``); of a list of tables in the first, of null None."""
     name, _, key = place.partition(".")
     table = content[name]
@@ -158,12 +160,12 @@ def _at(content: Mapping[str, Any], place: str) -> Any:
 
 
 __all__ = [
-    "KINDS",
-    "Episodic",
-    "Evaluation",
-    "Evaluations",
-    "Kind",
+    "EVALUATION_KINDS",
+    "EpisodeAccuracies",
+    "EvaluationKind",
+    "StoredEvaluation",
+    "StoredEvaluations",
+    "evaluation_title",
     "headline_of",
-    "measure_text",
     "read_evaluations",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdcam.comparison.table.comparison_result import ComparedRow
 from kdcam.comparison.table.notes import notes_of
-from kdcam.comparison.table.text_formats import columns_of, evaluation_lines, numbers
+from kdcam.comparison.table.text_formats import columns_of, csv_values, evaluation_lines
 from kdcam.settings.messages import listed, one_line
 
 if TYPE_CHECKING:
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 def markdown_of(comparison: "Comparison") -> str:
     """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
     blocks = [
-        _scores(comparison),
-        *_evaluations(comparison),
+        _score_table(comparison),
+        *_evaluation_table(comparison),
         *_section("What the numbers are", list(notes_of(comparison))),
-        *_section("Rows", [_described(row) for row in comparison.rows]),
-        *_section("Failed runs", [f"{run.name}: {_line(run.reason)}" for run in comparison.failed]),
+        *_section("Rows", [_row_description(row) for row in comparison.rows]),
+        *_section("Failed runs", [f"{run.name}: {_joined_lines(run.reason)}" for run in comparison.failed]),
         *_section("Not run yet", comparison.missing),
-        *_section("Made with", _made_with(comparison)),
+        *_section("Made with", _provenance(comparison)),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
 def csv_of(comparison: "Comparison") -> str:
     """Return a line a row with plain numbers; columns that are empty everywhere are left out."""
-    rows = [numbers(row, part=comparison.part) for row in comparison.rows]
+    rows = [csv_values(row, part=comparison.part) for row in comparison.rows]
     # The row with the most columns gives their order; each row's own ones are in that order.
     names = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
     filled = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
@@ -42,24 +42,24 @@ def csv_of(comparison: "Comparison") -> str:
     return text.getvalue()
 
 
-def _scores(comparison: "Comparison") -> str:
+def _score_table(comparison: "Comparison") -> str:
     shown = columns_of(comparison)
     lines = [[column.text(row) for column in shown] for row in comparison.rows]
-    return _table([column.heading for column in shown], lines, left=1)
+    return _markdown_table([column.heading for column in shown], lines, left=1)
 
 
-def _evaluations(comparison: "Comparison") -> list[str]:
+def _evaluation_table(comparison: "Comparison") -> list[str]:
     head, lines = evaluation_lines(comparison)
-    return ["## Evaluations after training", _table(head, lines, left=2)] if lines else []
+    return ["## Evaluations after training", _markdown_table(head, lines, left=2)] if lines else []
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
+def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
     rule = [*["---"] * left, *["---:"] * (len(head) - left)]
-    texts = [[_escaped(text).replace("|", "\\|") for text in line] for line in (head, rule, *lines)]
+    texts = [[_without_markup(text).replace("|", "\\|") for text in line] for line in (head, rule, *lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in texts)
 
 
-def _described(row: ComparedRow) -> str:
+def _row_description(row: ComparedRow) -> str:
     facts = [
         f"recipe {row.source}",
         "" if row.method is None else f"method {row.method}",
@@ -71,7 +71,7 @@ def _described(row: ComparedRow) -> str:
     return f"{row.name}: {'; '.join(fact for fact in facts if fact)} (runs/{row.folder}-SEED)"
 
 
-def _made_with(comparison: "Comparison") -> Iterator[str]:
+def _provenance(comparison: "Comparison") -> Iterator[str]:
     if comparison.command:
         yield f"`{shlex.join(comparison.command)}`"
     if comparison.sets:
@@ -90,16 +90,16 @@ def _made_with(comparison: "Comparison") -> Iterator[str]:
 
 
 def _section(title: str, items: Iterator[str] | Sequence[str]) -> list[str]:
-    lines = [f"- {_escaped(item)}" for item in items]
+    lines = [f"- {_without_markup(item)}" for item in items]
     return [f"## {title}", "\n".join(lines)] if lines else []
 
 
-def _escaped(text: str) -> str:
+def _without_markup(text: str) -> str:
     """Return a text that no name in it breaks: on one line and without HTML."""
     return one_line(text).replace("<", "&lt;")
 
 
-def _line(text: str) -> str:
+def _joined_lines(text: str) -> str:
     return " ".join(text.split())
 
 

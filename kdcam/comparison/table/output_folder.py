@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.comparison.table.comparison import Comparison
-from kdcam.comparison.table.curves import draw_curves
+from kdcam.comparison.table.curves import draw_score_curves
 from kdcam.errors import CheckpointError, FolderInUseError
 from kdcam.files.atomic_writes import make_folder, remove_leftovers, write_atomically
 from kdcam.files.folder_lock import FolderLock
@@ -19,10 +19,10 @@ from kdcam.runs.run_files import find_state
 RUNS_FOLDER = "runs"
 JSON_FILE, CSV_FILE, MARKDOWN_FILE = "comparison.json", "comparison.csv", "comparison.md"
 CURVES_FILE = "curves.png"
-PREVIOUS = "comparison-previous"
+PREVIOUS_TABLE = "comparison-previous"
 """The name, before .json, .csv and .md, of the last table that had rows or runs which its successor lacks."""
 
-_LOOK_SECONDS = 0.05
+_LOCK_POLL_SECONDS = 0.05
 
 
 def run_folder(output: Path, name: str) -> Path:
@@ -63,7 +63,7 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
 
     Raises ``CheckpointError`` where one cannot be written.
     """
-    picture = draw_curves(comparison)
+    picture = draw_score_curves(comparison)
     lock = _wait_for_lock(output / RUNS_FOLDER)
     try:
         remove_leftovers(output)
@@ -105,7 +105,7 @@ def _lost_rows(before: Iterable[Mapping[str, Any]], here: Mapping[str, set[int]]
 def _keep_previous(output: Path) -> None:
     for name in (CSV_FILE, MARKDOWN_FILE, JSON_FILE):
         if is_file(output / name):
-            write_atomically(output / f"{PREVIOUS}{Path(name).suffix}", (output / name).read_bytes())
+            write_atomically(output / f"{PREVIOUS_TABLE}{Path(name).suffix}", (output / name).read_bytes())
 
 
 def _wait_for_lock(folder: Path) -> FolderLock:
@@ -113,7 +113,7 @@ def _wait_for_lock(folder: Path) -> FolderLock:
     while True:
         with suppress(FolderInUseError):
             return FolderLock(folder)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_LOCK_POLL_SECONDS)
 
 
 def _remove(path: Path) -> None:
@@ -130,7 +130,7 @@ __all__ = [
     "CURVES_FILE",
     "JSON_FILE",
     "MARKDOWN_FILE",
-    "PREVIOUS",
+    "PREVIOUS_TABLE",
     "RUNS_FOLDER",
     "check_output",
     "prepare_output",

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from kdcam.comparison.table.evaluations import Evaluations, read_evaluations
+from kdcam.comparison.table.evaluations import StoredEvaluations, read_evaluations
 from kdcam.errors import CheckpointError
 from kdcam.files.json_files_part import read_json
 from kdcam.runs.metrics_log import read_metrics
@@ -62,7 +62,7 @@ class RunMeasures:
     agreed_with: str | None  # the checkpoint of the teacher that ``agreement`` was measured against
     machine: Mapping[str, Any]
     versions: Mapping[str, str | None]
-    evaluations: Evaluations = field(default_factory=Evaluations)
+    evaluations: StoredEvaluations = field(default_factory=StoredEvaluations)
     solved: bool = False  # a linear probe whose classifier was solved, without steps or epochs
 
 
@@ -99,7 +99,7 @@ def _measures(
     result: Mapping[str, Any],
     epochs: Sequence[Mapping[str, Any]],
     agreement: Agreement | None,
-    evaluations: Evaluations,
+    evaluations: StoredEvaluations,
 ) -> RunMeasures:
     score = MAIN_SCORES[recipe["recipe"]["task"]]
     solved = "probe" in result

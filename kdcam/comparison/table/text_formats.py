@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from kdcam.comparison.table.comparison_result import ComparedRow, EpochsToReach, EvaluationScore
-from kdcam.comparison.table.evaluations import measure_text
+from kdcam.comparison.table.evaluations import evaluation_title
 from kdcam.comparison.table.notes import footnotes
 from kdcam.scores.intervals import PairedDifference, Summary
 from kdcam.scores.main_scores import SCORE_NAMES
@@ -44,7 +44,7 @@ def columns_of(comparison: "Comparison") -> list[Column]:
         Column("images/s", lambda row: speed_text(row.images_per_second)),
         Column("seconds", lambda row: speed_text(row.seconds)),
         Column("parameters", lambda row: "" if row.parameters is None else f"{row.parameters:,}"),
-        Column("published (%)", lambda row: _published(row, marks)),
+        Column("published (%)", lambda row: _published_text(row, marks)),
     ]
     return [column for column in columns if any(column.text(row) for row in comparison.rows)]
 
@@ -54,7 +54,7 @@ def evaluation_lines(comparison: "Comparison") -> tuple[tuple[str, ...], list[tu
     names = dict.fromkeys(name for row in comparison.rows for name in row.evaluations)
     lines = [
         (
-            measure_text(*name.split("/", 1)),
+            evaluation_title(*name.split("/", 1)),
             row.name,
             _percent_of(row.evaluations[name].summary, len(row.seeds)),
             _evaluation_difference(row.evaluations[name]),
@@ -118,7 +118,7 @@ def seeds_text(row: ComparedRow, wanted: int) -> str:
     return str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"
 
 
-def numbers(row: ComparedRow, *, part: str) -> dict[str, object]:
+def csv_values(row: ComparedRow, *, part: str) -> dict[str, object]:
     """Return a row's values by the names of the CSV's columns; None where nothing is known.
 
     ``part``: whose selected scores the difference is of.
@@ -136,7 +136,7 @@ def numbers(row: ComparedRow, *, part: str) -> dict[str, object]:
         "runs": len(row.seeds),
     }
     for name in ("test_selected", "test_last", "validation_selected", "validation_last"):
-        values |= _spread(name, getattr(row, name))
+        values |= _mean_and_sd(name, getattr(row, name))
     if row.difference is not None:
         values |= {
             "difference_of": f"{part}_selected",
@@ -146,16 +146,16 @@ def numbers(row: ComparedRow, *, part: str) -> dict[str, object]:
             "difference_pairs": row.difference.pairs,
         }
     for name in ("best_epoch", "agreement", "kl", "cam_similarity", "caam_cam_similarity"):
-        values |= _spread(name, getattr(row, name))
+        values |= _mean_and_sd(name, getattr(row, name))
     if row.epochs_to_base is not None:
         values |= {
             "epochs_to_base": row.epochs_to_base.median,
             "epochs_to_base_reached": row.epochs_to_base.reached,
         }
     for name in ("images_per_second", "seconds"):
-        values |= _spread(name, getattr(row, name))
+        values |= _mean_and_sd(name, getattr(row, name))
     for name, score in row.evaluations.items():
-        values |= _spread(name, score.summary) | {f"{name}_runs": score.summary.count}
+        values |= _mean_and_sd(name, score.summary) | {f"{name}_runs": score.summary.count}
         if score.difference is not None:
             values |= {
                 f"{name}_difference": score.difference.mean,
@@ -171,7 +171,7 @@ def numbers(row: ComparedRow, *, part: str) -> dict[str, object]:
     }
 
 
-def _spread(name: str, summary: Summary | None) -> dict[str, object]:
+def _mean_and_sd(name: str, summary: Summary | None) -> dict[str, object]:
     return {} if summary is None else {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd}
 
 
@@ -186,7 +186,7 @@ def _percent_of(summary: Summary, runs: int) -> str:
     return percent_text(summary) + ("" if summary.count == runs else f" (n = {summary.count})")
 
 
-def _published(row: ComparedRow, marks: dict[str, int]) -> str:
+def _published_text(row: ComparedRow, marks: dict[str, int]) -> str:
     if not row.published:
         return ""
     return f"{row.published['accuracy']:.2f} ({marks[str(row.published['source'])]})"
@@ -195,11 +195,11 @@ def _published(row: ComparedRow, marks: dict[str, int]) -> str:
 __all__ = [
     "Column",
     "columns_of",
+    "csv_values",
     "difference_text",
     "epoch_text",
     "epochs_text",
     "evaluation_lines",
-    "numbers",
     "percent_text",
     "plain_text",
     "seeds_text",

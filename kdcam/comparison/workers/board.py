@@ -7,12 +7,12 @@ from typing import Any, Literal
 from kdcam.runtime.progress import Progress
 from kdcam.scores.main_scores import MAIN_SCORES
 
-_ALL = "all runs"
+_ALL_RUNS = "all runs"
 _TRAINING = ""
 _EPOCH_SECONDS = 60.0  # between two lines on one run's epochs
 
 
-class Board:
+class ProgressBoard:
     """Hands what the runs tell to one watcher: their bars beside each other, equal lines once."""
 
     def __init__(self, progress: Progress, *, done: int, total: int, failed: int = 0) -> None:
@@ -24,7 +24,7 @@ class Board:
 
     def begin(self) -> None:
         """Show how many of the runs are over."""
-        self.progress.advance(_ALL, self.done + self.failed, self.total)
+        self.progress.advance(_ALL_RUNS, self.done + self.failed, self.total)
 
     def count_text(self, word: str = "") -> str:
         """Return how many runs are done, and how many failed where any did: ``2 of 4 runs, 1 failed``."""
@@ -58,7 +58,7 @@ class Board:
             return
         self.epoch_told[name] = now
         validation = record["validation"]
-        scores = f", validation {score_text(validation)}" if validation else ""
+        scores = f", validation {main_score_text(validation)}" if validation else ""
         self.progress.message(
             f"{name}: epoch {record['epoch']} of {record['epochs']}{scores}, "
             f"{record['images_per_second']:,.0f} images/s, {record['seconds_left'] / 60:.0f} min left"
@@ -75,10 +75,10 @@ class Board:
         self.begin()
 
 
-def score_text(scores: Mapping[str, float]) -> str:
+def main_score_text(scores: Mapping[str, float]) -> str:
     """Return the main score of a run in words: top-1 accuracy, or mean average precision for several labels."""
     name = next((one for one in MAIN_SCORES.values() if one in scores), None)
     return "no score" if name is None else f"{name} {scores[name]:.2%}"
 
 
-__all__ = ["Board", "score_text"]
+__all__ = ["ProgressBoard", "main_score_text"]

@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 
 # A fresh interpreter, not a process of `multiprocessing`: that one runs the caller's script again, may have no data
 # loaders of its own, and hands over pickles.
-_START = (
+_START_CODE = (
     "import json, sys; path, *settings = json.loads(sys.argv[1]); sys.path[:] = path; "
     "from kdcam.comparison.workers.worker_main import serve; serve(*settings)"
 )
 
 
-PARENTS_SIGNALS = tuple(
+STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 """What asks a comparison to stop: the parent takes it, and a worker only once it can keep its state."""
 
 
-class Task(NamedTuple):
+class RunTask(NamedTuple):
     """One run to be done by a worker."""
 
     name: str
@@ -38,19 +38,19 @@ class Task(NamedTuple):
 class Worker:
     """A worker process, its pipes, and the task that it is at."""
 
-    def __init__(self, events: "queue.SimpleQueue[Event]", *, device: str, threads: int) -> None:
+    def __init__(self, events: "queue.SimpleQueue[WorkerEvent]", *, device: str, threads: int) -> None:
         settings = json.dumps([sys.path, threads, device])
         with _signals_held():
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, settings],
+                [sys.executable, "-P", "-c", _START_CODE, settings],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-        self.task: Task | None = None
+        self.task: RunTask | None = None
         self.listener = threading.Thread(target=self._listen, args=(events,), daemon=True)
         self.listener.start()
 
-    def assign(self, task: Task) -> None:
+    def assign(self, task: RunTask) -> None:
         """Give it a task."""
         self.task = task
         self._send({"kind": "do", **task._asdict()})
@@ -88,18 +88,18 @@ class Worker:
             self.process.stdin.write((json.dumps(document) + "\n").encode())
             self.process.stdin.flush()
 
-    def _listen(self, events: "queue.SimpleQueue[Event]") -> None:
+    def _listen(self, events: "queue.SimpleQueue[WorkerEvent]") -> None:
         assert self.process.stdout is not None
         try:
             for line in self.process.stdout:
                 document = _parsed(line)
                 if document is not None:
-                    events.put(Event(self, document))
+                    events.put(WorkerEvent(self, document))
         finally:  # whatever is wrong: without the end the parent would wait for ever
-            events.put(Event(self, None))
+            events.put(WorkerEvent(self, None))
 
 
-class Event(NamedTuple):
+class WorkerEvent(NamedTuple):
     """What a worker tells."""
 
     worker: Worker
@@ -128,11 +128,11 @@ def _signals_held() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-__all__ = ["PARENTS_SIGNALS", "Event", "Task", "Worker"]
+__all__ = ["STOP_SIGNALS", "RunTask", "Worker", "WorkerEvent"]

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kdcam.comparison.plan.grid import in_the_words_of_flags
-from kdcam.comparison.workers.local_process import PARENTS_SIGNALS
+from kdcam.comparison.plan.grid import with_teacher_flag
+from kdcam.comparison.workers.local_process import STOP_SIGNALS
 from kdcam.errors import FolderInUseError, Interrupted, KdcamError, OutOfMemory
 from kdcam.runtime.allocator import keep_freed_memory
 from kdcam.runtime.memory import memory_text
@@ -28,7 +28,7 @@ from kdcam.runtime.progress import EpochRecord, StepRecord
 _ADVANCE_SECONDS = 0.2  # between two reports of how far a piece of work is
 
 
-class Channel:
+class ParentChannel:
     """A worker's two pipes to its parent, taken over from its standard input and output.
 
     Attributes:
@@ -76,10 +76,10 @@ class Channel:
         os.close(self._outgoing)
 
 
-class Reporter:
+class ChannelProgress:
     """A run's watcher that hands everything to the parent."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: ParentChannel) -> None:
         self.channel = channel
         self.next_advance = 0.0
 
@@ -117,7 +117,7 @@ def serve(threads: int, device: str) -> None:
     ``threads``: how many threads torch may use; it never uses more than it would by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent decides
-    channel = Channel()
+    channel = ParentChannel()
     _stop_at_signals(channel)
     keep_freed_memory()
     import torch
@@ -128,7 +128,7 @@ def serve(threads: int, device: str) -> None:
             return
 
 
-def _stop_at_signals(channel: Channel) -> None:
+def _stop_at_signals(channel: ParentChannel) -> None:
     """Let SIGTERM and SIGHUP end the run at its next step, its state kept: a scheduler may send them to all."""
     process = os.getpid()
 
@@ -137,18 +137,18 @@ def _stop_at_signals(channel: Channel) -> None:
         if os.getpid() == process:  # not in a data loader's worker
             channel.stopping.set()
 
-    for number in PARENTS_SIGNALS:
+    for number in STOP_SIGNALS:
         # nohup has SIGHUP ignored, and so it stays.
         if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
     if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)  # held until now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # held until now
 
 
-def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
+def do_task(task: Mapping[str, Any], device: str, channel: ParentChannel) -> bool:
     """Do one run, tell how it ended, and return whether this process may do another."""
     try:
-        found = _run(task, device, Reporter(channel))
+        found = _run(task, device, ChannelProgress(channel))
     except FolderInUseError as error:
         channel.send("busy", text=str(error))
     except Interrupted:
@@ -160,9 +160,9 @@ def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
         channel.send("failed", reason=f"{error}, or take fewer --jobs", ends=True)
         return False
     except KdcamError as error:
-        channel.send("failed", reason=in_the_words_of_flags(str(error), task["teacher_flags"]), ends=False)
+        channel.send("failed", reason=with_teacher_flag(str(error), task["teacher_flags"]), ends=False)
     except Exception as error:  # the border of the process: whatever it is, the other runs go on
-        channel.send("failed", reason=reason_of(error), ends=True)
+        channel.send("failed", reason=failure_reason(error), ends=True)
         return False
     else:
         channel.send("done", **found)
@@ -170,7 +170,7 @@ def do_task(task: Mapping[str, Any], device: str, channel: Channel) -> bool:
     return True
 
 
-def _run(task: Mapping[str, Any], device: str, progress: Reporter) -> dict[str, Any]:
+def _run(task: Mapping[str, Any], device: str, progress: ChannelProgress) -> dict[str, Any]:
     from kdcam import api
     from kdcam.recipe.commands import command_of
     from kdcam.recipe.train_recipe import read_recipe
@@ -186,7 +186,7 @@ def _run(task: Mapping[str, Any], device: str, progress: Reporter) -> dict[str, 
     return {"was_finished": done.was_finished, "scores": selected["test"] or selected["validation"] or {}}
 
 
-def _measure(task: Mapping[str, Any], device: str, progress: Reporter) -> None:
+def _measure(task: Mapping[str, Any], device: str, progress: ChannelProgress) -> None:
     from kdcam.comparison.teacher_agreement import measure_agreement
     from kdcam.recipe.recipe_fields import TeacherConfig
 
@@ -199,11 +199,11 @@ def _measure(task: Mapping[str, Any], device: str, progress: Reporter) -> None:
         measure_agreement(output, teacher, device=device, data=data, progress=progress)
     except KdcamError as error:
         # The run stands: its scores are worth more than a column.
-        text = in_the_words_of_flags(str(error), task["teacher_flags"])
+        text = with_teacher_flag(str(error), task["teacher_flags"])
         progress.warning(f"agreement with the teacher is not measured: {text}")
 
 
-def reason_of(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """Return why a run failed, in words, for an error that is none of kdcam's own."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     lack = memory_text(error)
@@ -214,4 +214,4 @@ def reason_of(error: Exception) -> str:
     return f"a bug, please report it: {text}{place}"
 
 
-__all__ = ["Channel", "Reporter", "do_task", "reason_of", "serve"]
+__all__ = ["ChannelProgress", "ParentChannel", "do_task", "failure_reason", "serve"]

@@ -8,15 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kdcam.comparison.workers.board import Board, score_text
-from kdcam.comparison.workers.local_process import Event, Task, Worker
+from kdcam.comparison.workers.board import ProgressBoard, main_score_text
+from kdcam.comparison.workers.local_process import RunTask, Worker, WorkerEvent
 from kdcam.errors import CheckpointError, FolderInUseError, Interrupted
 from kdcam.files.folder_lock import FolderLock
 from kdcam.files.paths import is_folder
 from kdcam.runtime.progress import Progress
 
-_LOOK_SECONDS = 0.2  # between two looks at whether to stop
-_BUSY_SECONDS = (
+_POLL_SECONDS = 0.2  # between two looks at whether to stop
+_RETRY_SECONDS = (
     1.0,
     2.0,
     4.0,
@@ -38,7 +38,7 @@ def _busy_text(folder: Path) -> str | None:
     return None
 
 
-class Crew:
+class WorkerPool:
     """Workers and the tasks that wait for them.
 
     Args:
@@ -53,7 +53,7 @@ class Crew:
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        tasks: Sequence[RunTask],
         *,
         devices: Sequence[str],
         threads: int,
@@ -65,8 +65,8 @@ class Crew:
         self.waiting = deque((task, 0.0) for task in tasks)  # and the time from which on it may be tried
         self.devices, self.threads = devices, threads
         self.progress, self.on_end = progress, on_end
-        self.board = Board(progress, done=done, failed=failed, total=done + failed + len(tasks))
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.board = ProgressBoard(progress, done=done, failed=failed, total=done + failed + len(tasks))
+        self.events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
         self.workers: dict[int, Worker] = {}  # by their place among the devices
         self.failed: dict[str, str] = {}
         self.busy: Counter[str] = Counter()  # how often a run's folder was found busy
@@ -117,7 +117,7 @@ class Crew:
             worker = self.workers[place] = Worker(self.events, device=device, threads=self.threads)
         worker.assign(task)
 
-    def _next(self) -> Task | None:
+    def _next(self) -> RunTask | None:
         """Take the first task that may be tried now; those whose folder is busy are put off, which costs no worker."""
         now = time.monotonic()
         for pair in [pair for pair in self.waiting if pair[1] <= now]:
@@ -129,15 +129,15 @@ class Crew:
             self._put_off(task, text)
         return None
 
-    def _put_off(self, task: Task, text: str) -> None:
+    def _put_off(self, task: RunTask, text: str) -> None:
         self.board.message(task.name, f"{text.partition(';')[0]}; this run waits for it")
-        seconds = _BUSY_SECONDS[min(self.busy[task.name], len(_BUSY_SECONDS) - 1)]
+        seconds = _RETRY_SECONDS[min(self.busy[task.name], len(_RETRY_SECONDS) - 1)]
         self.busy[task.name] += 1
         self.waiting.append((task, time.monotonic() + seconds))
 
     def _take_event(self) -> None:
         try:
-            worker, document = self.events.get(timeout=_LOOK_SECONDS)
+            worker, document = self.events.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             return
         if document is None:
@@ -149,7 +149,7 @@ class Crew:
         assert worker.task is not None
         self._tell(worker, worker.task, document)
 
-    def _tell(self, worker: Worker, task: Task, document: dict[str, Any]) -> None:
+    def _tell(self, worker: Worker, task: RunTask, document: dict[str, Any]) -> None:
         kind = document.pop("kind")
         if kind == "message":
             self.board.message(task.name, **document)
@@ -165,14 +165,14 @@ class Crew:
             if document.get("ends", False):
                 self._forget(worker)
 
-    def _end(self, task: Task, kind: str, document: dict[str, Any]) -> None:
+    def _end(self, task: RunTask, kind: str, document: dict[str, Any]) -> None:
         if kind == "failed":
             self._fail(task.name, document["reason"])
             return
         self.board.end(task.name, "done" if kind == "done" else "put off")
         if kind == "done":
             if not document["was_finished"]:
-                scores = score_text(document["scores"])
+                scores = main_score_text(document["scores"])
                 self.progress.message(f"{task.name}: done, {scores} ({self.board.count_text()})")
             self.on_end(self.failed)
         elif kind == "busy":
@@ -193,4 +193,4 @@ class Crew:
                 worker.close()
 
 
-__all__ = ["Crew"]
+__all__ = ["WorkerPool"]

@@ -13,21 +13,21 @@ from torch import Tensor
 CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
 
 
-class Moves(NamedTuple):
+class CropFlips(NamedTuple):
     """How each of N images is moved and mirrored; None: no image is."""
 
     offsets: Tensor | None  # (2, N, 1) whole pixels, down and to the right of what is read
     mirrored: Tensor | None  # (N, 1) bool
 
 
-def draw_moves(n: int, *, shift: int, flip: bool, generator: torch.Generator) -> Moves:
+def draw_crop_flips(n: int, *, shift: int, flip: bool, generator: torch.Generator) -> CropFlips:
     """Return moves of up to ``shift`` pixels both ways (0: none) and mirrorings of ``n`` images, on the CPU."""
     mirrored = torch.rand(n, 1, generator=generator) < 0.5 if flip else None
     offsets = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator) if shift else None
-    return Moves(offsets, mirrored)
+    return CropFlips(offsets, mirrored)
 
 
-def apply_moves(images: Tensor, moves: Moves) -> Tensor:
+def apply_crop_flips(images: Tensor, moves: CropFlips) -> Tensor:
     """Return the images, each mirrored and moved as ``moves`` say; black comes in.
 
     Moving is the same as padding and cropping at another place. One gather does both.
@@ -47,10 +47,10 @@ def apply_moves(images: Tensor, moves: Moves) -> Tensor:
     return images.reshape(-1, channels)[places] * inside[..., None]
 
 
-def moves_for(names: Sequence[str], n: int, *, size: int, generator: torch.Generator) -> Moves:
+def crop_flips_for(names: Sequence[str], n: int, *, size: int, generator: torch.Generator) -> CropFlips:
     """Return the moves that crop and flip, where ``names`` holds them, make of ``n`` images of ``size`` rows."""
     shift = max(1, size // CROP_FRACTION) if "crop" in names else 0
-    return draw_moves(n, shift=shift, flip="flip" in names, generator=generator)
+    return draw_crop_flips(n, shift=shift, flip="flip" in names, generator=generator)
 
 
 def cutout(images: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -75,11 +75,19 @@ def augment_batch(images: Tensor, names: Sequence[str], *, generator: torch.Gene
     """Return the images (N, H, W, C) uint8 after those of crop, flip and cutout that ``names`` holds, in this
     order."""
     if "crop" in names or "flip" in names:
-        moves = moves_for(names, len(images), size=images.shape[1], generator=generator)
-        images = apply_moves(images, moves)
+        moves = crop_flips_for(names, len(images), size=images.shape[1], generator=generator)
+        images = apply_crop_flips(images, moves)
     if "cutout" in names:
         images = cutout(images, generator=generator)
     return images
 
 
-__all__ = ["CROP_FRACTION", "Moves", "apply_moves", "augment_batch", "cutout", "draw_moves", "moves_for"]
+__all__ = [
+    "CROP_FRACTION",
+    "CropFlips",
+    "apply_crop_flips",
+    "augment_batch",
+    "crop_flips_for",
+    "cutout",
+    "draw_crop_flips",
+]

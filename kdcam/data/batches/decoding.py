@@ -33,7 +33,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _OTHER_BRANDS = (b"mif1", b"msf1")  # of HEIC and AVIF alike; the brands behind tell which
 
 
-class _Room:
+class _PixelBudget:
     """Lets threads in as long as their pixels have room together; one alone always has."""
 
     def __init__(self, size: int) -> None:
@@ -53,7 +53,7 @@ class _Room:
                 self._changed.notify_all()
 
 
-_ROOM = _Room(_AT_ONCE)  # of the whole process, as its memory is
+_PIXEL_BUDGET = _PixelBudget(_AT_ONCE)  # of the whole process, as its memory is
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def open_picture(path: Path, *, at_least: int | None = None, max_pixels: int = M
     with picture_file(path, max_pixels=max_pixels) as image:
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        with _ROOM.of(image.width * image.height):
+        with _PIXEL_BUDGET.of(image.width * image.height):
             image.load()
             return _upright(_eight_bit(image, shown(path)), exif_orientation(image))
 

@@ -45,11 +45,11 @@ def stamp_of(path: str | Path) -> Stamp | None:
 def file_key(path: Path) -> FileKey:
     """Return the key and the stamp of a file; ``DataError`` where it cannot be read."""
     stamp = stamp_of(path)  # before the bytes: what changes while they are read gets another stamp
-    key = file_digest(path)
+    key = picture_file_digest(path)
     return FileKey(key, stamp or (0, 0, 0, 0))
 
 
-def file_digest(path: Path) -> bytes:
+def picture_file_digest(path: Path) -> bytes:
     """Return the SHA-256 of a file's bytes; ``DataError`` where it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -104,11 +104,11 @@ __all__ = [
     "KEY_BYTES",
     "FileKey",
     "Stamp",
-    "file_digest",
     "file_key",
     "key_rows",
     "keys_in",
     "path_from",
+    "picture_file_digest",
     "stamp_of",
     "stamp_rows",
     "text_bytes",

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from kdcam.data.batches.image_digests import file_digest
+from kdcam.data.batches.image_digests import picture_file_digest
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.batches.streaming import FilePictures, PictureSource, StreamImages
-from kdcam.data.sources.picture_files import in_threads
+from kdcam.data.sources.picture_files import map_in_threads
 from kdcam.files.digests import add_bytes, add_tensor, add_text
 from kdcam.runtime.progress import Progress, Silent
 
@@ -55,8 +55,8 @@ def _add_files(
     if files.digests is not None:
         contents = [files.digests[index] for index in order]
     else:
-        contents = in_threads(
-            lambda index: file_digest(paths[index]),
+        contents = map_in_threads(
+            lambda index: picture_file_digest(paths[index]),
             len(paths),
             task="digests of the training pictures",
             progress=progress,

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kdcam.data.batches.augmentation import Moves, apply_moves, augment_batch, moves_for
+from kdcam.data.batches.augmentation import CropFlips, apply_crop_flips, augment_batch, crop_flips_for
 from kdcam.data.batches.batch import Batch
 from kdcam.data.batches.episodic import EpisodeOrder
 from kdcam.data.batches.views import Views, draw_views
 from kdcam.runtime.seeding import seeded_generator
 
-_ORDER, _AUGMENT, _MOVES = 0, 1, 2  # so that no two draws share a stream
+_ORDER, _AUGMENT, _CROP_FLIPS = 0, 1, 2  # so that no two draws share a stream
 
 
 class ResidentImages:
@@ -64,31 +64,33 @@ def to_float(images: Tensor, image_size: int) -> Tensor:
     return resized.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-class ViewMoves(NamedTuple):
+class ViewCropFlips(NamedTuple):
     """The moves of each view of each image; they fit in memory as the images do."""
 
     offsets: Tensor | None  # (V, 2, N, 1) int16
     mirrored: Tensor | None  # (V, N, 1) bool
 
-    def of(self, views: Tensor, indices: Tensor) -> Moves:
+    def of(self, views: Tensor, indices: Tensor) -> CropFlips:
         """Return the moves of the images at ``indices`` (M,) in their ``views`` (M,)."""
         offsets, mirrored = self
-        return Moves(
+        return CropFlips(
             None if offsets is None else offsets[views, :, indices].transpose(0, 1).long(),
             None if mirrored is None else mirrored[views, indices],
         )
 
 
-def view_moves(views: Views, names: Sequence[str], images: int, *, size: int) -> ViewMoves:
+def view_crop_flips(views: Views, names: Sequence[str], images: int, *, size: int) -> ViewCropFlips:
     """Return the moves that crop and flip, where ``names`` holds them, make of all views of ``images`` images.
 
     Each view is drawn for all images at once, so the moves of an image depend on ``images`` too.
     """
-    generators = (seeded_generator(views.seed, view, _MOVES) for view in range(views.per_image))
-    drawn = [moves_for(names, images, size=size, generator=generator) for generator in generators]
+    generators = (seeded_generator(views.seed, view, _CROP_FLIPS) for view in range(views.per_image))
+    drawn = [crop_flips_for(names, images, size=size, generator=generator) for generator in generators]
     offsets = [moves.offsets.to(torch.int16) for moves in drawn if moves.offsets is not None]
     mirrored = [moves.mirrored for moves in drawn if moves.mirrored is not None]
-    return ViewMoves(torch.stack(offsets) if offsets else None, torch.stack(mirrored) if mirrored else None)
+    return ViewCropFlips(
+        torch.stack(offsets) if offsets else None, torch.stack(mirrored) if mirrored else None
+    )
 
 
 class ResidentBatches:
@@ -125,7 +127,7 @@ class ResidentBatches:
         self._seed = seed
         self._views = views
         size = self._rows.shape[1]
-        self._moves = None if views is None else view_moves(views, augment, len(targets), size=size)
+        self._moves = None if views is None else view_crop_flips(views, augment, len(targets), size=size)
 
     @property
     def num_images(self) -> int:
@@ -148,7 +150,7 @@ class ResidentBatches:
             # Kept on the host: asking a GPU for them would make the host wait at each step.
             host_indices = None if views is None else order[start:end]
             if self._moves is not None and views is not None:
-                rows = apply_moves(rows, self._moves.of(views, order[start:end]))
+                rows = apply_crop_flips(rows, self._moves.of(views, order[start:end]))
             elif self._augment:
                 generator = seeded_generator(self._seed, epoch, _AUGMENT, number)
                 rows = augment_batch(rows, self._augment, generator=generator)
@@ -172,9 +174,9 @@ class ResidentBatches:
 __all__ = [
     "ResidentBatches",
     "ResidentImages",
-    "ViewMoves",
+    "ViewCropFlips",
     "batch_bounds",
     "epoch_order",
     "to_float",
-    "view_moves",
+    "view_crop_flips",
 ]

@@ -43,7 +43,7 @@ CIFAR100_NAMES = tuple(sorted(chain(*CIFAR100_SUPERCLASSES)))
 """In the order of the published (fine) labels, which is that of the alphabet."""
 
 
-def look_alikes(label_names: Sequence[str]) -> dict[int, int]:
+def confused_classes(label_names: Sequence[str]) -> dict[int, int]:
     """Return for each class (by index) that is taken for another one which one that is.
 
     Raises ``DataError`` unless ``label_names`` are those of CIFAR-10 or CIFAR-100, in any order.
@@ -67,4 +67,4 @@ def look_alikes(label_names: Sequence[str]) -> dict[int, int]:
     return {place[name]: place[other] for name, other in pairs.items()}
 
 
-__all__ = ["CIFAR10_NAMES", "CIFAR10_PAIRS", "CIFAR100_NAMES", "CIFAR100_SUPERCLASSES", "look_alikes"]
+__all__ = ["CIFAR10_NAMES", "CIFAR10_PAIRS", "CIFAR100_NAMES", "CIFAR100_SUPERCLASSES", "confused_classes"]

@@ -7,10 +7,16 @@ from typing import NamedTuple, Self
 
 import torch
 
-from kdcam.data.dataset_parts import SourceParts, images_of_classes
+from kdcam.data.dataset_parts import SourceParts, images_per_class
 from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.data.sources.part_names import PartName, by_part, look_like_parts_together, part_of
-from kdcam.data.sources.picture_files import Listed, ListedParts, data_folder, is_picture_name, load_listed
+from kdcam.data.sources.picture_files import (
+    ListedFiles,
+    ListedParts,
+    data_folder,
+    is_picture_name,
+    load_listed,
+)
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_in, folders_in, is_utf8, nfc, real_paths, tree_below
 from kdcam.files.paths import shown
@@ -20,7 +26,7 @@ from kdcam.settings.messages import first_few, listed
 _AS_CLASSES = "put all class folders into a folder train/ (classes in there may have any name)"
 
 
-class Listing(NamedTuple):
+class FolderListing(NamedTuple):
     """The files of an image folder, by part, with the class of each."""
 
     label_names: tuple[str, ...]
@@ -38,7 +44,7 @@ class Listing(NamedTuple):
         return type(self)(tuple(names), train, validation or None, test or None)
 
 
-def list_images(root: Path) -> Listing:
+def list_images(root: Path) -> FolderListing:
     """Return the files below ``root``, classes and files in the order of their names as text (in NFC).
 
     Folders called as parts usually are (`kdcam.data.sources.part_names`) are the parts; else each folder is a class.
@@ -67,7 +73,7 @@ def list_images(root: Path) -> Listing:
     if any(one.has_links for one in found.values()):
         _refuse_shared_files(found, names)
     files = {part: one.files for part, one in found.items()}
-    return Listing(names, files["train"], files.get("validation"), files.get("test"))
+    return FolderListing(names, files["train"], files.get("validation"), files.get("test"))
 
 
 def class_folders(folder: Path) -> dict[str, Path]:
@@ -249,17 +255,17 @@ def list_folder(config: ImageFolderConfig) -> ListedParts:
     )
 
 
-def _listed(entries: Sequence[tuple[Path, int]]) -> Listed:
-    return Listed(tuple(path for path, _ in entries), torch.tensor([label for _, label in entries]))
+def _listed(entries: Sequence[tuple[Path, int]]) -> ListedFiles:
+    return ListedFiles(tuple(path for path, _ in entries), torch.tensor([label for _, label in entries]))
 
 
 def class_counts(entries: Sequence[tuple[Path, int]], num_classes: int) -> list[int]:
     """Return the number of files of each class."""
-    return images_of_classes(torch.tensor([label for _, label in entries]), num_classes)
+    return images_per_class(torch.tensor([label for _, label in entries]), num_classes)
 
 
 __all__ = [
-    "Listing",
+    "FolderListing",
     "class_counts",
     "class_folders",
     "list_folder",

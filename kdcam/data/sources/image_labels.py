@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from kdcam.data.source_configs import USUAL_SEPARATOR
 from kdcam.errors import DataError
 from kdcam.files.csv_files import by_column, column_names, read_csv, shown_columns
-from kdcam.files.json_files import read_json_file
+from kdcam.files.json_files import read_json_value
 from kdcam.files.parsed_values import short
 from kdcam.files.paths import shown
 from kdcam.settings.messages import listed
@@ -16,7 +16,7 @@ _IMAGE, _LABELS, _SPLIT = "image", "labels", "split"
 _JSON_FORMS = 'allowed: {"a.jpg": ["cat", "dog"]}, or a list of {"image": "a.jpg", "labels": ["cat", "dog"]}'
 
 
-class Entry(NamedTuple):
+class LabelledImage(NamedTuple):
     """A picture in a label file."""
 
     place: str  # the file and the line, for messages
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 class LabelTable(NamedTuple):
     """What a label file says."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[LabelledImage, ...]
     columns: tuple[str, ...] | None  # the classes, where the file has a column of 0 and 1 for each
 
 
@@ -66,7 +66,7 @@ def _read_table(file: Path, separator: str) -> LabelTable:
             names = [name.strip() for name in cells[_LABELS].split(separator)]
         else:
             names = [name for name in classes if _flag(cells[name], here, name)]
-        entries.append(Entry(here, cells[_IMAGE], frozenset(filter(None, names)), cells.get(_SPLIT)))
+        entries.append(LabelledImage(here, cells[_IMAGE], frozenset(filter(None, names)), cells.get(_SPLIT)))
     return LabelTable(tuple(entries), classes)
 
 
@@ -98,12 +98,14 @@ def _flag(cell: str, place: str, column: str) -> bool:
     return cell.startswith("1")
 
 
-def _json_entries(file: Path) -> Iterator[Entry]:
-    document = read_json_file(file, error=DataError, place=f"data.labels: {shown(file)}", way_out=_JSON_FORMS)
+def _json_entries(file: Path) -> Iterator[LabelledImage]:
+    document = read_json_value(
+        file, error=DataError, place=f"data.labels: {shown(file)}", way_out=_JSON_FORMS
+    )
     if isinstance(document, dict):
         for image, labels in document.items():
             place = f"{shown(file)}, {short(image)}"
-            yield Entry(place, image, _label_set(labels, place), None)
+            yield LabelledImage(place, image, _label_set(labels, place), None)
     elif isinstance(document, list):
         for number, item in enumerate(document, start=1):
             yield _listed_entry(item, f"{shown(file)}, entry {number}")
@@ -111,7 +113,7 @@ def _json_entries(file: Path) -> Iterator[Entry]:
         raise DataError(f"{shown(file)}: holds a single {type(document).__name__}; {_JSON_FORMS}")
 
 
-def _listed_entry(item: Any, place: str) -> Entry:
+def _listed_entry(item: Any, place: str) -> LabelledImage:
     if not isinstance(item, dict) or _IMAGE not in item or _LABELS not in item:
         found = (
             f"the keys {listed(short(key) for key in list(item)[:10])}"
@@ -123,7 +125,7 @@ def _listed_entry(item: Any, place: str) -> Entry:
     image, split = item[_IMAGE], item.get(_SPLIT)
     if not isinstance(image, str) or not (split is None or isinstance(split, str)):
         raise DataError(f"{place}: found image {short(image)} and split {short(split)}; both must be texts")
-    return Entry(place, image, _label_set(item[_LABELS], place), split)
+    return LabelledImage(place, image, _label_set(item[_LABELS], place), split)
 
 
 def _label_set(labels: Any, place: str) -> frozenset[str]:
@@ -134,4 +136,4 @@ def _label_set(labels: Any, place: str) -> frozenset[str]:
     return frozenset(name.strip() for name in labels)
 
 
-__all__ = ["Entry", "LabelTable", "read_label_table"]
+__all__ = ["LabelTable", "LabelledImage", "read_label_table"]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from kdcam.data.dataset_parts import SourceParts
 from kdcam.data.source_configs import ImageLabelsConfig
-from kdcam.data.sources.image_labels import Entry, LabelTable, read_label_table
+from kdcam.data.sources.image_labels import LabelledImage, LabelTable, read_label_table
 from kdcam.data.sources.part_names import part_of
-from kdcam.data.sources.picture_files import Listed, ListedParts, data_folder, load_listed, named_file
+from kdcam.data.sources.picture_files import ListedFiles, ListedParts, data_folder, load_listed, named_file
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import nfc
 from kdcam.files.paths import is_file, path_below
@@ -60,7 +60,7 @@ def _list_named(config: ImageLabelsConfig) -> tuple[ListedParts, dict[Path, str]
         )
     paths = _paths(root, table.entries)
     rows = {
-        part: Listed(tuple(paths[entry.place] for entry in entries), _rows(entries, names))
+        part: ListedFiles(tuple(paths[entry.place] for entry in entries), _rows(entries, names))
         for part, entries in parts.items()
     }
     listing = ListedParts(names, rows["train"], rows.get("validation"), rows.get("test"))
@@ -79,8 +79,8 @@ def _in_nfc(table: LabelTable, file: Path) -> LabelTable:
     return LabelTable(entries, columns)
 
 
-def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    parts: dict[str, list[Entry]] = {}
+def _by_part(entries: Iterable[LabelledImage]) -> dict[str, list[LabelledImage]]:
+    parts: dict[str, list[LabelledImage]] = {}
     has_splits = any(entry.split is not None for entry in entries)
     for entry in entries:
         split = entry.split if has_splits else "train"
@@ -93,7 +93,7 @@ def _by_part(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return parts
 
 
-def _paths(root: Path, entries: Iterable[Entry]) -> dict[str, Path]:
+def _paths(root: Path, entries: Iterable[LabelledImage]) -> dict[str, Path]:
     """Return the path of each entry's picture, by the entry's place."""
     paths: dict[str, Path] = {}
     first: dict[Path, str] = {}
@@ -113,7 +113,7 @@ def _paths(root: Path, entries: Iterable[Entry]) -> dict[str, Path]:
     return paths
 
 
-def _rows(entries: Sequence[Entry], names: Sequence[str]) -> Tensor:
+def _rows(entries: Sequence[LabelledImage], names: Sequence[str]) -> Tensor:
     places = {name: k for k, name in enumerate(names)}
     rows = torch.zeros(len(entries), len(names))
     for row, entry in zip(rows, entries, strict=True):

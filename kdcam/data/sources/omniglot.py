@@ -63,7 +63,7 @@ def list_characters(root: Path) -> tuple[Character, ...]:
             have different drawings.
     """
     alphabets: dict[str, tuple[str, tuple[Character, ...]]] = {}
-    for place, drawings in _alphabet_folders(as_place(root)).items():
+    for place, drawings in _alphabet_folders(as_traversable(root)).items():
         name = PurePath(place).name
         characters = _characters(name, drawings)
         first, known = alphabets.setdefault(name, (place, characters))
@@ -80,7 +80,7 @@ def list_characters(root: Path) -> tuple[Character, ...]:
     return tuple(character for _, (_, found) in sorted(alphabets.items()) for character in found)
 
 
-def as_place(
+def as_traversable(
     root: Path, *, key: str = "data.root", wanted: str = "a folder or a .zip file of Omniglot"
 ) -> Traversable:
     """Return a folder, or the inside of a zip file; ``DataError``, that says ``key``, where it is neither."""
@@ -237,7 +237,7 @@ __all__ = [
     "ARCHIVE_ERRORS",
     "Character",
     "alphabets_of",
-    "as_place",
+    "as_traversable",
     "entries",
     "list_characters",
     "load_omniglot",

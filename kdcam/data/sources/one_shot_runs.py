@@ -9,7 +9,7 @@ import torch
 
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.dataset_parts import Part
-from kdcam.data.sources.omniglot import ARCHIVE_ERRORS, as_place, entries, read_ink, read_member
+from kdcam.data.sources.omniglot import ARCHIVE_ERRORS, as_traversable, entries, read_ink, read_member
 from kdcam.errors import DataError
 from kdcam.files.paths import exists, expanded, is_folder
 from kdcam.settings.messages import reason_text
@@ -37,18 +37,18 @@ def omniglot_runs(path: Path, *, image_size: int = 28) -> list[OneShotRun]:
         DataError: there are no runs, a picture is missing or broken, or class_labels.txt does not name each test
             picture once with a training picture.
     """
-    place = _runs_place(path)
+    place = _runs_folder(path)
     folders = [entry for entry in entries(place) if entry.name.startswith("run") and entry.is_dir()]
     if not folders:
         raise DataError(f"{path}: holds no run01, run02 ...; name Omniglot's all_runs.zip or its folder")
     return [_read_run(folder, image_size) for folder in folders]
 
 
-def _runs_place(path: Path) -> Traversable:
+def _runs_folder(path: Path) -> Traversable:
     path = expanded(path)
     held = (path / RUNS, path / f"{RUNS}.zip") if is_folder(path) else ()
     found = next((inner for inner in held if exists(inner)), path)
-    place = as_place(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
+    place = as_traversable(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
     inner = place / RUNS  # a zip file may hold the folder itself
     return inner if inner.is_dir() else place
 

@@ -32,7 +32,7 @@ _NO_KEY = FileKey(bytes(KEY_BYTES), (0, 0, 0, 0))  # of a file that is no pictur
 _Result = TypeVar("_Result")
 
 
-class Listed(NamedTuple):
+class ListedFiles(NamedTuple):
     """The files of a part."""
 
     paths: tuple[Path, ...]
@@ -43,9 +43,9 @@ class ListedParts(NamedTuple):
     """The files of a data set, none of them opened yet."""
 
     label_names: tuple[str, ...]
-    train: Listed
-    validation: Listed | None  # None: to be held out of training
-    test: Listed | None
+    train: ListedFiles
+    validation: ListedFiles | None  # None: to be held out of training
+    test: ListedFiles | None
 
 
 def data_folder(root: Path) -> Path:
@@ -148,7 +148,7 @@ def _begins_like_picture(path: Path) -> bool:
     return not path.suffix and bad_image_reason(path) is None
 
 
-def in_threads(
+def map_in_threads(
     function: Callable[[int], _Result], count: int, *, task: str, progress: Progress
 ) -> list[_Result]:
     """Return ``function`` of 0 ... ``count`` - 1, in order, worked out in a few threads (Pillow frees the lock)."""
@@ -166,7 +166,7 @@ def read_resident(
 ) -> tuple[ResidentImages, list[str | None]]:
     """Return all the pictures, held in memory, and for each why it cannot be read (None: it can)."""
     held, read = _to_hold(images)
-    reasons = in_threads(read, len(images), task=task, progress=progress)
+    reasons = map_in_threads(read, len(images), task=task, progress=progress)
     return held, reasons
 
 
@@ -224,7 +224,7 @@ def load_listed(listed: ListedParts, config: PictureFilesConfig, *, progress: Pr
 
 
 def _load_part(
-    listed: Listed, config: PictureFilesConfig, *, task: str, progress: Progress
+    listed: ListedFiles, config: PictureFilesConfig, *, task: str, progress: Progress
 ) -> tuple[Part, list[str | None]]:
     """Return the pictures of files with their keys, and for each why it cannot be read (None: it can)."""
     paths = listed.paths
@@ -236,7 +236,7 @@ def _load_part(
         reason = bad_image_reason(paths[index], max_pixels=config.max_pixels) if read is None else read(index)
         return _NO_KEY if reason is not None else file_key(paths[index]), reason
 
-    looked = in_threads(look, len(paths), task=task, progress=progress)
+    looked = map_in_threads(look, len(paths), task=task, progress=progress)
     keys = [found.key for found, _ in looked]
     source = FilePictures(paths, keys, max_pixels=config.max_pixels)
     streamed = StreamImages(source, image_size=config.image_size, channels=config.channels)
@@ -280,13 +280,13 @@ def _bad_files(reasons: Sequence[str], count: int) -> str:
 
 
 __all__ = [
-    "Listed",
+    "ListedFiles",
     "ListedParts",
     "data_folder",
     "expand_folders",
-    "in_threads",
     "is_picture_name",
     "load_listed",
+    "map_in_threads",
     "named_file",
     "read_known",
     "read_resident",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdcam.data.common_config import PictureFilesConfig
-from kdcam.data.dataset_parts import DataSummary, absent_text, class_names, images_of_classes
+from kdcam.data.dataset_parts import DataSummary, absent_text, class_names, images_per_class
 from kdcam.data.source_configs import (
     CifarConfig,
     DataConfig,
@@ -32,7 +32,7 @@ _MNIST_TRAIN = 60_000
 _CIFAR_TRAIN = 50_000
 
 
-def summarise(config: DataConfig) -> DataSummary:
+def summarise_source(config: DataConfig) -> DataSummary:
     """Return the summary; see ``describe_data``."""
     summary = _summary(config)
     if config.class_split is not None:
@@ -185,7 +185,7 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
     ):
         if part is not None:
             notes.append(f"{len(part.targets)} for {key}")
-            warnings.append(absent_text(key, images_of_classes(part.targets, len(names)), names))
+            warnings.append(absent_text(key, images_per_class(part.targets, len(names)), names))
         elif share > 0:
             check_split([images], share, key=key, place=place)
             held = round(share * images)
@@ -235,4 +235,4 @@ def _by_torchvision(config: CifarConfig | TorchvisionConfig) -> str:
     return f"{config.name}: read by torchvision in {place}, downloaded if it is not there"
 
 
-__all__ = ["summarise"]
+__all__ = ["summarise_source"]

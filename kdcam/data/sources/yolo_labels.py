@@ -11,7 +11,7 @@ from torch import Tensor
 from kdcam.data.dataset_parts import SourceParts
 from kdcam.data.source_configs import YoloLabelsConfig
 from kdcam.data.sources.part_names import looks_like_part
-from kdcam.data.sources.picture_files import Listed, ListedParts, data_folder, load_listed, named_file
+from kdcam.data.sources.picture_files import ListedFiles, ListedParts, data_folder, load_listed, named_file
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_below, folders_in
 from kdcam.files.parsed_values import short
@@ -89,7 +89,7 @@ def _part_called(name: str) -> str | None:
     return looks_like_part(name) or next(begun, None)
 
 
-def _list_part(images: Path, labels: Path, num_classes: int) -> Listed:
+def _list_part(images: Path, labels: Path, num_classes: int) -> ListedFiles:
     paths = tuple(files_below(images))
     if not paths:
         raise DataError(f"{images}: holds no picture; add pictures, or remove the folder")
@@ -100,7 +100,7 @@ def _list_part(images: Path, labels: Path, num_classes: int) -> Listed:
             f"{labels}: {'has no label file' if is_folder(labels) else 'is not there'}, so that nothing says what "
             f"{images} shows; add label files named as the pictures ({files[0].name}), or move the pictures away"
         )
-    return Listed(paths, class_rows(files, num_classes))
+    return ListedFiles(paths, class_rows(files, num_classes))
 
 
 def class_rows(files: Sequence[Path], num_classes: int) -> Tensor:

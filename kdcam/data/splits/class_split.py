@@ -193,14 +193,14 @@ def classes_of(
     return names
 
 
-def narrowed(source: SourceParts, names: Sequence[str]) -> tuple[SourceParts, Tensor]:
+def select_source_classes(source: SourceParts, names: Sequence[str]) -> tuple[SourceParts, Tensor]:
     """Return a source with only the classes ``names``, numbered in that order, and where its training images stood.
 
     A validation or test part without an image of these classes goes. The positions are (N,) int64.
     """
-    train, positions = of_classes(source.train, source.label_names, names)
+    train, positions = select_classes(source.train, source.label_names, names)
     held = (
-        None if part is None else of_classes(part, source.label_names, names)[0]
+        None if part is None else select_classes(part, source.label_names, names)[0]
         for part in (source.validation, source.test)
     )
     validation, test = (part if part is not None and len(part) else None for part in held)
@@ -208,7 +208,7 @@ def narrowed(source: SourceParts, names: Sequence[str]) -> tuple[SourceParts, Te
     return parts, positions
 
 
-def of_classes(part: Part, label_names: Sequence[str], names: Sequence[str]) -> tuple[Part, Tensor]:
+def select_classes(part: Part, label_names: Sequence[str], names: Sequence[str]) -> tuple[Part, Tensor]:
     """Return the images of the classes ``names`` with their labels numbered in that order, and where they stood.
 
     Raises ``DataError`` where a label is of no class.
@@ -223,4 +223,11 @@ def of_classes(part: Part, label_names: Sequence[str], names: Sequence[str]) -> 
     return replace(part.subset(positions), targets=targets[positions]), positions
 
 
-__all__ = ["FEWEST_CLASSES", "classes_of", "narrowed", "of_classes", "read_class_parts", "split_classes"]
+__all__ = [
+    "FEWEST_CLASSES",
+    "classes_of",
+    "read_class_parts",
+    "select_classes",
+    "select_source_classes",
+    "split_classes",
+]

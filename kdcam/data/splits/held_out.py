@@ -153,7 +153,7 @@ def _classes_of(row: Sequence[float]) -> tuple[int, ...]:
     return tuple(compress(range(len(row)), row))
 
 
-def across_classes(targets: Tensor) -> Tensor:
+def interleave_classes(targets: Tensor) -> Tensor:
     """Return positions in ``targets`` (N,) that take the classes in turn: the first of each, the second of each ..."""
     by_class = torch.argsort(targets, stable=True)
     rank = torch.empty_like(targets)
@@ -177,16 +177,16 @@ def drawn_positions(targets: Tensor, n_examples: int) -> Tensor | None:
     generator = seeded_generator(0)  # not that of an evaluation: another one of theirs meets the same images
     shuffled = torch.randperm(len(targets), generator=generator)
     turn = torch.randperm(int(classes[-1]) + 1, generator=generator)
-    return shuffled[across_classes(turn[targets[shuffled]])[:n_examples]]
+    return shuffled[interleave_classes(turn[targets[shuffled]])[:n_examples]]
 
 
 __all__ = [
-    "across_classes",
     "check_labelled",
     "check_split",
     "checked_split",
     "drawn_positions",
     "held_out_counts",
+    "interleave_classes",
     "nothing_held_out",
     "one_of_each_class",
     "stratified_rows_split",

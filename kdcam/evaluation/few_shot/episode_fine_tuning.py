@@ -14,18 +14,18 @@ from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches
 from kdcam.data.source_configs import DataConfig
 from kdcam.errors import ModelError
-from kdcam.evaluation.few_shot.episode_heads import query_labels, stop_if_asked
-from kdcam.evaluation.few_shot.linear_heads import WEIGHT_DECAY, logistic_heads
+from kdcam.evaluation.few_shot.episode_heads import query_labels, stop_few_shot_if_asked
+from kdcam.evaluation.few_shot.linear_heads import HEAD_WEIGHT_DECAY, logistic_heads
 from kdcam.models.classifier import Classifier
 from kdcam.models.layer_groups import stage_count, stage_depths
 from kdcam.runtime.progress import Progress, Silent
-from kdcam.settings.setting_names import named
+from kdcam.settings.setting_names import key_and_flag
 
 FINE_TUNED = "fine-tuned"
 # All kdcam's choice; the rate is that of the linear heads.
-STEPS = 50
-LEARNING_RATE = 0.01
-MOMENTUM = 0.9
+FINE_TUNING_STEPS = 50
+FINE_TUNING_RATE = 0.01
+FINE_TUNING_MOMENTUM = 0.9
 
 
 class EpisodeImages(NamedTuple):
@@ -52,7 +52,7 @@ class EpisodeImages(NamedTuple):
         return next(iter(found.epoch(0))).images
 
 
-def fine_tuned_right(
+def fine_tuned_correct(
     classifier: Classifier,
     read: Callable[[Tensor], Tensor],
     embeddings: Tensor,
@@ -85,7 +85,7 @@ def fine_tuned_right(
     labels = query_labels(episodes)
     right = torch.empty(len(episodes.classes), dtype=torch.int64)
     for number, (support, query) in enumerate(zip(episodes.support, episodes.query, strict=True)):
-        stop_if_asked(watcher)
+        stop_few_shot_if_asked(watcher)
         with torch.no_grad():
             for parameter, before in zip(stage, start, strict=True):
                 parameter.copy_(before)
@@ -103,7 +103,8 @@ def _last_stage(classifier: Classifier) -> list[nn.Parameter]:
     stages, depths = stage_count(classifier.network), stage_depths(classifier.network)
     if stages < 1:
         raise ModelError(
-            f"few-shot.{named('fine_tune_last_stage')}: {classifier.config.name!r} tells no stages apart; leave it "
+            f"few-shot.{key_and_flag('fine_tune_last_stage')}: {classifier.config.name!r} tells no stages "
+            "apart; leave it "
             "out, or take another network"
         )
     found = []
@@ -129,13 +130,13 @@ def _train(
 ) -> None:
     targets = torch.arange(episodes.ways, device=images.device).repeat_interleave(episodes.shots)
     optimizer = torch.optim.SGD(
-        [*stage, *head], lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        [*stage, *head], lr=FINE_TUNING_RATE, momentum=FINE_TUNING_MOMENTUM, weight_decay=HEAD_WEIGHT_DECAY
     )
     with torch.enable_grad():
-        for _ in range(STEPS):
+        for _ in range(FINE_TUNING_STEPS):
             optimizer.zero_grad()
             cross_entropy(linear(network.outputs(images).embedding, *head), targets).backward()
             optimizer.step()
 
 
-__all__ = ["FINE_TUNED", "EpisodeImages", "fine_tuned_right"]
+__all__ = ["FINE_TUNED", "EpisodeImages", "fine_tuned_correct"]

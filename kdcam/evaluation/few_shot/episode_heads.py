@@ -8,12 +8,12 @@ from torch import Tensor
 
 from kdcam.data.batches.episodes import Episodes
 from kdcam.errors import Interrupted
-from kdcam.evaluation.few_shot.few_shot_schema import HeadName
+from kdcam.evaluation.few_shot.few_shot_schema import FewShotHead
 from kdcam.evaluation.few_shot.linear_heads import cosine_head_scores, linear_head_scores, logistic_scores
 from kdcam.evaluation.few_shot.prototypes import cosine_scores, euclidean_scores
 from kdcam.runtime.progress import Progress, Silent
 
-_NUMBERS = 2**20  # of embeddings gathered at a time: 4 MiB, about what a processor's cache holds
+_NUMBERS_AT_ONCE = 2**20  # of embeddings gathered at a time: 4 MiB, about what a processor's cache holds
 
 
 class EpisodeFeatures(NamedTuple):
@@ -30,7 +30,7 @@ class EpisodeFeatures(NamedTuple):
         return [(self.seed, number) for number in range(self.first, self.first + len(self.support))]
 
 
-HEADS: Mapping[HeadName, Callable[[EpisodeFeatures], Tensor]] = {
+HEADS: Mapping[FewShotHead, Callable[[EpisodeFeatures], Tensor]] = {
     "prototype": lambda episodes: euclidean_scores(episodes.support, episodes.query),
     "cosine-prototype": lambda episodes: cosine_scores(episodes.support, episodes.query),
     "logistic": lambda episodes: logistic_scores(episodes.support, episodes.query),
@@ -40,10 +40,10 @@ HEADS: Mapping[HeadName, Callable[[EpisodeFeatures], Tensor]] = {
 """Each gives scores (T, Q, W): the largest tells the class."""
 
 
-def right_queries(
+def correct_queries(
     embeddings: Tensor,
     episodes: Episodes,
-    head: HeadName,
+    head: FewShotHead,
     *,
     seed: int = 0,
     task: str = "episodes",
@@ -65,11 +65,11 @@ def right_queries(
     scores = HEADS[head]
     labels = query_labels(episodes)
     total, images = len(episodes.classes), episodes.support.shape[1] + episodes.query.shape[1]
-    at_once = max(1, _NUMBERS // (images * embeddings.shape[1]))
+    at_once = max(1, _NUMBERS_AT_ONCE // (images * embeddings.shape[1]))
     right = torch.empty(total, dtype=torch.int64)
     with torch.no_grad():
         for start in range(0, total, at_once):
-            stop_if_asked(watcher)
+            stop_few_shot_if_asked(watcher)
             piece = slice(start, min(start + at_once, total))
             features = _gathered(embeddings, episodes, piece, seed)
             right[piece] = (scores(features).argmax(2) == labels).sum(1)
@@ -82,7 +82,7 @@ def query_labels(episodes: Episodes) -> Tensor:
     return torch.arange(episodes.ways).repeat_interleave(episodes.queries)
 
 
-def stop_if_asked(progress: Progress) -> None:
+def stop_few_shot_if_asked(progress: Progress) -> None:
     """Raise ``Interrupted`` where the watcher asks to stop."""
     if progress.should_stop():
         raise Interrupted(
@@ -101,4 +101,4 @@ def _rows(embeddings: Tensor, positions: Tensor) -> Tensor:
     return rows.view(*positions.shape, -1)
 
 
-__all__ = ["HEADS", "EpisodeFeatures", "query_labels", "right_queries", "stop_if_asked"]
+__all__ = ["HEADS", "EpisodeFeatures", "correct_queries", "query_labels", "stop_few_shot_if_asked"]

@@ -12,8 +12,8 @@ from kdcam.data.batches.episodes import Episodes, draw_episodes
 from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.evaluation.few_shot.episode_files import write_episodes
-from kdcam.evaluation.few_shot.episode_fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_right
-from kdcam.evaluation.few_shot.episode_heads import right_queries, stop_if_asked
+from kdcam.evaluation.few_shot.episode_fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_correct
+from kdcam.evaluation.few_shot.episode_heads import correct_queries, stop_few_shot_if_asked
 from kdcam.evaluation.few_shot.few_shot_schema import (
     FewShotSettings,
     few_shot_settings,
@@ -27,8 +27,8 @@ from kdcam.evaluation.few_shot.unseen_classes import (
     check_unseen,
     content_digest,
     has_unseen_classes,
-    in_folder,
-    split_off,
+    unseen_in_folder,
+    unseen_of_split,
 )
 from kdcam.files.digests import targets_digest, weights_digest
 from kdcam.files.json_files_part import write_json
@@ -36,11 +36,11 @@ from kdcam.files.paths import exists, expanded
 from kdcam.models.classifier import Classifier
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.picture_record import recorded_digest
-from kdcam.runs.run_data import with_places
+from kdcam.runs.run_data import with_data_locations
 from kdcam.runs.run_files import FEW_SHOT_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.embeddings import FeatureTable, feature_table
-from kdcam.settings.setting_names import named
+from kdcam.settings.setting_names import key_and_flag
 from kdcam.training.assembly import EVALUATION_BATCH
 
 
@@ -159,7 +159,7 @@ def _recipe(path: Path, *, needed: bool) -> TrainRecipe | None:
     if needed:
         raise CheckpointError(
             f"{path}: holds no {RECIPE_FILE}, so it is no run folder; name one that `kdcam train` made, or, for any "
-            f"network, a folder of new classes ({named('root')})"
+            f"network, a folder of new classes ({key_and_flag('root')})"
         )
     return None
 
@@ -175,7 +175,7 @@ def _unseen(
     if plan.root is not None:
         key = f"{plan.root} {classifier.image_size} {classifier.in_channels}"
         if key not in read:
-            read[key] = in_folder(plan.root, classifier, progress=plan.progress)
+            read[key] = unseen_in_folder(plan.root, classifier, progress=plan.progress)
         return read[key]
     assert recipe is not None
     if not has_unseen_classes(recipe):
@@ -186,8 +186,8 @@ def _unseen(
     learned = classifier.label_names
     key = f"{recipe.data.model_dump_json()} {learned} {recorded_digest(path)}"
     if key not in read:
-        config = with_places(recipe.data, plan.data, path)
-        read[key] = split_off(
+        config = with_data_locations(recipe.data, plan.data, path)
+        read[key] = unseen_of_split(
             path, config, plan.settings.classes, learned, rest=plan.rest, progress=plan.progress
         )
     return read[key]
@@ -233,7 +233,7 @@ def _episodes(opened: Sequence[_Opened], settings: FewShotSettings) -> dict[int,
 
 
 def _evaluated(one: _Opened, episodes: Mapping[int, Episodes], plan: _Plan) -> FewShotReport:
-    stop_if_asked(plan.progress)
+    stop_few_shot_if_asked(plan.progress)
     one_shot: tuple[OneShotScores, ...] = ()
     if plan.one_shot_runs is not None:  # first: where these are broken it is known before the longer part
         one_shot = one_shot_scores(
@@ -277,7 +277,7 @@ def _head_scores(
 ) -> list[EpisodeScores]:
     task, found = f"{one.path}: {drawn.shots}-shot", dict[str, Tensor]()
     for head in plan.settings.heads:
-        found[head] = right_queries(
+        found[head] = correct_queries(
             table.embeddings,
             drawn,
             head,
@@ -287,7 +287,7 @@ def _head_scores(
         )
     if plan.settings.fine_tune_last_stage:
         images = EpisodeImages(unseen.part, unseen.config, one.classifier.mean.device)
-        found[FINE_TUNED] = fine_tuned_right(
+        found[FINE_TUNED] = fine_tuned_correct(
             one.classifier,
             images.read,
             table.embeddings,

@@ -8,9 +8,9 @@ from pydantic import Field, ValidationError, field_validator
 from kdcam.errors import RecipeError
 from kdcam.settings.frozen_settings import Settings
 from kdcam.settings.messages import listed
-from kdcam.settings.setting_names import named, settings_error
+from kdcam.settings.setting_names import key_and_flag, settings_error
 
-HeadName = Literal["prototype", "cosine-prototype", "logistic", "baseline", "baseline++"]
+FewShotHead = Literal["prototype", "cosine-prototype", "logistic", "baseline", "baseline++"]
 
 _OF_EPISODES = ("ways", "shots", "queries", "episodes", "classes", "fine_tune_last_stage")
 
@@ -30,7 +30,7 @@ class FewShotSettings(Settings):
     classes: Literal["novel", "validation"] = Field(
         "novel", description="which of the classes that the run's class split held out"
     )
-    heads: tuple[HeadName, ...] = Field(
+    heads: tuple[FewShotHead, ...] = Field(
         ("prototype", "cosine-prototype", "logistic", "baseline", "baseline++"),
         description="what is made of the support images",
     )
@@ -68,7 +68,8 @@ def refuse_without_split(settings: FewShotSettings) -> None:
     """Raise ``RecipeError`` where settings choose among held-out classes, and a folder is asked about instead."""
     if "classes" in settings.model_fields_set:
         raise RecipeError(
-            f"few-shot: {named('classes')} does nothing with {named('root')}, all classes of which are asked about; "
+            f"few-shot: {key_and_flag('classes')} does nothing with {key_and_flag('root')}, all classes of "
+            "which are asked about; "
             "remove one of them"
         )
 
@@ -80,17 +81,17 @@ def refuse_without_episodes(settings: FewShotSettings, place: str) -> None:
         settings: asked for.
         place: of a network that holds no classes back.
     """
-    given = [named(key) for key in _OF_EPISODES if key in settings.model_fields_set]
+    given = [key_and_flag(key) for key in _OF_EPISODES if key in settings.model_fields_set]
     if given:
         raise RecipeError(
             f"few-shot: {listed(given)} would do nothing: {place} holds out no classes, so that only Omniglot's "
-            f"one-shot runs are asked; remove this, or name a folder of new classes ({named('root')})"
+            f"one-shot runs are asked; remove this, or name a folder of new classes ({key_and_flag('root')})"
         )
 
 
 __all__ = [
+    "FewShotHead",
     "FewShotSettings",
-    "HeadName",
     "few_shot_settings",
     "refuse_without_episodes",
     "refuse_without_split",

@@ -14,15 +14,15 @@ from torch.nn.functional import normalize, one_hot
 from kdcam.errors import ModelError
 from kdcam.evaluation.few_shot.logistic import solve_logistic
 from kdcam.runtime.seeding import seeded_generator
-from kdcam.settings.setting_names import named
+from kdcam.settings.setting_names import key_and_flag
 
-WEIGHT_DECAY = 1e-3
-EPOCHS = 100
-BATCH = 4
-LEARNING_RATE = 0.01
-MOMENTUM = 0.9
-DAMPENING = 0.9
-SCALE = 2.0  # of the cosine head, for at most 200 classes
+HEAD_WEIGHT_DECAY = 1e-3
+BASELINE_EPOCHS = 100
+BASELINE_BATCH = 4
+BASELINE_RATE = 0.01
+BASELINE_MOMENTUM = 0.9
+BASELINE_DAMPENING = 0.9
+COSINE_HEAD_SCALE = 2.0  # of the cosine head, for at most 200 classes
 _RANK = 1e-9  # smaller eigenvalues, as shares of the largest, are rounding
 _LEAST = 1e-150
 
@@ -34,13 +34,13 @@ class LinearHeads(NamedTuple):
     bias: Tensor  # (T, W) float64
 
 
-def logistic_scores(support: Tensor, query: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> Tensor:
+def logistic_scores(support: Tensor, query: Tensor, *, weight_decay: float = HEAD_WEIGHT_DECAY) -> Tensor:
     """Return the logits (T, Q, W), float64, of queries (T, Q, E) from each episode's `logistic_heads`."""
     heads = logistic_heads(support, weight_decay=weight_decay)
     return query.double() @ heads.weight.transpose(1, 2) + heads.bias[:, None]
 
 
-def logistic_heads(support: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> LinearHeads:
+def logistic_heads(support: Tensor, *, weight_decay: float = HEAD_WEIGHT_DECAY) -> LinearHeads:
     """Return each episode's L2-regularised logistic regression on support (T, W, S, E).
 
     The minimum of ``mean cross-entropy + weight_decay / 2 |W|^2`` over the support images, the bias free:
@@ -63,7 +63,8 @@ def logistic_heads(support: Tensor, *, weight_decay: float = WEIGHT_DECAY) -> Li
     lost = int((~solved.converged).sum())
     if lost:
         raise ModelError(
-            f"few-shot.{named('heads')}: the logistic regression of {lost} of {episodes} episodes (logistic) was not "
+            f"few-shot.{key_and_flag('heads')}: the logistic regression of {lost} of {episodes} episodes "
+            "(logistic) was not "
             "solved, as happens to very large embeddings; leave the head logistic out"
         )
     back = vectors * torch.where(kept, 1 / lengths.clamp(min=_LEAST), 0)[:, None]
@@ -80,7 +81,7 @@ def linear_head_scores(support: Tensor, query: Tensor, *, seeds: Sequence[tuple[
     ways, shots, size = support.shape[1:]
     # A bias is the weight of a feature that is 1 in every image; here it is decayed as the others are.
     images, query = _with_ones(support.flatten(1, 2)), _with_ones(query)
-    weight, orders = _drawn(seeds, ways, ways * shots, size, columns=size + 1)
+    weight, orders = _baseline_draws(seeds, ways, ways * shots, size, columns=size + 1)
     images, query, weight = _in_their_span(images, query, weight.to(support))
     targets = torch.arange(ways, device=support.device).repeat_interleave(shots)
     _train_linear_heads(images, targets, orders.to(support.device), weight)
@@ -97,7 +98,7 @@ def _train_linear_heads(images: Tensor, targets: Tensor, orders: Tensor, weight:
     wanted = one_hot(targets, weight.shape[1]).to(images)
     rows = torch.arange(len(images), device=images.device)[:, None]
     for order in orders.unbind(1):
-        for batch in order.split(BATCH, dim=1):
+        for batch in order.split(BASELINE_BATCH, dim=1):
             seen = images[rows, batch]
             wrong = (seen @ weight.transpose(1, 2)).softmax(2) - wanted[batch]
             weight.grad = wrong.transpose(1, 2) @ seen / batch.shape[1]
@@ -119,7 +120,7 @@ def cosine_head_scores(support: Tensor, query: Tensor, *, seeds: Sequence[tuple[
     """
     ways, shots, size = support.shape[1:]
     images, query = normalize(support.flatten(1, 2), dim=2), normalize(query, dim=2)
-    direction, orders = _drawn(seeds, ways, ways * shots, size, columns=size)
+    direction, orders = _baseline_draws(seeds, ways, ways * shots, size, columns=size)
     images, query, direction = _in_their_span(images, query, direction.to(support))
     length = torch.linalg.vector_norm(direction, dim=2, keepdim=True)
     targets = torch.arange(ways, device=support.device).repeat_interleave(shots)
@@ -140,7 +141,11 @@ def _in_their_span(images: Tensor, query: Tensor, weight: Tensor) -> tuple[Tenso
 
 def _optimizer(parameters: list[Tensor]) -> torch.optim.Optimizer:
     return torch.optim.SGD(
-        parameters, lr=LEARNING_RATE, momentum=MOMENTUM, dampening=DAMPENING, weight_decay=WEIGHT_DECAY
+        parameters,
+        lr=BASELINE_RATE,
+        momentum=BASELINE_MOMENTUM,
+        dampening=BASELINE_DAMPENING,
+        weight_decay=HEAD_WEIGHT_DECAY,
     )
 
 
@@ -152,13 +157,13 @@ def _train_cosine_heads(
     wanted = one_hot(targets, direction.shape[1]).to(images)
     rows = torch.arange(len(images), device=images.device)[:, None]
     for order in orders.unbind(1):
-        for batch in order.split(BATCH, dim=1):
+        for batch in order.split(BASELINE_BATCH, dim=1):
             seen = images[rows, batch]
             norm = torch.linalg.vector_norm(direction, dim=2, keepdim=True)
             unit = direction / norm
             wrong = _cosine_logits(seen, unit, length).softmax(2) - wanted[batch]
             # By hand, at a third of autograd's time: of length * unit, and through the division by the norm.
-            pull = SCALE / batch.shape[1] * wrong.transpose(1, 2) @ seen
+            pull = COSINE_HEAD_SCALE / batch.shape[1] * wrong.transpose(1, 2) @ seen
             along = (pull * unit).sum(2, keepdim=True)
             direction.grad = length / norm * (pull - along * unit)
             length.grad = along
@@ -166,10 +171,10 @@ def _train_cosine_heads(
 
 
 def _cosine_logits(images: Tensor, unit: Tensor, length: Tensor) -> Tensor:
-    return images @ (SCALE * length * unit).transpose(1, 2)
+    return images @ (COSINE_HEAD_SCALE * length * unit).transpose(1, 2)
 
 
-def _drawn(
+def _baseline_draws(
     seeds: Sequence[tuple[int, ...]], ways: int, images: int, size: int, *, columns: int
 ) -> tuple[Tensor, Tensor]:
     """Return starting weights (T, W, ``columns``), as torch draws those of a linear layer of ``size`` inputs and its
@@ -178,7 +183,7 @@ def _drawn(
     for seed in seeds:
         generator = seeded_generator(*seed)
         weights.append(torch.rand(ways, columns, generator=generator))
-        orders.append(torch.rand(EPOCHS, images, generator=generator).argsort(dim=1, stable=True))
+        orders.append(torch.rand(BASELINE_EPOCHS, images, generator=generator).argsort(dim=1, stable=True))
     return (2 * torch.stack(weights) - 1) / size**0.5, torch.stack(orders)
 
 

@@ -8,8 +8,8 @@ from torch.nn.functional import one_hot
 
 # All kdcam's choice.
 _TOLERANCE = 1e-7  # of the largest entry of the gradient
-_STEPS = 100
-_INNER_STEPS = 100
+_NEWTON_STEPS = 100
+_CONJUGATE_STEPS = 100
 _HALVINGS = 30
 _SUFFICIENT = 1e-4  # of the decrease that the slope promises
 
@@ -39,9 +39,9 @@ def solve_logistic(
     problems, images, size = features.shape
     inputs = torch.cat([features, features.new_ones(problems, images, 1)], 2)  # the last column: the bias
     decay = torch.cat([features.new_full((size,), weight_decay), features.new_zeros(1)])[:, None]
-    one = _Problems(inputs, one_hot(targets, num_classes).to(features), decay)
+    one = _LogisticProblems(inputs, one_hot(targets, num_classes).to(features), decay)
     weight = features.new_zeros(problems, size + 1, num_classes)
-    for _ in range(_STEPS):
+    for _ in range(_NEWTON_STEPS):
         shares = (inputs @ weight).softmax(2)
         gradient = one.gradient(weight, shares)
         error = gradient.abs().amax((1, 2))
@@ -52,7 +52,7 @@ def solve_logistic(
     return LogisticHeads(weight[:, :-1], weight[:, -1], error <= _TOLERANCE)
 
 
-class _Problems(NamedTuple):
+class _LogisticProblems(NamedTuple):
     inputs: Tensor  # (T, n, D + 1)
     wanted: Tensor  # (T, n, K) of 0 and 1
     decay: Tensor  # (D + 1, 1)
@@ -77,7 +77,7 @@ class _Problems(NamedTuple):
         return self.inputs.square().transpose(1, 2) @ spread + self.decay
 
 
-def _newton_step(one: _Problems, shares: Tensor, gradient: Tensor, error: Tensor) -> Tensor:
+def _newton_step(one: _LogisticProblems, shares: Tensor, gradient: Tensor, error: Tensor) -> Tensor:
     """Return where conjugate gradients lead to from 0; problems that are solved stay where they are."""
     diagonal = one.diagonal(shares).clamp(min=1e-30)
     # Exacter near the minimum, where a full step then gains as many digits again.
@@ -86,7 +86,7 @@ def _newton_step(one: _Problems, shares: Tensor, gradient: Tensor, error: Tensor
     scaled = residual / diagonal
     direction, product = scaled, _dot(residual, scaled)
     active = (error > _TOLERANCE)[:, None, None]
-    for _ in range(_INNER_STEPS):
+    for _ in range(_CONJUGATE_STEPS):
         curved = one.curved(direction, shares)
         curvature = _dot(direction, curved)
         active = active & (curvature > 0)
@@ -102,7 +102,7 @@ def _newton_step(one: _Problems, shares: Tensor, gradient: Tensor, error: Tensor
     return move
 
 
-def _step_length(one: _Problems, weight: Tensor, move: Tensor, gradient: Tensor) -> Tensor:
+def _step_length(one: _LogisticProblems, weight: Tensor, move: Tensor, gradient: Tensor) -> Tensor:
     """Return for each problem the first of 1, 1/2, 1/4 ... that leads far enough down, (T, 1, 1)."""
     value, slope = one.value(weight), _dot(gradient, move)
     length = torch.ones_like(value)

@@ -13,11 +13,11 @@ from kdcam.data.batches.image_digests_part import images_digest
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches
-from kdcam.data.novel_classes import joined
+from kdcam.data.novel_classes import join_parts
 from kdcam.data.source_configs import OmniglotConfig
 from kdcam.data.sources.one_shot_runs import OneShotRun, omniglot_runs
 from kdcam.errors import DataError
-from kdcam.evaluation.few_shot.episode_heads import right_queries
+from kdcam.evaluation.few_shot.episode_heads import correct_queries
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
 from kdcam.evaluation.few_shot.report import OneShotScores
 from kdcam.files.digests import targets_digest
@@ -56,7 +56,7 @@ def one_shot_scores(
     """
     runs = omniglot_runs(path, image_size=classifier.image_size)
     episodes = _official_episodes(runs, path)
-    drawings = joined([part for run in runs for part in (run.training, run.test)])
+    drawings = join_parts([part for run in runs for part in (run.training, run.test)])
     loader = batches(
         _coloured(drawings, classifier.in_channels),
         batch_size=batch_size,
@@ -70,7 +70,7 @@ def one_shot_scores(
     found = []
     for head in settings.heads:
         head_task = f"{task} {head}"
-        right = right_queries(
+        right = correct_queries(
             embeddings, episodes, head, seed=settings.seed, task=head_task, progress=progress
         )
         found.append(OneShotScores(head, episodes.ways, tuple(right.tolist()), digest))

@@ -6,7 +6,7 @@ from typing import Any
 
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
 from kdcam.runs.run_files import EPISODES_FILE
-from kdcam.scores.intervals_part import Interval, mean_interval, paired_difference
+from kdcam.scores.intervals_part import Interval, episode_difference, mean_interval
 
 ONE_SHOT_RUNS = "Omniglot one-shot error"
 
@@ -44,7 +44,7 @@ class EpisodeScores:
         """
         if self.episodes != base.episodes:
             raise ValueError("the episodes differ, so that no pairs can be made of them")
-        return paired_difference(self.accuracies, base.accuracies)
+        return episode_difference(self.accuracies, base.accuracies)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class FewShotReport:
         errors = {runs.name: runs for runs in base.one_shot}
         for runs in self.one_shot:
             if runs.name in errors and runs.images == errors[runs.name].images:
-                found[runs.name] = paired_difference(runs.errors, errors[runs.name].errors)
+                found[runs.name] = episode_difference(runs.errors, errors[runs.name].errors)
         return {name: {"mean": one.mean, "interval": one.interval} for name, one in found.items()}
 
     def _drawn(self) -> str:

@@ -11,24 +11,24 @@ from kdcam.data.batches.image_digests_part import images_digest
 from kdcam.data.batches.streaming import FilePictures, StreamImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import load_source
-from kdcam.data.novel_classes import check_each_class, joined, novel_classes, novel_names
+from kdcam.data.novel_classes import check_each_class, join_parts, novel_classes, novel_names
 from kdcam.data.source_configs import DataConfig, ImageFolderConfig
 from kdcam.errors import DataError, RecipeError
 from kdcam.models.classifier import Classifier
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.picture_record import read_pictures
-from kdcam.runs.provenance import origins_of
+from kdcam.runs.provenance import provenance_of
 from kdcam.runs.recorded_parts import load_left_out
 from kdcam.runs.run_data import (
-    check_lack,
-    check_place,
+    check_data_folder,
+    check_missing_pictures,
     warn_of_added,
+    warn_of_missing_pictures,
     warn_of_no_record,
-    warn_of_rest,
     warn_of_trained,
 )
 from kdcam.runtime.progress import Progress
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
 
 class UnseenClasses(NamedTuple):
@@ -45,7 +45,7 @@ def has_unseen_classes(recipe: TrainRecipe | None) -> bool:
     return recipe is not None and recipe.data.class_split is not None
 
 
-def split_off(
+def unseen_of_split(
     run: Path,
     config: DataConfig,
     classes: Literal["novel", "validation"],
@@ -61,7 +61,7 @@ def split_off(
     Raises ``DataError`` where there are none, some are gone or changed, or where the split would train on other classes
     now than ``trained_on``.
     """
-    check_place(run, config)
+    check_data_folder(run, config)
     source = f"{classes} classes of {config.name}"
     kept = read_pictures(run)
     if kept is None:
@@ -71,14 +71,14 @@ def split_off(
     names = novel_names(config, kept.table.label_names, classes, trained_on=trained_on)
     part, lack, added = load_left_out(config, kept, names, progress=progress)
     which = f"of its {classes} classes"
-    check_lack(run, lack, which, rest=rest)
-    warn_of_rest(run, lack, which, progress)
+    check_missing_pictures(run, lack, which, rest=rest)
+    warn_of_missing_pictures(run, lack, which, progress)
     warn_of_added(run, added, progress)
     check_each_class(config, part, names, classes)
     return UnseenClasses(source, part, names, config)
 
 
-def in_folder(folder: Path, classifier: Classifier, *, progress: Progress) -> UnseenClasses:
+def unseen_in_folder(folder: Path, classifier: Classifier, *, progress: Progress) -> UnseenClasses:
     """Return the pictures of a folder of class folders, in a network's size and channels.
 
     Those below train/, val/ and test/ count together, where the folder has these.
@@ -96,10 +96,12 @@ def in_folder(folder: Path, classifier: Classifier, *, progress: Progress) -> Un
     try:
         config = ImageFolderConfig.model_validate(table)
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, ImageFolderConfig, place=f"data {folder}"))) from None
+        raise RecipeError(
+            "; ".join(validation_messages(error, ImageFolderConfig, place=f"data {folder}"))
+        ) from None
     source = load_source(config, progress)
     parts = [part for part in (source.train, source.validation, source.test) if part is not None]
-    return UnseenClasses(str(folder), joined(parts), source.label_names, config)
+    return UnseenClasses(str(folder), join_parts(parts), source.label_names, config)
 
 
 def check_unseen(unseen: UnseenClasses, run: Path, *, progress: Progress) -> None:
@@ -110,7 +112,7 @@ def check_unseen(unseen: UnseenClasses, run: Path, *, progress: Progress) -> Non
 
     Raises ``DataError`` that names the network that was trained on a class, and the class.
     """
-    origins = origins_of(run)
+    origins = provenance_of(run)
     seen = origins.that_saw(unseen.label_names)
     if seen is not None:
         raise DataError(
@@ -139,4 +141,11 @@ def content_digest(part: Part) -> str:
     return images_digest(images).sha256
 
 
-__all__ = ["UnseenClasses", "check_unseen", "content_digest", "has_unseen_classes", "in_folder", "split_off"]
+__all__ = [
+    "UnseenClasses",
+    "check_unseen",
+    "content_digest",
+    "has_unseen_classes",
+    "unseen_in_folder",
+    "unseen_of_split",
+]

@@ -7,7 +7,7 @@ from kdcam.data.boxes import ObjectBoxes
 from kdcam.data.dataset_parts import Part
 from kdcam.errors import DataError
 
-_STEPS = 1_000_000  # of an image's side: boxes that differ by rounding alone are the same
+_BOX_STEPS = 1_000_000  # of an image's side: boxes that differ by rounding alone are the same
 
 
 def evaluated_digest(part: Part, boxes: ObjectBoxes) -> str:
@@ -22,7 +22,7 @@ def evaluated_digest(part: Part, boxes: ObjectBoxes) -> str:
 
     Raises ``DataError`` where a file cannot be read.
     """
-    shares = (boxes.boxes / boxes.image_size * _STEPS).round()
+    shares = (boxes.boxes / boxes.image_size * _BOX_STEPS).round()
     lines, content = [], dict[int, str]()
     for image, number, rows in zip(
         boxes.images.tolist(), boxes.classes.tolist(), shares.tolist(), strict=True

@@ -8,20 +8,30 @@ from kdcam.api import Weights
 from kdcam.cam.map_pictures import save_png
 from kdcam.data.boxes import ObjectBoxes
 from kdcam.errors import CheckpointError
-from kdcam.evaluation.localization.localization_measurement import Located, Measured, Sample, measure
+from kdcam.evaluation.localization.localization_measurement import (
+    BoxedImages,
+    LocalizationCounts,
+    LocatedMaps,
+    measure_localization,
+)
 from kdcam.evaluation.localization.localization_schema import LocalizationSettings, localization_settings
-from kdcam.evaluation.localization.prepared_runs import Opened, Opener
-from kdcam.evaluation.localization.report import Evaluated, LeftOut, LocalizationReport, RunLocalization
+from kdcam.evaluation.localization.prepared_runs import PreparedRun, RunPreparer
+from kdcam.evaluation.localization.report import (
+    EvaluatedBoxes,
+    ExcludedCounts,
+    LocalizationReport,
+    RunLocalization,
+)
 from kdcam.files.atomic_writes import check_writable, make_folder
 from kdcam.files.digests import weights_digest
 from kdcam.files.json_files_part import write_json
 from kdcam.files.paths import exists, expanded
 from kdcam.runs.run_files import LOCALIZATION_FILE, RECIPE_FILE
-from kdcam.runs.run_pictures import check_writable_place, picture_of, remove_picture
+from kdcam.runs.run_pictures import check_writable_file, figure_file, remove_figure
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.training.assembly import EVALUATION_BATCH
 
-PICTURE_FILE = "localization.png"
+LOCALIZATION_PICTURE = "localization.png"
 
 
 def localize(
@@ -66,7 +76,7 @@ def localize(
     """
     watcher = progress or Silent()
     asked = settings if isinstance(settings, LocalizationSettings) else localization_settings(settings or {})
-    opener = Opener(
+    opener = RunPreparer(
         asked, weights=weights, batch_size=batch_size, device=device, data=data, rest=rest, progress=watcher
     )
     places = [runs] if isinstance(runs, str | Path) else runs
@@ -75,9 +85,9 @@ def localize(
     folders = [one.path for one in opened if exists(one.path / RECIPE_FILE)]
     together = None if figures is None else expanded(figures)
     _check_places(folders, together)
-    own = {folder: picture_of(folder, PICTURE_FILE) for folder in folders}
+    own = {folder: figure_file(folder, LOCALIZATION_PICTURE) for folder in folders}
     for file in own.values() if draw else ():
-        check_writable_place(file)
+        check_writable_file(file)
     measured = [_localized(one, asked, weights, watcher) for one in opened]
     found = [run for run, _ in measured]
     shown = [(one, run.report, first) for one, (run, first) in zip(opened, measured, strict=True)]
@@ -88,14 +98,14 @@ def localize(
         if draw:
             _draw([one], own[run.run], watcher)
         else:
-            remove_picture(own[run.run])
+            remove_figure(own[run.run])
     if together is not None:
-        _draw(shown, together / PICTURE_FILE, watcher)
+        _draw(shown, together / LOCALIZATION_PICTURE, watcher)
     return found
 
 
 def _draw(
-    shown: Sequence[tuple[Opened, LocalizationReport, Located]], file: Path, progress: Progress
+    shown: Sequence[tuple[PreparedRun, LocalizationReport, LocatedMaps]], file: Path, progress: Progress
 ) -> None:
     from kdcam.evaluation.localization.pictures import localization_picture
 
@@ -139,16 +149,20 @@ def _reason(error: CheckpointError) -> object:
 
 
 def _localized(
-    opened: Opened, settings: LocalizationSettings, weights: Weights, progress: Progress
-) -> tuple[RunLocalization, Located]:
+    opened: PreparedRun, settings: LocalizationSettings, weights: Weights, progress: Progress
+) -> tuple[RunLocalization, LocatedMaps]:
     """Return what is found of a run, and its first maps."""
     name = opened.path.absolute().name
     levels = None
     if opened.validation is not None:
         task = f"{name}: thresholds on validation"
-        before = measure(opened.classifier, opened.validation, opened.look, task=task, progress=progress)
+        before = measure_localization(
+            opened.classifier, opened.validation, opened.look, task=task, progress=progress
+        )
         levels = before.tally.best_levels()
-    measured = measure(opened.classifier, opened.evaluated, opened.look, task=name, progress=progress)
+    measured = measure_localization(
+        opened.classifier, opened.evaluated, opened.look, task=name, progress=progress
+    )
     found = RunLocalization(
         opened.path,
         weights_digest(opened.classifier.network),
@@ -160,7 +174,10 @@ def _localized(
 
 
 def _report(
-    measured: Measured, opened: Opened, settings: LocalizationSettings, levels: Sequence[int] | None
+    measured: LocalizationCounts,
+    opened: PreparedRun,
+    settings: LocalizationSettings,
+    levels: Sequence[int] | None,
 ) -> LocalizationReport:
     rule = (
         "best of all thresholds on the evaluated images themselves, as published figures take it, one for each overlap"
@@ -184,13 +201,13 @@ def _report(
     )
 
 
-def _evaluated(sample: Sample) -> Evaluated:
+def _evaluated(sample: BoxedImages) -> EvaluatedBoxes:
     boxes = sample.boxes
-    return Evaluated(len(boxes.images.unique()), int(boxes.boxes.isfinite().all(2).sum()), sample.digest)
+    return EvaluatedBoxes(len(boxes.images.unique()), int(boxes.boxes.isfinite().all(2).sum()), sample.digest)
 
 
-def _left_out(boxes: ObjectBoxes) -> LeftOut:
-    return LeftOut(boxes.without_box, boxes.cut_away, boxes.other_class, boxes.elsewhere)
+def _left_out(boxes: ObjectBoxes) -> ExcludedCounts:
+    return ExcludedCounts(boxes.without_box, boxes.cut_away, boxes.other_class, boxes.elsewhere)
 
 
-__all__ = ["PICTURE_FILE", "localize"]
+__all__ = ["LOCALIZATION_PICTURE", "localize"]

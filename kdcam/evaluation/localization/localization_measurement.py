@@ -16,14 +16,14 @@ from kdcam.evaluation.localization.box_accuracy import BoxTally, Contours, level
 from kdcam.evaluation.localization.localization_schema import MapKind
 from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, flat_maps, pointing_game
 from kdcam.models.classifier import Classifier
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.progress import Progress
 
 SHOWN = 6  # maps that are kept for a picture: kdcam's choice
 _ROUNDING = 1e-6  # pixels
 
 
-class Sample(NamedTuple):
+class BoxedImages(NamedTuple):
     """Images with boxes, in batches; each row of boxes (a pair of an image and a class, usually) has a map."""
 
     batches: Batches  # in order
@@ -31,7 +31,7 @@ class Sample(NamedTuple):
     digest: str  # of `kdcam.evaluation.localization.evaluated.evaluated_digest`
 
 
-class HowToLook(NamedTuple):
+class MapOptions(NamedTuple):
     """What decides the numbers beside network and images."""
 
     kind: MapKind
@@ -40,7 +40,7 @@ class HowToLook(NamedTuple):
     contours: Contours
 
 
-class Located(NamedTuple):
+class LocatedMaps(NamedTuple):
     """Maps of some images, with what they are held against."""
 
     images: Tensor  # (M, C, S, S), one a map
@@ -49,7 +49,7 @@ class Located(NamedTuple):
     pixels: Tensor  # (M, B, 2), as those of `ObjectBoxes`, on the CPU
 
 
-class Measured(NamedTuple):
+class LocalizationCounts(NamedTuple):
     """What was counted."""
 
     maps: int
@@ -58,10 +58,10 @@ class Measured(NamedTuple):
     pointing: float  # share of the maps whose highest place lies in a box
     energy: float  # mean share of a map's positive part that lies in a box
     flat_maps: int  # constant or not finite: they show no place
-    first: Located  # the first `SHOWN`, on the CPU
+    first: LocatedMaps  # the first `SHOWN`, on the CPU
 
 
-def located_batches(classifier: Classifier, sample: Sample, look: HowToLook) -> Iterator[Located]:
+def located_batches(classifier: Classifier, sample: BoxedImages, look: MapOptions) -> Iterator[LocatedMaps]:
     """Yield the maps of a sample's images, batch by batch; the classifier is in eval mode."""
     boxes = sample.boxes
     for batch in sample.batches.epoch(0):
@@ -71,12 +71,12 @@ def located_batches(classifier: Classifier, sample: Sample, look: HowToLook) -> 
             images = batch.images[local.to(batch.images.device)]
             classes = boxes.classes[rows].to(images.device) if look.by_label else None
             maps = batch_maps(classifier, images, classes, look.kind)
-            yield Located(images, maps, boxes.boxes[rows], boxes.pixels[rows])
+            yield LocatedMaps(images, maps, boxes.boxes[rows], boxes.pixels[rows])
 
 
-def measure(
-    classifier: Classifier, sample: Sample, look: HowToLook, *, task: str, progress: Progress
-) -> Measured:
+def measure_localization(
+    classifier: Classifier, sample: BoxedImages, look: MapOptions, *, task: str, progress: Progress
+) -> LocalizationCounts:
     """Return what is counted of the maps of a sample's images.
 
     Raises ``Interrupted`` where the user asked to stop, ``DataError`` for a picture that cannot be read.
@@ -84,8 +84,8 @@ def measure(
     tally, size = BoxTally(), sample.boxes.image_size
     pointing = flat = 0
     energy = 0.0
-    first: list[Located] = []
-    with evaluating(classifier):
+    first: list[LocatedMaps] = []
+    with eval_mode(classifier):
         for located in located_batches(classifier, sample, look):
             small = byte_maps(located.maps, look.resolution).cpu().numpy()
             tally.add(level_overlaps(small, objects_of(located, look), contours=look.contours))
@@ -101,11 +101,13 @@ def measure(
                     "the evaluation was stopped; nothing of it is kept, the same command begins anew"
                 )
     images = len(sample.boxes.images.unique())
-    shown = Located(*(torch.cat(column) for column in zip(*first, strict=True)))
-    return Measured(tally.maps, images, tally, pointing / tally.maps, energy / tally.maps, flat, shown)
+    shown = LocatedMaps(*(torch.cat(column) for column in zip(*first, strict=True)))
+    return LocalizationCounts(
+        tally.maps, images, tally, pointing / tally.maps, energy / tally.maps, flat, shown
+    )
 
 
-def objects_of(located: Located, look: HowToLook) -> NDArray[np.float64]:
+def objects_of(located: LocatedMaps, look: MapOptions) -> NDArray[np.float64]:
     """Return the objects' boxes (M, B, 4) in whole pixels of maps at the resolution, the last one included."""
     size, boxes = located.images.shape[-1], located.boxes.numpy()
     if look.contours == "regions":
@@ -155,10 +157,10 @@ def _cut_down(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.floor(values + _ROUNDING))
 
 
-def _single(located: Located, most: int) -> list[Located]:
+def _single(located: LocatedMaps, most: int) -> list[LocatedMaps]:
     """Return the first maps, each alone, copied to the CPU."""
     return [
-        Located(*(column[row : row + 1].cpu().clone() for column in located))
+        LocatedMaps(*(column[row : row + 1].cpu().clone() for column in located))
         for row in range(min(most, len(located.maps)))
     ]
 
@@ -171,12 +173,12 @@ def _rows(boxes: ObjectBoxes, batch: Batch) -> slice:
 
 __all__ = [
     "SHOWN",
-    "HowToLook",
-    "Located",
-    "Measured",
-    "Sample",
+    "BoxedImages",
+    "LocalizationCounts",
+    "LocatedMaps",
+    "MapOptions",
     "located_batches",
-    "measure",
+    "measure_localization",
     "objects_of",
     "truncated_pixels",
     "whole_pixels",

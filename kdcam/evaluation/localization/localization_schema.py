@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from kdcam.settings.frozen_settings import Settings
-from kdcam.settings.setting_names import named, settings_error
+from kdcam.settings.setting_names import key_and_flag, settings_error
 
 MapKind = Literal["cam", "caam", "gradcam", "hirescam"]
 PartName = Literal["train", "validation", "test"]
@@ -67,24 +67,28 @@ class LocalizationSettings(Settings):
     def _nothing_without_effect(self) -> Self:
         if self.map == "caam" and self.map_of == "predicted":
             raise ValueError(
-                f"{named('map_of')} = predicted does nothing with {named('map')} = caam, which is of no class; remove "
+                f"{key_and_flag('map_of')} = predicted does nothing with {key_and_flag('map')} = caam, which is "
+                "of no class; remove "
                 "it"
             )
         if self.boxes is None:
             for key in ("root", "box_ends", "class_column"):
                 if getattr(self, key) is not None:
                     raise ValueError(
-                        f"{named(key)} says how boxes of a file are read; name the file with {named('boxes')}"
+                        f"{key_and_flag(key)} says how boxes of a file are read; name the file with "
+                        f"{key_and_flag('boxes')}"
                     )
         if self.root is not None and self.part is not None:
             raise ValueError(
-                f"{named('part')} = {self.part} and {named('root')} = {self.root} name different images; remove "
+                f"{key_and_flag('part')} = {self.part} and {key_and_flag('root')} = {self.root} name different "
+                "images; remove "
                 "part to evaluate the pictures below root, or root to evaluate the run's part"
             )
         if self.threshold_from == "validation" and (self.root is not None or self.part == "validation"):
             raise ValueError(
-                f"{named('threshold_from')} = validation needs another part of the run's data to be evaluated; remove "
-                f"it, or {named('root') if self.root is not None else named('part') + ' = validation'}"
+                f"{key_and_flag('threshold_from')} = validation needs another part of the run's data to be "
+                "evaluated; remove "
+                f"it, or {key_and_flag('root') if self.root is not None else key_and_flag('part') + ' = validation'}"
             )
         return self
 

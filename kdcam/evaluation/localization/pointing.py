@@ -10,7 +10,7 @@ from kdcam.data.batches.batch import Batches
 from kdcam.errors import ModelError
 from kdcam.evaluation.localization.pointing_game import pointing_game
 from kdcam.models.classifier import Classifier
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import FiniteCheck
 
 
@@ -29,7 +29,7 @@ def pointing_scores(classifier: Classifier, batches: Batches, boxes: Tensor) -> 
     """
     finite = FiniteCheck("feature maps")
     hits = torch.zeros(2, dtype=torch.int64)
-    with evaluating(classifier), torch.no_grad():
+    with eval_mode(classifier), torch.no_grad():
         for batch in batches.epoch(0):
             outputs = classifier.outputs(batch.images)
             if outputs.feature_map is None or outputs.weight is None:

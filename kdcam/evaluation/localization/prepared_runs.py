@@ -12,33 +12,33 @@ from torch import Tensor
 from kdcam.api import LoadedRun, Weights, load, load_run
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.box_files import BoxLine, read_boxes
-from kdcam.data.boxes import ObjectBoxes, boxes_of_part, boxes_of_source, named_pictures, one_row_an_image
+from kdcam.data.boxes import ObjectBoxes, boxes_of_part, boxes_of_source, named_pictures, one_row_per_image
 from kdcam.data.common_config import PictureFilesConfig
 from kdcam.data.dataset_parts import Part
 from kdcam.data.splits.held_out import drawn_positions
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.evaluation.localization.batch_maps import map_kind_for
 from kdcam.evaluation.localization.evaluated import evaluated_digest
-from kdcam.evaluation.localization.localization_measurement import HowToLook, Sample
+from kdcam.evaluation.localization.localization_measurement import BoxedImages, MapOptions
 from kdcam.evaluation.localization.localization_schema import LocalizationSettings
 from kdcam.files.paths import exists, expanded
 from kdcam.models.classifier import Classifier
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
-from kdcam.settings.setting_names import named
+from kdcam.settings.setting_names import key_and_flag
 
 _WORKERS = 2  # processes that decode pictures which are no part of a run's data: kdcam's choice
 
 
-class Opened(NamedTuple):
+class PreparedRun(NamedTuple):
     """One run, ready."""
 
     path: Path
     classifier: Classifier
-    look: HowToLook
-    evaluated: Sample
-    validation: Sample | None  # where the thresholds are found there
+    look: MapOptions
+    evaluated: BoxedImages
+    validation: BoxedImages | None  # where the thresholds are found there
 
 
 class _Known(NamedTuple):
@@ -49,7 +49,7 @@ class _Known(NamedTuple):
     digest: str  # see `kdcam.evaluation.localization.evaluated.evaluated_digest`
 
 
-class Opener:
+class RunPreparer:
     """Opens runs one after the other; files of boxes, and images that runs share, are held once."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Opener:
                 settings.boxes, box_ends=settings.box_ends, class_column=settings.class_column
             )
 
-    def open(self, path: str | Path) -> Opened:
+    def open(self, path: str | Path) -> PreparedRun:
         """Return a run with the images to evaluate.
 
         Raises ``CheckpointError`` for the run, ``DataError`` for its data or boxes, ``ModelError`` for a network
@@ -87,7 +87,7 @@ class Opener:
         if not exists(expanded(path) / RECIPE_FILE):
             raise CheckpointError(
                 f"{path}: holds no {RECIPE_FILE}, so it is no run folder; name one that `kdcam train` made, or, for "
-                f"any network, a folder of pictures ({named('root')}) and their {named('boxes')}"
+                f"any network, a folder of pictures ({key_and_flag('root')}) and their {key_and_flag('boxes')}"
             )
         loaded = load_run(
             path,
@@ -102,9 +102,9 @@ class Opener:
         other = self._settings.threshold_from == "validation"
         validation = self._sample(loaded, self._known_of_part(loaded, "validation")) if other else None
         look = self._look(loaded.path, loaded.classifier, drawn=known.part.paths is None)
-        return Opened(loaded.path, loaded.classifier, look, self._sample(loaded, known), validation)
+        return PreparedRun(loaded.path, loaded.classifier, look, self._sample(loaded, known), validation)
 
-    def _open_pictures(self, path: Path, root: Path) -> Opened:
+    def _open_pictures(self, path: Path, root: Path) -> PreparedRun:
         classifier = load(path, weights=self._weights, device=self._device)
         look = self._look(path, classifier, drawn=False)
         key = (classifier.class_names, classifier.image_size, classifier.in_channels)
@@ -122,7 +122,7 @@ class Opener:
             seed=0,
             device=classifier.mean.device,
         )
-        return Opened(path, classifier, look, Sample(batches, known.boxes, known.digest), None)
+        return PreparedRun(path, classifier, look, BoxedImages(batches, known.boxes, known.digest), None)
 
     def _known_of_pictures(self, classifier: Classifier, root: Path) -> _Known:
         names, size = classifier.class_names, classifier.image_size
@@ -162,13 +162,13 @@ class Opener:
     def _some(self, part: Part, boxes: ObjectBoxes) -> _Known:
         """Return the images to take and their boxes."""
         chosen = self._chosen(boxes, part.targets)
-        boxes = narrowed(one_row_an_image(boxes) if self._map_an_image else boxes, chosen)
+        boxes = boxes_of_images(one_row_per_image(boxes) if self._map_an_image else boxes, chosen)
         if len(chosen) < len(part):  # else the pixels need no copy
             part = part.subset(chosen)
         return _Known(part, boxes, evaluated_digest(part, boxes))
 
-    def _sample(self, loaded: LoadedRun, known: _Known) -> Sample:
-        return Sample(loaded.batches(known.part, batch_size=self._batch_size), known.boxes, known.digest)
+    def _sample(self, loaded: LoadedRun, known: _Known) -> BoxedImages:
+        return BoxedImages(loaded.batches(known.part, batch_size=self._batch_size), known.boxes, known.digest)
 
     def _chosen(self, boxes: ObjectBoxes, targets: Tensor) -> Tensor:
         """Return the positions, in order, of the images to take: at most as many as asked for, all with a box."""
@@ -180,11 +180,12 @@ class Opener:
         chosen: Tensor = images[:wanted] if drawn is None else images[drawn].sort().values
         return chosen
 
-    def _look(self, path: Path, classifier: Classifier, *, drawn: bool) -> HowToLook:
+    def _look(self, path: Path, classifier: Classifier, *, drawn: bool) -> MapOptions:
         settings = self._settings
         if classifier.task == "multi-label" and settings.map_of == "predicted":
             raise RecipeError(
-                f"localize.{named('map_of')}: found predicted, but {path} has several labels an image and says no "
+                f"localize.{key_and_flag('map_of')}: found predicted, but {path} has several labels an image "
+                "and says no "
                 "single class; take label, for the labels' maps"
             )
         kind = map_kind_for(classifier, settings.map)
@@ -194,7 +195,7 @@ class Opener:
                 f"of {settings.map}"
             )
         resolution = settings.resolution_for(image_size=classifier.image_size, drawn=drawn)
-        return HowToLook(kind, settings.map_of == "label", resolution, settings.contours)
+        return MapOptions(kind, settings.map_of == "label", resolution, settings.contours)
 
 
 def _lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
@@ -221,7 +222,7 @@ def _plain_name(path: str) -> str:
     return Path(os.path.normpath(path)).as_posix()
 
 
-def narrowed(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
+def boxes_of_images(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
     """Return the boxes of some images (n,), sorted positions, numbered from 0 on in this order."""
     kept = torch.isin(boxes.images, chosen)
     return boxes._replace(
@@ -232,4 +233,4 @@ def narrowed(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
     )
 
 
-__all__ = ["Opened", "Opener", "narrowed"]
+__all__ = ["PreparedRun", "RunPreparer", "boxes_of_images"]

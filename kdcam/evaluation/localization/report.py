@@ -26,7 +26,7 @@ _LEFT_OUT = {
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedCounts:
     """What the numbers do not cover."""
 
     without_box: int  # images that have none
@@ -36,7 +36,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedBoxes:
     """Which images and boxes were asked about."""
 
     images: int
@@ -60,8 +60,8 @@ class LocalizationReport:
     resolution: int  # side in pixels of the maps whose boxes are measured
     contours: str
     threshold_rule: str  # in words: where the thresholds come from
-    left_out: LeftOut
-    evaluated: Evaluated
+    left_out: ExcludedCounts
+    evaluated: EvaluatedBoxes
 
     def headline(self) -> dict[str, float]:
         """Return the single numbers, for tables."""
@@ -112,8 +112,8 @@ def left_out_text(left_out: Mapping[str, int], flat_maps: int) -> str:
 
 __all__ = [
     "CONTOUR_RULES",
-    "Evaluated",
-    "LeftOut",
+    "EvaluatedBoxes",
+    "ExcludedCounts",
     "LocalizationReport",
     "RunLocalization",
     "left_out_text",

@@ -12,25 +12,32 @@ from kdcam.attacks.config import AnyAttack
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.attack_rows import (
-    Row,
+    PlannedAttack,
+    attacks_by_budget,
     black_box_gain,
     losses_text,
-    rows_by_budget,
-    rows_of,
+    planned_attacks,
     transfer_gain,
 )
-from kdcam.evaluation.robustness.attack_stages import Clock, Passes, Piece, Source, passes_of, run_piece
+from kdcam.evaluation.robustness.attack_stages import (
+    AttackStage,
+    PassCounts,
+    ReferenceNetwork,
+    RemainingTime,
+    run_stage,
+    stage_passes,
+)
 from kdcam.evaluation.robustness.evaluated_images import (
-    batched_anew,
     images_to_attack,
     logits_of,
+    rebatched,
     subset_text,
     warn_of_zero_gradients,
     zero_gradients,
 )
-from kdcam.evaluation.robustness.missed_by_gradients import Gain
-from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, Work
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
+from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, PartialResults
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.runtime.numerics import share_of
 from kdcam.runtime.progress import Progress, Silent
 
@@ -89,9 +96,9 @@ class RobustnessReport(BaseModel):
     curve: tuple[CurvePoint, ...]  # by budget, from small to large; eps 0 is the clean images
     zero_gradients: int  # images right before whose gradient is zero everywhere: attacks cannot move them
     # what stands every attack by gradients of a budget and falls to square there; None: not both were run at one budget
-    black_box_gain: Gain | None
+    black_box_gain: AttackGain | None
     # what only the source's images fool, and no attack on the network itself; None: there is no source
-    transfer_gain: Gain | None
+    transfer_gain: AttackGain | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain lists and numbers."""
@@ -104,8 +111,8 @@ def attack_report(
     attacks: Sequence[AnyAttack],
     *,
     n_examples: int,
-    source: Source | None = None,
-    work: Work | None = None,
+    source: ReferenceNetwork | None = None,
+    work: PartialResults | None = None,
     progress: Progress | None = None,
 ) -> RobustnessReport:
     """Return the accuracy under each attack and under all of them; modes and random state stay as they were.
@@ -125,14 +132,14 @@ def attack_report(
     Raises ``DataError`` when there is no image or images carry several labels, ``ModelError`` when the
     logits are not finite or an attack cannot work on so few classes, ``Interrupted`` when asked to stop.
     """
-    progress, work = progress or Silent(), work or Work()
+    progress, work = progress or Silent(), work or PartialResults()
     if not attacks:
         raise ValueError("no attacks; wanted at least one")
     images = images_to_attack(batches, n_examples)
     clean = right_images(classifier, batches, images, work=work, progress=progress)
-    stop_if_asked(progress)
-    rows = rows_of(classifier, attacks, source, work.counts(_CLEAN)["classes"])
-    clock = Clock([piece for row in rows for piece in row.pieces], int(clean.sum()), progress)
+    stop_with_results_kept(progress)
+    rows = planned_attacks(classifier, attacks, source, work.counts(_CLEAN)["classes"])
+    clock = RemainingTime([piece for row in rows for piece in row.pieces], int(clean.sum()), progress)
     kept = [_run_row(row, classifier, batches, clean, work=work, clock=clock) for row in rows]
     warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
     last = [stages[-1] for stages in kept]
@@ -151,14 +158,14 @@ def attack_report(
 
 
 def right_images(
-    classifier: nn.Module, batches: Batches, images: int, *, work: Work, progress: Progress
+    classifier: nn.Module, batches: Batches, images: int, *, work: PartialResults, progress: Progress
 ) -> Tensor:
     """Return which of the first images (images,) bool a classifier is right on, on the CPU; counts zero gradients."""
     marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
     if not {"classes", "zero_gradients"} <= counts.keys():
         marks.fill_(PENDING)
         counts["zero_gradients"] = 0
-    for places, batch in batched_anew(batches, marks == PENDING):
+    for places, batch in rebatched(batches, marks == PENDING):
         _check_labels(batch)
         logits = logits_of(classifier, batch.images)
         right = logits.argmax(1) == batch.targets
@@ -168,7 +175,7 @@ def right_images(
         marks[places] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
         work.save()
         progress.advance(_CLEAN, int((marks != PENDING).sum()), images)
-        stop_if_asked(progress)
+        stop_with_results_kept(progress)
     return marks == STANDS
 
 
@@ -180,7 +187,13 @@ def _check_labels(batch: Batch) -> None:
 
 
 def _run_row(
-    row: Row, classifier: nn.Module, batches: Batches, clean: Tensor, *, work: Work, clock: Clock
+    row: PlannedAttack,
+    classifier: nn.Module,
+    batches: Batches,
+    clean: Tensor,
+    *,
+    work: PartialResults,
+    clock: RemainingTime,
 ) -> list[Tensor]:
     """Return what stands (images,) after each piece of a row."""
 
@@ -192,14 +205,14 @@ def _run_row(
     for piece in row.pieces:
         pending = stands & (work.marks(piece.key, len(clean)) == PENDING)
         clock.begin(piece, int(stands.sum()), int(pending.sum()))
-        stands = run_piece(piece, batches, stands, judge=judge, work=work, pace=clock)
+        stands = run_stage(piece, batches, stands, judge=judge, work=work, pace=clock)
         kept.append(stands)
     return kept
 
 
-def _row(row: Row, kept: Sequence[Tensor], clean: Tensor, work: Work) -> AttackRow:
+def _row(row: PlannedAttack, kept: Sequence[Tensor], clean: Tensor, work: PartialResults) -> AttackRow:
     right, left = int(clean.sum()), int(kept[-1].sum())
-    passes = [passes_of(piece, work) for piece in row.pieces]
+    passes = [stage_passes(piece, work) for piece in row.pieces]
     return AttackRow(
         attack=row.label,
         norm=row.attack.norm,
@@ -214,7 +227,7 @@ def _row(row: Row, kept: Sequence[Tensor], clean: Tensor, work: Work) -> AttackR
     )
 
 
-def _stage(piece: Piece, stands: Tensor, passes: Passes) -> StageRow:
+def _stage(piece: AttackStage, stands: Tensor, passes: PassCounts) -> StageRow:
     attacked = max(passes.attacked, 1)
     return StageRow(
         attack=piece.attack.label,
@@ -225,10 +238,10 @@ def _stage(piece: Piece, stands: Tensor, passes: Passes) -> StageRow:
     )
 
 
-def _curve(rows: Sequence[Row], kept: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
+def _curve(rows: Sequence[PlannedAttack], kept: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
     return tuple(
         CurvePoint(eps=eps, worst_case_acc=share_of(torch.stack([kept[place] for place in places]).all(0)))
-        for eps, places in rows_by_budget(rows).items()
+        for eps, places in attacks_by_budget(rows).items()
     )
 
 

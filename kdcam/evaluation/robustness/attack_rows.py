@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from kdcam.attacks.attack_requirements import LOSS_WORDS
 from kdcam.attacks.budget import Norm
 from kdcam.attacks.config import AnyAttack
-from kdcam.evaluation.robustness.attack_stages import Piece, Source, to_the_end
-from kdcam.evaluation.robustness.missed_by_gradients import Gain
+from kdcam.evaluation.robustness.attack_stages import AttackStage, ReferenceNetwork, without_early_stop
+from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
 from kdcam.runtime.numerics import share_of
 from kdcam.settings.messages import listed
 
@@ -19,12 +19,12 @@ _SAMPLE = 100  # images of a gain: kept for a check
 _OWN_LOSSES = "losses of its own"
 
 
-class Row(NamedTuple):
+class PlannedAttack(NamedTuple):
     """The pieces of work that one row of the report is made of."""
 
     attack: AnyAttack
-    source: Source | None
-    pieces: tuple[Piece, ...]
+    source: ReferenceNetwork | None
+    pieces: tuple[AttackStage, ...]
 
     @property
     def label(self) -> str:
@@ -32,9 +32,9 @@ class Row(NamedTuple):
         return self.attack.label + (f" from {self.source.name}" if self.source else "")
 
 
-def rows_of(
-    classifier: nn.Module, attacks: Sequence[AnyAttack], source: Source | None, num_classes: int
-) -> list[Row]:
+def planned_attacks(
+    classifier: nn.Module, attacks: Sequence[AnyAttack], source: ReferenceNetwork | None, num_classes: int
+) -> list[PlannedAttack]:
     """Return the rows of a report: each attack on the classifier itself, then those crafted on the source.
 
     Left out of those on the source: attacks that stop just over its border, and those in stages, since a stage attacks
@@ -43,18 +43,18 @@ def rows_of(
     rows = []
     for number, attack in enumerate(attacks):
         stages = attack.stages(num_classes) or (attack,)
-        pieces = [Piece(f"{number}/{stage.label}", stage, classifier) for stage in stages]
-        rows.append(Row(attack, None, tuple(pieces)))
+        pieces = [AttackStage(f"{number}/{stage.label}", stage, classifier) for stage in stages]
+        rows.append(PlannedAttack(attack, None, tuple(pieces)))
     if source is not None:
         for number, attack in enumerate(attacks):
             if attack.transfers:
-                whole = to_the_end(attack)
-                piece = Piece(f"{number}/{attack.label}/source", whole, source.classifier)
-                rows.append(Row(whole, source, (piece,)))
+                whole = without_early_stop(attack)
+                piece = AttackStage(f"{number}/{attack.label}/source", whole, source.classifier)
+                rows.append(PlannedAttack(whole, source, (piece,)))
     return rows
 
 
-def rows_by_budget(rows: Sequence[Row]) -> dict[float, list[int]]:
+def attacks_by_budget(rows: Sequence[PlannedAttack]) -> dict[float, list[int]]:
     """Return for each eps, from small to large, which rows are within it: its own, and smaller ones of its norm."""
     found = {}
     for eps in sorted({row.attack.eps for row in rows}):
@@ -66,7 +66,7 @@ def rows_by_budget(rows: Sequence[Row]) -> dict[float, list[int]]:
     return found
 
 
-def transfer_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> Gain | None:
+def transfer_gain(rows: Sequence[PlannedAttack], kept: Sequence[Sequence[Tensor]]) -> AttackGain | None:
     """Return what stands every attack on the network itself of a budget and falls to the source's images of it.
 
     At the budget where that is most; None: there is no source. Arguments as those of `black_box_gain`.
@@ -82,7 +82,7 @@ def transfer_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> Gain
     return _largest(gains)
 
 
-def black_box_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> Gain | None:
+def black_box_gain(rows: Sequence[PlannedAttack], kept: Sequence[Sequence[Tensor]]) -> AttackGain | None:
     """Return what stands the attacks by gradients of a budget and falls to square there.
 
     At the budget where that is most. Attacks by gradients: all rows and stages but square and autoattack, which is of
@@ -109,7 +109,7 @@ def black_box_gain(rows: Sequence[Row], kept: Sequence[Sequence[Tensor]]) -> Gai
     return _largest(gains)
 
 
-def losses_text(rows: Sequence[Row]) -> str:
+def losses_text(rows: Sequence[PlannedAttack]) -> str:
     """Return in words what the attacks of rows raise, with their names where it is not the same for all."""
     raised: dict[str, dict[str, None]] = {}  # the names once each, in their order
     for row in rows:
@@ -122,19 +122,26 @@ def losses_text(rows: Sequence[Row]) -> str:
     return listed(f"{words} ({listed(labels)})" for words, labels in raised.items())
 
 
-def _budgets(rows: Sequence[Row]) -> list[tuple[Norm, float]]:
+def _budgets(rows: Sequence[PlannedAttack]) -> list[tuple[Norm, float]]:
     return sorted({(row.attack.norm, row.attack.eps) for row in rows})
 
 
-def _gain(norm: Norm, eps: float, stand: Sequence[Tensor], fall: Sequence[Tensor]) -> Gain:
+def _gain(norm: Norm, eps: float, stand: Sequence[Tensor], fall: Sequence[Tensor]) -> AttackGain:
     gained = torch.stack(list(stand)).all(0) & ~torch.stack(list(fall)).all(0)
-    return Gain(
+    return AttackGain(
         share=share_of(gained), norm=norm, eps=eps, places=tuple(gained.nonzero()[:_SAMPLE, 0].tolist())
     )
 
 
-def _largest(gains: Sequence[Gain]) -> Gain | None:
+def _largest(gains: Sequence[AttackGain]) -> AttackGain | None:
     return max(gains, key=lambda gain: gain.share, default=None)
 
 
-__all__ = ["Row", "black_box_gain", "losses_text", "rows_by_budget", "rows_of", "transfer_gain"]
+__all__ = [
+    "PlannedAttack",
+    "attacks_by_budget",
+    "black_box_gain",
+    "losses_text",
+    "planned_attacks",
+    "transfer_gain",
+]

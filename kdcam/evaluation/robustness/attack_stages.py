@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.attacks.config import AnyAttack
-from kdcam.attacks.passes import Counted
+from kdcam.attacks.passes import CountedClassifier
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.errors import DataError
-from kdcam.evaluation.robustness.evaluated_images import batched_anew
-from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, Work
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.evaluated_images import rebatched
+from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, PartialResults
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import duration_text
 
@@ -26,14 +26,14 @@ _BEYOND, _RELATIVE = 1e-6, 1e-5
 _LEAVE_OUT = "what it found is no attack within the budget: leave it out"
 
 
-class Source(NamedTuple):
+class ReferenceNetwork(NamedTuple):
     """Another classifier, on which adversarial images are crafted."""
 
     name: str
     classifier: nn.Module
 
 
-class Piece(NamedTuple):
+class AttackStage(NamedTuple):
     """One attack, or one of its stages."""
 
     key: str  # in the work file
@@ -41,7 +41,7 @@ class Piece(NamedTuple):
     crafted_on: nn.Module
 
 
-class Passes(NamedTuple):
+class PassCounts(NamedTuple):
     """What an attack took, in images that went through the network; an image that goes through twice counts twice."""
 
     attacked: int  # images
@@ -49,15 +49,21 @@ class Passes(NamedTuple):
     backwards: int
 
 
-class Pace(Protocol):
+class StageObserver(Protocol):
     """Told of every batch."""
 
-    def tell(self, piece: Piece, done: int, images: int) -> None:
+    def tell(self, piece: AttackStage, done: int, images: int) -> None:
         """Take how many images of a piece are done."""
 
 
-def run_piece(
-    piece: Piece, batches: Batches, candidates: Tensor, *, judge: Judge, work: Work, pace: Pace
+def run_stage(
+    piece: AttackStage,
+    batches: Batches,
+    candidates: Tensor,
+    *,
+    judge: Judge,
+    work: PartialResults,
+    pace: StageObserver,
 ) -> Tensor:
     """Return which of all images (images,) bool still stand; those that are no candidates do not.
 
@@ -73,13 +79,13 @@ def run_piece(
     """
     marks, counts = work.marks(piece.key, len(candidates)), work.counts(piece.key)
     images = int(candidates.sum())
-    for places, batch in batched_anew(batches, candidates & (marks == PENDING)):
-        counted = Counted(piece.crafted_on)
+    for places, batch in rebatched(batches, candidates & (marks == PENDING)):
+        counted = CountedClassifier(piece.crafted_on)
         found = piece.attack.perturb(counted, batch.images, batch.targets, batch.indices)
         _check_within(piece.attack, batch.images, found)
         stands = judge(places, batch, found).cpu()
         marks[places] = torch.where(stands, STANDS, FELL).to(torch.uint8)
-        took = Passes(len(places), counted.forwards, counted.backwards)
+        took = PassCounts(len(places), counted.forwards, counted.backwards)
         for name, number in took._asdict().items():
             counts[name] = counts.get(name, 0) + number
         work.save()
@@ -107,28 +113,28 @@ def _check_within(attack: AnyAttack, clean: Tensor, found: Tensor) -> None:
         )
 
 
-def passes_of(piece: Piece, work: Work) -> Passes:
+def stage_passes(piece: AttackStage, work: PartialResults) -> PassCounts:
     """Return what a finished piece took."""
     counts = work.counts(piece.key)
-    return Passes(*(counts.get(name, 0) for name in Passes._fields))
+    return PassCounts(*(counts.get(name, 0) for name in PassCounts._fields))
 
 
-class Clock:
+class RemainingTime:
     """Tells a watcher how far the attacks are and, now and then, how long they will take."""
 
-    def __init__(self, pieces: Sequence[Piece], images: int, progress: Progress) -> None:
+    def __init__(self, pieces: Sequence[AttackStage], images: int, progress: Progress) -> None:
         self._progress = progress
         self._left = {piece.key: images * piece.attack.expected_passes for piece in pieces}
         self._begun = self._told = time.monotonic()
         self._done = 0.0  # expected passes of the images done since the start
         self._seen: dict[str, int] = {}
 
-    def begin(self, piece: Piece, images: int, pending: int) -> None:
+    def begin(self, piece: AttackStage, images: int, pending: int) -> None:
         """Take how many images a piece has now, and how many of them are still to do."""
         self._left[piece.key] = pending * piece.attack.expected_passes
         self._seen[piece.key] = images - pending
 
-    def tell(self, piece: Piece, done: int, images: int) -> None:
+    def tell(self, piece: AttackStage, done: int, images: int) -> None:
         """Take how many images of a piece are done; raise ``Interrupted`` where the user asked to stop."""
         one = piece.attack.expected_passes
         self._done += (done - self._seen[piece.key]) * one
@@ -142,7 +148,7 @@ class Clock:
                 f"{piece.attack.label}: {done:,} of {images:,} images; the attacks take at most about "
                 f"{duration_text(self.seconds_left)} more"
             )
-        stop_if_asked(self._progress)
+        stop_with_results_kept(self._progress)
 
     @property
     def seconds_left(self) -> float:
@@ -151,7 +157,7 @@ class Clock:
         return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
 
 
-def to_the_end(attack: AnyAttack) -> AnyAttack:
+def without_early_stop(attack: AnyAttack) -> AnyAttack:
     """Return an attack that goes on after the source is fooled: an image just over its border seldom fools
     another network."""
     if "stop_when_fooled" not in type(attack).model_fields:
@@ -160,13 +166,13 @@ def to_the_end(attack: AnyAttack) -> AnyAttack:
 
 
 __all__ = [
-    "Clock",
+    "AttackStage",
     "Judge",
-    "Pace",
-    "Passes",
-    "Piece",
-    "Source",
-    "passes_of",
-    "run_piece",
-    "to_the_end",
+    "PassCounts",
+    "ReferenceNetwork",
+    "RemainingTime",
+    "StageObserver",
+    "run_stage",
+    "stage_passes",
+    "without_early_stop",
 ]

@@ -19,7 +19,7 @@ from kdcam.data.batches.resident import ResidentBatches, ResidentImages
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.sources.cifar_classes import CIFAR10_NAMES, CIFAR100_NAMES
 from kdcam.data.sources.image_folder import class_folders
-from kdcam.data.splits.held_out import across_classes
+from kdcam.data.splits.held_out import interleave_classes
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_below, folders_in, nfc
 from kdcam.files.npy_files import open_npy
@@ -55,7 +55,7 @@ class CorruptedSet(Protocol):
         """Return the copy of one corruption and severity, in order."""
 
 
-class Wanted(NamedTuple):
+class ClassifierInput(NamedTuple):
     """What a classifier takes."""
 
     label_names: tuple[str, ...]
@@ -70,7 +70,7 @@ class ArraySet:
     folder: Path
     names: tuple[str, ...]
     labels: Tensor  # (n,) int64
-    wanted: Wanted
+    wanted: ClassifierInput
 
     @property
     def ordered_labels(self) -> Tensor:
@@ -111,7 +111,7 @@ class FolderSet:
 
     folder: Path
     names: tuple[str, ...]
-    wanted: Wanted
+    wanted: ClassifierInput
     ordered_labels: ClassVar[None] = None  # files have an order of their own, not the test part's
     note: ClassVar[str] = ""  # folders bear the classes' names
 
@@ -119,7 +119,7 @@ class FolderSet:
         """See `CorruptedSet`; ``DataError`` for a class folder that the classifier does not know or no picture."""
         check_copy(self.folder, name, severity, self.names)
         paths, labels = self._listed(name, severity)
-        order = across_classes(labels)
+        order = interleave_classes(labels)
         images = StreamImages(
             FilePictures(paths), image_size=self.wanted.image_size, channels=self.wanted.channels
         )
@@ -169,7 +169,7 @@ def open_corrupted_set(
             f"corrupted set: {folder} is {'a file' if exists(folder) else 'not there'}; name the folder of "
             "CIFAR-10-C, CIFAR-100-C or ImageNet-C"
         )
-    wanted = Wanted(tuple(label_names), image_size, channels)
+    wanted = ClassifierInput(tuple(label_names), image_size, channels)
     arrays = sorted(path.stem for path in folder.glob("*.npy") if path.stem != _LABELS)
     if arrays or exists(folder / f"{_LABELS}.npy"):
         return ArraySet(folder, tuple(arrays), _labels(folder, wanted), wanted)
@@ -196,7 +196,7 @@ def check_copy(folder: Path, name: str, severity: int, names: Iterable[str]) -> 
         raise ValueError(f"severity is {severity!r}; wanted a whole number from 1 to 5")
 
 
-def _labels(folder: Path, wanted: Wanted) -> Tensor:
+def _labels(folder: Path, wanted: ClassifierInput) -> Tensor:
     path = folder / f"{_LABELS}.npy"
     if not exists(path):
         raise DataError(f"{path}: not there; the set's labels, one for each row of its arrays, belong there")
@@ -248,9 +248,9 @@ def _check_class_folders(place: Path, found: Sequence[str], label_names: Sequenc
 __all__ = [
     "ORDER_NOTE",
     "ArraySet",
+    "ClassifierInput",
     "CorruptedSet",
     "FolderSet",
-    "Wanted",
     "check_copy",
     "open_corrupted_set",
 ]

@@ -7,17 +7,17 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from kdcam.corruptions.image_corruption import check_names, corrupt
+from kdcam.corruptions.image_corruption import check_corruption_names, corrupt
 from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES, corruptions_for
 from kdcam.data.batches.batch import Batches
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.corrupted_sets import CorruptedSet
 from kdcam.evaluation.robustness.evaluated_images import first_batches, logits_of, subset_text
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import listed
 
-OWN = "kdcam's corruptions"
+OWN_CORRUPTIONS = "kdcam's corruptions"
 OWN_NOTE = "strengths are kdcam's choice: not comparable with published mean corruption errors"
 PUBLISHED_NOTE = "plain mean error, not divided by another network's"
 NO_CLEAN_NOTE = "no clean accuracy, since its images are not known to be those of the test part, in its order"
@@ -97,9 +97,9 @@ def corruption_report(
     chosen = None if names is None else _once(names)
     hits: dict[str, list[int]] = {}
     for places, part in first_batches(batches, images):
-        stop_if_asked(watcher)
+        stop_with_results_kept(watcher)
         chosen = corruptions_for(part.images.shape[1]) if chosen is None else chosen
-        check_names(chosen, channels=part.images.shape[1])
+        check_corruption_names(chosen, channels=part.images.shape[1])
         coloured = coloured or bool((part.images != part.images[:, :1]).any())
         clean += _right(classifier, part.images, part.targets)
         for name in chosen:
@@ -113,7 +113,7 @@ def corruption_report(
         hits = {name: row for name, row in hits.items() if name not in idle}
     subset = subset_text(images, whole=images == batches.num_images)
     note = _joined(OWN_NOTE, f"{listed(idle)} does nothing, the pictures are gray" if idle and names else "")
-    facts = _Facts(OWN, images, subset, seed, tuple(severities), clean / images, note)
+    facts = _Facts(OWN_CORRUPTIONS, images, subset, seed, tuple(severities), clean / images, note)
     return _report(facts, hits)
 
 
@@ -155,7 +155,7 @@ def corrupted_set_report(
     hits: dict[str, list[int]] = {}
     for name in chosen:
         for severity in severities:
-            stop_if_asked(watcher)
+            stop_with_results_kept(watcher)
             copy = found.batches(name, severity, batch_size=batch_size, device=place)
             wanted = copy.num_images if n_examples is None else n_examples
             images = _images(copy, severities, wanted)
@@ -238,7 +238,7 @@ def _same_size(found: CorruptedSet, sizes: dict[str, int]) -> int:
 
 __all__ = [
     "NO_CLEAN_NOTE",
-    "OWN",
+    "OWN_CORRUPTIONS",
     "OWN_NOTE",
     "PUBLISHED_NOTE",
     "CorruptionReport",

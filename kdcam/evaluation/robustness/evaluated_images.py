@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from kdcam.attacks import input_gradient
 from kdcam.data.batches.batch import Batch, Batches, ChangedBatches
 from kdcam.errors import DataError
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import require_finite_outputs
 from kdcam.runtime.progress import Progress
 
 
-class Placed(NamedTuple):
+class PlacedBatch(NamedTuple):
     """Images with their places among those that are evaluated."""
 
     places: Tensor  # (N,) int64, on the CPU
@@ -47,12 +47,12 @@ def images_to_attack(batches: Batches, n_examples: int) -> int:
     return min(n_examples, batches.num_images)
 
 
-def first_batches(batches: Batches, images: int) -> Iterator[Placed]:
+def first_batches(batches: Batches, images: int) -> Iterator[PlacedBatch]:
     """Yield the batches of a part's first images, the last one cut."""
     done = 0
     for batch in batches.epoch(0):
         left = images - done
-        yield Placed(
+        yield PlacedBatch(
             torch.arange(done, done + min(left, len(batch.indices))),
             Batch(batch.images[:left], batch.targets[:left], batch.indices[:left]),
         )
@@ -61,7 +61,7 @@ def first_batches(batches: Batches, images: int) -> Iterator[Placed]:
             return
 
 
-def batched_anew(batches: Batches, wanted: Tensor) -> Iterator[Placed]:
+def rebatched(batches: Batches, wanted: Tensor) -> Iterator[PlacedBatch]:
     """Yield the images that are wanted, in batches as large as the part's own.
 
     What became of the images before leaves gaps; closing them keeps every batch full.
@@ -73,12 +73,12 @@ def batched_anew(batches: Batches, wanted: Tensor) -> Iterator[Placed]:
     if not bool(wanted.any()):
         return
     last = int(wanted.nonzero()[-1])
-    held: Placed | None = None
+    held: PlacedBatch | None = None
     size = 0
     for places, batch in first_batches(batches, last + 1):
         size = size or len(places)
         chosen = wanted[places]
-        found = Placed(places[chosen], _chosen(batch, chosen))
+        found = PlacedBatch(places[chosen], _chosen(batch, chosen))
         held = found if held is None else _joined(held, found)
         if len(held.places) >= size:
             yield _cut(held, slice(None, size))
@@ -92,9 +92,9 @@ def _chosen(batch: Batch, chosen: Tensor) -> Batch:
     return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
 
 
-def _joined(first: Placed, second: Placed) -> Placed:
+def _joined(first: PlacedBatch, second: PlacedBatch) -> PlacedBatch:
     one, other = first.batch, second.batch
-    return Placed(
+    return PlacedBatch(
         torch.cat([first.places, second.places]),
         Batch(
             torch.cat([one.images, other.images]),
@@ -104,9 +104,11 @@ def _joined(first: Placed, second: Placed) -> Placed:
     )
 
 
-def _cut(placed: Placed, part: slice) -> Placed:
+def _cut(placed: PlacedBatch, part: slice) -> PlacedBatch:
     batch = placed.batch
-    return Placed(placed.places[part], Batch(batch.images[part], batch.targets[part], batch.indices[part]))
+    return PlacedBatch(
+        placed.places[part], Batch(batch.images[part], batch.targets[part], batch.indices[part])
+    )
 
 
 def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
 def unchecked_logits(classifier: nn.Module, images: Tensor) -> Tensor:
     """Return the logits (N, K) of images, in eval mode and in float32, finite or not."""
     autocast = torch.autocast(images.device.type, enabled=False)
-    with evaluating(classifier), torch.no_grad(), autocast:
+    with eval_mode(classifier), torch.no_grad(), autocast:
         logits: Tensor = classifier(images)
     return logits
 
@@ -157,13 +159,13 @@ def drawn_text(images: int, classes: int) -> str:
 
 
 __all__ = [
-    "Placed",
-    "batched_anew",
+    "PlacedBatch",
     "drawn_batches",
     "drawn_text",
     "first_batches",
     "images_to_attack",
     "logits_of",
+    "rebatched",
     "subset_text",
     "unchecked_logits",
     "warn_of_zero_gradients",

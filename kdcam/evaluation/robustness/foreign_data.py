@@ -21,7 +21,7 @@ from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.settings.frozen_settings import Settings
 from kdcam.settings.messages import did_you_mean, listed
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
 # What was done to another run's training images and labels; its test part has none of it.
 _OF_TRAINING = {"augment", "cutmix", "mixup", "noise"}
@@ -31,7 +31,7 @@ class _Foreign(Settings):
     data: DataConfig
 
 
-def recoloured(images: Tensor, channels: int) -> Tensor:
+def with_channels(images: Tensor, channels: int) -> Tensor:
     """Return images (N, C, H, W) in [0, 1] with 1 or 3 channels."""
     if images.shape[1] == channels:
         return images
@@ -71,7 +71,7 @@ def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress:
     if test is None:
         raise DataError(f"ood: {named} has no test part; name a folder of pictures, or data with a test part")
     found = batches(test, batch_size=batch_size, training=False, config=config, seed=0, device=device)
-    return ChangedBatches(found, lambda batch: batch._replace(images=recoloured(batch.images, channels)))
+    return ChangedBatches(found, lambda batch: batch._replace(images=with_channels(batch.images, channels)))
 
 
 def _test_part(folder: Path, config: DataConfig, *, rest: bool, progress: Progress) -> Part | None:
@@ -109,7 +109,7 @@ def foreign_config(named: str, size: int) -> DataConfig:
     try:
         return _Foreign.model_validate({"data": {**table, "image_size": size}}).data
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, _Foreign, place="ood"))) from None
+        raise RecipeError("; ".join(validation_messages(error, _Foreign, place="ood"))) from None
 
 
-__all__ = ["foreign_batches", "foreign_config", "is_picture_folder", "recoloured"]
+__all__ = ["foreign_batches", "foreign_config", "is_picture_folder", "with_channels"]

@@ -6,14 +6,14 @@ from pydantic import BaseModel, ConfigDict
 
 from kdcam.evaluation.robustness.probe import Budget
 
-MASKING = "this number may be gradient masking"
+MASKING_WARNING = "this number may be gradient masking"
 LEAST_IMAGES = 10  # kdcam's choice: one image of fewer says nothing of a share
-BLACK_BOX = 0.002  # AutoAttack's 0.2 points
+BLACK_BOX_LIMIT = 0.002  # AutoAttack's 0.2 points
 
 _ROUNDING = 1e-9  # of differences of shares: 0.4 - 0.3 is more than 0.1
 
 
-class Check(BaseModel):
+class MaskingCheck(BaseModel):
     """One sign: whether it is as it should be."""
 
     model_config = ConfigDict(frozen=True)
@@ -30,21 +30,29 @@ class Check(BaseModel):
 
 def share_check(
     name: str, share: float, limit: float, text: str, images: int, *, eps: float | None = None
-) -> Check:
+) -> MaskingCheck:
     """Return a check of a share that should not be above a limit; of too few images it says nothing."""
     judged = images >= LEAST_IMAGES
     passed, value = share <= limit + _ROUNDING or not judged, share if judged else None
-    return Check(name=name, passed=passed, value=value, limit=limit, text=text, eps=eps)
+    return MaskingCheck(name=name, passed=passed, value=value, limit=limit, text=text, eps=eps)
 
 
-def failed(checks: Sequence[Check]) -> tuple[Check, ...]:
+def failed_checks(checks: Sequence[MaskingCheck]) -> tuple[MaskingCheck, ...]:
     """Return the checks that are not as they should be."""
     return tuple(check for check in checks if not check.passed)
 
 
-def at(budget: Budget) -> str:
+def at_budget_text(budget: Budget) -> str:
     """Return in words where a check was made."""
     return f"at {budget.norm} eps {budget.eps:.3g}"
 
 
-__all__ = ["BLACK_BOX", "LEAST_IMAGES", "MASKING", "Check", "at", "failed", "share_check"]
+__all__ = [
+    "BLACK_BOX_LIMIT",
+    "LEAST_IMAGES",
+    "MASKING_WARNING",
+    "MaskingCheck",
+    "at_budget_text",
+    "failed_checks",
+    "share_check",
+]

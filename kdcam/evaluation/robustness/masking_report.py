@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from kdcam.attacks import input_gradient
 from kdcam.data.batches.batch import Batches
-from kdcam.evaluation.robustness.evaluated_images import batched_anew, logits_of
-from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, Check, at, share_check
-from kdcam.evaluation.robustness.missed_by_gradients import Gain, black_box, black_box_attack, transfer
-from kdcam.evaluation.robustness.partial_results import Work
-from kdcam.evaluation.robustness.probe import Budget, Probe
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.evaluated_images import logits_of, rebatched
+from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, MaskingCheck, at_budget_text, share_check
+from kdcam.evaluation.robustness.missed_by_gradients import (
+    AttackGain,
+    black_box_check,
+    black_box_gain_check,
+    transfer_gain_check,
+)
+from kdcam.evaluation.robustness.partial_results import PartialResults
+from kdcam.evaluation.robustness.probe import Budget, MaskingProbe
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.runtime.progress import Progress, Silent
 
 CHECKED_IMAGES = 100  # kdcam's choice: enough for steps of a point, and few enough to be cheap
@@ -34,25 +39,25 @@ _SHADE = 1 / 255
 _SAME = 1e-4  # of the largest logit: what a GPU's order of additions may change
 
 
-class Known(NamedTuple):
+class AttackFindings(NamedTuple):
     """What the attacks themselves told already; None: they did not."""
 
     images: int  # evaluated ones, of which the shares are
     zero_gradients: float | None = None  # share of the attacked images whose gradient is zero everywhere
-    black_box: Gain | None = None  # as in `kdcam.evaluation.robustness.attack_report.RobustnessReport`
-    transfer: Gain | None = None  # likewise
+    black_box: AttackGain | None = None  # as in `kdcam.evaluation.robustness.attack_report.RobustnessReport`
+    transfer: AttackGain | None = None  # likewise
 
 
-def run_checks(
+def masking_checks(
     classifier: nn.Module,
     batches: Batches,
     wanted: Tensor,
     budget: Budget,
     *,
-    known: Known | None = None,
-    work: Work | None = None,
+    known: AttackFindings | None = None,
+    work: PartialResults | None = None,
     progress: Progress | None = None,
-) -> tuple[Check, ...]:
+) -> tuple[MaskingCheck, ...]:
     """Return whether attacks on a classifier can be believed; modes and random state stay as they were.
 
     Of several labels an image the accuracy is that of decisions, and the checks that need one label are left out.
@@ -71,28 +76,32 @@ def run_checks(
     Raises ``Interrupted`` when asked to stop.
     """
     chosen = wanted & (wanted.cumsum(0) <= CHECKED_IMAGES)
-    probe = Probe(classifier, [placed.batch for placed in batched_anew(batches, chosen)], budget)
+    probe = MaskingProbe(classifier, [placed.batch for placed in rebatched(batches, chosen)], budget)
     if not probe.batches:
         return ()
-    told, done, watcher = known or Known(probe.images), work or Work(), progress or Silent()
+    told, done, watcher = (
+        known or AttackFindings(probe.images),
+        work or PartialResults(),
+        progress or Silent(),
+    )
 
-    def of(gain: Gain) -> Probe:
+    def of(gain: AttackGain) -> MaskingProbe:
         places = torch.zeros_like(wanted)
         places[list(gain.places)] = True
-        batched = [placed.batch for placed in batched_anew(batches, places)]
-        return Probe(classifier, batched, Budget(gain.norm, gain.eps, budget.seed))
+        batched = [placed.batch for placed in rebatched(batches, places)]
+        return MaskingProbe(classifier, batched, Budget(gain.norm, gain.eps, budget.seed))
 
     makers = _makers(probe, told) | _gain_makers(told, of)
-    found = list[Check]()
+    found = list[MaskingCheck]()
     for name, make in makers.items():
-        found.append(done.section(f"check {name}", Check, make))
+        found.append(done.section(f"check {name}", MaskingCheck, make))
         watcher.advance("checks", len(found), len(makers))
-        stop_if_asked(watcher)
+        stop_with_results_kept(watcher)
     return tuple(found)
 
 
-def _makers(probe: Probe, told: Known) -> dict[str, Callable[[], Check]]:
-    makers: dict[str, Callable[[], Check]] = {
+def _makers(probe: MaskingProbe, told: AttackFindings) -> dict[str, Callable[[], MaskingCheck]]:
+    makers: dict[str, Callable[[], MaskingCheck]] = {
         "zero_gradients": lambda: _zero_gradients(probe, told.zero_gradients),
         "falls_with_eps": lambda: _falls_with_eps(probe),
         "falls_with_steps": lambda: _falls_with_steps(probe),
@@ -101,21 +110,23 @@ def _makers(probe: Probe, told: Known) -> dict[str, Callable[[], Check]]:
         "rounding": lambda: _rounding(probe),
     }
     if probe.batches[0].targets.ndim == 1:
-        makers["black_box"] = lambda: black_box(probe)
+        makers["black_box"] = lambda: black_box_check(probe)
         makers["probabilities"] = lambda: _probabilities(probe)
     return makers
 
 
-def _gain_makers(told: Known, of: Callable[[Gain], Probe]) -> dict[str, Callable[[], Check]]:
-    makers = dict[str, Callable[[], Check]]()
+def _gain_makers(
+    told: AttackFindings, of: Callable[[AttackGain], MaskingProbe]
+) -> dict[str, Callable[[], MaskingCheck]]:
+    makers = dict[str, Callable[[], MaskingCheck]]()
     if (by_square := told.black_box) is not None:
-        makers["black_box_attack"] = lambda: black_box_attack(by_square, of(by_square), told.images)
+        makers["black_box_attack"] = lambda: black_box_gain_check(by_square, of(by_square), told.images)
     if (by_source := told.transfer) is not None:
-        makers["transfer"] = lambda: transfer(by_source, of(by_source), told.images)
+        makers["transfer"] = lambda: transfer_gain_check(by_source, of(by_source), told.images)
     return makers
 
 
-def _zero_gradients(probe: Probe, known: float | None) -> Check:
+def _zero_gradients(probe: MaskingProbe, known: float | None) -> MaskingCheck:
     share = known
     if share is None:
         gradients = [input_gradient(probe.classifier, batch.images, batch.targets) for batch in probe.batches]
@@ -130,7 +141,7 @@ def _zero_gradients(probe: Probe, known: float | None) -> Check:
     )
 
 
-def _falls_with_eps(probe: Probe) -> Check:
+def _falls_with_eps(probe: MaskingProbe) -> MaskingCheck:
     most = 1.0 if probe.budget.norm == "linf" else float("inf")
     amounts = [min(probe.budget.eps * factor, most) for factor in (0.25, 0.5, 1, 2)]
     found = (probe.attacked(eps, _USUAL_STEPS) for eps in amounts)
@@ -139,11 +150,11 @@ def _falls_with_eps(probe: Probe) -> Check:
         "falls_with_eps",
         [probe.clean_accuracy, *map(probe.accuracy, found)],
         f"largest rise of accuracy under pgd-{_USUAL_STEPS} from none over a quarter, half and all of eps to twice, "
-        f"{at(probe.budget)}",
+        f"{at_budget_text(probe.budget)}",
     )
 
 
-def _falls_with_steps(probe: Probe) -> Check:
+def _falls_with_steps(probe: MaskingProbe) -> MaskingCheck:
     # To the end: stopped where it fools, a longer attack has the shorter one's images and cannot do worse.
     found = (probe.attacked(probe.budget.eps, steps, to_the_end=True) for steps in _STEPS)
     return _rise_check(
@@ -151,16 +162,16 @@ def _falls_with_steps(probe: Probe) -> Check:
         "falls_with_steps",
         [*map(probe.accuracy, found)],
         f"largest rise of accuracy at the last step of pgd, of {', '.join(map(str, _STEPS))} steps, from one to the "
-        f"next, {at(probe.budget)}",
+        f"next, {at_budget_text(probe.budget)}",
     )
 
 
-def _rise_check(probe: Probe, name: str, accuracies: Sequence[float], text: str) -> Check:
+def _rise_check(probe: MaskingProbe, name: str, accuracies: Sequence[float], text: str) -> MaskingCheck:
     rise = max(after - before for before, after in pairwise(accuracies))
     return share_check(name, rise, max(_NOISE, 1 / probe.images), text, probe.images, eps=probe.budget.eps)
 
 
-def _large_eps(probe: Probe) -> Check:
+def _large_eps(probe: MaskingProbe) -> MaskingCheck:
     pixels = probe.batches[0].images[0].numel()
     eps = _LARGE_LINF if probe.budget.norm == "linf" else _LARGE_LINF * pixels**0.5
     # Of several labels not all decisions need fall: labels may go together, whatever the image.
@@ -176,13 +187,13 @@ def _large_eps(probe: Probe) -> Check:
     )
 
 
-def _same_twice(probe: Probe) -> Check:
+def _same_twice(probe: MaskingProbe) -> MaskingCheck:
     worst = 0.0
     for batch in probe.batches:
         first, second = (logits_of(probe.classifier, batch.images) for _ in range(2))
         scale = float(first.abs().max().clamp(min=1e-12))
         worst = max(worst, float((first - second).abs().max()) / scale)
-    return Check(
+    return MaskingCheck(
         name="same_twice",
         passed=worst <= _SAME,
         value=worst,
@@ -192,7 +203,7 @@ def _same_twice(probe: Probe) -> Check:
     )
 
 
-def _rounding(probe: Probe) -> Check:
+def _rounding(probe: MaskingProbe) -> MaskingCheck:
     norm, eps, _ = probe.budget
     spread = eps if norm == "linf" else eps / probe.batches[0].images[0].numel() ** 0.5
     judged, lost, turned = spread >= _SHADE, 0, 0
@@ -204,24 +215,24 @@ def _rounding(probe: Probe) -> Check:
         lost, turned = int((fell & stands).sum()), int(fell.sum())
     single = probe.batches[0].targets.ndim == 1
     fooled = "images that still fool" if single else "decisions that are still wrong"
-    return Check(
+    return MaskingCheck(
         name="rounding",
         passed=turned < LEAST_IMAGES or lost <= max(1, (1 - _LEAST_ROUNDED) * turned),
         value=1 - lost / turned if turned >= LEAST_IMAGES else None,
         limit=_LEAST_ROUNDED,
         text=f"share of adversarial {fooled} as files of 8 bits a colour (or all but one are); not judged where a "
-        f"change is below a shade; {at(probe.budget)}",
+        f"change is below a shade; {at_budget_text(probe.budget)}",
         eps=eps,
     )
 
 
-def _probabilities(probe: Probe) -> Check:
+def _probabilities(probe: MaskingProbe) -> MaskingCheck:
     like = []
     for batch in probe.batches:
         outputs = logits_of(probe.classifier, batch.images)
         like.append((outputs >= 0).all(1) & ((outputs.sum(1) - 1).abs() < 1e-3))
     share = float(torch.cat(like).double().mean())
-    return Check(
+    return MaskingCheck(
         name="probabilities",
         passed=share < 1,
         value=share,
@@ -230,4 +241,4 @@ def _probabilities(probe: Probe) -> Check:
     )
 
 
-__all__ = ["CHECKED_IMAGES", "Known", "run_checks"]
+__all__ = ["CHECKED_IMAGES", "AttackFindings", "masking_checks"]

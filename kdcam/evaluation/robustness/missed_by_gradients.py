@@ -12,16 +12,21 @@ from kdcam.attacks import cw_margin, square
 from kdcam.attacks.budget import Norm
 from kdcam.data.batches.batch import Batch
 from kdcam.evaluation.robustness.evaluated_images import logits_of
-from kdcam.evaluation.robustness.masking_check import BLACK_BOX, Check, at, share_check
-from kdcam.evaluation.robustness.probe import Probe
+from kdcam.evaluation.robustness.masking_check import (
+    BLACK_BOX_LIMIT,
+    MaskingCheck,
+    at_budget_text,
+    share_check,
+)
+from kdcam.evaluation.robustness.probe import MaskingProbe
 
-QUERIES = 300  # of the black box
-STEPS = 40  # of the longer attacks
+SQUARE_QUERIES = 300  # of the black box
+LONG_ATTACK_STEPS = 40  # of the longer attacks
 
-_LONGER = f"pgd-{STEPS} and cw-margin-{STEPS}"
+_LONGER = f"pgd-{LONG_ATTACK_STEPS} and cw-margin-{LONG_ATTACK_STEPS}"
 
 
-class Gain(BaseModel):
+class AttackGain(BaseModel):
     """What one kind of attacks alone fools, at the budget where that is most."""
 
     model_config = ConfigDict(frozen=True)
@@ -32,25 +37,25 @@ class Gain(BaseModel):
     places: tuple[int, ...]  # the first of these images, by their places among the evaluated ones
 
 
-def black_box(probe: Probe) -> Check:
+def black_box_check(probe: MaskingProbe) -> MaskingCheck:
     """Check with a few queries of square what stands the longer attacks."""
     fell = 0
-    for found, batch in zip(probe.attacked(probe.budget.eps, STEPS), probe.batches, strict=True):
-        left = _of(batch, _right(probe, found, batch))
+    for found, batch in zip(probe.attacked(probe.budget.eps, LONG_ATTACK_STEPS), probe.batches, strict=True):
+        left = _part_of_batch(batch, _right(probe, found, batch))
         if len(left.indices) > 0:
             fell += _fell_to_square_alone(probe, left)
     return share_check(
         "black_box",
         fell / probe.images,
-        max(BLACK_BOX, 1 / probe.images),
-        f"share of images that stand {_LONGER} and fall to {QUERIES} queries of square, which sees no gradient, "
-        f"{at(probe.budget)}",
+        max(BLACK_BOX_LIMIT, 1 / probe.images),
+        f"share of images that stand {_LONGER} and fall to {SQUARE_QUERIES} queries of square, which sees no gradient, "
+        f"{at_budget_text(probe.budget)}",
         probe.images,
         eps=probe.budget.eps,
     )
 
 
-def black_box_attack(gain: Gain, probe: Probe, images: int) -> Check:
+def black_box_gain_check(gain: AttackGain, probe: MaskingProbe, images: int) -> MaskingCheck:
     """Check what square alone fools of all evaluated images, less what longer attacks by gradients find.
 
     Args:
@@ -64,7 +69,7 @@ def black_box_attack(gain: Gain, probe: Probe, images: int) -> Check:
     return _gain_check("black_box_attack", gain, probe, images, text)
 
 
-def transfer(gain: Gain, probe: Probe, images: int) -> Check:
+def transfer_gain_check(gain: AttackGain, probe: MaskingProbe, images: int) -> MaskingCheck:
     """Check what only the source's images fool; arguments as those of `black_box_attack`."""
     text = (
         f"share of images that stand every attack on the network itself, {_LONGER} too, and fall to images crafted on "
@@ -73,27 +78,27 @@ def transfer(gain: Gain, probe: Probe, images: int) -> Check:
     return _gain_check("transfer", gain, probe, images, text)
 
 
-def _gain_check(name: str, gain: Gain, probe: Probe, images: int, text: str) -> Check:
+def _gain_check(name: str, gain: AttackGain, probe: MaskingProbe, images: int, text: str) -> MaskingCheck:
     return share_check(
         name,
         gain.share * _withstanding(probe),
-        max(BLACK_BOX, 1 / images),
-        f"{text}, {at(probe.budget)}",
+        max(BLACK_BOX_LIMIT, 1 / images),
+        f"{text}, {at_budget_text(probe.budget)}",
         images,
         eps=gain.eps,
     )
 
 
-def _withstanding(probe: Probe) -> float:
+def _withstanding(probe: MaskingProbe) -> float:
     """Return the share of a probe's images that stands the longer attacks; 0 where there is none."""
     stands = 0
-    for found, batch in zip(probe.attacked(probe.budget.eps, STEPS), probe.batches, strict=True):
-        left = _of(batch, _right(probe, found, batch))
+    for found, batch in zip(probe.attacked(probe.budget.eps, LONG_ATTACK_STEPS), probe.batches, strict=True):
+        left = _part_of_batch(batch, _right(probe, found, batch))
         stands += int(_stands_margin(probe, left).sum())
     return stands / max(probe.images, 1)
 
 
-def _fell_to_square_alone(probe: Probe, batch: Batch) -> int:
+def _fell_to_square_alone(probe: MaskingProbe, batch: Batch) -> int:
     norm, eps, seed = probe.budget
     tried = square(
         probe.classifier,
@@ -101,15 +106,15 @@ def _fell_to_square_alone(probe: Probe, batch: Batch) -> int:
         batch.targets,
         eps=eps,
         norm=norm,
-        n_queries=QUERIES,
+        n_queries=SQUARE_QUERIES,
         seed=seed,
         indices=batch.indices,
     )
-    fell = _of(batch, ~_right(probe, tried, batch))
+    fell = _part_of_batch(batch, ~_right(probe, tried, batch))
     return int(_stands_margin(probe, fell).sum())
 
 
-def _stands_margin(probe: Probe, batch: Batch) -> Tensor:
+def _stands_margin(probe: MaskingProbe, batch: Batch) -> Tensor:
     """Return which images (N,) stand steps on the margin."""
     if len(batch.indices) == 0:
         return torch.zeros(0, dtype=torch.bool)
@@ -120,7 +125,7 @@ def _stands_margin(probe: Probe, batch: Batch) -> Tensor:
         batch.targets,
         eps=eps,
         alpha=eps / 4,
-        steps=STEPS,
+        steps=LONG_ATTACK_STEPS,
         norm=norm,
         seed=seed,
         indices=batch.indices,
@@ -129,13 +134,20 @@ def _stands_margin(probe: Probe, batch: Batch) -> Tensor:
     return _right(probe, found, batch)
 
 
-def _right(probe: Probe, images: Tensor, batch: Batch) -> Tensor:
+def _right(probe: MaskingProbe, images: Tensor, batch: Batch) -> Tensor:
     return logits_of(probe.classifier, images).argmax(1) == batch.targets
 
 
-def _of(batch: Batch, chosen: Tensor) -> Batch:
+def _part_of_batch(batch: Batch, chosen: Tensor) -> Batch:
     rows = chosen.to(batch.images.device)
     return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
 
 
-__all__ = ["QUERIES", "STEPS", "Gain", "black_box", "black_box_attack", "transfer"]
+__all__ = [
+    "LONG_ATTACK_STEPS",
+    "SQUARE_QUERIES",
+    "AttackGain",
+    "black_box_check",
+    "black_box_gain_check",
+    "transfer_gain_check",
+]

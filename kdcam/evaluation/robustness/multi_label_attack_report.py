@@ -11,8 +11,8 @@ from kdcam.attacks.config import AnyAttack, check_attacks
 from kdcam.attacks.objective import right_decisions
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.errors import DataError
-from kdcam.evaluation.robustness.attack_rows import Row, rows_by_budget, rows_of
-from kdcam.evaluation.robustness.attack_stages import Clock, Source, passes_of, run_piece
+from kdcam.evaluation.robustness.attack_rows import PlannedAttack, attacks_by_budget, planned_attacks
+from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork, RemainingTime, run_stage, stage_passes
 from kdcam.evaluation.robustness.evaluated_images import (
     first_batches,
     images_to_attack,
@@ -21,8 +21,8 @@ from kdcam.evaluation.robustness.evaluated_images import (
     warn_of_zero_gradients,
     zero_gradients,
 )
-from kdcam.evaluation.robustness.partial_results import PENDING, STANDS, Work
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.partial_results import PENDING, STANDS, PartialResults
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.runtime.numerics import share_of
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.classification import multi_label_report
@@ -91,8 +91,8 @@ def multi_label_attack_report(
     attacks: Sequence[AnyAttack],
     *,
     n_examples: int,
-    source: Source | None = None,
-    work: Work | None = None,
+    source: ReferenceNetwork | None = None,
+    work: PartialResults | None = None,
     progress: Progress | None = None,
 ) -> MultiLabelRobustnessReport:
     """Return the scores before and after each attack; modes and random state stay as they were.
@@ -101,15 +101,15 @@ def multi_label_attack_report(
     Arguments and errors as those of `kdcam.evaluation.robustness.attack_report.attack_report`, but the targets are rows
     (N, K) of 0 and 1, and an attack that needs one label an image is refused with ``RecipeError``.
     """
-    progress, work = progress or Silent(), work or Work()
+    progress, work = progress or Silent(), work or PartialResults()
     if not attacks:
         raise ValueError("no attacks; wanted at least one")
     check_attacks(attacks, num_classes=1, multi_label=True)  # each class is a decision of its own
     images = images_to_attack(batches, n_examples)
     targets, clean = _clean(classifier, batches, images, work=work, progress=progress)
-    stop_if_asked(progress)
-    rows = rows_of(classifier, attacks, source, targets.shape[1])
-    clock = Clock([piece for row in rows for piece in row.pieces], images, progress)
+    stop_with_results_kept(progress)
+    rows = planned_attacks(classifier, attacks, source, targets.shape[1])
+    clock = RemainingTime([piece for row in rows for piece in row.pieces], images, progress)
     attacked = [_run_row(row, classifier, batches, targets, work=work, clock=clock) for row in rows]
     zeros = work.counts(_CLEAN)["zero_gradients"]
     warn_of_zero_gradients(zeros, images, progress)
@@ -129,7 +129,7 @@ def multi_label_attack_report(
 
 
 def _clean(
-    classifier: nn.Module, batches: Batches, images: int, *, work: Work, progress: Progress
+    classifier: nn.Module, batches: Batches, images: int, *, work: PartialResults, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Return targets and clean logits (images, K) on the CPU; counts zero gradients."""
     marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
@@ -150,7 +150,7 @@ def _clean(
         marks[places[pending]] = STANDS
         work.save()
         progress.advance(_CLEAN, int(places[-1]) + 1, images)
-        stop_if_asked(progress)
+        stop_with_results_kept(progress)
     rows = torch.cat(targets)
     return rows, work.rows(_CLEAN, tuple(rows.shape))
 
@@ -164,7 +164,13 @@ def _check_rows(targets: Tensor, logits: Tensor) -> None:
 
 
 def _run_row(
-    row: Row, classifier: nn.Module, batches: Batches, targets: Tensor, *, work: Work, clock: Clock
+    row: PlannedAttack,
+    classifier: nn.Module,
+    batches: Batches,
+    targets: Tensor,
+    *,
+    work: PartialResults,
+    clock: RemainingTime,
 ) -> Tensor:
     """Return the logits (images, K) after a row's attack."""
     (piece,) = row.pieces
@@ -176,12 +182,12 @@ def _run_row(
 
     everything = torch.ones(len(targets), dtype=torch.bool)
     clock.begin(piece, len(targets), int((work.marks(piece.key, len(targets)) == PENDING).sum()))
-    run_piece(piece, batches, everything, judge=judge, work=work, pace=clock)
+    run_stage(piece, batches, everything, judge=judge, work=work, pace=clock)
     return found
 
 
-def _row(row: Row, logits: Tensor, targets: Tensor, work: Work) -> MultiLabelAttackRow:
-    passes = passes_of(row.pieces[0], work)
+def _row(row: PlannedAttack, logits: Tensor, targets: Tensor, work: PartialResults) -> MultiLabelAttackRow:
+    passes = stage_passes(row.pieces[0], work)
     return MultiLabelAttackRow(
         attack=row.label,
         norm=row.attack.norm,
@@ -193,9 +199,9 @@ def _row(row: Row, logits: Tensor, targets: Tensor, work: Work) -> MultiLabelAtt
     )
 
 
-def _curve(rows: Sequence[Row], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
+def _curve(rows: Sequence[PlannedAttack], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
     points = []
-    for eps, places in rows_by_budget(rows).items():
+    for eps, places in attacks_by_budget(rows).items():
         kept = right[[0, *(place + 1 for place in places)]].all(0)
         points.append(
             MultiLabelCurvePoint(

@@ -32,7 +32,7 @@ class DetectionRow(BaseModel):
     fpr_at_95: float  # share of foreign images let in by the threshold that lets in 95 % of the own
 
 
-class OutOfDistribution(BaseModel):
+class OutOfDistributionReport(BaseModel):
     """What a classifier's scores say of images of another data set."""
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,7 @@ class OutOfDistribution(BaseModel):
     rows: tuple[DetectionRow, ...]
 
 
-def out_of_distribution(own_logits: Tensor, foreign_logits: Tensor) -> OutOfDistribution:
+def out_of_distribution_report(own_logits: Tensor, foreign_logits: Tensor) -> OutOfDistributionReport:
     """Return how well max-softmax and energy tell own images (N, K) from foreign ones (M, K), by their logits.
 
     Raises ``DataError`` where there are no images of one of them, ``ModelError`` where logits are not finite.
@@ -54,7 +54,7 @@ def out_of_distribution(own_logits: Tensor, foreign_logits: Tensor) -> OutOfDist
                 "(N, K) of at least one image"
             )
         require_finite_outputs(logits, f"out of distribution, {whose} images")
-    return OutOfDistribution(
+    return OutOfDistributionReport(
         own_images=len(own_logits),
         foreign_images=len(foreign_logits),
         rows=(
@@ -130,11 +130,11 @@ def _row(score: ScoreName, own: Tensor, foreign: Tensor) -> DetectionRow:
 
 __all__ = [
     "DetectionRow",
-    "OutOfDistribution",
+    "OutOfDistributionReport",
     "ScoreName",
     "energy",
     "fpr_at_95",
     "max_softmax",
-    "out_of_distribution",
+    "out_of_distribution_report",
     "unlabelled_batches",
 ]

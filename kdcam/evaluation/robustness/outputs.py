@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdcam.data.batches.batch import Batches
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.evaluated_images import unchecked_logits
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.progress import Progress, Silent
 
@@ -47,7 +47,7 @@ def collect_logits(
     rows: list[tuple[Tensor, Tensor]] = []
     done, finite = 0, FiniteCheck()
     for batch in batches.epoch(0):
-        stop_if_asked(watcher)
+        stop_with_results_kept(watcher)
         images, targets = batch.images[: wanted - done], batch.targets[: wanted - done]
         logits = unchecked_logits(classifier, images)
         finite.take(logits)

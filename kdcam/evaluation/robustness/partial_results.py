@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from kdcam.errors import CheckpointError
-from kdcam.evaluation.robustness.writing import writing
+from kdcam.evaluation.robustness.writing import write_errors_explained
 from kdcam.files.atomic_writes import write_atomically
-from kdcam.files.json_files_part import plain, read_json
+from kdcam.files.json_files_part import json_form, read_json
 from kdcam.files.paths import exists
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
 
@@ -22,13 +22,13 @@ PROGRESS_STEM = "robustness-progress-"
 _DIGITS = 12  # of a key in a file's name
 _TENSORS = ".safetensors"
 
-Section = TypeVar("Section", bound=BaseModel)
+SectionModel = TypeVar("SectionModel", bound=BaseModel)
 
 PENDING, FELL, STANDS = ord("."), ord("0"), ord("1")
 """What a mark says of an image: nothing yet, that it is wrong, that it is right. A file holds them as text."""
 
 
-class Work:
+class PartialResults:
     """What has been found so far, in memory and, with a folder, in files written whole after each batch.
 
     The files belong to ``key``, the digest of all that decides the result: work under other keys lies beside them and
@@ -77,7 +77,7 @@ class Work:
             raise self._spoilt(f"logits {tuple(rows.shape)} of {name} where {shape} are wanted")
         return rows
 
-    def section(self, name: str, kind: type[Section], make: Callable[[], Section]) -> Section:
+    def section(self, name: str, kind: type[SectionModel], make: Callable[[], SectionModel]) -> SectionModel:
         """Return a section as it was kept; made and kept where it is not yet."""
         if name not in self._sections:
             self._sections[name] = make().model_dump(mode="json")
@@ -98,7 +98,7 @@ class Work:
             "sections": self._sections,
             "tensors": self._save_tensors(self._folder) if self._tensors else None,
         }
-        self._write(self._folder / self.name, json.dumps(plain(document)).encode())
+        self._write(self._folder / self.name, json.dumps(json_form(document)).encode())
 
     def finish(self) -> None:
         """Remove the files: the result is written."""
@@ -117,7 +117,7 @@ class Work:
 
     @staticmethod
     def _write(file: Path, data: bytes) -> None:
-        with writing(file):
+        with write_errors_explained(file):
             write_atomically(file, data)
 
     def _tensors_name(self, turn: int) -> str:
@@ -163,7 +163,7 @@ class Work:
         )
 
 
-def remove_orphans(folder: Path) -> None:
+def remove_orphaned_tensors(folder: Path) -> None:
     """Remove tensors whose marks are gone, as a kill leaves them; nobody else may be writing in the folder."""
     for tensors in folder.glob(f"{PROGRESS_STEM}*-[01]{_TENSORS}"):
         marks = tensors.with_name(tensors.name.removesuffix(_TENSORS)[:-2] + ".json")
@@ -174,7 +174,7 @@ def remove_orphans(folder: Path) -> None:
 
 def combined_digest(parts: Mapping[str, Any]) -> str:
     """Return the SHA-256 of named values that JSON takes, whatever their order."""
-    return sha256(json.dumps(plain(parts), sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(json_form(parts), sort_keys=True).encode()).hexdigest()
 
 
 def _marks(text: str) -> Tensor:
@@ -184,4 +184,12 @@ def _marks(text: str) -> Tensor:
     return marks
 
 
-__all__ = ["FELL", "PENDING", "PROGRESS_STEM", "STANDS", "Work", "combined_digest", "remove_orphans"]
+__all__ = [
+    "FELL",
+    "PENDING",
+    "PROGRESS_STEM",
+    "STANDS",
+    "PartialResults",
+    "combined_digest",
+    "remove_orphaned_tensors",
+]

@@ -22,7 +22,7 @@ class Budget(NamedTuple):
     seed: int = 0
 
 
-class Probe:
+class MaskingProbe:
     """The checked images, and attacks on them; each attack of the budget itself is run once."""
 
     def __init__(self, classifier: nn.Module, batches: Sequence[Batch], budget: Budget) -> None:
@@ -81,4 +81,4 @@ class Probe:
         return self.accuracy([batch.images for batch in self.batches])
 
 
-__all__ = ["Budget", "Probe"]
+__all__ = ["Budget", "MaskingProbe"]

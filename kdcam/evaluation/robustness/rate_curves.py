@@ -7,14 +7,14 @@ from typing import NamedTuple
 from kdcam.api import recipe_of
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
 from kdcam.evaluation.robustness.robustness_file import RunRobustness
-from kdcam.evaluation.robustness.robustness_plots import Curve
+from kdcam.evaluation.robustness.robustness_plots import RobustnessCurve
 from kdcam.recipe.train_recipe import TrainRecipe
 
 _OF_A_POINT = {"rate", "seed"}  # of the noise: what the runs of one curve may differ in
 _WITHOUT_EFFECT = {"description", "published", "seed"}  # of the recipe, or what a mean is taken over
 
 
-class _Noisy(NamedTuple):
+class _NoisyRun(NamedTuple):
     """A run with what tells its curve from others."""
 
     run: RunRobustness
@@ -35,7 +35,7 @@ class _Noisy(NamedTuple):
         return round(100 * (self.report.realised_rate if nominal is None else nominal), 4)
 
 
-def rate_curves(found: Sequence[RunRobustness]) -> list[Curve]:
+def rate_curves(found: Sequence[RunRobustness]) -> list[RobustnessCurve]:
     """Return scores against the nominal share of wrong labels in percent, the mean over runs of one share.
 
     Runs whose recipes are the same but for seed and the noise's rate and seed make a curve for each score, where there
@@ -50,18 +50,18 @@ def rate_curves(found: Sequence[RunRobustness]) -> list[Curve]:
         for score, points in _points(alike).items():
             if len(points) > 1:
                 name = f"{losses}, {first.report.kind} noise (as {first.run.run.name}): {score}"
-                curves.append(Curve(name, points))
+                curves.append(RobustnessCurve(name, points))
     return curves
 
 
-def _noisy(run: RunRobustness, report: LabelNoiseReport) -> _Noisy:
+def _noisy(run: RunRobustness, report: LabelNoiseReport) -> _NoisyRun:
     recipe = recipe_of(run.run)
     values = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     values["data"].pop("noise")
-    return _Noisy(run, report, recipe, json.dumps(values, sort_keys=True))
+    return _NoisyRun(run, report, recipe, json.dumps(values, sort_keys=True))
 
 
-def _points(runs: Sequence[_Noisy]) -> dict[str, list[tuple[float, float]]]:
+def _points(runs: Sequence[_NoisyRun]) -> dict[str, list[tuple[float, float]]]:
     """Return by score the points (percent of wrong labels, mean score), from left to right."""
     values: dict[str, dict[float, list[float]]] = {}
     for one in runs:

@@ -7,8 +7,8 @@ from typing import Literal
 from kdcam.api import LoadedRun, Weights, load, recipe_of
 from kdcam.attacks.config import AnyAttack
 from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.evaluation.robustness.attack_stages import Source
-from kdcam.files.differences import first_difference, shown
+from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
+from kdcam.files.differences import first_difference, value_text
 from kdcam.files.paths import exists
 from kdcam.models.classifier import Classifier
 from kdcam.runs.run_files import RECIPE_FILE
@@ -19,18 +19,18 @@ _NAMED = 5  # classes in an error
 _WAYS_OUT = {"source": "craft on a run", "base": "name a base"}
 _OF_TRAINING = {"augment", "cutmix", "mixup", "noise", "workers"}  # data's keys that choose no image
 
-Role = Literal["source", "base"]
+ReferenceRole = Literal["source", "base"]
 
 
-def open_source(path: Path, *, role: Role, weights: Weights, device: str) -> Source:
+def open_reference(path: Path, *, role: ReferenceRole, weights: Weights, device: str) -> ReferenceNetwork:
     """Return a run that others are held against; ``CheckpointError`` where the folder holds none."""
     try:
-        return Source(str(path), load(path, weights=weights, device=device))
+        return ReferenceNetwork(str(path), load(path, weights=weights, device=device))
     except CheckpointError as error:
         raise CheckpointError(f"{role}: {error}") from error
 
 
-def check_source(source: Source, loaded: LoadedRun, *, role: Role) -> None:
+def check_reference(source: ReferenceNetwork, loaded: LoadedRun, *, role: ReferenceRole) -> None:
     """Raise ``DataError`` unless another run takes a run's images and knows them by the same classes."""
     crafting, tested = source.classifier, loaded.classifier
     assert isinstance(crafting, Classifier)  # `open_source` made it
@@ -52,7 +52,9 @@ def check_source(source: Source, loaded: LoadedRun, *, role: Role) -> None:
             )
 
 
-def warn_of_other_data(source: Source, loaded: LoadedRun, *, role: Role, progress: Progress) -> None:
+def warn_of_other_data(
+    source: ReferenceNetwork, loaded: LoadedRun, *, role: ReferenceRole, progress: Progress
+) -> None:
     """Warn where another run was trained on another [data] table: the run's test images may be among what it saw."""
     if not exists(Path(source.name) / RECIPE_FILE):
         return  # weights alone, of which no more is known
@@ -64,7 +66,8 @@ def warn_of_other_data(source: Source, loaded: LoadedRun, *, role: Role, progres
     if difference is not None:
         progress.warning(
             f"{role} {source.name}: was trained on other data than {loaded.path} (data.{difference.place}: "
-            f"{shown(difference.there)} there, {shown(difference.here)} here), so it may have seen the test images"
+            f"{value_text(difference.there)} there, {value_text(difference.here)} here), so it may have seen "
+            "the test images"
         )
 
 
@@ -81,4 +84,4 @@ def _some(names: Sequence[str]) -> str:
     return f"{listed(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''} ({len(names)})"
 
 
-__all__ = ["Role", "check_source", "check_transferable", "open_source", "warn_of_other_data"]
+__all__ = ["ReferenceRole", "check_reference", "check_transferable", "open_reference", "warn_of_other_data"]

@@ -30,7 +30,7 @@ class RelativeErrors(BaseModel):
     mean_added_error: float | None
 
 
-def relative_to(report: CorruptionReport, base: CorruptionReport) -> RelativeErrors:
+def relative_errors(report: CorruptionReport, base: CorruptionReport) -> RelativeErrors:
     """Return errors as multiples of a base run's on the same corrupted images.
 
     For each corruption the sum of errors over severities, divided by the base's, and the same of what each adds to
@@ -73,4 +73,4 @@ def _ratio(error: float | None, base: float | None) -> float | None:
     return None if error is None or base is None or base <= 0 else error / base
 
 
-__all__ = ["RelativeErrors", "RelativeRow", "relative_to"]
+__all__ = ["RelativeErrors", "RelativeRow", "relative_errors"]

@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 
 from kdcam.api import Weights
 from kdcam.evaluation.robustness.robustness_file import RunRobustness
-from kdcam.evaluation.robustness.robustness_settings import EvaluationSettings
-from kdcam.evaluation.robustness.writing import writing
+from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluationSettings
+from kdcam.evaluation.robustness.writing import write_errors_explained
 from kdcam.files.json_files_part import read_json, write_json
 from kdcam.files.paths import exists
 from kdcam.runtime.progress import Progress
@@ -39,7 +39,7 @@ _SETTINGS_OF: dict[str, tuple[str, ...]] = {
 }
 
 
-class ResultsFile:
+class RobustnessFile:
     """The file of one run: sections of the same weights stay in it until they are found anew."""
 
     def __init__(
@@ -48,7 +48,7 @@ class ResultsFile:
         *,
         network: str,
         weights: Weights,
-        settings: EvaluationSettings,
+        settings: RobustnessEvaluationSettings,
         progress: Progress,
     ) -> None:
         """Read what there is.
@@ -93,7 +93,7 @@ class ResultsFile:
         self._keys[section] = key
         self.keep(section)
         file = self._folder / ROBUSTNESS_FILE
-        with writing(file):
+        with write_errors_explained(file):
             write_json(file, self.whole.to_json())
 
     def keep(self, section: str) -> None:
@@ -125,10 +125,10 @@ class ResultsFile:
         )
 
 
-def _by_section(settings: EvaluationSettings) -> dict[str, dict[str, Any]]:
+def _by_section(settings: RobustnessEvaluationSettings) -> dict[str, dict[str, Any]]:
     """Return for each section the settings that it would be made with."""
     asked = settings.model_dump(mode="json") | {"n_examples": settings.n_examples, "seed": settings.seed}
     return {section: {name: asked[name] for name in names} for section, names in _SETTINGS_OF.items()}
 
 
-__all__ = ["ROBUSTNESS_FILE", "ResultsFile"]
+__all__ = ["ROBUSTNESS_FILE", "RobustnessFile"]

@@ -8,24 +8,32 @@ from typing import Any, NamedTuple
 from kdcam.api import LoadedRun, Weights, load_run, recipe_of
 from kdcam.attacks.config import check_attacks
 from kdcam.errors import CheckpointError, FolderInUseError, ModelError, RecipeError
-from kdcam.evaluation.robustness.attack_stages import Source
+from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
 from kdcam.evaluation.robustness.memorisation import label_noise_report
-from kdcam.evaluation.robustness.partial_results import remove_orphans
+from kdcam.evaluation.robustness.partial_results import remove_orphaned_tensors
 from kdcam.evaluation.robustness.reference_runs import (
-    Role,
-    check_source,
+    ReferenceRole,
+    check_reference,
     check_transferable,
-    open_source,
+    open_reference,
     warn_of_other_data,
 )
-from kdcam.evaluation.robustness.results_file import ResultsFile
+from kdcam.evaluation.robustness.results_file import RobustnessFile
 from kdcam.evaluation.robustness.robustness_file import RunRobustness
-from kdcam.evaluation.robustness.robustness_sections import Evaluation
-from kdcam.evaluation.robustness.robustness_settings import EvaluationSettings, evaluation_settings
-from kdcam.evaluation.robustness.section_keys import Others, asked_sections, network_key, section_keys
+from kdcam.evaluation.robustness.robustness_sections import SectionContext
+from kdcam.evaluation.robustness.robustness_settings import (
+    RobustnessEvaluationSettings,
+    robustness_evaluation_settings,
+)
+from kdcam.evaluation.robustness.section_keys import (
+    ReferenceNetworks,
+    asked_sections,
+    network_key,
+    section_keys,
+)
 from kdcam.evaluation.robustness.sections import check_inputs, run_sections
-from kdcam.evaluation.robustness.stopping import stop_if_asked
-from kdcam.evaluation.robustness.writing import writing
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
+from kdcam.evaluation.robustness.writing import write_errors_explained
 from kdcam.files.atomic_writes import remove_leftovers
 from kdcam.files.folder_lock import FolderLock
 from kdcam.files.paths import exists
@@ -37,10 +45,10 @@ from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import listed
 
 
-class _Plan(NamedTuple):
+class _EvaluationPlan(NamedTuple):
     """What is done to every run, and how."""
 
-    settings: EvaluationSettings
+    settings: RobustnessEvaluationSettings
     weights: Weights
     batch_size: int
     resume: Resume
@@ -53,7 +61,7 @@ class _Plan(NamedTuple):
 def evaluate_robustness(
     runs: Sequence[str | Path],
     *,
-    settings: Mapping[str, Any] | EvaluationSettings | None = None,
+    settings: Mapping[str, Any] | RobustnessEvaluationSettings | None = None,
     weights: Weights = "selected",
     batch_size: int = 100,
     device: str = "auto",
@@ -96,14 +104,14 @@ def evaluate_robustness(
     """
     watcher = progress or Silent()
     checked = _checked(runs, settings)
-    others = Others(
+    others = ReferenceNetworks(
         _opened(checked.source, "source", weights, device), _opened(checked.base, "base", weights, device)
     )
-    plan = _Plan(checked, weights, batch_size, resume, draw, data, rest, watcher)
+    plan = _EvaluationPlan(checked, weights, batch_size, resume, draw, data, rest, watcher)
     opened = _all_opened(runs, plan, others, device)
     found = []
     for loaded in opened:
-        stop_if_asked(watcher)
+        stop_with_results_kept(watcher)
         with _locked(loaded.path) as refused:
             found.append(_evaluated(loaded, plan, others, refused))
     found = _with_point_at_zero(found, watcher)
@@ -114,7 +122,9 @@ def evaluate_robustness(
     return found
 
 
-def _all_opened(runs: Sequence[str | Path], plan: _Plan, others: Others, device: str) -> list[LoadedRun]:
+def _all_opened(
+    runs: Sequence[str | Path], plan: _EvaluationPlan, others: ReferenceNetworks, device: str
+) -> list[LoadedRun]:
     """Return all runs, held against what is asked for: a wrong last one is refused before the first is attacked."""
     opened, read = list[LoadedRun](), dict[str, LoadedRun]()
     for path in runs:
@@ -129,10 +139,13 @@ def _all_opened(runs: Sequence[str | Path], plan: _Plan, others: Others, device:
         # Runs on the same pictures share what was read of them.
         same = f"{loaded.recipe.data.model_dump_json()} {loaded.pictures}"
         loaded = loaded.with_parts_of(read.setdefault(same, loaded))
-        roles: tuple[tuple[Role, Source | None], ...] = (("source", others.source), ("base", others.base))
+        roles: tuple[tuple[ReferenceRole, ReferenceNetwork | None], ...] = (
+            ("source", others.source),
+            ("base", others.base),
+        )
         for role, other in roles:
             if other is not None:
-                check_source(other, loaded, role=role)
+                check_reference(other, loaded, role=role)
                 warn_of_other_data(other, loaded, role=role, progress=plan.progress)
         check_inputs(loaded, plan.settings)
         opened.append(loaded)
@@ -147,7 +160,7 @@ def _locked(folder: Path) -> Iterator[CheckpointError | None]:
     another process holds the folder.
     """
     try:
-        with writing(folder):
+        with write_errors_explained(folder):
             lock = FolderLock(folder)
     except FolderInUseError:
         raise
@@ -158,17 +171,21 @@ def _locked(folder: Path) -> Iterator[CheckpointError | None]:
         return
     try:
         remove_leftovers(folder)
-        remove_orphans(folder)
+        remove_orphaned_tensors(folder)
         yield None
     finally:
         lock.release()
 
 
 def _checked(
-    runs: Sequence[str | Path], settings: Mapping[str, Any] | EvaluationSettings | None
-) -> EvaluationSettings:
+    runs: Sequence[str | Path], settings: Mapping[str, Any] | RobustnessEvaluationSettings | None
+) -> RobustnessEvaluationSettings:
     """Return the settings; a wrong last run is refused before the first one is attacked."""
-    checked = settings if isinstance(settings, EvaluationSettings) else evaluation_settings(settings or {})
+    checked = (
+        settings
+        if isinstance(settings, RobustnessEvaluationSettings)
+        else robustness_evaluation_settings(settings or {})
+    )
     if checked.source is not None:
         check_transferable([config for budget in checked.budgets for config in budget.configs()])
     for path in runs:
@@ -202,7 +219,7 @@ def _is_point_at_zero(run: RunRobustness) -> bool:
     return single and not noisy and exists(run.run / RESULT_FILE)
 
 
-def _check_fits(path: Path, recipe: TrainRecipe, settings: EvaluationSettings) -> None:
+def _check_fits(path: Path, recipe: TrainRecipe, settings: RobustnessEvaluationSettings) -> None:
     """Raise ``RecipeError`` where a setting cannot be of a run."""
     several = recipe.task == "multi-label"
     if settings.attack:
@@ -221,12 +238,12 @@ def _check_fits(path: Path, recipe: TrainRecipe, settings: EvaluationSettings) -
         )
 
 
-def _opened(path: Path | None, role: Role, weights: Weights, device: str) -> Source | None:
-    return None if path is None else open_source(path, role=role, weights=weights, device=device)
+def _opened(path: Path | None, role: ReferenceRole, weights: Weights, device: str) -> ReferenceNetwork | None:
+    return None if path is None else open_reference(path, role=role, weights=weights, device=device)
 
 
 def _evaluated(
-    loaded: LoadedRun, plan: _Plan, others: Others, refused: CheckpointError | None
+    loaded: LoadedRun, plan: _EvaluationPlan, others: ReferenceNetworks, refused: CheckpointError | None
 ) -> RunRobustness:
     """Return a run's sections: those that robustness.json holds if found just so, others found now or to the end."""
     network = network_key(loaded, plan.weights)
@@ -238,11 +255,11 @@ def _evaluated(
         batch_size=plan.batch_size,
         progress=plan.progress,
     )
-    kept = ResultsFile(
+    kept = RobustnessFile(
         loaded.path, network=network, weights=plan.weights, settings=plan.settings, progress=plan.progress
     )
     fresh = plan.resume == "never"
-    one = Evaluation(loaded, plan.settings, plan.batch_size, plan.progress, others, fresh, refused)
+    one = SectionContext(loaded, plan.settings, plan.batch_size, plan.progress, others, fresh, refused)
     try:
         run_sections(one, kept, keys)
     except ModelError as error:

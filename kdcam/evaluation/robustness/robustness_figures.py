@@ -17,12 +17,12 @@ from kdcam.evaluation.robustness.corruption_report import CorruptionReport
 from kdcam.evaluation.robustness.evaluated_images import logits_of
 from kdcam.evaluation.robustness.rate_curves import rate_curves
 from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE
-from kdcam.evaluation.robustness.robustness_file import Corruptions, RunRobustness
+from kdcam.evaluation.robustness.robustness_file import CorruptionSection, RunRobustness
 from kdcam.evaluation.robustness.robustness_plots import (
-    Curve,
+    RobustnessCurve,
     adversarial_examples,
-    draw_curves,
     draw_reliability,
+    draw_robustness_curves,
 )
 from kdcam.files.atomic_writes import make_folder, write_atomically
 from kdcam.files.paths import exists
@@ -30,7 +30,7 @@ from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.calibration import CalibrationReport
 from kdcam.settings.messages import listed
 
-FIGURES = "figures"
+FIGURES_FOLDER = "figures"
 _ADVERSARIAL, _RELIABILITY = "adversarial.png", "reliability.png"
 _EPS, _CORRUPTIONS, _CORRUPTED_SET = "robustness-eps.png", "corruptions.png", "corrupted-set.png"
 _VALIDATION, _RATES = "label-noise.png", "noise-rates.png"
@@ -43,7 +43,7 @@ class _Drawing(NamedTuple):
     """A picture of curves: its file and the words at its axes."""
 
     file: str
-    curves: list[Curve]
+    curves: list[RobustnessCurve]
     horizontal: str
     vertical: str
 
@@ -63,7 +63,7 @@ def draw_run(
     steps of pgd at the largest budget, whatever attacks were evaluated, and stays as it is where it is younger than
     robustness.json.
     """
-    folder, watcher = loaded.path / FIGURES, progress or Silent()
+    folder, watcher = loaded.path / FIGURES_FOLDER, progress or Silent()
     makers: dict[str, Callable[[], None]] = {
         drawing.file: partial(_draw_curves, drawing, folder) for drawing in _drawings([found])
     }
@@ -122,17 +122,17 @@ def _remove_others(folder: Path, written: Sequence[Path], progress: Progress) ->
 
 def _draw_curves(drawing: _Drawing, folder: Path) -> None:
     make_folder(folder)
-    picture = draw_curves(drawing.curves, horizontal=drawing.horizontal, vertical=drawing.vertical)
+    picture = draw_robustness_curves(drawing.curves, horizontal=drawing.horizontal, vertical=drawing.vertical)
     write_atomically(folder / drawing.file, picture)
 
 
 def _draw_reliability(report: CalibrationReport, path: Path) -> None:
-    make_folder(path / FIGURES)
-    write_atomically(path / FIGURES / _RELIABILITY, draw_reliability(report, name=str(path)))
+    make_folder(path / FIGURES_FOLDER)
+    write_atomically(path / FIGURES_FOLDER / _RELIABILITY, draw_reliability(report, name=str(path)))
 
 
 def _draw_adversarial(loaded: LoadedRun, report: RobustnessReport, batch_size: int) -> None:
-    file, numbers = loaded.path / FIGURES / _ADVERSARIAL, loaded.path / ROBUSTNESS_FILE
+    file, numbers = loaded.path / FIGURES_FOLDER / _ADVERSARIAL, loaded.path / ROBUSTNESS_FILE
     if exists(file) and exists(numbers) and file.stat().st_mtime_ns >= numbers.stat().st_mtime_ns:
         return
     attack = PgdConfig.model_validate(
@@ -159,7 +159,7 @@ def _drawings(found: Sequence[RunRobustness]) -> Iterator[_Drawing]:
     yield from (drawing for drawing in drawings if drawing.curves)
 
 
-def _eps_curves(found: Sequence[RunRobustness]) -> list[Curve]:
+def _eps_curves(found: Sequence[RunRobustness]) -> list[RobustnessCurve]:
     curves = []
     for run in found:
         if isinstance(run.attacks, RobustnessReport):
@@ -167,13 +167,15 @@ def _eps_curves(found: Sequence[RunRobustness]) -> list[Curve]:
             if run.settings["attacks"]["from_zero"]:
                 points = [(0.0, run.attacks.clean_acc), *points]
             if len(points) > 1:
-                curves.append(Curve(str(run.run), points))
+                curves.append(RobustnessCurve(str(run.run), points))
     return curves
 
 
-def _corruption_curves(found: Sequence[RunRobustness], section: str) -> list[Curve]:
-    sections: list[tuple[str, Corruptions | None]] = [(str(run.run), getattr(run, section)) for run in found]
-    return [Curve(name, _by_severity(one.report)) for name, one in sections if one is not None]
+def _corruption_curves(found: Sequence[RunRobustness], section: str) -> list[RobustnessCurve]:
+    sections: list[tuple[str, CorruptionSection | None]] = [
+        (str(run.run), getattr(run, section)) for run in found
+    ]
+    return [RobustnessCurve(name, _by_severity(one.report)) for name, one in sections if one is not None]
 
 
 def _by_severity(report: CorruptionReport) -> list[tuple[float, float]]:
@@ -184,12 +186,12 @@ def _by_severity(report: CorruptionReport) -> list[tuple[float, float]]:
     return sorted(points)
 
 
-def _validation_curves(found: Sequence[RunRobustness]) -> list[Curve]:
+def _validation_curves(found: Sequence[RunRobustness]) -> list[RobustnessCurve]:
     curves = []
     for run in found:
         if run.label_noise is not None and run.label_noise.validation:
             points = [(float(one.epoch), one.acc1) for one in run.label_noise.validation]
-            curves.append(Curve(f"{run.run} ({run.label_noise.realised_rate:.0%} wrong)", points))
+            curves.append(RobustnessCurve(f"{run.run} ({run.label_noise.realised_rate:.0%} wrong)", points))
     return curves
 
 
@@ -201,4 +203,4 @@ def _first_right(loaded: LoadedRun, batch_size: int) -> Batch:
     return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
 
 
-__all__ = ["FIGURES", "draw_run", "draw_together"]
+__all__ = ["FIGURES_FOLDER", "draw_run", "draw_together"]

@@ -7,15 +7,15 @@ from pydantic import BaseModel, ConfigDict
 
 from kdcam.evaluation.robustness.attack_report import RobustnessReport
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport
-from kdcam.evaluation.robustness.masking_check import MASKING, Check, failed
+from kdcam.evaluation.robustness.masking_check import MASKING_WARNING, MaskingCheck, failed_checks
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport, Memorisation
 from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
-from kdcam.evaluation.robustness.out_of_distribution import OutOfDistribution
+from kdcam.evaluation.robustness.out_of_distribution import OutOfDistributionReport
 from kdcam.evaluation.robustness.relative_errors import RelativeErrors
 from kdcam.scores.calibration import CalibrationReport
 
 
-class Corruptions(BaseModel):
+class CorruptionSection(BaseModel):
     """Accuracy under corruptions, and errors as multiples of a base run's."""
 
     model_config = ConfigDict(frozen=True)
@@ -25,13 +25,13 @@ class Corruptions(BaseModel):
     relative: RelativeErrors | None = None
 
 
-class ForeignImages(BaseModel):
+class ForeignDataSection(BaseModel):
     """How well a run tells its own test images from others."""
 
     model_config = ConfigDict(frozen=True)
 
     data: str  # as it was named
-    report: OutOfDistribution
+    report: OutOfDistributionReport
 
 
 class RunRobustness(BaseModel):
@@ -45,11 +45,11 @@ class RunRobustness(BaseModel):
     weights: str
     settings: dict[str, dict[str, Any]]  # of each section, those that it was made with
     attacks: RobustnessReport | MultiLabelRobustnessReport | None
-    checks: tuple[Check, ...]
-    corruptions: Corruptions | None
-    corrupted_set: Corruptions | None
+    checks: tuple[MaskingCheck, ...]
+    corruptions: CorruptionSection | None
+    corrupted_set: CorruptionSection | None
     calibration: CalibrationReport | None
-    out_of_distribution: ForeignImages | None
+    out_of_distribution: ForeignDataSection | None
     label_noise: LabelNoiseReport | None
 
     @property
@@ -58,13 +58,13 @@ class RunRobustness(BaseModel):
         return None if self.label_noise is None else self.label_noise.memorisation
 
     @property
-    def failed_checks(self) -> tuple[Check, ...]:
+    def failed_checks(self) -> tuple[MaskingCheck, ...]:
         """The checks that are not as they should be: the accuracies under attack may mean nothing."""
-        return failed(self.checks)
+        return failed_checks(self.checks)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in a form that JSON takes."""
-        return {**self.model_dump(mode="json"), "warning": MASKING if self.failed_checks else None}
+        return {**self.model_dump(mode="json"), "warning": MASKING_WARNING if self.failed_checks else None}
 
 
-__all__ = ["Corruptions", "ForeignImages", "RunRobustness"]
+__all__ = ["CorruptionSection", "ForeignDataSection", "RunRobustness"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdcam.attacks.config import AnyAttack
-from kdcam.cam.map_pictures import Picture, captioned, grid, magnified, overlay, to_picture
+from kdcam.cam.map_pictures import RgbImage, captioned, grid, magnified, overlay, to_picture
 from kdcam.cam.maps import minmax_normalize
 from kdcam.data.batches.batch import Batch
 from kdcam.errors import ModelError
@@ -27,14 +27,14 @@ _DASHES = ("-", "--", ":", "-.")
 _LEAST_PIXELS = 160  # of a picture's side
 
 
-class Curve(NamedTuple):
+class RobustnessCurve(NamedTuple):
     """One run's line in a picture."""
 
     name: str
     points: Sequence[tuple[float, float]]  # (horizontal value, share in [0, 1]), from left to right
 
 
-def draw_curves(curves: Sequence[Curve], *, horizontal: str, vertical: str) -> bytes:
+def draw_robustness_curves(curves: Sequence[RobustnessCurve], *, horizontal: str, vertical: str) -> bytes:
     """Return a PNG of lines, one a run; shares are shown as percentages.
 
     Args:
@@ -61,7 +61,7 @@ def draw_curves(curves: Sequence[Curve], *, horizontal: str, vertical: str) -> b
     axes.set_ylim(0, 100)
     # Below: beside them long names of runs would leave the axes no width.
     figure.legend(loc="outside lower left", fontsize="small", frameon=False)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def draw_reliability(report: CalibrationReport, *, name: str) -> bytes:
@@ -79,7 +79,7 @@ def draw_reliability(report: CalibrationReport, *, name: str) -> bytes:
     for axes, (title, state) in zip(figure.subplots(1, len(states), squeeze=False)[0], states, strict=True):
         _draw_bins(axes, state.rows, state.images)
         axes.set_title(f"{title}: ECE {state.ece:.2%}", fontsize="small")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _draw_bins(axes: "Axes", rows: Sequence[ReliabilityRow], images: int) -> None:
@@ -108,7 +108,7 @@ def _draw_bins(axes: "Axes", rows: Sequence[ReliabilityRow], images: int) -> Non
     _label(axes, "confidence (%)", "accuracy (%)")
 
 
-def adversarial_examples(classifier: Classifier, batch: Batch, attack: AnyAttack, *, most: int) -> Picture:
+def adversarial_examples(classifier: Classifier, batch: Batch, attack: AnyAttack, *, most: int) -> RgbImage:
     """Return a row an image: it and its map of the label, then the attacked one, its map of the label, the change.
 
     The two maps, and the correlation r of them, show whether the evidence moves or only fades. The change is brought
@@ -132,7 +132,7 @@ def adversarial_examples(classifier: Classifier, batch: Batch, attack: AnyAttack
 
 def _example(
     classifier: Classifier, before: Tensor, after: Tensor, label: int, attack: AnyAttack
-) -> list[Picture]:
+) -> list[RgbImage]:
     name = classifier.class_names[label]
     change = (after - before) / (2 * float((after - before).abs().max().clamp(min=1e-12))) + 0.5
     maps = [_label_map(classifier, image, label) for image in (before, after)]
@@ -149,7 +149,7 @@ def _example(
     return row
 
 
-def _large(image: Tensor) -> Picture:
+def _large(image: Tensor) -> RgbImage:
     return magnified(to_picture(image), least=_LEAST_PIXELS)
 
 
@@ -182,10 +182,10 @@ def _label(axes: "Axes", horizontal: str, vertical: str) -> None:
     axes.grid(visible=True, alpha=0.3)
 
 
-def _png(figure: "Figure") -> bytes:
+def png_bytes(figure: "Figure") -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})  # equal bytes for equal numbers
     return picture.getvalue()
 
 
-__all__ = ["Curve", "adversarial_examples", "draw_curves", "draw_reliability"]
+__all__ = ["RobustnessCurve", "adversarial_examples", "draw_reliability", "draw_robustness_curves"]

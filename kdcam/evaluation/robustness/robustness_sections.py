@@ -13,22 +13,22 @@ from kdcam.data.splits.held_out import drawn_positions
 from kdcam.errors import CheckpointError
 from kdcam.evaluation.robustness.evaluated_images import drawn_batches, drawn_text
 from kdcam.evaluation.robustness.outputs import LabelledLogits, collect_logits
-from kdcam.evaluation.robustness.robustness_settings import EvaluationSettings
-from kdcam.evaluation.robustness.section_keys import Others
+from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluationSettings
+from kdcam.evaluation.robustness.section_keys import ReferenceNetworks
 from kdcam.runtime.progress import Progress
 
-Report = TypeVar("Report", bound=BaseModel)
+AnyReport = TypeVar("AnyReport", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class SectionContext:
     """One run with what is done to it."""
 
     loaded: LoadedRun
-    settings: EvaluationSettings
+    settings: RobustnessEvaluationSettings
     batch_size: int
     progress: Progress
-    others: Others
+    others: ReferenceNetworks
     fresh: bool = False  # nothing that was found before is taken over
     refused: CheckpointError | None = None  # why nothing can be written into the run's folder
     _logits: dict[str, LabelledLogits] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Evaluation:
         found = self.loaded.batches(part.subset(self.drawn), batch_size=self.batch_size)
         return drawn_batches(found, self.drawn)
 
-    def told(self, report: Report) -> Report:
+    def told(self, report: AnyReport) -> AnyReport:
         """Return a report on `test` that says which images these are."""
         if self.drawn is None:
             return report
@@ -64,4 +64,4 @@ class Evaluation:
         return self._logits[part]
 
 
-__all__ = ["Evaluation"]
+__all__ = ["SectionContext"]

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from kdcam.attacks.budget import Seed, parse_fraction
-from kdcam.attacks.config import RobustnessSettings, robustness_settings
+from kdcam.attacks.config import BudgetSettings, budget_settings
 from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES
 from kdcam.errors import RecipeError
 from kdcam.settings.frozen_settings import Settings
 from kdcam.settings.messages import did_you_mean, listed
-from kdcam.settings.recipe_errors import explain
+from kdcam.settings.recipe_errors import validation_messages
 
 Severity = Annotated[int, Field(ge=1, le=5)]
 
@@ -41,10 +41,10 @@ def parse_severities(given: object) -> object:
 Severities = Annotated[tuple[Severity, ...], Field(min_length=1), BeforeValidator(parse_severities)]
 
 
-class EvaluationSettings(Settings):
+class RobustnessEvaluationSettings(Settings):
     """What is done to each run; `evaluation_settings` makes it of keys and values."""
 
-    budgets: tuple[RobustnessSettings, ...]  # one for each eps above 0, from small to large
+    budgets: tuple[BudgetSettings, ...]  # one for each eps above 0, from small to large
     from_zero: bool = False  # the curve against eps begins at the clean images
     attack: bool = True  # False: neither attacks nor checks ("none")
     checks: bool = True  # whether the attacks can be believed
@@ -116,7 +116,7 @@ class EvaluationSettings(Settings):
         return self.budgets[0].seed if self.corruption_seed is None else self.corruption_seed
 
 
-def evaluation_settings(values: Mapping[str, Any]) -> EvaluationSettings:
+def robustness_evaluation_settings(values: Mapping[str, Any]) -> RobustnessEvaluationSettings:
     """Return the settings that keys and values ask for.
 
     Args:
@@ -139,11 +139,11 @@ def evaluation_settings(values: Mapping[str, Any]) -> EvaluationSettings:
         amounts = _amounts(shared["eps"])
         own["from_zero"] = 0 in amounts
         budgets = [{**shared, "eps": amount} for amount in sorted(amounts, key=_rank) if amount != 0]
-    own["budgets"] = tuple(robustness_settings(budget) for budget in budgets)
+    own["budgets"] = tuple(budget_settings(budget) for budget in budgets)
     try:
-        return EvaluationSettings.model_validate(own)
+        return RobustnessEvaluationSettings.model_validate(own)
     except ValidationError as error:
-        raise RecipeError("; ".join(explain(error, EvaluationSettings))) from None
+        raise RecipeError("; ".join(validation_messages(error, RobustnessEvaluationSettings))) from None
 
 
 def _check_used(shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -151,7 +151,7 @@ def _check_used(shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     readers = {"seed": ("corruptions",), "n_examples": ("corruptions", "corrupted_set")}
     idle = [
         key
-        for key in RobustnessSettings.model_fields
+        for key in BudgetSettings.model_fields
         if key in shared and not any(own.get(section) for section in readers.get(key, ()))
     ]
     if idle:
@@ -164,10 +164,15 @@ def _check_used(shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
 def _draws(shared: Mapping[str, Any]) -> bool:
     """Return whether one of the attacks takes a seed."""
     names = {key: value for key, value in shared.items() if key == "attacks"}
-    return any("seed" in type(config).model_fields for config in robustness_settings(names).configs())
+    return any("seed" in type(config).model_fields for config in budget_settings(names).configs())
 
 
-_OWN_KEYS = frozenset(EvaluationSettings.model_fields) - {"budgets", "attack", "corruption_seed", "from_zero"}
+_OWN_KEYS = frozenset(RobustnessEvaluationSettings.model_fields) - {
+    "budgets",
+    "attack",
+    "corruption_seed",
+    "from_zero",
+}
 
 
 def _amounts(given: object) -> list[Any]:
@@ -192,4 +197,10 @@ def _rank(amount: Any) -> float:
     return amount if isinstance(amount, int | float) else float("inf")
 
 
-__all__ = ["EvaluationSettings", "Severities", "Severity", "evaluation_settings", "parse_severities"]
+__all__ = [
+    "RobustnessEvaluationSettings",
+    "Severities",
+    "Severity",
+    "parse_severities",
+    "robustness_evaluation_settings",
+]

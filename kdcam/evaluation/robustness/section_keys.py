@@ -16,25 +16,25 @@ from kdcam.data.batches.image_digests_part import images_digest
 from kdcam.data.dataset_parts import Part
 from kdcam.data.splits.held_out import drawn_positions
 from kdcam.errors import DataError
-from kdcam.evaluation.robustness.attack_stages import Source
+from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
 from kdcam.evaluation.robustness.foreign_data import foreign_config, is_picture_folder
 from kdcam.evaluation.robustness.partial_results import combined_digest
-from kdcam.evaluation.robustness.robustness_settings import EvaluationSettings
+from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluationSettings
 from kdcam.files.digests import targets_digest, weights_digest
 from kdcam.files.paths import exists, expanded, is_folder, resolved
 from kdcam.models.classifier import Classifier
 from kdcam.runs.run_files import RESULT_FILE
-from kdcam.runs.training_labels import NOISE_FILE, read_noise
+from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels
 from kdcam.runtime.progress import Progress
 
 PROTOCOL = 4  # of the numbers; another number is another way to come by them, and nothing kept is taken over
 
 
-class Others(NamedTuple):
+class ReferenceNetworks(NamedTuple):
     """The runs that the evaluated ones are held against."""
 
-    source: Source | None
-    base: Source | None
+    source: ReferenceNetwork | None
+    base: ReferenceNetwork | None
 
 
 def network_key(loaded: LoadedRun, weights: Weights) -> str:
@@ -52,8 +52,8 @@ def network_key(loaded: LoadedRun, weights: Weights) -> str:
 
 def section_keys(
     loaded: LoadedRun,
-    settings: EvaluationSettings,
-    others: Others,
+    settings: RobustnessEvaluationSettings,
+    others: ReferenceNetworks,
     *,
     network: str,
     batch_size: int,
@@ -97,15 +97,17 @@ class _Facts:
     """What decides the numbers of each section, beside the network."""
 
     loaded: LoadedRun
-    settings: EvaluationSettings
-    others: Others
+    settings: RobustnessEvaluationSettings
+    others: ReferenceNetworks
     batch_size: int
     progress: Progress
 
     @cached_property
     def examples(self) -> list[str]:
         """Digests of the images that are attacked and corrupted."""
-        return _part_digests(examples(self.loaded.part("test"), self.settings.n_examples), self.progress)
+        return _part_digests(
+            evaluated_part(self.loaded.part("test"), self.settings.n_examples), self.progress
+        )
 
     @cached_property
     def test(self) -> list[str]:
@@ -135,7 +137,7 @@ class _Facts:
         assert self.settings.corrupted_set is not None
         return {
             "images": self.test,
-            "set": folder_facts(self.settings.corrupted_set),
+            "set": folder_fingerprint(self.settings.corrupted_set),
             "severities": self.settings.severities,
             "n_examples": self.settings.n_examples,
             "base": _source_facts(self.others.base),
@@ -154,18 +156,18 @@ class _Facts:
         return {"images": self.test, "data": _foreign_facts(self.settings.ood, self.loaded)}
 
 
-def asked_sections(run: Path, settings: EvaluationSettings) -> tuple[str, ...]:
+def asked_sections(run: Path, settings: RobustnessEvaluationSettings) -> tuple[str, ...]:
     """Return the sections to find of a run, in order."""
     return (*settings.sections, *(("label_noise",) if exists(run / NOISE_FILE) else ()))
 
 
-def examples(part: Part, n_examples: int) -> Part:
+def evaluated_part(part: Part, n_examples: int) -> Part:
     """Return the images of a part that are attacked and corrupted: its first ones, or some of all classes."""
     drawn = drawn_positions(part.targets, n_examples)
     return part.subset(torch.arange(min(n_examples, len(part))) if drawn is None else drawn)
 
 
-def folder_facts(folder: Path) -> dict[str, Any]:
+def folder_fingerprint(folder: Path) -> dict[str, Any]:
     """Return where a folder lies and which files it holds, with sizes and times of change.
 
     Raises ``DataError`` where it cannot be read.
@@ -188,22 +190,22 @@ def _files(place: Path) -> Iterator[list[Any]]:
                 yield [os.fsencode(entry.path).hex(), facts.st_size, facts.st_mtime_ns]
 
 
-def _source_facts(source: Source | None) -> list[str] | None:
+def _source_facts(source: ReferenceNetwork | None) -> list[str] | None:
     return None if source is None else [source.name, _identity(source.classifier)]
 
 
 def _foreign_facts(named: str, loaded: LoadedRun) -> dict[str, Any]:
     if is_picture_folder(named):
-        return folder_facts(Path(named))
+        return folder_fingerprint(Path(named))
     config = foreign_config(named, loaded.classifier.image_size)
     root: Path | None = getattr(config, "root", None)
-    held = folder_facts(root) if root is not None and is_folder(expanded(root)) else None
+    held = folder_fingerprint(root) if root is not None and is_folder(expanded(root)) else None
     return {"named": named, "table": config.model_dump(mode="json"), "files": held}
 
 
 def _noise_facts(loaded: LoadedRun) -> dict[str, Any]:
     return {
-        "labels": targets_digest(torch.stack(read_noise(loaded.path))),
+        "labels": targets_digest(torch.stack(read_noisy_labels(loaded.path))),
         "images": len(loaded.part("train")),
         "finished": exists(loaded.path / RESULT_FILE),
     }
@@ -219,4 +221,12 @@ def _identity(classifier: nn.Module) -> str:
     return f"{classifier.config.model_dump_json()} {classifier.preprocessing} {weights_digest(classifier.network)}"
 
 
-__all__ = ["PROTOCOL", "Others", "asked_sections", "examples", "folder_facts", "network_key", "section_keys"]
+__all__ = [
+    "PROTOCOL",
+    "ReferenceNetworks",
+    "asked_sections",
+    "evaluated_part",
+    "folder_fingerprint",
+    "network_key",
+    "section_keys",
+]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kdcam.api import LoadedRun
-from kdcam.corruptions.image_corruption import check_names
+from kdcam.corruptions.image_corruption import check_corruption_names
 from kdcam.evaluation.robustness.attack_report import RobustnessReport, attack_report
 from kdcam.evaluation.robustness.believing import check_section
 from kdcam.evaluation.robustness.corrupted_sets import ArraySet, FolderSet, open_corrupted_set
@@ -22,24 +22,24 @@ from kdcam.evaluation.robustness.multi_label_attack_report import (
     MultiLabelRobustnessReport,
     multi_label_attack_report,
 )
-from kdcam.evaluation.robustness.out_of_distribution import out_of_distribution
+from kdcam.evaluation.robustness.out_of_distribution import out_of_distribution_report
 from kdcam.evaluation.robustness.outputs import collect_logits
-from kdcam.evaluation.robustness.partial_results import Work
-from kdcam.evaluation.robustness.relative_errors import relative_to
-from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
-from kdcam.evaluation.robustness.robustness_file import Corruptions, ForeignImages
-from kdcam.evaluation.robustness.robustness_sections import Evaluation
-from kdcam.evaluation.robustness.robustness_settings import EvaluationSettings
+from kdcam.evaluation.robustness.partial_results import PartialResults
+from kdcam.evaluation.robustness.relative_errors import relative_errors
+from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE, RobustnessFile
+from kdcam.evaluation.robustness.robustness_file import CorruptionSection, ForeignDataSection
+from kdcam.evaluation.robustness.robustness_sections import SectionContext
+from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluationSettings
 from kdcam.evaluation.robustness.section_keys import asked_sections
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.files.paths import exists
 from kdcam.runs.run_files import RESULT_FILE
-from kdcam.runs.training_labels import NOISE_FILE, read_noise
+from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels
 from kdcam.scores.calibration import CalibrationReport, calibration_report
 from kdcam.settings.messages import listed
 
 
-def run_sections(one: Evaluation, kept: ResultsFile, keys: Mapping[str, str]) -> None:
+def run_sections(one: SectionContext, kept: RobustnessFile, keys: Mapping[str, str]) -> None:
     """Put all sections that are asked for into the file of results, each as soon as it is whole.
 
     What the file holds under the same key stays, and work that is under way goes on.
@@ -52,7 +52,7 @@ def run_sections(one: Evaluation, kept: ResultsFile, keys: Mapping[str, str]) ->
     Raises ``KdcamError`` subclasses as the sections do, ``Interrupted`` when asked to stop.
     """
     folder, asked = one.loaded.path, asked_sections(one.loaded.path, one.settings)
-    works = {section: Work(folder, key=keys[section], fresh=one.fresh) for section in asked}
+    works = {section: PartialResults(folder, key=keys[section], fresh=one.fresh) for section in asked}
     # Work under way is newer than a result of the same key: someone started over.
     taken = [
         section
@@ -61,21 +61,21 @@ def run_sections(one: Evaluation, kept: ResultsFile, keys: Mapping[str, str]) ->
     ]
     if one.refused is not None and len(taken) < len(works):
         raise one.refused
-    _tell(one, works, taken)
+    _tell_of_resumed(one, works, taken)
     if one.settings.attack and not kept.has("checks", keys["checks"]):
         kept.drop("checks")  # they were of other attacks
     for section, work in works.items():
         if section in taken:
             kept.keep(section)
         else:
-            stop_if_asked(one.progress)
+            stop_with_results_kept(one.progress)
             # The clean pass that the attacks began with is of use to the checks.
             before = works["attacks"] if section == "checks" and "attacks" not in taken else work
-            kept.put(section, keys[section], _made(one, section, work, kept, before))
+            kept.put(section, keys[section], _section(one, section, work, kept, before))
             work.finish()
 
 
-def _tell(one: Evaluation, works: Mapping[str, Work], taken: Sequence[str]) -> None:
+def _tell_of_resumed(one: SectionContext, works: Mapping[str, PartialResults], taken: Sequence[str]) -> None:
     folder = one.loaded.path
     for work in works.values():
         if work.note is not None:
@@ -91,7 +91,9 @@ def _tell(one: Evaluation, works: Mapping[str, Work], taken: Sequence[str]) -> N
     )
 
 
-def _made(one: Evaluation, section: str, work: Work, kept: ResultsFile, before: Work) -> Any:
+def _section(
+    one: SectionContext, section: str, work: PartialResults, kept: RobustnessFile, before: PartialResults
+) -> Any:
     """Return a section, found now; None: the run has none."""
     match section:
         case "attacks":
@@ -112,19 +114,21 @@ def _made(one: Evaluation, section: str, work: Work, kept: ResultsFile, before: 
             return label_noise_section(one)
 
 
-def check_inputs(loaded: LoadedRun, settings: EvaluationSettings) -> None:
+def check_inputs(loaded: LoadedRun, settings: RobustnessEvaluationSettings) -> None:
     """Raise what would stop a later section, so that it is known before hours of attacks."""
     classifier = loaded.classifier
     loaded.part("test")
     if settings.corruptions and "all" not in settings.corruptions:
-        check_names(settings.corruptions, channels=classifier.in_channels)
+        check_corruption_names(settings.corruptions, channels=classifier.in_channels)
     if settings.corrupted_set is not None:
         _open_set(loaded, settings.corrupted_set)
     if settings.ood is not None and not is_picture_folder(settings.ood):
         foreign_config(settings.ood, classifier.image_size)
 
 
-def attack_section(one: Evaluation, work: Work) -> RobustnessReport | MultiLabelRobustnessReport:
+def attack_section(
+    one: SectionContext, work: PartialResults
+) -> RobustnessReport | MultiLabelRobustnessReport:
     """Return the accuracies under every attack of every budget."""
     several = one.loaded.recipe.task == "multi-label"
     report_of: Callable[..., RobustnessReport | MultiLabelRobustnessReport]
@@ -141,7 +145,7 @@ def attack_section(one: Evaluation, work: Work) -> RobustnessReport | MultiLabel
     return one.told(report)
 
 
-def corruption_section(one: Evaluation, work: Work) -> Corruptions:
+def corruption_section(one: SectionContext, work: PartialResults) -> CorruptionSection:
     """Return the accuracies under kdcam's corruptions."""
     names = None if "all" in one.settings.corruptions else one.settings.corruptions
 
@@ -160,7 +164,7 @@ def corruption_section(one: Evaluation, work: Work) -> Corruptions:
     return _with_base(one, work, of)
 
 
-def published_section(one: Evaluation, work: Work) -> Corruptions:
+def published_section(one: SectionContext, work: PartialResults) -> CorruptionSection:
     """Return the accuracies on a published corrupted test set."""
     assert one.settings.corrupted_set is not None
     found = _open_set(one.loaded, one.settings.corrupted_set)
@@ -187,33 +191,37 @@ def _open_set(loaded: LoadedRun, folder: Path) -> ArraySet | FolderSet:
     )
 
 
-def _with_base(one: Evaluation, work: Work, of: Callable[[torch.nn.Module], CorruptionReport]) -> Corruptions:
+def _with_base(
+    one: SectionContext, work: PartialResults, of: Callable[[torch.nn.Module], CorruptionReport]
+) -> CorruptionSection:
     report = work.section("run", CorruptionReport, lambda: of(one.loaded.classifier))
     base = one.others.base
     if base is None:
-        return Corruptions(report=report)
-    stop_if_asked(one.progress)
-    relative = relative_to(report, work.section("base", CorruptionReport, lambda: of(base.classifier)))
-    return Corruptions(report=report, base=base.name, relative=relative)
+        return CorruptionSection(report=report)
+    stop_with_results_kept(one.progress)
+    relative = relative_errors(report, work.section("base", CorruptionReport, lambda: of(base.classifier)))
+    return CorruptionSection(report=report, base=base.name, relative=relative)
 
 
-def calibration_section(one: Evaluation) -> CalibrationReport:
+def calibration_section(one: SectionContext) -> CalibrationReport:
     """Return the calibration on the whole test part; the temperature is fitted on the validation part alone."""
     logits, targets = one.logits("test")
     held = None if one.loaded.parts.validation is None else one.logits("validation")
     return calibration_report(logits, targets, validation=held)
 
 
-def foreign_section(one: Evaluation) -> ForeignImages:
+def foreign_section(one: SectionContext) -> ForeignDataSection:
     """Return how well the whole test part is told from foreign images."""
     named = one.settings.ood
     assert named is not None
     others = foreign_batches(named, one.loaded, batch_size=one.batch_size, progress=one.progress)
     found = collect_logits(one.loaded.classifier, others, task="foreign images", progress=one.progress)
-    return ForeignImages(data=named, report=out_of_distribution(one.logits("test").logits, found.logits))
+    return ForeignDataSection(
+        data=named, report=out_of_distribution_report(one.logits("test").logits, found.logits)
+    )
 
 
-def label_noise_section(one: Evaluation) -> LabelNoiseReport | None:
+def label_noise_section(one: SectionContext) -> LabelNoiseReport | None:
     """Return what label noise did to a finished run; None where it was trained without any, or is not finished."""
     folder, loaded = one.loaded.path, one.loaded
     if not exists(folder / NOISE_FILE):
@@ -223,7 +231,7 @@ def label_noise_section(one: Evaluation) -> LabelNoiseReport | None:
         return None
     train, noise = loaded.part("train"), loaded.parts.noise
     # of a rest of the part, that of the labels
-    clean, wrong = read_noise(folder) if noise is None else (noise.clean, noise.noisy)
+    clean, wrong = read_noisy_labels(folder) if noise is None else (noise.clean, noise.noisy)
     found = memorisation(
         loaded.classifier,
         loaded.batches(train, batch_size=one.batch_size),

@@ -8,7 +8,7 @@ from kdcam.errors import CheckpointError, FolderInUseError
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def write_errors_explained(place: Path) -> Iterator[None]:
     """Raise ``CheckpointError`` with the ways out that an evaluation has, where its body raises another one.
 
     Args:
@@ -29,4 +29,4 @@ def writing(place: Path) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["writing"]
+__all__ = ["write_errors_explained"]

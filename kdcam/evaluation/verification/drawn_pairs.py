@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdcam.data.identity_folder import IdentityFolder, alike
+from kdcam.data.identity_folder import IdentityFolder, similar_names
 from kdcam.data.pairs import USUAL_FOLDS
 from kdcam.data.verification_pairs import is_list
 from kdcam.errors import DataError
-from kdcam.evaluation.verification.pair_drawing import genuine_pairs, pairs_of_two, possible_pairs
+from kdcam.evaluation.verification.pair_drawing import genuine_pairs, impostor_pairs, possible_pairs
 from kdcam.files.atomic_writes import make_folder, write_atomically
 from kdcam.files.paths import expanded, is_folder
 from kdcam.models.weights.config_json import read_config
-from kdcam.runs.provenance import origins_of
+from kdcam.runs.provenance import provenance_of
 from kdcam.settings.messages import did_you_mean, first_few
 
 MOST_PER_FOLD = 300  # pairs of a kind in a fold, as in LFW's own
@@ -74,7 +74,7 @@ def make_pairs(
     numbers = {name: tuple(identities.pictures(name)) for name in chosen}
     wanted = _pairs_a_fold(numbers, folds, per_fold, identities.root)
     genuine = genuine_pairs(numbers, folds * wanted, seed=seed)
-    others = pairs_of_two(numbers, folds * wanted, seed=seed)
+    others = impostor_pairs(numbers, folds * wanted, seed=seed)
     lines = [f"{folds}\t{wanted}"]
     for start in range(0, folds * wanted, wanted):
         lines += [f"{one[0]}\t{one[1]}\t{two[1]}" for one, two in genuine[start : start + wanted]]
@@ -104,7 +104,7 @@ def _chosen(
             f"people: there is no folder of {unknown[0]!r} in {identities.root}"
             f"{did_you_mean(unknown[0], identities.people)}"
         )
-    seen, notes = _seen(identities, not_in)
+    seen, notes = _people_seen_by(identities, not_in)
     chosen = tuple(name for name in identities.people if name not in seen and (not people or name in people))
     if len(chosen) < 2:
         left_out = (
@@ -119,7 +119,9 @@ def _chosen(
     return chosen, notes
 
 
-def _seen(identities: IdentityFolder, runs: Sequence[str | Path]) -> tuple[frozenset[str], tuple[str, ...]]:
+def _people_seen_by(
+    identities: IdentityFolder, runs: Sequence[str | Path]
+) -> tuple[frozenset[str], tuple[str, ...]]:
     """Return the people whom runs have seen, and what is to be said of it."""
     seen, notes = set[str](), []
     for run in runs:
@@ -128,9 +130,9 @@ def _seen(identities: IdentityFolder, runs: Sequence[str | Path]) -> tuple[froze
             raise DataError(
                 f"{run}: its classes have no names, so that nobody can be left out; name the people (--people)"
             )
-        origins = origins_of(run)
+        origins = provenance_of(run)
         names = {*own, *(name for other in origins.others for name in other.label_names)}
-        similar = alike(identities.people, names)
+        similar = similar_names(identities.people, names)
         if similar:
             notes.append(
                 f"{run}: {len(similar)} people are left out since a class is called nearly so: "

@@ -12,10 +12,10 @@ from kdcam.runtime.seeding import seeded_generator
 _GENUINE, _OTHERS = 0, 1  # so that the two draws share no stream
 _TRIES = 8  # draws by people for each pair wanted, before any pairs are taken: kdcam's choice
 
-Picture = tuple[str, int]
+NumberedPicture = tuple[str, int]
 """A person and the picture's number."""
 
-Drawn = list[tuple[Picture, Picture]]
+PicturePairs = list[tuple[NumberedPicture, NumberedPicture]]
 
 
 def possible_pairs(counts: Sequence[int]) -> tuple[int, int]:
@@ -24,7 +24,7 @@ def possible_pairs(counts: Sequence[int]) -> tuple[int, int]:
     return genuine, (sum(counts) ** 2 - sum(count * count for count in counts)) // 2
 
 
-def genuine_pairs(numbers: Mapping[str, Sequence[int]], wanted: int, *, seed: int) -> Drawn:
+def genuine_pairs(numbers: Mapping[str, Sequence[int]], wanted: int, *, seed: int) -> PicturePairs:
     """Return pairs of one person, drawn in rounds of the people and then brought into a random order.
 
     Args:
@@ -38,7 +38,7 @@ def genuine_pairs(numbers: Mapping[str, Sequence[int]], wanted: int, *, seed: in
         for name, own in numbers.items()
         if len(own) > 1
     }
-    drawn: Drawn = []
+    drawn: PicturePairs = []
     while len(drawn) < wanted:
         names = list(left)
         for index in torch.randperm(len(names), generator=generator).tolist():
@@ -53,14 +53,14 @@ def genuine_pairs(numbers: Mapping[str, Sequence[int]], wanted: int, *, seed: in
     return _shuffled(drawn, generator)
 
 
-def pairs_of_two(numbers: Mapping[str, Sequence[int]], wanted: int, *, seed: int) -> Drawn:
+def impostor_pairs(numbers: Mapping[str, Sequence[int]], wanted: int, *, seed: int) -> PicturePairs:
     """Return pairs of two people: two people, then a picture of each; where repeats prevail, any pairs.
 
     In a random order. Arguments as those of `genuine_pairs`.
     """
     generator = seeded_generator(seed, _OTHERS)
     total = possible_pairs([len(own) for own in numbers.values()])[1]
-    drawn: dict[tuple[Picture, Picture], None] = {}
+    drawn: dict[tuple[NumberedPicture, NumberedPicture], None] = {}
     if 2 * wanted <= total:
         # Of people with few pictures repeats soon prevail where others have many: the draws are counted.
         for pair in islice(_by_people(numbers, generator), _TRIES * wanted):
@@ -77,7 +77,7 @@ def pairs_of_two(numbers: Mapping[str, Sequence[int]], wanted: int, *, seed: int
 
 def _by_people(
     numbers: Mapping[str, Sequence[int]], generator: torch.Generator
-) -> Iterator[tuple[Picture, Picture]]:
+) -> Iterator[tuple[NumberedPicture, NumberedPicture]]:
     names = list(numbers)
     while True:
         one = _below(len(names), generator)
@@ -91,7 +91,7 @@ def _by_people(
 
 def _any_order(
     numbers: Mapping[str, Sequence[int]], generator: torch.Generator
-) -> Iterator[tuple[Picture, Picture]]:
+) -> Iterator[tuple[NumberedPicture, NumberedPicture]]:
     """Yield all pairs of two people, in a random order."""
     pictures = [(name, number) for name, own in numbers.items() for number in own]
     ends = numpy.cumsum([len(own) for own in numbers.values()]).tolist()
@@ -118,7 +118,7 @@ def in_random_order(total: int, generator: torch.Generator) -> Iterator[int]:
         moved[chosen] = moved.pop(place, place)
 
 
-def _shuffled(drawn: Drawn, generator: torch.Generator) -> Drawn:
+def _shuffled(drawn: PicturePairs, generator: torch.Generator) -> PicturePairs:
     return [drawn[index] for index in torch.randperm(len(drawn), generator=generator).tolist()]
 
 
@@ -126,4 +126,11 @@ def _below(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (), generator=generator))
 
 
-__all__ = ["Drawn", "Picture", "genuine_pairs", "in_random_order", "pairs_of_two", "possible_pairs"]
+__all__ = [
+    "NumberedPicture",
+    "PicturePairs",
+    "genuine_pairs",
+    "impostor_pairs",
+    "in_random_order",
+    "possible_pairs",
+]

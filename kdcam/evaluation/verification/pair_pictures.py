@@ -8,13 +8,13 @@ from kdcam.data.batches.resident import ResidentBatches, ResidentImages
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.common_config import RESIDENT_LIMIT
 from kdcam.data.pairs import Pairs
-from kdcam.data.sources.picture_files import in_threads, read_resident
+from kdcam.data.sources.picture_files import map_in_threads, read_resident
 from kdcam.errors import DataError
 from kdcam.runtime.progress import Progress
 
 PairImages = ResidentImages | StreamImages
 
-_TASK = "reading pictures of pairs"
+_READING_TASK = "reading pictures of pairs"
 _WORKERS = 2  # processes that decode large pictures: kdcam's choice
 _NAMED = 3  # pictures named in an error; the others are counted
 
@@ -28,9 +28,11 @@ def pair_images(pairs: Pairs, *, image_size: int, channels: int, progress: Progr
     images = StreamImages(FilePictures(paths), image_size=image_size, channels=channels)
     held: PairImages = images
     if image_size > RESIDENT_LIMIT:
-        reasons = in_threads(lambda i: bad_image_reason(paths[i]), len(paths), task=_TASK, progress=progress)
+        reasons = map_in_threads(
+            lambda i: bad_image_reason(paths[i]), len(paths), task=_READING_TASK, progress=progress
+        )
     else:
-        held, reasons = read_resident(images, task=_TASK, progress=progress)
+        held, reasons = read_resident(images, task=_READING_TASK, progress=progress)
     bad = [reason for reason in reasons if reason is not None]
     if bad:
         more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""

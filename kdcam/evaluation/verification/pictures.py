@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import numpy
 
-from kdcam.evaluation.verification.verification_metrics import Roc
+from kdcam.evaluation.verification.verification_metrics import RocCurve
 
 # Okabe and Ito 2008: told apart with any common colour vision; without its yellow, which is faint on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 
 
-def draw_roc(curves: Mapping[str, Roc], *, others: int) -> bytes:
+def draw_roc(curves: Mapping[str, RocCurve], *, others: int) -> bytes:
     """Return a PNG of ROC curves, with the false accept rate on a logarithmic axis.
 
     Args:
@@ -28,7 +28,7 @@ def draw_roc(curves: Mapping[str, Roc], *, others: int) -> bytes:
         axes.plot(
             100 * numpy.maximum(curve.far, 0.5 / others),
             100 * curve.tar,
-            label=_label(name),
+            label=_legend_label(name),
             color=_COLOURS[index % len(_COLOURS)],
             linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
             drawstyle="steps-post",
@@ -46,7 +46,7 @@ def draw_roc(curves: Mapping[str, Roc], *, others: int) -> bytes:
     return picture.getvalue()
 
 
-def _label(name: str) -> str:
+def _legend_label(name: str) -> str:
     """Return a name as it is to be shown: no formula between its dollars, and not left out for a first underline."""
     shown = name.replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown

@@ -10,14 +10,14 @@ import numpy
 from kdcam.evaluation.verification.verification_metrics import (
     FoldScore,
     Numbers,
-    Roc,
+    RocCurve,
     TrueAccepts,
     Values,
-    area_under,
-    corners,
+    area_under_curve,
     equal_error_rate,
     fold_scores,
-    roc,
+    roc_corners,
+    roc_curve,
     true_accepts,
 )
 from kdcam.evaluation.verification.verification_schema import VerificationSettings
@@ -31,7 +31,7 @@ class VerificationScores:
     true_accepts: tuple[TrueAccepts, ...]  # one for each rate asked for
     auc: float  # area under the ROC curve of all pairs, in [0, 1]
     eer: float  # equal error rate of all pairs, in [0, 1]
-    curve: Roc  # without the points between corners
+    curve: RocCurve  # without the points between corners
 
     @property
     def accuracy(self) -> float:
@@ -56,16 +56,16 @@ def verification_scores(
     settings: VerificationSettings,
 ) -> VerificationScores:
     """Return all scores of squared distances (P,); see `kdcam.evaluation.verification.verification_metrics`."""
-    curve = roc(distances, same)
+    curve = roc_curve(distances, same)
     return VerificationScores(
         fold_scores(distances, same, folds, thresholds=settings.thresholds),
         tuple(
             true_accepts(distances, same, folds, far=far, thresholds=settings.thresholds)
             for far in settings.far
         ),
-        area_under(curve),
+        area_under_curve(curve),
         equal_error_rate(curve),
-        corners(curve),
+        roc_corners(curve),
     )
 
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from kdcam.data.identity_folder import alike
+from kdcam.data.identity_folder import similar_names
 from kdcam.data.pairs import Pairs
 from kdcam.errors import DataError
-from kdcam.runs.provenance import Origins, origins_of
+from kdcam.runs.provenance import Provenance, provenance_of
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import listed
 
-_NAMED = 3  # people named in a sentence
+_PEOPLE_NAMED = 3  # people named in a sentence
 
 
 def seen_people(path: Path, pairs: Pairs, *, allowed: bool, progress: Progress) -> tuple[str, ...]:
@@ -18,7 +18,7 @@ def seen_people(path: Path, pairs: Pairs, *, allowed: bool, progress: Progress) 
     What cannot be told is said to the watcher. Raises ``DataError`` where there are such people and ``allowed`` is not
     set.
     """
-    origins = origins_of(path)
+    origins = provenance_of(path)
     saw = origins.that_saw(pairs.people)
     if saw is not None:
         text = f"{origins.sentence(saw)}, of {len(pairs.people)} people in {pairs.file}"
@@ -28,21 +28,23 @@ def seen_people(path: Path, pairs: Pairs, *, allowed: bool, progress: Progress) 
                 "or allow this (--allow-seen)"
             )
         progress.warning(f"{text}: its numbers are not those of new people")
-    known = _classes(origins)
+    known = _known_people(origins)
     _tell_doubts(path, pairs, origins, known, progress)
     return tuple(name for name in pairs.people if name in known)
 
 
-def _classes(origins: Origins) -> frozenset[str]:
+def _known_people(origins: Provenance) -> frozenset[str]:
     return frozenset(name for one in (origins.itself, *origins.others) for name in one.label_names)
 
 
 def _tell_doubts(
-    path: Path, pairs: Pairs, origins: Origins, known: frozenset[str], progress: Progress
+    path: Path, pairs: Pairs, origins: Provenance, known: frozenset[str], progress: Progress
 ) -> None:
-    similar = alike([name for name in pairs.people if name not in known], known)
+    similar = similar_names([name for name in pairs.people if name not in known], known)
     if similar:
-        named = listed(f"{name!r} (its class {other!r})" for name, other in list(similar.items())[:_NAMED])
+        named = listed(
+            f"{name!r} (its class {other!r})" for name, other in list(similar.items())[:_PEOPLE_NAMED]
+        )
         progress.warning(
             f"{path}: {len(similar)} people of {pairs.file} are called nearly as its classes are: {named}; if they are "
             "the same, its numbers are not those of new people"

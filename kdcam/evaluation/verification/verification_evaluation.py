@@ -22,11 +22,11 @@ from kdcam.files.json_files_part import write_json
 from kdcam.files.paths import exists, expanded
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runs.run_files import RECIPE_FILE, VERIFICATION_FILE
-from kdcam.runs.run_pictures import check_writable_place, picture_of, remove_picture
+from kdcam.runs.run_pictures import check_writable_file, figure_file, remove_figure
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.training.assembly import EVALUATION_BATCH
 
-PICTURE_FILE = "roc.png"
+ROC_PICTURE = "roc.png"
 _FEWEST_STEPS = 10  # of the grid below the middle distance, or its thresholds are coarse: kdcam's choice
 
 
@@ -95,10 +95,10 @@ def verify(
     plan = _Plan(named, folds_of(named, checked.folds), checked, weights, batch_size, device, watcher)
     places = [Path(place) for place in ([runs] if isinstance(runs, str | Path) else runs)]
     opened = [_open(place, plan) for place in places]  # all first: the last may be refused
-    picture = None if figures is None else expanded(figures) / PICTURE_FILE
-    own = [picture_of(place, PICTURE_FILE) for place in places if draw and _file_of(place)]
+    picture = None if figures is None else expanded(figures) / ROC_PICTURE
+    own = [figure_file(place, ROC_PICTURE) for place in places if draw and _file_of(place)]
     for file in filter(None, (picture, *map(_file_of, places), *own)):
-        check_writable_place(file)
+        check_writable_file(file)
     summary = named.summary(plan.folds)
     held = dict[tuple[int, int], PairImages]()
     found = [_verified(one, plan, summary, held) for one in opened]
@@ -111,14 +111,14 @@ def verify(
 
 def _keep(report: VerificationReport, plan: _Plan, *, draw: bool) -> None:
     """Write what was found into the run's folder."""
-    kept, picture = _file_of(report.run), picture_of(report.run, PICTURE_FILE)
+    kept, picture = _file_of(report.run), figure_file(report.run, ROC_PICTURE)
     if kept is None:
         return
     write_json(kept, report.to_json())
     if draw:
         _draw([report], picture, plan)
     else:
-        remove_picture(picture)
+        remove_figure(picture)
 
 
 def _draw(found: Sequence[VerificationReport], file: Path, plan: _Plan) -> None:
@@ -176,4 +176,4 @@ def _verified(
     )
 
 
-__all__ = ["PICTURE_FILE", "verify"]
+__all__ = ["ROC_PICTURE", "verify"]

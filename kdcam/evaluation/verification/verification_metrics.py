@@ -33,7 +33,7 @@ class TrueAccepts(NamedTuple):
     pooled: float  # over all pairs: the largest share at a false accept rate of at most ``far``
 
 
-class Roc(NamedTuple):
+class RocCurve(NamedTuple):
     """The rates at each distinct distance taken as the largest one accepted, from (0, 0) to (1, 1)."""
 
     far: Values  # (R,) share of pairs of two people that are accepted
@@ -150,14 +150,14 @@ def true_accepts(
         below = distances < find(distances[~own & ~same], far)
         accepted.append(below[own & same].mean())
         wrong.append(below[own & ~same].mean())
-    curve = roc(distances, same)
+    curve = roc_curve(distances, same)
     pooled = curve.tar[curve.far <= far].max()
     return TrueAccepts(
         far, float(numpy.mean(accepted)), float(numpy.std(accepted)), float(numpy.mean(wrong)), float(pooled)
     )
 
 
-def roc(distances: Values, same: Flags) -> Roc:
+def roc_curve(distances: Values, same: Flags) -> RocCurve:
     """Return the ROC curve over all pairs, whatever their folds.
 
     Pairs of one distance are accepted together, so that a point may differ from the one before in both rates.
@@ -168,15 +168,15 @@ def roc(distances: Values, same: Flags) -> Roc:
         for kind in (~same, same)
     ]
     far, tar = (numpy.concatenate([[0.0], rate]) for rate in rates)
-    return Roc(far, tar)
+    return RocCurve(far, tar)
 
 
-def area_under(curve: Roc) -> float:
+def area_under_curve(curve: RocCurve) -> float:
     """Return the area under a ROC curve: how often a pair of one person is nearer than one of two; ties count half."""
     return float(((curve.tar[1:] + curve.tar[:-1]) / 2 * numpy.diff(curve.far)).sum())
 
 
-def equal_error_rate(curve: Roc) -> float:
+def equal_error_rate(curve: RocCurve) -> float:
     """Return the rate at which as large a share of pairs of two is accepted as of one person refused.
 
     By linear interpolation between the curve's points. 0: all pairs are told apart; 0.5: as by chance, or where all
@@ -189,7 +189,7 @@ def equal_error_rate(curve: Roc) -> float:
     return float(curve.far[after - 1] + share * (curve.far[after] - curve.far[after - 1]))
 
 
-def corners(curve: Roc) -> Roc:
+def roc_corners(curve: RocCurve) -> RocCurve:
     """Return a ROC curve without the points between others of the same rate, of either kind.
 
     It draws the same, in lines or in steps. Points on a slope, where distances are tied, all stay: in steps they count.
@@ -198,23 +198,23 @@ def corners(curve: Roc) -> Roc:
     straight = (level[:-1] & level[1:]) | (upright[:-1] & upright[1:])
     far, tar = curve
     kept = numpy.concatenate([[True], ~straight, [True]])
-    return Roc(far[kept], tar[kept])
+    return RocCurve(far[kept], tar[kept])
 
 
 __all__ = [
     "ACCURACY_STEP",
     "RATE_STEP",
     "FoldScore",
-    "Roc",
+    "RocCurve",
     "Thresholds",
     "TrueAccepts",
-    "area_under",
+    "area_under_curve",
     "best_threshold",
-    "corners",
     "equal_error_rate",
     "fold_scores",
     "largest_threshold",
-    "roc",
+    "roc_corners",
+    "roc_curve",
     "squared_distances",
     "threshold_at_rate",
     "threshold_grid",

@@ -68,10 +68,10 @@ class CifarBottleneckResNet(PooledNetwork):
         channels = spec.widths[0]
         self.conv1 = nn.Conv2d(in_chans, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.layer1 = _stage(channels, spec.widths[0], spec.blocks[0], stride=1)
-        self.layer2 = _stage(_EXPANSION * spec.widths[0], spec.widths[1], spec.blocks[1], stride=2)
-        self.layer3 = _stage(_EXPANSION * spec.widths[1], spec.widths[2], spec.blocks[2], stride=2)
-        self.layer4 = _stage(_EXPANSION * spec.widths[2], spec.widths[3], spec.blocks[3], stride=2)
+        self.layer1 = _bottleneck_stage(channels, spec.widths[0], spec.blocks[0], stride=1)
+        self.layer2 = _bottleneck_stage(_EXPANSION * spec.widths[0], spec.widths[1], spec.blocks[1], stride=2)
+        self.layer3 = _bottleneck_stage(_EXPANSION * spec.widths[1], spec.widths[2], spec.blocks[2], stride=2)
+        self.layer4 = _bottleneck_stage(_EXPANSION * spec.widths[2], spec.widths[3], spec.blocks[3], stride=2)
         self.linear = linear_layer(num_features, num_classes)
         he_normal(self)
 
@@ -83,7 +83,7 @@ class CifarBottleneckResNet(PooledNetwork):
         return maps[-1], maps
 
 
-def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
+def _bottleneck_stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
     later = [Bottleneck(_EXPANSION * channels, channels, 1) for _ in range(1, blocks)]
     return nn.Sequential(Bottleneck(in_channels, channels, stride), *later)
 

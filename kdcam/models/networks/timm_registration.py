@@ -17,7 +17,7 @@ from torch import nn
 
 from kdcam.models.networks import CIFAR_NETWORKS
 
-PREFIX = "kdcam_"
+TIMM_PREFIX = "kdcam_"
 
 
 def offer_to_timm() -> None:
@@ -34,7 +34,7 @@ def register_with_timm() -> None:
 
     listed = list(__all__)
     for name in CIFAR_NETWORKS:
-        if not models.is_model(PREFIX + name):
+        if not models.is_model(TIMM_PREFIX + name):
             models.register_model(_entry_point(name))
     __all__[:] = listed  # timm appends each name, and they are no names of this module
 
@@ -44,11 +44,11 @@ def _entry_point(name: str) -> Any:
         from timm.models import build_model_with_cfg
 
         network: nn.Module = build_model_with_cfg(
-            CIFAR_NETWORKS[name].build, PREFIX + name, pretrained, **options
+            CIFAR_NETWORKS[name].build, TIMM_PREFIX + name, pretrained, **options
         )
         return network
 
-    build.__name__ = build.__qualname__ = PREFIX + name
+    build.__name__ = build.__qualname__ = TIMM_PREFIX + name
     return build
 
 
@@ -65,7 +65,7 @@ def _default_cfgs() -> dict[str, dict[str, Any]]:
         "std": (0.25, 0.25, 0.25),
     }
     return {
-        PREFIX + name: one | {"first_conv": network.first_conv, "classifier": network.classifier}
+        TIMM_PREFIX + name: one | {"first_conv": network.first_conv, "classifier": network.classifier}
         for name, network in CIFAR_NETWORKS.items()
     }
 
@@ -113,4 +113,4 @@ class _RegisteringLoader(Loader):
         return getattr(self._own, name)
 
 
-__all__ = ["PREFIX", "default_cfgs", "offer_to_timm", "register_with_timm"]
+__all__ = ["TIMM_PREFIX", "default_cfgs", "offer_to_timm", "register_with_timm"]

@@ -43,7 +43,7 @@ class StoredModel(Settings):
     timm_args: dict[str, Any] = Field(default_factory=dict)  # another program's model_args, proved on loading
 
 
-def describe(classifier: Classifier) -> StoredModel:
+def describe_classifier(classifier: Classifier) -> StoredModel:
     """Return what building the classifier again takes, without where its starting weights came from."""
     mean, std = classifier.preprocessing
     start = {"pretrained": False, "weights": None, "mean": mean, "std": std}
@@ -60,9 +60,9 @@ def describe(classifier: Classifier) -> StoredModel:
     )
 
 
-def config_json(classifier: Classifier) -> dict[str, Any]:
+def config_content(classifier: Classifier) -> dict[str, Any]:
     """Return the content of config.json; ``architecture`` only for a network that plain timm can build."""
-    stored = describe(classifier)
+    stored = describe_classifier(classifier)
     own = stored.model_dump(mode="json", exclude={"timm_args"})
     config: dict[str, Any] = {"num_classes": stored.num_classes, "kdcam": own}
     if stored.label_names:
@@ -160,4 +160,4 @@ def _upstream(classifier: Classifier) -> dict[str, Any]:
     return dict(getattr(classifier.network, "pretrained_cfg", None) or {})
 
 
-__all__ = ["StoredModel", "config_json", "describe", "read_config", "timm_architecture"]
+__all__ = ["StoredModel", "config_content", "describe_classifier", "read_config", "timm_architecture"]

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 from kdcam.errors import ModelError
 from kdcam.files.paths import is_file
 
-SECONDS = 6.0  # until a place that does not answer is given up; kdcam's choice, for a user who waits
+ANSWER_SECONDS = 6.0  # until a place that does not answer is given up; kdcam's choice, for a user who waits
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm looks for them
 
 
@@ -69,13 +69,13 @@ def is_answering(address: str) -> bool:
     # In a thread: how long a name is looked up has no limit of its own.
     asking = threading.Thread(target=lambda: answers.append(_answers(address)), daemon=True)
     asking.start()
-    asking.join(SECONDS)
+    asking.join(ANSWER_SECONDS)
     return answers == [True]
 
 
 def _answers(address: str) -> bool:
     try:
-        urlopen(Request(address, method="HEAD"), timeout=SECONDS).close()
+        urlopen(Request(address, method="HEAD"), timeout=ANSWER_SECONDS).close()
     except HTTPError:
         return True  # a refusal is an answer
     except URLError as error:
@@ -97,4 +97,4 @@ def _needs_download(name: str, place: str, reason: str | None) -> str:
     )
 
 
-__all__ = ["SECONDS", "check_fetchable", "fetched_from_hub", "is_answering"]
+__all__ = ["ANSWER_SECONDS", "check_fetchable", "fetched_from_hub", "is_answering"]

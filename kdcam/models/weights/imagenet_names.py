@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-CLASSES = 1000
+IMAGENET_CLASSES = 1000
 _NUMBER = re.compile(r"n\d{8}")
 
 
@@ -28,4 +28,4 @@ def readable_names(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-__all__ = ["CLASSES", "imagenet_names", "readable_names"]
+__all__ = ["IMAGENET_CLASSES", "imagenet_names", "readable_names"]

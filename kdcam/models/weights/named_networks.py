@@ -7,12 +7,12 @@ from kdcam.models.build import build_classifier
 from kdcam.models.catalogue import split_name
 from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.models.weights.imagenet_names import CLASSES, imagenet_names
+from kdcam.models.weights.imagenet_names import IMAGENET_CLASSES, imagenet_names
 from kdcam.models.weights.packaged_weights import is_packaged, packaged
 from kdcam.models.weights.published import published_classes
 
 
-def load_named(name: str) -> Classifier:
+def load_published_network(name: str) -> Classifier:
     """Return a network with its published weights, on the CPU in eval mode; they are downloaded once.
 
     Of weights that tell 1,000 classes apart the classes are called by ImageNet's numbers.
@@ -24,8 +24,8 @@ def load_named(name: str) -> Classifier:
     Raises ``CheckpointError`` where there is no such network, or it has no published weights with a classifier.
     """
     bare = packaged(name).network if is_packaged(name) else name
-    classes = _classes(name, bare)
-    facts = _facts(bare)
+    classes = _published_class_count(name, bare)
+    facts = _input_facts(bare)
     start = {"weights": name} if is_packaged(name) else {"pretrained": True}
     try:
         classifier = build_classifier(
@@ -33,16 +33,16 @@ def load_named(name: str) -> Classifier:
             num_classes=classes,
             in_channels=3,
             image_size=facts["image_size"],
-            label_names=imagenet_names() if classes == CLASSES and facts["of_imagenet"] else (),
+            label_names=imagenet_names() if classes == IMAGENET_CLASSES and facts["of_imagenet"] else (),
         )
     except ModelError as error:
         raise CheckpointError(f"{name}: its published weights cannot be had: {error}") from error
     return classifier.eval()
 
 
-def _classes(name: str, network: str) -> int:
+def _published_class_count(name: str, network: str) -> int:
     try:
-        classes = CLASSES if is_packaged(name) else published_classes(network)
+        classes = IMAGENET_CLASSES if is_packaged(name) else published_classes(network)
     except KdcamError as error:
         raise CheckpointError(
             f"{name}: there is no such folder or file, and as the name of a network: {error}"
@@ -55,7 +55,7 @@ def _classes(name: str, network: str) -> int:
     return classes
 
 
-def _facts(network: str) -> dict[str, Any]:
+def _input_facts(network: str) -> dict[str, Any]:
     """Return the side in pixels that the weights were tested at, and whether their classes may be ImageNet's."""
     source, bare = split_name(network)
     if source == "torchvision":
@@ -69,4 +69,4 @@ def _facts(network: str) -> dict[str, Any]:
     return {"image_size": int(known.input_size[-1]), "of_imagenet": known.label_names is None}
 
 
-__all__ = ["load_named"]
+__all__ = ["load_published_network"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.files.json_files_part import layout_errors, read_json
 from kdcam.files.paths import expanded, is_file, is_folder
 from kdcam.models.classifier import Preprocessing, Task
 from kdcam.models.weights.foreign_checkpoints import (
@@ -57,7 +57,7 @@ def load_starting_weights(
     own = network.state_dict()
     tensors, wrappers = _unwrapped(weights.tensors, own)
     found, notes = dict(tensors), list[str]()
-    head = head_name(network)
+    head = logits_layer_name(network)
     head_weight = f"{head}.weight"
     if head is not None and head_weight in found:
         theirs, ours = found[head_weight].shape[0], own[head_weight].shape[0]
@@ -125,7 +125,7 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
     if not is_file(config_file):
         of_repdistiller = name.startswith("kdcam:") and architecture_from_path(file) is not None
         return Preprocessing(*CIFAR100_STATISTICS) if of_repdistiller else None
-    with layout_of(config_file):
+    with layout_errors(config_file):
         config = read_json(config_file)
         for holder in (config.get("kdcam"), config.get("pretrained_cfg"), config):
             if isinstance(holder, dict) and holder.get("mean") and holder.get("std"):
@@ -143,7 +143,7 @@ def learned_other_classes(place: str, label_names: Sequence[str], task: Task) ->
     config_file = _weight_file(place).parent / "config.json"
     if not is_file(config_file):
         return None
-    with layout_of(config_file):
+    with layout_errors(config_file):
         config = read_json(config_file)
         theirs = config.get("label_names") or ()
         if theirs and tuple(theirs) != tuple(label_names):
@@ -152,7 +152,7 @@ def learned_other_classes(place: str, label_names: Sequence[str], task: Task) ->
         return None if learned == task else f'a classifier of another task ("{learned}")'
 
 
-def head_name(network: nn.Module) -> str | None:
+def logits_layer_name(network: nn.Module) -> str | None:
     """Return the name of the layer that gives the logits: timm's classifier, else the last linear layer."""
     if hasattr(network, "get_classifier"):
         classifier = network.get_classifier()  # type: ignore[operator]  # timm's interface is untyped
@@ -175,10 +175,10 @@ def _numbers(values: list[float] | tuple[float, ...]) -> tuple[float, ...]:
 
 __all__ = [
     "STARTS_AFRESH",
-    "head_name",
     "holds_neck",
     "learned_other_classes",
     "load_starting_weights",
+    "logits_layer_name",
     "starting_weights",
     "stored_statistics",
 ]

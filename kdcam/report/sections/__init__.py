@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kdcam.blocks.document import Section
-from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.files.json_files_part import layout_errors as layout_of
+from kdcam.files.json_files_part import read_json
 from kdcam.files.paths import exists
-from kdcam.report.reported_run import Found, ReportedRun
+from kdcam.report.reported_run import ReportedRun
+from kdcam.report.reported_run import ResultFile as Found
 from kdcam.report.sections.few_shot import few_shot_section
 from kdcam.report.sections.localization import localization_section
 from kdcam.report.sections.robustness import robustness_section

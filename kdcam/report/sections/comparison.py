@@ -8,9 +8,9 @@ from kdcam.blocks.document import Block, Facts, Note, Section, Table
 from kdcam.comparison.table.comparison import Comparison, stored_comparison
 from kdcam.comparison.table.notes import notes_of
 from kdcam.comparison.table.text_formats import columns_of, evaluation_lines
-from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.files.json_files_part import layout_errors, read_json
 from kdcam.files.paths import is_file
-from kdcam.report.pictures import embedded
+from kdcam.report.pictures import read_picture
 from kdcam.report.reported_run import COMPARISON_FILE
 from kdcam.settings.messages import listed
 
@@ -27,13 +27,13 @@ def comparison_section(folder: Path, *, title: str) -> Section:
     Raises ``CheckpointError`` where its files are damaged or of another layout.
     """
     document = read_json(folder / COMPARISON_FILE)
-    with layout_of(folder / COMPARISON_FILE):
+    with layout_errors(folder / COMPARISON_FILE):
         stored = stored_comparison(document)
         notes = (Note(text) for text in notes_of(stored))
         blocks: list[Block] = [*_unfinished(stored), *_tables(stored), *notes]
         facts = _facts(stored)
     if is_file(folder / _CURVES_FILE):
-        blocks.append(embedded(folder / _CURVES_FILE, _CURVES))
+        blocks.append(read_picture(folder / _CURVES_FILE, _CURVES))
     return Section(title, (*blocks, facts))
 
 

@@ -4,20 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcam.blocks.document import Block, Note, Section, Table
-from kdcam.blocks.wording import side_by_side, told
+from kdcam.blocks.wording import notes_on_runs, side_by_side
 from kdcam.evaluation.few_shot.report import EpisodeScores, OneShotScores, interval_text
-from kdcam.report.reported_run import Found
-from kdcam.report.weights import stale_notes
+from kdcam.report.reported_run import ResultFile
+from kdcam.report.weights import outdated_notes
 
-Cells = dict[tuple[str, ...], str]
+CellsByHead = dict[tuple[str, ...], str]
 
 
-def few_shot_section(found: Sequence[Found]) -> Section:
+def few_shot_section(found: Sequence[ResultFile]) -> Section:
     """Return accuracies with their intervals, a column a run, and the differences to the first run by episode."""
     episodes = [(one.run, _asked(one.content)) for one in found if one.content["novel"]]
     blocks: list[Block] = [
-        *stale_notes(found),
-        *told(episodes, runs=len(found)),
+        *outdated_notes(found),
+        *notes_on_runs(episodes, runs=len(found)),
         *_episode_tables(found),
         *_one_shot_table(found),
         Note(
@@ -35,10 +35,10 @@ def _asked(content: Mapping[str, Any]) -> str:
     )
 
 
-def _episode_tables(found: Sequence[Found]) -> Iterator[Table]:
+def _episode_tables(found: Sequence[ResultFile]) -> Iterator[Table]:
     scores = [{one.name: one for one in _episode_scores(run.content)} for run in found]
     runs = tuple(run.run for run in found)
-    cells: list[Cells] = [
+    cells: list[CellsByHead] = [
         {(name,): interval_text(one.accuracy) for name, one in by_name.items()} for by_name in scores
     ]
     if any(cells):
@@ -54,7 +54,7 @@ def _episode_scores(content: Mapping[str, Any]) -> Iterator[EpisodeScores]:
         yield EpisodeScores(**{**one, "right": tuple(one["right"])})
 
 
-def _differences(scores: Mapping[str, EpisodeScores], base: Mapping[str, EpisodeScores]) -> Cells:
+def _differences(scores: Mapping[str, EpisodeScores], base: Mapping[str, EpisodeScores]) -> CellsByHead:
     """Return the differences of what both were asked with the same episodes."""
     return {
         (name,): interval_text(one.difference(base[name]), signed=True)
@@ -63,8 +63,8 @@ def _differences(scores: Mapping[str, EpisodeScores], base: Mapping[str, Episode
     }
 
 
-def _one_shot_table(found: Sequence[Found]) -> Iterator[Table]:
-    cells: list[Cells] = []
+def _one_shot_table(found: Sequence[ResultFile]) -> Iterator[Table]:
+    cells: list[CellsByHead] = []
     for run in found:
         heads = [OneShotScores(**{**one, "right": tuple(one["right"])}) for one in run.content["one_shot"]]
         cells.append({(one.head,): interval_text(one.error) for one in heads})

@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdcam.blocks.document import Block, LegendLine, Note, Picture, Section
+from kdcam.blocks.document import Block, CaptionedPicture, LegendLine, Note, Section
 from kdcam.blocks.wording import score_name
-from kdcam.files.json_files_part import layout_of
+from kdcam.files.json_files_part import layout_errors
 from kdcam.report.reported_run import ReportedRun
 from kdcam.runs.metrics_log import METRICS_FILE
 from kdcam.settings.messages import listed
@@ -68,9 +68,9 @@ def curve_section(runs: Sequence[ReportedRun]) -> Section:
     return Section("Learning curves", tuple(blocks))
 
 
-def _picture(runs: Sequence[ReportedRun], panels: Sequence[Panel], caption: str) -> Picture:
+def _picture(runs: Sequence[ReportedRun], panels: Sequence[Panel], caption: str) -> CaptionedPicture:
     shown, names = listed(panel.title for panel in panels), listed(run.name for run in runs)
-    return Picture(
+    return CaptionedPicture(
         png=draw_panels(panels, LIGHT),
         dark=draw_panels(panels, DARK),
         alt=f"Lines by epoch of {shown}; of {names}",
@@ -93,14 +93,14 @@ def _panels(runs: Sequence[ReportedRun], part: str) -> list[Panel]:
 
 
 def _keys(run: ReportedRun, part: str) -> Iterator[str]:
-    with layout_of(run.folder / METRICS_FILE):
+    with layout_errors(run.folder / METRICS_FILE):
         for key in dict.fromkeys(key for epoch in run.epochs for key in epoch[part]):
             if part == "train" or key in (run.score, "nll"):
                 yield key
 
 
 def _line(run: ReportedRun, index: int, part: str, key: str) -> Line | None:
-    with layout_of(run.folder / METRICS_FILE):
+    with layout_errors(run.folder / METRICS_FILE):
         values = [_value(epoch[part], key) for epoch in run.epochs]
         if all(math.isnan(value) for value in values):
             return None

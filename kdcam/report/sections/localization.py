@@ -4,30 +4,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcam.blocks.document import Block, Note, Section, Table
-from kdcam.blocks.wording import share_text, side_by_side, told
+from kdcam.blocks.wording import notes_on_runs, share_text, side_by_side
 from kdcam.evaluation.localization.report import left_out_text
-from kdcam.report.pictures import run_picture
-from kdcam.report.reported_run import Found
-from kdcam.report.weights import stale_notes
+from kdcam.report.pictures import read_run_picture
+from kdcam.report.reported_run import ResultFile
+from kdcam.report.weights import outdated_notes
 
 Cells = dict[tuple[str, ...], str]
 
 
-def localization_section(found: Sequence[Found]) -> Section:
+def localization_section(found: Sequence[ResultFile]) -> Section:
     """Return MaxBoxAcc, pointing game and energy, a column a run, and how the boxes were found."""
     rows = side_by_side([_scores(one.content) for one in found])
     caption = "objects' boxes in blue, those found in green"
     pictures = [
         picture
         for one in found
-        for picture in run_picture(
+        for picture in read_run_picture(
             one.folder, "localization.png", caption, run=one.run if len(found) > 1 else None
         )
     ]
     blocks: list[Block] = [
-        *stale_notes(found),
+        *outdated_notes(found),
         Table(("score", *(one.run for one in found)), rows, title="localization"),
-        *told([(one.run, _asked(one.content)) for one in found], runs=len(found)),
+        *notes_on_runs([(one.run, _asked(one.content)) for one in found], runs=len(found)),
         *_left_out(found),
         *pictures,
     ]
@@ -57,7 +57,7 @@ def _asked(content: Mapping[str, Any]) -> str:
     )
 
 
-def _left_out(found: Sequence[Found]) -> Iterator[Note]:
+def _left_out(found: Sequence[ResultFile]) -> Iterator[Note]:
     for one in found:
         text = left_out_text(one.content["left_out"], one.content["flat_maps"])
         if text:

@@ -7,9 +7,9 @@ from math import fsum
 from statistics import median
 from typing import Any
 
-from kdcam.blocks.document import Block, Facts, Listing, Section, Table
-from kdcam.blocks.wording import NONE
-from kdcam.files.json_files_part import layout_of, read_json
+from kdcam.blocks.document import Block, Facts, FoldedText, Section, Table
+from kdcam.blocks.wording import MISSING
+from kdcam.files.json_files_part import layout_errors, read_json
 from kdcam.files.paths import is_file
 from kdcam.report.reported_run import ReportedRun
 from kdcam.runs.metrics_log import METRICS_FILE
@@ -19,19 +19,19 @@ from kdcam.settings.messages import duration_text, listed
 _NO_DIFFERENCE = ("description", "published")
 
 
-def making_section(runs: Sequence[ReportedRun]) -> Section:
+def reproducibility_section(runs: Sequence[ReportedRun]) -> Section:
     """Return what is needed to make the runs again."""
     blocks: list[Block] = []
     for run in runs:
         blocks.append(Facts(tuple(_facts(run)), title="" if len(runs) == 1 else run.name))
         recipe = json.dumps(run.recipe, indent=2, ensure_ascii=False)
-        blocks.append(Listing("The whole recipe, as resolved", recipe))
+        blocks.append(FoldedText("The whole recipe, as resolved", recipe))
     return Section("How it was made" if len(runs) == 1 else "How they were made", tuple(blocks))
 
 
 def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
     record, recipe = run.record, run.recipe
-    with layout_of(run.folder / RECIPE_FILE):
+    with layout_errors(run.folder / RECIPE_FILE):
         if recipe.get("description"):
             yield "description", str(recipe["description"])
         if record["command"]:
@@ -50,7 +50,7 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
             yield "optimiser", f"{recipe['optimizer']['name']}, lr {recipe['optimizer']['lr']:g}"
             yield "batch size", str(recipe["batch_size"])
     yield from _measured(run)
-    with layout_of(run.folder / RECIPE_FILE):
+    with layout_errors(run.folder / RECIPE_FILE):
         machine = record["machine"].items()
         yield "machine", listed(f"{value} cores" if name == "cores" else value for name, value in machine)
         versions = [(name, found) for name, found in record["versions"].items() if found is not None]
@@ -62,7 +62,7 @@ def _network(run: ReportedRun) -> str | None:
     name = run.recipe["model"].get("name")
     file = run.folder / CONFIG_FILE
     if name is None and is_file(file):
-        with layout_of(file):
+        with layout_errors(file):
             name = read_json(file)["kdcam"]["model"]["name"]
     return None if name is None else str(name)
 
@@ -89,11 +89,11 @@ def _teachers(tables: Any) -> str:
 
 def _measured(run: ReportedRun) -> Iterator[tuple[str, str]]:
     if run.result is not None:
-        with layout_of(run.folder / RESULT_FILE):
+        with layout_errors(run.folder / RESULT_FILE):
             yield "parameters", f"{run.result['parameters']:,}"
             yield "images", listed(f"{part} {count:,}" for part, count in run.result["images"].items())
     if run.epochs:
-        with layout_of(run.folder / METRICS_FILE):
+        with layout_errors(run.folder / METRICS_FILE):
             seconds = fsum(float(epoch["seconds"]) for epoch in run.epochs)
             pace = median(float(epoch["images_per_second"]) for epoch in run.epochs)
             solved = run.result is not None and "probe" in run.result
@@ -109,13 +109,13 @@ def difference_section(runs: Sequence[ReportedRun]) -> Section:
     """Return the keys in which the recipes, seeds, machines and versions of several runs differ."""
     known = [_flat(run) for run in runs]
     names = dict.fromkeys(name for one in known for name in one)
-    differ = [name for name in names if len({one.get(name, NONE) for one in known}) > 1]
-    rows = [(name, *(one.get(name, NONE) for one in known)) for name in differ]
+    differ = [name for name in names if len({one.get(name, MISSING) for one in known}) > 1]
+    rows = [(name, *(one.get(name, MISSING) for one in known)) for name in differ]
     return Section("Where they differ", (Table(("key", *(run.name for run in runs)), rows),) if rows else ())
 
 
 def _flat(run: ReportedRun) -> dict[str, str]:
-    with layout_of(run.folder / RECIPE_FILE):
+    with layout_errors(run.folder / RECIPE_FILE):
         recipe = {key: value for key, value in run.recipe.items() if key not in _NO_DIFFERENCE}
         others = {"machine": run.record["machine"], "versions": run.record["versions"]}
         return dict(_leaves({**recipe, "seed": run.record["seed"], **others}, ""))
@@ -136,4 +136,4 @@ def _name(item: Any, index: int) -> str:
     return str(item.get("name", index)) if isinstance(item, Mapping) else str(index)
 
 
-__all__ = ["difference_section", "making_section"]
+__all__ = ["difference_section", "reproducibility_section"]

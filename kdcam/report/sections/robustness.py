@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcam.blocks.document import Block, Note, Section, Table
-from kdcam.blocks.wording import NONE, share_text, side_by_side, told
-from kdcam.report.pictures import run_picture
-from kdcam.report.reported_run import Found
+from kdcam.blocks.wording import MISSING, notes_on_runs, share_text, side_by_side
+from kdcam.report.pictures import read_run_picture
+from kdcam.report.reported_run import ResultFile
 from kdcam.report.sections.shifts import calibration_blocks, corruption_blocks, foreign_blocks, noise_blocks
-from kdcam.settings.messages import budget_text, failed_check_text, listed
+from kdcam.settings.messages import eps_text, failed_check_text, listed
 
 _SCORES = {
     "label_acc": ("label accuracy (decisions at probability 0.5)", "decision"),
@@ -19,7 +19,7 @@ _SCORES = {
 Cells = dict[tuple[str, ...], str]
 
 
-def robustness_section(found: Sequence[Found]) -> Section:
+def robustness_section(found: Sequence[ResultFile]) -> Section:
     """Return what robustness.json says of runs, a column a run; failed checks come first."""
     blocks = [
         *_warnings(found),
@@ -35,13 +35,13 @@ def robustness_section(found: Sequence[Found]) -> Section:
     return Section("Robustness", tuple(blocks))
 
 
-def _weights(found: Sequence[Found]) -> Iterator[Note]:
+def _weights(found: Sequence[ResultFile]) -> Iterator[Note]:
     for weights in dict.fromkeys(one.content["weights"] for one in found):
         runs = listed(one.run for one in found if one.content["weights"] == weights)
         yield Note(f"Of the {weights} weights of {runs}.")
 
 
-def _warnings(found: Sequence[Found]) -> Iterator[Note]:
+def _warnings(found: Sequence[ResultFile]) -> Iterator[Note]:
     for one in found:
         for check in one.content["checks"]:
             if not check["passed"]:
@@ -50,11 +50,11 @@ def _warnings(found: Sequence[Found]) -> Iterator[Note]:
                 yield Note(text if len(found) == 1 else f"{one.run}: {text}", warning=True)
 
 
-def _attacks(found: Sequence[Found]) -> Iterator[Block]:
+def _attacks(found: Sequence[ResultFile]) -> Iterator[Block]:
     some = [one for one in found if one.content["attacks"]]
     several = [one for one in some if one.content["attacks"].get("task") == "multi-label"]
     single = [one for one in some if one not in several]
-    yield from told([(one.run, _attacked(one.content["attacks"])) for one in some], runs=len(found))
+    yield from notes_on_runs([(one.run, _attacked(one.content["attacks"])) for one in some], runs=len(found))
     if single:
         cells = [_accuracies(one.content["attacks"]) for one in single]
         yield _table("accuracy under attack", single, cells)
@@ -69,11 +69,11 @@ def _attacks(found: Sequence[Found]) -> Iterator[Block]:
     for one in some:
         run = one.run if len(found) > 1 else None
         eps = "accuracy under all attacks against eps"
-        yield from run_picture(one.folder, "robustness-eps.png", eps, run=run)
+        yield from read_run_picture(one.folder, "robustness-eps.png", eps, run=run)
         seen = (
             "attacked images: before and after, with the class activation maps of the label, and the change"
         )
-        yield from run_picture(one.folder, "adversarial.png", seen, run=run)
+        yield from read_run_picture(one.folder, "adversarial.png", seen, run=run)
 
 
 def _attacked(report: Mapping[str, Any]) -> str:
@@ -88,7 +88,7 @@ def _attacked(report: Mapping[str, Any]) -> str:
 def _accuracies(report: Mapping[str, Any]) -> Cells:
     cells: Cells = {("clean", ""): share_text(report["clean_acc"])}
     for row in report["rows"]:
-        budget = budget_text(row["norm"], row["eps"])
+        budget = eps_text(row["norm"], row["eps"])
         cells[row["attack"], budget] = share_text(row["robust_acc"])
         for stage in row["stages"]:
             cells[f"{row['attack']}, after {stage['attack']}", budget] = share_text(stage["robust_acc"])
@@ -98,7 +98,7 @@ def _accuracies(report: Mapping[str, Any]) -> Cells:
 def _scores(report: Mapping[str, Any], score: str, counted: str | None) -> Cells:
     cells: Cells = {("clean", ""): share_text(report["clean"][score])}
     for row in report["rows"]:
-        cells[row["attack"], budget_text(row["norm"], row["eps"])] = share_text(row["scores"][score])
+        cells[row["attack"], eps_text(row["norm"], row["eps"])] = share_text(row["scores"][score])
     return cells if counted is None else cells | _worst(report, counted, f"worst_case_{score}")
 
 
@@ -108,24 +108,22 @@ def _worst(report: Mapping[str, Any], counted: str, key: str) -> Cells:
         return {}
     norm = report["rows"][0]["norm"]
     return {
-        (f"worst case, each {counted}", budget_text(norm, point["eps"])): share_text(point[key])
+        (f"worst case, each {counted}", eps_text(norm, point["eps"])): share_text(point[key])
         for point in report["curve"]
     }
 
 
 def _passes(report: Mapping[str, Any]) -> Cells:
-    return {
-        (row["attack"], budget_text(row["norm"], row["eps"])): _passes_text(row) for row in report["rows"]
-    }
+    return {(row["attack"], eps_text(row["norm"], row["eps"])): _passes_text(row) for row in report["rows"]}
 
 
 def _passes_text(row: Mapping[str, Any]) -> str:
     if row["forwards"] is None or row["backwards"] is None:
-        return NONE
+        return MISSING
     return f"{row['forwards']:,.1f} + {row['backwards']:,.1f}"
 
 
-def _table(title: str, found: Sequence[Found], cells: Sequence[Cells]) -> Table:
+def _table(title: str, found: Sequence[ResultFile], cells: Sequence[Cells]) -> Table:
     """Return a table with a last row of warnings, where a run's checks failed."""
     rows = side_by_side(cells)
     masked = [one.content["warning"] or "" for one in found]
@@ -134,7 +132,7 @@ def _table(title: str, found: Sequence[Found], cells: Sequence[Cells]) -> Table:
     return Table(("attack", "budget", *_names(found)), rows, title=title, left=2)
 
 
-def _checks(found: Sequence[Found]) -> Iterator[Block]:
+def _checks(found: Sequence[ResultFile]) -> Iterator[Block]:
     some = [one for one in found if one.content["checks"]]
     title = "can the attacks be believed?"
     if len(found) == 1 and some:
@@ -146,7 +144,7 @@ def _checks(found: Sequence[Found]) -> Iterator[Block]:
 
 
 def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
-    value = NONE if check["value"] is None else f"{check['value']:.3g}"
+    value = MISSING if check["value"] is None else f"{check['value']:.3g}"
     result = "passed" if check["passed"] else "FAILED"
     return check["name"], check["text"], value, f"{check['limit']:.3g}", result
 
@@ -156,12 +154,12 @@ def _check_cells(checks: Sequence[Mapping[str, Any]]) -> Cells:
 
 
 def _check_text(check: Mapping[str, Any]) -> str:
-    value = NONE if check["value"] is None else f"{check['value']:.3g}"
+    value = MISSING if check["value"] is None else f"{check['value']:.3g}"
     at = "" if check.get("eps") is None else f", eps {check['eps']:.3g}"
     return f"{value} (limit {check['limit']:.3g}{at})" + ("" if check["passed"] else " FAILED")
 
 
-def _names(found: Sequence[Found]) -> tuple[str, ...]:
+def _names(found: Sequence[ResultFile]) -> tuple[str, ...]:
     return tuple(one.run for one in found)
 
 

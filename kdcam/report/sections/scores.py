@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcam.blocks.document import Block, Note, Section, Table, Tile, Tiles
-from kdcam.blocks.wording import NONE, score_name, score_text, share_text, told
+from kdcam.blocks.wording import MISSING, notes_on_runs, score_name, score_text, share_text
 from kdcam.comparison.table.text_formats import percent_text
-from kdcam.files.json_files_part import layout_of
+from kdcam.files.json_files_part import layout_errors
 from kdcam.report.reported_run import ReportedRun
 from kdcam.runs.metrics_log import METRICS_FILE
 from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE
-from kdcam.scores.intervals import summarise
+from kdcam.scores.intervals import mean_and_deviation
 from kdcam.scores.main_scores import SCORE_WORDS, selection_words
 from kdcam.settings.messages import listed
 
@@ -32,7 +32,7 @@ def score_section(run: ReportedRun) -> Section:
 def _finished(run: ReportedRun) -> Iterator[Block]:
     result = run.result
     assert result is not None
-    with layout_of(run.folder / RESULT_FILE):
+    with layout_errors(run.folder / RESULT_FILE):
         yield Tiles(tuple(_tiles(run, result)))
         yield Note(f"Selected: {result['selection']}.")
         if result["published"] is not None:
@@ -70,7 +70,7 @@ def _all_scores(result: Mapping[str, Any]) -> Table:
 
 def _unfinished(run: ReportedRun) -> Iterator[Block]:
     yield Note(unfinished_text(run), warning=True)
-    with layout_of(run.folder / METRICS_FILE):
+    with layout_errors(run.folder / METRICS_FILE):
         scores = run.epochs[-1]["val"] if run.epochs else {}
         if scores:
             row = [str(run.epochs[-1]["epoch"]), *(score_text(key, value) for key, value in scores.items())]
@@ -104,7 +104,7 @@ def main_score(run: ReportedRun, weights: str, part: str) -> float | None:
 
 
 def _published(result: Mapping[str, Any]) -> str:
-    return NONE if result["published"] is None else f"{result['published']['accuracy']:.2f}%"
+    return MISSING if result["published"] is None else f"{result['published']['accuracy']:.2f}%"
 
 
 def runs_section(runs: Sequence[ReportedRun]) -> Section:
@@ -126,19 +126,19 @@ def runs_section(runs: Sequence[ReportedRun]) -> Section:
     sources = [
         (name, f"Published: {one['published']['source']}.") for name, one in finished if one["published"]
     ]
-    blocks += (*told(rules, runs=len(runs)), *told(sources, runs=len(runs)))
+    blocks += (*notes_on_runs(rules, runs=len(runs)), *notes_on_runs(sources, runs=len(runs)))
     return Section("Scores", tuple(blocks))
 
 
 def _runs_table(runs: Sequence[ReportedRun]) -> Table:
     rows = [_run_row(run) for run in runs]
-    columns = [name for name in rows[0] if any(row[name] != NONE for row in rows)]
+    columns = [name for name in rows[0] if any(row[name] != MISSING for row in rows)]
     return Table(columns, [[row[name] for name in columns] for row in rows])
 
 
 def _run_row(run: ReportedRun) -> dict[str, str]:
     result = run.result
-    with layout_of(run.folder / RESULT_FILE):
+    with layout_errors(run.folder / RESULT_FILE):
         scores = {
             f"{part}, {weights}": share_text(main_score(run, weights, part))
             for part in _PARTS
@@ -146,20 +146,24 @@ def _run_row(run: ReportedRun) -> dict[str, str]:
         }
         return {
             "run": run.name,
-            "seed": str(run.record.get("seed", NONE)),
+            "seed": str(run.record.get("seed", MISSING)),
             "epochs": f"{len(run.epochs)} of {run.recipe['epochs']}"
             if result is None
             else str(result["epochs"]),
             "score": score_name(run.score),
             **scores,
-            "best epoch": NONE if result is None else str(result["selected"]["epoch"]),
-            "published": NONE if result is None else _published(result),
+            "best epoch": MISSING if result is None else str(result["selected"]["epoch"]),
+            "published": MISSING if result is None else _published(result),
             **_noise(result),
         }
 
 
 def _noise(result: Mapping[str, Any] | None) -> dict[str, str]:
-    noise = (result or {}).get("label_noise") or {"kind": NONE, "nominal_rate": None, "realised_rate": None}
+    noise = (result or {}).get("label_noise") or {
+        "kind": MISSING,
+        "nominal_rate": None,
+        "realised_rate": None,
+    }
     return {
         "label noise": str(noise["kind"]),
         "nominal": share_text(noise["nominal_rate"]),
@@ -168,7 +172,7 @@ def _noise(result: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def _rule(run: ReportedRun) -> str:
-    with layout_of(run.folder / RECIPE_FILE):
+    with layout_errors(run.folder / RECIPE_FILE):
         return f"Selected: {selection_words(run.recipe['select'], run.score)}."
 
 
@@ -177,7 +181,7 @@ def _spread(runs: Sequence[ReportedRun]) -> Iterator[Block]:
     groups: dict[str, dict[int, ReportedRun]] = {}
     for run in runs:
         if run.result is not None:
-            with layout_of(run.folder / RECIPE_FILE):
+            with layout_errors(run.folder / RECIPE_FILE):
                 groups.setdefault(_experiment(run), {}).setdefault(run.record["seed"], run)
     rows = []
     for same in groups.values():
@@ -199,13 +203,13 @@ def _means(runs: Sequence[ReportedRun]) -> Iterator[str]:
     for part in _PARTS:
         for weights in _WEIGHTS:
             known = [value for run in runs if (value := main_score(run, weights, part)) is not None]
-            yield percent_text(summarise(known)) or NONE
+            yield percent_text(mean_and_deviation(known)) or MISSING
 
 
 def _scored_on_others(runs: Sequence[ReportedRun]) -> bool:
     kinds = set()
     for run in runs:
-        with layout_of(run.folder / RECIPE_FILE):
+        with layout_errors(run.folder / RECIPE_FILE):
             data = {key: value for key, value in run.recipe["data"].items() if key not in _TREATMENT}
             kinds.add(json.dumps([data, SCORE_WORDS[run.score]], sort_keys=True))
     return len(kinds) > 1

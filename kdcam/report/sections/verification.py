@@ -4,40 +4,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcam.blocks.document import Block, Note, Section, Table
-from kdcam.blocks.wording import number_text, share_text, side_by_side, told
+from kdcam.blocks.wording import notes_on_runs, number_text, share_text, side_by_side
 from kdcam.evaluation.verification.report import rate_notes, spread_text
-from kdcam.report.pictures import run_picture
-from kdcam.report.reported_run import Found
-from kdcam.report.weights import stale_notes
+from kdcam.report.pictures import read_run_picture
+from kdcam.report.reported_run import ResultFile
+from kdcam.report.weights import outdated_notes
 
 Cells = dict[tuple[str, ...], str]
 
 
-def verification_section(found: Sequence[Found]) -> Section:
+def verification_section(found: Sequence[ResultFile]) -> Section:
     """Return accuracy, true accept rates and the ROC's numbers, a column a run."""
     runs = tuple(one.run for one in found)
     rows = side_by_side([_scores(one.content) for one in found])
     pictures = [
         picture
         for one in found
-        for picture in run_picture(
+        for picture in read_run_picture(
             one.folder, "roc.png", "ROC of all pairs", run=one.run if len(found) > 1 else None
         )
     ]
     blocks: list[Block] = [
-        *stale_notes(found),
+        *outdated_notes(found),
         *_seen(found),
         *_asked_otherwise(found),
-        *told([(one.run, _asked(one.content)) for one in found], runs=len(found)),
+        *notes_on_runs([(one.run, _asked(one.content)) for one in found], runs=len(found)),
         Table(("score", *runs), rows, title="verification"),
         Note(f"± is the {found[0].content['spread']}."),
-        *told([(one.run, f"{text}.") for one in found for text in rate_notes(one.content)], runs=len(found)),
+        *notes_on_runs(
+            [(one.run, f"{text}.") for one in found for text in rate_notes(one.content)], runs=len(found)
+        ),
         *pictures,
     ]
     return Section("Verification", tuple(blocks))
 
 
-def _seen(found: Sequence[Found]) -> Iterator[Note]:
+def _seen(found: Sequence[ResultFile]) -> Iterator[Note]:
     for one in found:
         if one.content["seen"]:
             text = f"{len(one.content['seen'])} people of the pairs were in its training data"
@@ -49,7 +51,7 @@ def _seen(found: Sequence[Found]) -> Iterator[Note]:
             )
 
 
-def _asked_otherwise(found: Sequence[Found]) -> Iterator[Note]:
+def _asked_otherwise(found: Sequence[ResultFile]) -> Iterator[Note]:
     """Yield a warning where runs were asked different pairs, or in different ways, whatever the files are called."""
     asked = {_question(one.content) for one in found}
     if len(asked) > 1:

@@ -12,14 +12,14 @@ from kdcam.files.digests import targets_digest
 from kdcam.losses.loss import needs_of
 from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runtime.eval_mode import evaluating
+from kdcam.runtime.eval_mode import eval_mode
 from kdcam.training.teachers.cache_folder import Shape
 
 LABEL_CAM = "teacher.label_cam"
 FEWEST_VIEWS, MOST_VIEWS, EPOCHS_A_VIEW = 4, 16, 4
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """One need of losses or of the attack as it is kept: an array, or for the stages an array each."""
 
     need: str  # teacher.logits, teacher.label_cam ...
@@ -58,17 +58,17 @@ def output_name(need: str) -> str:
     return need.partition(".")[2]
 
 
-def entries_of(needs: Iterable[str], targets: Tensor) -> tuple[Entry, ...]:
+def cache_entries(needs: Iterable[str], targets: Tensor) -> tuple[CacheEntry, ...]:
     """Return how each need is kept; the map of the label is named after the training targets as well."""
 
-    def entry(need: str) -> Entry:
+    def entry(need: str) -> CacheEntry:
         suffix = f"-{targets_digest(targets)[:12]}" if need == LABEL_CAM else ""
-        return Entry(need, output_name(need) + suffix)
+        return CacheEntry(need, output_name(need) + suffix)
 
     return tuple(map(entry, sorted(needs)))
 
 
-def kept_shapes(
+def output_shapes(
     teacher: Classifier, needs: Iterable[str], *, image_size: int
 ) -> dict[str, tuple[Shape, ...]]:
     """Return the shapes of each need's arrays for one image, measured on a black one of ``image_size`` pixels."""
@@ -76,20 +76,20 @@ def kept_shapes(
     image = torch.zeros(1, teacher.in_channels, image_size, image_size, device=device)
     label = torch.zeros(1, dtype=torch.int64, device=device)
     needs = frozenset(needs)
-    with evaluating(teacher), torch.autocast(device.type, enabled=False):
+    with eval_mode(teacher), torch.autocast(device.type, enabled=False):
         outputs = teacher_outputs(teacher, image, label, needs)
     return {
-        need: tuple(tuple(one.shape[1:]) for one in kept_tensors(outputs, need)) for need in sorted(needs)
+        need: tuple(tuple(one.shape[1:]) for one in entry_tensors(outputs, need)) for need in sorted(needs)
     }
 
 
-def kept_tensors(outputs: TeacherOutputs, need: str) -> tuple[Tensor, ...]:
+def entry_tensors(outputs: TeacherOutputs, need: str) -> tuple[Tensor, ...]:
     """Return the tensors (N, ...) of a need; none of the stages of a network that tells none."""
     value = getattr(outputs, output_name(need))
     return value if isinstance(value, tuple) else (value,)
 
 
-def in_megabytes(size: int) -> str:
+def megabytes_text(size: int) -> str:
     """Return a number of bytes in words, exact to three digits at least: 12.3 MB."""
     megabytes = size / 1e6
     digits = max(0, 2 - math.floor(math.log10(megabytes))) if megabytes > 0 else 0
@@ -101,13 +101,13 @@ __all__ = [
     "FEWEST_VIEWS",
     "LABEL_CAM",
     "MOST_VIEWS",
-    "Entry",
+    "CacheEntry",
+    "cache_entries",
     "cached_views",
-    "entries_of",
-    "in_megabytes",
-    "kept_shapes",
-    "kept_tensors",
+    "entry_tensors",
+    "megabytes_text",
     "output_name",
+    "output_shapes",
     "teacher_needs",
     "usual_views",
 ]

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from kdcam.data.batches.image_digests_part import ImagesDigest
 from kdcam.data.batches.views import Views
 from kdcam.data.dataset_parts import Part
-from kdcam.files.differences import first_difference, shown
+from kdcam.files.differences import first_difference, value_text
 from kdcam.files.digests import weights_digest
-from kdcam.files.json_files_part import plain
+from kdcam.files.json_files_part import json_form
 from kdcam.models.classifier import Classifier
 from kdcam.runtime.precision import Precision
 
@@ -57,7 +57,7 @@ class CacheKey(NamedTuple):
         """Return the key as cache.json holds it."""
         images, image_size, digest = self.data
         return dict(
-            plain(
+            json_form(
                 {
                     "format": FORMAT,
                     "teacher": self.teacher._asdict(),
@@ -77,7 +77,7 @@ class CacheKey(NamedTuple):
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def identify(teacher: Classifier) -> TeacherIdentity:
+def teacher_identity(teacher: Classifier) -> TeacherIdentity:
     """Return who a teacher is that was read and not folded yet."""
     architecture = teacher.config.model_dump(mode="json", exclude=_START)
     return TeacherIdentity(architecture, weights_digest(teacher.network), *teacher.preprocessing)
@@ -113,8 +113,16 @@ def key_difference(found: Any, wanted: CacheKey) -> str | None:
 
 
 def _short(value: Any) -> str:
-    text = shown(value)
+    text = value_text(value)
     return text if len(text) <= _LONGEST else f"{text[:12]} ..."
 
 
-__all__ = ["FORMAT", "CacheKey", "DataKey", "TeacherIdentity", "cache_key", "identify", "key_difference"]
+__all__ = [
+    "FORMAT",
+    "CacheKey",
+    "DataKey",
+    "TeacherIdentity",
+    "cache_key",
+    "key_difference",
+    "teacher_identity",
+]

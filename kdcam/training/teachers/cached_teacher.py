@@ -18,39 +18,39 @@ from kdcam.data.dataset_parts import DataParts
 from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError, FolderInUseError, Interrupted, ModelError
 from kdcam.files.folder_lock import FolderLock
-from kdcam.files.folders import cache_folder, telling
+from kdcam.files.folders import cache_folder_errors, teacher_cache_folder
 from kdcam.models.classifier import Classifier, teacher_outputs
 from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.precision import Precision
 from kdcam.runtime.progress import Progress
 from kdcam.training.assembly import EVALUATION_BATCH
 from kdcam.training.engine import Plan
-from kdcam.training.preflight import Checked
+from kdcam.training.preflight import CheckedRun
 from kdcam.training.teachers.cache_entries import (
-    Entry,
+    CacheEntry,
+    cache_entries,
     cached_views,
-    entries_of,
-    in_megabytes,
-    kept_shapes,
-    kept_tensors,
+    entry_tensors,
+    megabytes_text,
+    output_shapes,
     teacher_needs,
 )
 from kdcam.training.teachers.cache_folder import EntryShapes, open_arrays
 from kdcam.training.teachers.cache_key import CacheKey, cache_key
 from kdcam.training.teachers.cached_teacher_part import CachedTeacher
-from kdcam.training.teachers.contents import Contents, changed_versions, read_contents
-from kdcam.training.teachers.filling import Filling
+from kdcam.training.teachers.contents import CacheContents, changed_versions, read_contents
+from kdcam.training.teachers.filling import CacheWriter
 from kdcam.training.teachers.teaching import live_classifiers
 
 _POLL_SECONDS = 0.5
-_LARGEST = torch.finfo(torch.float16).max
+_LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 class _Job(NamedTuple):
     """One teacher's outputs to be kept."""
 
     teacher: Classifier
-    entries: tuple[Entry, ...]
+    entries: tuple[CacheEntry, ...]
     folder: Path
     key: CacheKey
     all_views: Callable[[], Batches]  # of these, epoch v is view v of every training image, in order
@@ -59,7 +59,7 @@ class _Job(NamedTuple):
     progress: Progress
 
 
-def cache_teachers(checked: Checked, parts: DataParts, plan: Plan, progress: Progress) -> Plan:
+def cache_teachers(checked: CheckedRun, parts: DataParts, plan: Plan, progress: Progress) -> Plan:
     """Return the plan with the kept outputs of its teachers in their place; what is not kept yet is made here.
 
     The plan must be that of `kdcam.training.assembly.assemble` for a recipe with teacher.cache = "views". The
@@ -91,8 +91,8 @@ def cache_teachers(checked: Checked, parts: DataParts, plan: Plan, progress: Pro
         )
         job = _Job(
             teacher=teacher,
-            entries=entries_of(teacher_needs(recipe), parts.train.targets),
-            folder=cache_folder(config.cache_folder, key.name),
+            entries=cache_entries(teacher_needs(recipe), parts.train.targets),
+            folder=teacher_cache_folder(config.cache_folder, key.name),
             key=key,
             all_views=all_views,
             image_size=parts.image_size,
@@ -103,7 +103,7 @@ def cache_teachers(checked: Checked, parts: DataParts, plan: Plan, progress: Pro
     return plan._replace(teachers=tuple(cached))
 
 
-def _all_views(checked: Checked, parts: DataParts, views: Views) -> Batches:
+def _all_views(checked: CheckedRun, parts: DataParts, views: Views) -> Batches:
     return batches(
         parts.train,
         batch_size=EVALUATION_BATCH,
@@ -131,7 +131,7 @@ def _cached(job: _Job) -> CachedTeacher:
     return CachedTeacher(arrays, device=job.precision.device)
 
 
-def _warn_of_versions(job: _Job, contents: Contents) -> None:
+def _warn_of_versions(job: _Job, contents: CacheContents) -> None:
     for package, (before, now) in changed_versions(contents).items():
         job.progress.warning(
             f"{job.folder}: {package} was {before} when this teacher cache was begun and is {now} now: views may be "
@@ -139,7 +139,7 @@ def _warn_of_versions(job: _Job, contents: Contents) -> None:
         )
 
 
-def _missing(job: _Job, contents: Contents) -> tuple[Entry, ...]:
+def _missing(job: _Job, contents: CacheContents) -> tuple[CacheEntry, ...]:
     whole = {entry.name for entry in contents.whole}
     return tuple(entry for entry in job.entries if entry.name not in whole)
 
@@ -147,7 +147,7 @@ def _missing(job: _Job, contents: Contents) -> tuple[Entry, ...]:
 @contextmanager
 def _locked(job: _Job) -> Iterator[None]:
     """Hold the lock on the folder; where another process fills it, wait until that has ended."""
-    with telling(f"{job.folder} cannot be made or locked", "name a folder that you may write to"):
+    with cache_folder_errors(f"{job.folder} cannot be made or locked", "name a folder that you may write to"):
         job.folder.mkdir(parents=True, exist_ok=True)
         lock = _lock_when_free(job)
     try:
@@ -172,15 +172,15 @@ def _lock_when_free(job: _Job) -> FolderLock:
         time.sleep(_POLL_SECONDS)
 
 
-def _filled(job: _Job, contents: Contents) -> Contents:
+def _filled(job: _Job, contents: CacheContents) -> CacheContents:
     """Return the contents of a locked folder after the missing entries have been made."""
     missing = _missing(job, contents)
     if not missing:  # made by the process that held the lock before
         return contents
     needs = frozenset(entry.need for entry in missing)
-    measured = kept_shapes(job.teacher, needs, image_size=job.image_size)
+    measured = output_shapes(job.teacher, needs, image_size=job.image_size)
     entries = tuple(EntryShapes(entry.name, measured[entry.need]) for entry in missing)
-    filling = Filling(job.folder, job.key, contents, entries)
+    filling = CacheWriter(job.folder, job.key, contents, entries)
     _tell(job, entries, filling)
     all_views = job.all_views()
     with filling, torch.random.fork_rng(devices=[]):
@@ -191,24 +191,24 @@ def _filled(job: _Job, contents: Contents) -> Contents:
     return read_contents(job.folder, job.key)
 
 
-def _tell(job: _Job, entries: tuple[EntryShapes, ...], filling: Filling) -> None:
+def _tell(job: _Job, entries: tuple[EntryShapes, ...], filling: CacheWriter) -> None:
     views, images = job.key.views.per_image, job.key.data.images
     going_on = f", going on after view {filling.views_done}" if filling.views_done else ""
     job.progress.message(
-        f"teacher cache: {in_megabytes(filling.whole_bytes)} ({', '.join(entry.name for entry in entries)}) for "
+        f"teacher cache: {megabytes_text(filling.whole_bytes)} ({', '.join(entry.name for entry in entries)}) for "
         f"{views} view{'' if views == 1 else 's'} of {images:,} images will be kept in {job.folder}{going_on}"
     )
-    with telling(f"{job.folder} tells no free space", "name another folder"):
+    with cache_folder_errors(f"{job.folder} tells no free space", "name another folder"):
         free = shutil.disk_usage(job.folder).free + filling.torn_bytes
     if filling.missing_bytes > free:
         raise CheckpointError(
-            f"teacher.cache_folder: {job.folder} has {in_megabytes(free)} free, and the teacher's outputs take "
-            f"{in_megabytes(filling.missing_bytes)} more; name a folder on another disk, lower teacher.views, or set "
+            f"teacher.cache_folder: {job.folder} has {megabytes_text(free)} free, and the teacher's outputs take "
+            f"{megabytes_text(filling.missing_bytes)} more; name a folder on another disk, lower teacher.views, or set "
             'teacher.cache = "none"'
         )
 
 
-def _fill_view(job: _Job, filling: Filling, all_views: Batches, view: int, needs: frozenset[str]) -> None:
+def _fill_view(job: _Job, filling: CacheWriter, all_views: Batches, view: int, needs: frozenset[str]) -> None:
     images, views = job.key.data.images, job.key.views.per_image
     done = view * images
     for batch in all_views.epoch(view):
@@ -230,7 +230,7 @@ def _outputs(job: _Job, batch: Batch, needs: frozenset[str]) -> list[Tensor]:
         _in_half(one, entry.need, batch.indices)
         for entry in job.entries
         if entry.need in needs
-        for one in kept_tensors(outputs, entry.need)
+        for one in entry_tensors(outputs, entry.need)
     ]
 
 
@@ -249,7 +249,7 @@ def _in_half(tensor: Tensor, need: str, images: Tensor) -> Tensor:
         )
     largest = tensor.abs().max().item()
     raise ModelError(
-        f'teacher.cache: found "views", but {need} reaches {largest:.4g}, and fp16 ends at {_LARGEST:g}; set '
+        f'teacher.cache: found "views", but {need} reaches {largest:.4g}, and fp16 ends at {_LARGEST_HALF:g}; set '
         'teacher.cache = "none"'
     )
 

@@ -11,7 +11,7 @@ from kdcam.models.classifier import TeacherOutputs
 from kdcam.training.teachers.cache_entries import output_name
 from kdcam.training.teachers.cache_folder import SEVERAL
 
-_SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
+_GPU_SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
 
 
 class CachedTeacher:
@@ -58,7 +58,7 @@ class CachedTeacher:
 
 
 def _has_room(device: torch.device, size: int) -> bool:
-    return device.type == "cuda" and size < _SHARE * torch.cuda.mem_get_info(device)[0]
+    return device.type == "cuda" and size < _GPU_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 __all__ = ["CachedTeacher"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.errors import CheckpointError
-from kdcam.files.folders import telling
+from kdcam.files.folders import cache_folder_errors
 from kdcam.files.json_files_part import read_json, write_json
 from kdcam.files.paths import is_file, is_folder
 from kdcam.runtime.machine import package_versions
@@ -18,7 +18,7 @@ _NOTED = ("kdcam", "torch")  # packages that draw the views
 _READABLE = "make it readable, or name another folder"
 
 
-class Contents(NamedTuple):
+class CacheContents(NamedTuple):
     """What a cache's folder holds."""
 
     versions: Mapping[str, str | None]  # of packages, as it was begun
@@ -27,9 +27,9 @@ class Contents(NamedTuple):
     views_done: int = 0  # of these, views that are whole
 
 
-def nothing_yet() -> Contents:
+def empty_contents() -> CacheContents:
     """Return the contents of a cache that is begun now."""
-    return Contents(versions_now())
+    return CacheContents(versions_now())
 
 
 def versions_now() -> dict[str, str | None]:
@@ -38,21 +38,21 @@ def versions_now() -> dict[str, str | None]:
     return {name: versions[name] for name in _NOTED}
 
 
-def key_files(folder: Path, key: CacheKey, entries: Iterable[EntryShapes]) -> Iterator[ArrayFile]:
+def entry_files(folder: Path, key: CacheKey, entries: Iterable[EntryShapes]) -> Iterator[ArrayFile]:
     """Yield the files of entries of a key, in order."""
     return array_files(folder, entries, views=key.views.per_image, images=key.data.images)
 
 
-def read_contents(folder: Path, key: CacheKey) -> Contents:
+def read_contents(folder: Path, key: CacheKey) -> CacheContents:
     """Return what a folder holds of a key; entries with a file that is missing or cut off count as not there.
 
     Raises ``CheckpointError`` where it holds a cache of another key, naming the first difference, or other files,
     where its cache.json is damaged, and where it cannot be read.
     """
-    with telling(f"{folder} cannot be read", _READABLE):
+    with cache_folder_errors(f"{folder} cannot be read", _READABLE):
         there = _has_index(folder)
     if not there:
-        return nothing_yet()
+        return empty_contents()
     record = _read_index(folder)
     difference = key_difference(record.get("key", {}), key)
     if difference is not None:
@@ -61,16 +61,16 @@ def read_contents(folder: Path, key: CacheKey) -> Contents:
             "leave the key out for a folder of its own"
         )
     contents = _parsed(folder, record)
-    with telling(f"{folder} cannot be read", _READABLE):
+    with cache_folder_errors(f"{folder} cannot be read", _READABLE):
         whole = tuple(
             entry
             for entry in contents.whole
-            if all(_size(file.path) == file.size() for file in key_files(folder, key, [entry]))
+            if all(_size(file.path) == file.size() for file in entry_files(folder, key, [entry]))
         )
     return contents._replace(whole=whole)
 
 
-def write_contents(folder: Path, key: CacheKey, contents: Contents) -> None:
+def write_contents(folder: Path, key: CacheKey, contents: CacheContents) -> None:
     """Write cache.json, whole or not at all; ``CheckpointError`` where it cannot be written."""
     record = {
         "key": key.table(),
@@ -80,11 +80,11 @@ def write_contents(folder: Path, key: CacheKey, contents: Contents) -> None:
         "views": contents.views_done,
     }
     way_out = 'free some space, name another folder, or set teacher.cache = "none"'
-    with telling(f"{folder / INDEX} cannot be written", way_out):
+    with cache_folder_errors(f"{folder / INDEX} cannot be written", way_out):
         write_json(folder / INDEX, record)
 
 
-def changed_versions(contents: Contents) -> dict[str, tuple[str | None, str | None]]:
+def changed_versions(contents: CacheContents) -> dict[str, tuple[str | None, str | None]]:
     """Return the packages whose version is another one than when the cache was begun: (then, now)."""
     now = versions_now()
     return {
@@ -116,7 +116,7 @@ def _has_index(folder: Path) -> bool:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
-        with telling(f"{folder / INDEX} cannot be read", _READABLE):
+        with cache_folder_errors(f"{folder / INDEX} cannot be read", _READABLE):
             return read_json(folder / INDEX)
     except CheckpointError as error:
         if isinstance(error.__cause__, OSError):
@@ -125,9 +125,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise _damaged(folder, f"it holds no JSON object{cause}") from error
 
 
-def _parsed(folder: Path, record: Mapping[str, Any]) -> Contents:
+def _parsed(folder: Path, record: Mapping[str, Any]) -> CacheContents:
     try:
-        return Contents(
+        return CacheContents(
             dict(record.get("versions", {})),
             _entries(record["whole"]),
             _entries(record["filling"]),
@@ -157,10 +157,10 @@ def _size(path: Path) -> int:
 
 __all__ = [
     "INDEX",
-    "Contents",
+    "CacheContents",
     "changed_versions",
-    "key_files",
-    "nothing_yet",
+    "empty_contents",
+    "entry_files",
     "read_contents",
     "versions_now",
     "write_contents",

@@ -15,16 +15,16 @@ from typing import BinaryIO, Self
 
 from torch import Tensor
 
-from kdcam.files.folders import telling
+from kdcam.files.folders import cache_folder_errors
 from kdcam.files.paths import is_file
 from kdcam.training.teachers.cache_folder import ArrayFile, EntryShapes
 from kdcam.training.teachers.cache_key import CacheKey
-from kdcam.training.teachers.contents import Contents, key_files, write_contents
+from kdcam.training.teachers.contents import CacheContents, entry_files, write_contents
 
 _ASIDE = ".partial"
 
 
-class Filling:
+class CacheWriter:
     """The files of entries that are being written; a context manager that opens and closes them.
 
     Attributes:
@@ -32,11 +32,11 @@ class Filling:
     """
 
     def __init__(
-        self, folder: Path, key: CacheKey, contents: Contents, entries: tuple[EntryShapes, ...]
+        self, folder: Path, key: CacheKey, contents: CacheContents, entries: tuple[EntryShapes, ...]
     ) -> None:
         """Go on with the same entries where ``contents`` tells of them, or begin; the caller holds the lock."""
         self._folder, self._key, self._contents, self._entries = folder, key, contents, entries
-        self._arrays = list(key_files(folder, key, entries))
+        self._arrays = list(entry_files(folder, key, entries))
         self._files: list[BinaryIO] = []
         same = contents.filling == entries  # in their order, too: it is the order of what is written
         with self._telling():
@@ -66,7 +66,7 @@ class Filling:
             for leftover in self._leftovers():
                 leftover.unlink()
             with ExitStack() as opened:
-                self._files = [opened.enter_context(_opened(array)) for array in self._arrays]
+                self._files = [opened.enter_context(_opened_aside(array)) for array in self._arrays]
                 for file, array in zip(self._files, self._arrays, strict=True):
                     _go_to(file, array, self.views_done)
                 opened.pop_all()
@@ -102,7 +102,7 @@ class Filling:
                 file.close()
                 _aside(array).replace(array.path)
         whole = self._contents.whole + self._entries
-        write_contents(self._folder, self._key, Contents(self._contents.versions, whole))
+        write_contents(self._folder, self._key, CacheContents(self._contents.versions, whole))
 
     def _keep(self) -> None:
         running = self._contents._replace(filling=self._entries, views_done=self.views_done)
@@ -115,10 +115,10 @@ class Filling:
 
     def _telling(self) -> AbstractContextManager[None]:
         way_out = 'free some space, name another folder, or set teacher.cache = "none"'
-        return telling(f"{self._folder}: the teacher's outputs cannot be written", way_out)
+        return cache_folder_errors(f"{self._folder}: the teacher's outputs cannot be written", way_out)
 
 
-def _opened(array: ArrayFile) -> BinaryIO:
+def _opened_aside(array: ArrayFile) -> BinaryIO:
     """Return an array's file aside, made if it is not there."""
     descriptor = os.open(_aside(array), os.O_CREAT | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o666)
     return os.fdopen(descriptor, "r+b")
@@ -140,4 +140,4 @@ def _held(array: ArrayFile) -> int:
     return aside.stat().st_size if is_file(aside) else 0
 
 
-__all__ = ["Filling"]
+__all__ = ["CacheWriter"]

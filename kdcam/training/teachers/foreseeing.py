@@ -1,12 +1,12 @@
 """What a run would keep of its teachers, told before anything is read."""
 
-from kdcam.files.folders import cache_folder
-from kdcam.training.preflight import Checked
-from kdcam.training.teachers.cache_entries import cached_views, in_megabytes, kept_shapes, teacher_needs
+from kdcam.files.folders import teacher_cache_folder
+from kdcam.training.preflight import CheckedRun
+from kdcam.training.teachers.cache_entries import cached_views, megabytes_text, output_shapes, teacher_needs
 from kdcam.training.teachers.cache_folder import array_bytes
 
 
-def foreseen_cache(checked: Checked) -> str | None:
+def cache_forecast(checked: CheckedRun) -> str | None:
     """Return how large the caches of a run's teachers are when they are whole, and where; None without any.
 
     Of data whose number of images only reading tells, the size is that of one image.
@@ -19,12 +19,12 @@ def foreseen_cache(checked: Checked) -> str | None:
     size = sum(
         array_bytes((views.per_image, 1 if images is None else images, *shape))
         for teacher in checked.teachers
-        for group in kept_shapes(teacher, needs, image_size=summary.image_size).values()
+        for group in output_shapes(teacher, needs, image_size=summary.image_size).values()
         for shape in group
     )
-    folders = dict.fromkeys(str(cache_folder(config.cache_folder)) for config in recipe.teachers)
+    folders = dict.fromkeys(str(teacher_cache_folder(config.cache_folder)) for config in recipe.teachers)
     of = "an image" if images is None else f"for {images:,} images"
-    return f"{in_megabytes(size)} {of}, {views.per_image} views each, in {', '.join(folders)}"
+    return f"{megabytes_text(size)} {of}, {views.per_image} views each, in {', '.join(folders)}"
 
 
-__all__ = ["foreseen_cache"]
+__all__ = ["cache_forecast"]

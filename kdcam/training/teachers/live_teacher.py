@@ -13,7 +13,7 @@ from kdcam.data.dataset_parts import DataSummary
 from kdcam.errors import CheckpointError, DataError, KdcamError, ModelError, RecipeError
 from kdcam.files.folder_listing import nfc
 from kdcam.files.paths import exists, expanded, is_file, is_folder
-from kdcam.files.weight_location import kind_of
+from kdcam.files.weight_location import location_kind
 from kdcam.models.classifier import Classifier, Preprocessing, Task
 from kdcam.models.data_network import build_for_data
 from kdcam.models.model_config import ModelConfig
@@ -46,7 +46,7 @@ def load_teacher(
     if exists(path):
         _check_unused(config)
         return _from_folder(checkpoint, path, summary, task)
-    if kind_of(checkpoint) == "missing":
+    if location_kind(checkpoint) == "missing":
         raise CheckpointError(
             f"teacher.checkpoint: {checkpoint} is not there; give a run folder, a .safetensors or .pth file, or the "
             "name of a timm or torchvision network"
@@ -56,7 +56,7 @@ def load_teacher(
 
 
 @contextmanager
-def told_of_teacher(name_key: str = "teacher.checkpoint") -> Iterator[None]:
+def teacher_errors(name_key: str = "teacher.checkpoint") -> Iterator[None]:
     """Let the errors about a teacher's network name its keys; ``name_key`` is the one in the place of model.name."""
     place = "teacher.checkpoint"
     keys = {
@@ -102,7 +102,7 @@ def _point_to_files(checkpoint: str, folder: Path) -> None:
 
 
 def _by_name(checkpoint: str, summary: DataSummary, task: Task, *, fetches: bool) -> Classifier:
-    with told_of_teacher():
+    with teacher_errors():
         classes, needed = published_classes(checkpoint), len(summary.label_names)
         if classes is None:
             raise ModelError(
@@ -127,7 +127,7 @@ def _from_bare_file(config: TeacherConfig, path: Path, summary: DataSummary, tas
             f"teacher.checkpoint: {path} does not say which network it is of, and its folder's name tells none; set "
             'teacher.name, as in name = "kdcam:resnet32x4"'
         )
-    with told_of_teacher("teacher.name"):
+    with teacher_errors("teacher.name"):
         usual = _usual_statistics(path, name, summary.channels)
         model = ModelConfig(
             name=name,
@@ -181,7 +181,7 @@ def _check_unused(config: TeacherConfig) -> None:
             )
 
 
-def judge_teachers(
+def score_teachers(
     configs: Sequence[TeacherConfig],
     teachers: Sequence[Classifier],
     validation: Batches | None,
@@ -260,7 +260,7 @@ def _check_channels(checkpoint: str, channels: int, summary: DataSummary) -> Non
 __all__ = [
     "check_class_order",
     "check_teacher_scores",
-    "judge_teachers",
     "load_teacher",
-    "told_of_teacher",
+    "score_teachers",
+    "teacher_errors",
 ]

@@ -1,12 +1,6 @@
 import pytest
 
-from kdcam.comparison.plan.grid import (
-    MOST_SEEDS,
-    grid_settings,
-    in_the_words_of_flags,
-    parse_names,
-    parse_seeds,
-)
+from kdcam.comparison.plan.grid import MOST_SEEDS, grid_settings, parse_names, parse_seeds, with_teacher_flag
 from kdcam.errors import RecipeError
 
 
@@ -83,10 +77,10 @@ def test_seeds_have_a_flag_of_their_own(grid: list[str], sets: list[str]) -> Non
 
 def test_errors_about_a_teacher_name_the_flag_that_named_it() -> None:
     text = "teacher.checkpoint: runs/a is not there"
-    assert in_the_words_of_flags(text, ["runs/a"]) == "--teacher: runs/a is not there"
-    assert in_the_words_of_flags(text, []) == text
+    assert with_teacher_flag(text, ["runs/a"]) == "--teacher: runs/a is not there"
+    assert with_teacher_flag(text, []) == text
     named = "name one with --teacher RUN (teacher.checkpoint), or leave it out"
-    assert in_the_words_of_flags(named, ["runs/a"]) == "name one with --teacher RUN, or leave it out"
+    assert with_teacher_flag(named, ["runs/a"]) == "name one with --teacher RUN, or leave it out"
 
 
 def test_names_between_commas() -> None:

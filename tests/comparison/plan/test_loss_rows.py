@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from kdcam.comparison.plan.loss_rows import fill_losses, losses_of, way_to_model
+from kdcam.comparison.plan.loss_rows import fill_losses, losses_of, model_settings_hint
 from kdcam.losses import LOSSES
 
 SMOOTHED = {"name": "cross_entropy", "label_smoothing": 0.1}
@@ -91,6 +91,6 @@ def test_a_published_number_stays_where_the_losses_do() -> None:
 )
 def test_the_way_to_the_model_that_losses_need(losses: list[str], model: Any, said: str) -> None:
     table = {"model": model, "loss": [{"name": name} for name in losses]}
-    found = way_to_model(table, "scenes.toml")
+    found = model_settings_hint(table, "scenes.toml")
     assert (said in found) if said else (found == "")
     assert not said or "beside --base scenes.toml" in found

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kdcam.comparison.table.aggregation import build_comparison
 from kdcam.comparison.table.comparison import Comparison
-from kdcam.comparison.table.curves import draw_curves, epochs_by_level, mean_and_range, score_levels
+from kdcam.comparison.table.curves import draw_score_curves, epochs_by_level, mean_and_range, score_levels
 
 
 def comparison(**curves: tuple[float | None, ...]) -> Comparison:
@@ -23,11 +23,11 @@ def pixels(picture: bytes | None) -> np.ndarray:
 
 
 def test_without_a_validation_part_there_is_nothing_to_draw() -> None:
-    assert draw_curves(comparison(alone=(), kd=())) is None
+    assert draw_score_curves(comparison(alone=(), kd=())) is None
 
 
 def test_each_row_has_a_colour_of_its_own() -> None:
-    picture = draw_curves(comparison(alone=(0.1, 0.5, 0.6), kd=(0.3, 0.6, 0.7), nothing=()))
+    picture = draw_score_curves(comparison(alone=(0.1, 0.5, 0.6), kd=(0.3, 0.6, 0.7), nothing=()))
     colours = {tuple(pixel) for pixel in pixels(picture)}
     assert (0x00, 0x72, 0xB2) in colours
     assert (0xD5, 0x5E, 0x00) in colours
@@ -35,19 +35,19 @@ def test_each_row_has_a_colour_of_its_own() -> None:
 
 
 def test_equal_comparisons_give_equal_bytes_and_others_do_not() -> None:
-    first = draw_curves(comparison(alone=(0.1, 0.5)))
-    assert first == draw_curves(comparison(alone=(0.1, 0.5)))
-    assert first != draw_curves(comparison(alone=(0.1, 0.4)))
+    first = draw_score_curves(comparison(alone=(0.1, 0.5)))
+    assert first == draw_score_curves(comparison(alone=(0.1, 0.5)))
+    assert first != draw_score_curves(comparison(alone=(0.1, 0.4)))
 
 
 @pytest.mark.parametrize("curve", [(0.5,), (0.5, 0.5), (0.2, None, 0.4), (0.0, 1.0)], ids=str)
 def test_short_flat_and_broken_curves_are_drawn(curve: tuple[float | None, ...]) -> None:
-    assert draw_curves(comparison(alone=curve)) is not None
+    assert draw_score_curves(comparison(alone=curve)) is not None
 
 
 def test_many_rows_and_long_names_are_drawn() -> None:
     assert (
-        draw_curves(comparison(**{f"{'long' * 15}{index}": (0.1, 0.1 * index) for index in range(30)}))
+        draw_score_curves(comparison(**{f"{'long' * 15}{index}": (0.1, 0.1 * index) for index in range(30)}))
         is not None
     )
 
@@ -67,7 +67,7 @@ def test_epochs_to_each_level_are_a_median_over_all_seeds() -> None:
 def test_epochs_are_whole_numbers_on_the_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    draw_curves(comparison(alone=(0.1, 0.5, 0.6)))
+    draw_score_curves(comparison(alone=(0.1, 0.5, 0.6)))
     ticks = figures[0].axes[0].get_xticks()
     assert all(tick == round(tick) for tick in ticks)
 

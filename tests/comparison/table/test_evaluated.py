@@ -7,9 +7,9 @@ from made_up_runs import evaluated, measures, plan_of
 
 from kdcam.comparison.table.aggregation import build_comparison
 from kdcam.comparison.table.comparison import Comparison, stored_comparison
-from kdcam.comparison.table.evaluations import Episodic, Evaluations
+from kdcam.comparison.table.evaluations import EpisodeAccuracies, StoredEvaluations
 from kdcam.comparison.table.run_measures import RunMeasures
-from kdcam.files.json_files_part import plain
+from kdcam.files.json_files_part import json_form
 
 NAME = "few-shot/5-way 1-shot prototype"
 
@@ -76,8 +76,10 @@ def test_of_other_data_evaluations_on_the_same_named_images_have_a_difference(ki
 def by_episode(value: float, *accuracies: float, episodes: str = "abc") -> RunMeasures:
     run = asked(value)
     (evaluation,) = run.evaluations.found.values()
-    counted = replace(evaluation, by_episode={"5-way 1-shot prototype": Episodic(episodes, accuracies)})
-    return replace(run, evaluations=Evaluations({"few-shot": counted}))
+    counted = replace(
+        evaluation, by_episode={"5-way 1-shot prototype": EpisodeAccuracies(episodes, accuracies)}
+    )
+    return replace(run, evaluations=StoredEvaluations({"few-shot": counted}))
 
 
 def test_of_one_pair_of_runs_the_interval_is_over_the_episodes() -> None:
@@ -91,7 +93,7 @@ def test_of_one_pair_of_runs_the_interval_is_over_the_episodes() -> None:
     page = found.to_markdown()
     assert "| kd | 60.00 | +10.00 [-1.32, +21.32] (n = 1) over episodes |" in page
     assert "- Over episodes: one seed alone is common to both rows" in page
-    assert stored_comparison(plain(found.to_json())) == found
+    assert stored_comparison(json_form(found.to_json())) == found
 
 
 def test_of_several_pairs_or_other_episodes_it_is_over_seeds() -> None:
@@ -123,7 +125,7 @@ def test_all_forms_have_them() -> None:
     assert float(lines[1][f"{NAME}_mean"]) == pytest.approx(0.66)
     assert float(lines[1][f"{NAME}_difference"]) == pytest.approx(0.11)
     assert lines[0][f"{NAME}_difference"] == ""
-    document = plain(found.to_json())
+    document = json_form(found.to_json())
     assert document["rows"][1]["evaluations"][NAME]["difference"]["pairs"] == 2
     assert stored_comparison(document) == found
 

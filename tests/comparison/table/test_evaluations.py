@@ -6,10 +6,10 @@ import pytest
 from torch import nn
 
 from kdcam.comparison.table.evaluations import (
-    Episodic,
-    Evaluation,
+    EpisodeAccuracies,
+    StoredEvaluation,
+    evaluation_title,
     headline_of,
-    measure_text,
     read_evaluations,
 )
 from kdcam.files.digests import weights_digest
@@ -69,7 +69,7 @@ def test_headlines_are_read_with_what_was_asked(run: Path) -> None:
     assert found.left_out == ()
     assert found.found["few-shot"].values == {"5-way 1-shot prototype": 0.5}
     facts = '[{"contours": "regions"}, ["abc", "cam", "label", 224]]'
-    assert found.found["localization"] == Evaluation({"max_box_acc_v2": 0.25}, facts)
+    assert found.found["localization"] == StoredEvaluation({"max_box_acc_v2": 0.25}, facts)
 
 
 def test_which_numbers_there_are_and_where_the_images_lay_makes_no_difference(run: Path) -> None:
@@ -90,7 +90,7 @@ def test_which_numbers_there_are_and_where_the_images_lay_makes_no_difference(ru
 
 def test_accuracies_by_episode_are_read(run: Path) -> None:
     found = read_evaluations(run).found["few-shot"].by_episode
-    assert found == {"5-way 1-shot prototype": Episodic("xyz", (0.4, 0.6))}
+    assert found == {"5-way 1-shot prototype": EpisodeAccuracies("xyz", (0.4, 0.6))}
 
 
 def test_official_runs_are_facts_of_their_own(run: Path) -> None:
@@ -109,7 +109,7 @@ def test_official_runs_are_facts_of_their_own(run: Path) -> None:
     assert found["one-shot"] == both["one-shot"]
     changed(run / "few-shot.json", one_shot=[{**official, "images": "others"}])
     assert read_evaluations(run).found["one-shot"].facts != both["one-shot"].facts
-    assert measure_text("one-shot", name) == f"few-shot: {name}"
+    assert evaluation_title("one-shot", name) == f"few-shot: {name}"
 
 
 def test_of_localization_counts_what_was_measured_however_it_was_asked_for(run: Path) -> None:
@@ -151,5 +151,5 @@ def test_names() -> None:
         "a": 1.0,
         "b": 0.5,
     }
-    assert measure_text("localization", "energy") == "localization: energy inside the box"
-    assert measure_text("few-shot", "5-way 1-shot baseline++") == "few-shot: 5-way 1-shot baseline++"
+    assert evaluation_title("localization", "energy") == "localization: energy inside the box"
+    assert evaluation_title("few-shot", "5-way 1-shot baseline++") == "few-shot: 5-way 1-shot baseline++"

@@ -1,12 +1,12 @@
 import pytest
 from small_runs import Watcher
 
-from kdcam.comparison.workers.board import Board, score_text
+from kdcam.comparison.workers.board import ProgressBoard, main_score_text
 
 
 def test_equal_lines_are_told_once() -> None:
     progress = Watcher()
-    board = Board(progress, done=1, total=3)
+    board = ProgressBoard(progress, done=1, total=3)
     for name in ("a", "b"):
         board.message(name, "resnet8 on 45 images")
         board.warning(name, "careful")
@@ -18,7 +18,7 @@ def test_epochs_are_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     progress = Watcher()
-    board = Board(progress, done=0, total=1)
+    board = ProgressBoard(progress, done=0, total=1)
     record = {"epochs": 9, "validation": {"acc1": 0.5}, "images_per_second": 1234.0, "seconds_left": 90.0}
     for epoch, seconds in ((1, 0.0), (2, 59.0), (3, 61.0), (4, 119.0), (5, 122.0)):
         now[0] = 1000.0 + seconds
@@ -36,7 +36,7 @@ def test_no_bar_is_left_standing_when_a_run_ends() -> None:
         def advance(self, task: str, done: int, total: int) -> None:
             bars[task] = (done, total)
 
-    board = Board(Bars(), done=0, total=2)
+    board = ProgressBoard(Bars(), done=0, total=2)
     board.begin()
     board.move("a", 3, 9)
     board.move("a", 1, 4, "teacher's views")
@@ -48,9 +48,9 @@ def test_no_bar_is_left_standing_when_a_run_ends() -> None:
 
 
 def test_the_main_score() -> None:
-    assert score_text({"acc1": 0.5, "nll": 1.0}) == "acc1 50.00%"
-    assert score_text({"mean_ap": 0.25, "f1": 0.5}) == "mean_ap 25.00%"
-    assert score_text({}) == "no score"
+    assert main_score_text({"acc1": 0.5, "nll": 1.0}) == "acc1 50.00%"
+    assert main_score_text({"mean_ap": 0.25, "f1": 0.5}) == "mean_ap 25.00%"
+    assert main_score_text({}) == "no score"
 
 
 def test_failed_runs_are_over_but_not_done() -> None:
@@ -60,7 +60,7 @@ def test_failed_runs_are_over_but_not_done() -> None:
         def advance(self, task: str, done: int, total: int) -> None:
             bars[task] = (done, total)
 
-    board = Board(Bars(), done=1, failed=1, total=4)
+    board = ProgressBoard(Bars(), done=1, failed=1, total=4)
     board.end("a", "failed")
     assert board.count_text(" done") == "1 of 4 runs done, 2 failed"
     assert bars == {"all runs": (3, 4)}

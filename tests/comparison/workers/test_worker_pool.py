@@ -14,8 +14,8 @@ import pytest
 from small_runs import Watcher, small_recipe
 
 from kdcam.comparison.workers import worker_pool
-from kdcam.comparison.workers.local_process import Event, Task, Worker
-from kdcam.comparison.workers.worker_pool import Crew
+from kdcam.comparison.workers.local_process import RunTask, Worker, WorkerEvent
+from kdcam.comparison.workers.worker_pool import WorkerPool
 from kdcam.errors import Interrupted
 from kdcam.files.folder_lock import FolderLock
 from kdcam.runs.run_files import find_state
@@ -44,13 +44,13 @@ class Watching(Watcher):
         return self.stops
 
 
-def _task(folder: Path, name: str, **changes: Any) -> Task:
+def _task(folder: Path, name: str, **changes: Any) -> RunTask:
     recipe = small_recipe(epochs=1) if not changes else small_recipe(**({"epochs": 1} | changes))
-    return Task(name, recipe.model_dump(mode="json"), str(folder / name), None, ("kdcam", "compare"))
+    return RunTask(name, recipe.model_dump(mode="json"), str(folder / name), None, ("kdcam", "compare"))
 
 
-def _crew(tasks: list[Task], progress: Watcher, *, jobs: int = 1) -> Crew:
-    return Crew(tasks, devices=("cpu",) * jobs, threads=1, progress=progress)
+def _crew(tasks: list[RunTask], progress: Watcher, *, jobs: int = 1) -> WorkerPool:
+    return WorkerPool(tasks, devices=("cpu",) * jobs, threads=1, progress=progress)
 
 
 def test_failed_runs_are_told_with_their_reasons_and_the_others_are_done(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_one_process_does_run_after_run(tmp_path: Path) -> None:
     begun: list[int] = []
     assign = Worker.assign
 
-    def counted(worker: Worker, task: Task) -> None:
+    def counted(worker: Worker, task: RunTask) -> None:
         begun.append(worker.process.pid)
         assign(worker, task)
 
@@ -156,13 +156,13 @@ def test_a_busy_folder_is_looked_at_ever_more_rarely_and_costs_no_worker(
         return busy_text(folder)
 
     monkeypatch.setattr(worker_pool, "_busy_text", counted)
-    monkeypatch.setattr(worker_pool, "_BUSY_SECONDS", (0.3, 0.9))
+    monkeypatch.setattr(worker_pool, "_RETRY_SECONDS", (0.3, 0.9))
     (tmp_path / "held").mkdir()
     lock = FolderLock(tmp_path / "held")
     begun: list[str] = []
     assign = Worker.assign
 
-    def noted(worker: Worker, task: Task) -> None:
+    def noted(worker: Worker, task: RunTask) -> None:
         begun.append(task.name)
         assign(worker, task)
 
@@ -175,8 +175,10 @@ def test_a_busy_folder_is_looked_at_ever_more_rarely_and_costs_no_worker(
 
 def test_lines_that_no_worker_wrote_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = b'a library\n[1]\n{}\n\xff\n{"kind": "message", "text": "whole"}\n{"kind": "torn"'
-    monkeypatch.setattr("kdcam.comparison.workers.local_process._START", f"import os; os.write(1, {lines!r})")
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    monkeypatch.setattr(
+        "kdcam.comparison.workers.local_process._START_CODE", f"import os; os.write(1, {lines!r})"
+    )
+    events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
     worker = Worker(events, device="cpu", threads=1)
     worker.close()
     found = [events.get(timeout=10).document for _ in range(2)]
@@ -257,7 +259,7 @@ def test_a_worker_that_a_scheduler_stops_keeps_its_state_and_ends(tmp_path: Path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a scheduler")
 def test_a_signal_while_a_worker_starts_is_heeded_once_it_works(tmp_path: Path) -> None:
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
     worker = Worker(events, device="cpu", threads=1)
     worker.process.send_signal(signal.SIGTERM)
     worker.assign(_task(tmp_path, "run"))
@@ -273,7 +275,7 @@ def test_a_signal_while_a_worker_starts_is_heeded_once_it_works(tmp_path: Path) 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal")
 def test_ctrl_c_of_the_terminal_does_not_reach_a_worker(tmp_path: Path) -> None:
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
     worker = Worker(events, device="cpu", threads=1)
     worker.process.send_signal(signal.SIGINT)  # while it starts
     worker.assign(_task(tmp_path, "run"))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from kdcam.data.batches.augmentation import apply_moves, augment_batch, cutout, draw_moves
+from kdcam.data.batches.augmentation import apply_crop_flips, augment_batch, cutout, draw_crop_flips
 from kdcam.runtime.seeding import seeded_generator
 
 
@@ -11,7 +11,7 @@ def images(n=16, size=12, channels=3):
 
 
 def shift_and_flip(batch, *, shift, flip, generator):
-    return apply_moves(batch, draw_moves(len(batch), shift=shift, flip=flip, generator=generator))
+    return apply_crop_flips(batch, draw_crop_flips(len(batch), shift=shift, flip=flip, generator=generator))
 
 
 def test_a_shifted_image_is_one_of_the_crops_of_the_padded_image():

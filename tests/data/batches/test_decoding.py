@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from kdcam.data.batches.decoding import (
-    _Room,
+    _PixelBudget,
     as_tensor,
     bad_image_reason,
     fit_square,
@@ -276,7 +276,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path):
 
 
 def test_threads_decode_large_pictures_one_after_the_other():
-    room, inside, most = _Room(100), [], []
+    room, inside, most = _PixelBudget(100), [], []
 
     def use(pixels):
         with room.of(pixels):

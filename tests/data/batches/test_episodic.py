@@ -15,7 +15,7 @@ from kdcam.losses import LOSSES
 from kdcam.losses.prototypical import PrototypicalConfig
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.training.preflight import preflight
-from kdcam.training.training_run import run
+from kdcam.training.training_run import run_training
 
 CPU = torch.device("cpu")
 TARGETS = torch.arange(60) % 6
@@ -181,7 +181,7 @@ def test_too_many_ways_are_told_before_data_is_read():
 def do_run(path: Path, *, stop_after: int | None = None) -> Watcher:
     watcher = Watcher(stop_after)
     checked = preflight(protonet(), device="cpu")
-    run(checked, output=path, resume="auto", command=(), progress=watcher)
+    run_training(checked, output=path, resume="auto", command=(), progress=watcher)
     return watcher
 
 
@@ -208,7 +208,7 @@ def test_prototypical_training_tells_digits_apart(tmp_path):
     )
     watcher = Watcher()
     checked = preflight(recipe, device="cpu")
-    run(checked, output=tmp_path / "run", resume="auto", command=(), progress=watcher)
+    run_training(checked, output=tmp_path / "run", resume="auto", command=(), progress=watcher)
     assert watcher.epochs[-1].terms["prototypical"] < 0.5 * watcher.epochs[0].terms["prototypical"]
     assert watcher.epochs[-1].validation["acc1"] > 0.6  # by the classifier trained beside it; chance is 0.1
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdcam.data.sources.cifar_classes import CIFAR10_PAIRS, CIFAR100_SUPERCLASSES, look_alikes
+from kdcam.data.sources.cifar_classes import CIFAR10_PAIRS, CIFAR100_SUPERCLASSES, confused_classes
 from kdcam.errors import DataError
 
 # The superclass of each of CIFAR-100's classes 0 to 99, as coarse_labels in its files has it.
@@ -25,7 +25,7 @@ def test_the_superclasses_are_those_of_cifar100s_files():
 
 
 def test_cifar100_goes_round_within_each_superclass():
-    taken = look_alikes(FINE)
+    taken = confused_classes(FINE)
     for label in range(100):
         members = [k for k in range(100) if COARSE[k] == COARSE[label]]
         assert taken[label] == members[(members.index(label) + 1) % 5]
@@ -33,7 +33,7 @@ def test_cifar100_goes_round_within_each_superclass():
 
 def test_the_order_of_the_classes_does_not_matter():
     names = ("truck", "ship", "horse", "frog", "dog", "deer", "cat", "bird", "automobile", "airplane")
-    taken = look_alikes(names)
+    taken = confused_classes(names)
     assert {names[label]: names[other] for label, other in taken.items()} == CIFAR10_PAIRS
 
 
@@ -45,4 +45,4 @@ def test_other_classes_are_refused(names):
     with pytest.raises(
         DataError, match=r"^data\.noise: asymmetric noise is told by the names .*found \d+ classes"
     ):
-        look_alikes(names)
+        confused_classes(names)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.data.sources.picture_files import expand_folders, in_threads, named_file, readable_pictures
+from kdcam.data.sources.picture_files import expand_folders, map_in_threads, named_file, readable_pictures
 from kdcam.errors import DataError, Interrupted
 from kdcam.files.folder_listing import files_below
 from kdcam.runtime.progress import Silent
@@ -120,5 +120,7 @@ def test_work_in_threads_keeps_the_order_and_reports():
             self.seen = (*self.seen, (task, done, total))
 
     watcher = Watcher()
-    assert in_threads(lambda i: i * i, 250, task="squares", progress=watcher) == [i * i for i in range(250)]
+    assert map_in_threads(lambda i: i * i, 250, task="squares", progress=watcher) == [
+        i * i for i in range(250)
+    ]
     assert watcher.seen == (("squares", 100, 250), ("squares", 200, 250), ("squares", 250, 250))

@@ -18,7 +18,7 @@ from kdcam.data.source_configs import (
     TorchvisionConfig,
 )
 from kdcam.data.sources.digits import TRAIN_DIGITS, read_digits
-from kdcam.data.splits.class_split import classes_of, of_classes, read_class_parts, split_classes
+from kdcam.data.splits.class_split import classes_of, read_class_parts, select_classes, split_classes
 from kdcam.errors import DataError
 
 NAMES = tuple("abcdefghij")
@@ -108,7 +108,7 @@ def test_two_classes_of_one_name_are_refused():
 def test_a_label_of_no_class_is_refused():
     part = load_data(DigitsConfig()).train
     with pytest.raises(DataError, match=r"data: holds the label 9, but there are 9 classes"):
-        of_classes(part, tuple("012345678"), ("1", "2"))
+        select_classes(part, tuple("012345678"), ("1", "2"))
 
 
 def test_a_line_may_name_a_group(tmp_path):

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdcam.data.splits.held_out import (
-    across_classes,
     check_split,
     checked_split,
     drawn_positions,
     held_out_counts,
+    interleave_classes,
     stratified_rows_split,
     stratified_split,
 )
@@ -157,9 +157,9 @@ def test_a_checked_split_takes_labels_and_rows_and_refuses_one_that_holds_nothin
 
 
 def test_across_classes_takes_the_classes_in_turn():
-    assert across_classes(torch.tensor([0, 0, 0, 1, 2, 2])).tolist() == [0, 3, 4, 1, 5, 2]
-    assert across_classes(torch.tensor([1, 0, 1])).tolist() == [1, 0, 2]
-    assert across_classes(torch.tensor([], dtype=torch.int64)).tolist() == []
+    assert interleave_classes(torch.tensor([0, 0, 0, 1, 2, 2])).tolist() == [0, 3, 4, 1, 5, 2]
+    assert interleave_classes(torch.tensor([1, 0, 1])).tolist() == [1, 0, 2]
+    assert interleave_classes(torch.tensor([], dtype=torch.int64)).tolist() == []
 
 
 def test_images_are_drawn_from_all_classes_where_the_first_do_not_show_them() -> None:

@@ -9,7 +9,7 @@ from kdcam.data.batches.episodes import draw_episodes
 from kdcam.data.datasets import load_data, load_source
 from kdcam.data.source_configs import DigitScenesConfig, ImageFolderConfig
 from kdcam.errors import Interrupted
-from kdcam.evaluation.few_shot.episode_fine_tuning import EpisodeImages, fine_tuned_right
+from kdcam.evaluation.few_shot.episode_fine_tuning import EpisodeImages, fine_tuned_correct
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
@@ -43,7 +43,7 @@ def embeddings(classifier: Classifier, images: Tensor) -> Tensor:
 
 def test_learns_and_leaves_the_classifier_as_it_was(classifier: Classifier, images: Tensor) -> None:
     before = {name: tensor.clone() for name, tensor in plain_names(classifier.state_dict()).items()}
-    found = fine_tuned_right(classifier, images.__getitem__, embeddings(classifier, images), EPISODES)
+    found = fine_tuned_correct(classifier, images.__getitem__, embeddings(classifier, images), EPISODES)
     assert found.tolist() == [12, 12, 12]
     after = plain_names(classifier.state_dict())
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -65,7 +65,7 @@ def test_only_the_last_stage_learns_and_begins_anew(
         seen.append({name: tensor.clone() for name, tensor in network.network.state_dict().items()})
 
     monkeypatch.setattr(episode_fine_tuning, "_train", kept)
-    fine_tuned_right(classifier, images.__getitem__, embeddings(classifier, images), EPISODES)
+    fine_tuned_correct(classifier, images.__getitem__, embeddings(classifier, images), EPISODES)
     start = classifier.network.state_dict()
     for before in seen[::2]:
         assert all(torch.equal(before[name], tensor) for name, tensor in start.items())
@@ -77,14 +77,14 @@ def test_only_the_last_stage_learns_and_begins_anew(
 def test_an_episode_depends_on_no_other(classifier: Classifier, images: Tensor) -> None:
     table = embeddings(classifier, images)
     noisy = 0.9 * torch.rand(images.shape, generator=torch.Generator().manual_seed(1)) + 0.1 * images
-    whole = fine_tuned_right(classifier, noisy.__getitem__, table, EPISODES)
+    whole = fine_tuned_correct(classifier, noisy.__getitem__, table, EPISODES)
     last = EPISODES._replace(**{name: part[2:] for name, part in EPISODES._asdict().items()})
-    assert fine_tuned_right(classifier, noisy.__getitem__, table, last).tolist() == whole[2:].tolist()
+    assert fine_tuned_correct(classifier, noisy.__getitem__, table, last).tolist() == whole[2:].tolist()
 
 
 def test_stops_where_asked(classifier: Classifier, images: Tensor) -> None:
     with pytest.raises(Interrupted, match=r"was stopped"):
-        fine_tuned_right(
+        fine_tuned_correct(
             classifier,
             images.__getitem__,
             embeddings(classifier, images),

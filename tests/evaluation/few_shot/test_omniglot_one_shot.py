@@ -102,8 +102,8 @@ def test_the_official_runs_are_20_of_20() -> None:
     runs = omniglot_runs(OFFICIAL)
     episodes = runs_as_episodes(runs)
     assert episodes.classes.shape == (20, 20)
-    from kdcam.evaluation.few_shot.episode_heads import right_queries
+    from kdcam.evaluation.few_shot.episode_heads import correct_queries
 
     pixels = torch.cat([part.images.pixels for run in runs for part in (run.training, run.test)])
-    error = 1 - float(right_queries(pixels.flatten(1).float(), episodes, "prototype").double().mean()) / 20
+    error = 1 - float(correct_queries(pixels.flatten(1).float(), episodes, "prototype").double().mean()) / 20
     assert 0.5 < error < 0.9

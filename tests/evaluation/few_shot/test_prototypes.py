@@ -4,7 +4,7 @@ import torch
 from sklearn.neighbors import NearestCentroid
 
 from kdcam.data.batches.episodes import draw_episodes
-from kdcam.evaluation.few_shot.episode_heads import query_labels, right_queries
+from kdcam.evaluation.few_shot.episode_heads import correct_queries, query_labels
 from kdcam.evaluation.few_shot.prototypes import cosine_scores, euclidean_scores
 
 
@@ -25,7 +25,7 @@ def test_equals_nearest_centroid_of_scikit_learn(
 ) -> None:
     embeddings, targets = table
     episodes = draw_episodes(targets, ways=5, shots=shots, queries=15, episodes=60, seed=1)
-    right = right_queries(embeddings, episodes, "prototype")
+    right = correct_queries(embeddings, episodes, "prototype")
     labels = numpy.arange(5).repeat(shots)
     for number in range(60):
         support = embeddings[episodes.support[number]].double().numpy()

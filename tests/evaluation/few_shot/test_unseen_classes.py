@@ -13,8 +13,8 @@ from kdcam.evaluation.few_shot.unseen_classes import (
     check_unseen,
     content_digest,
     has_unseen_classes,
-    in_folder,
-    split_off,
+    unseen_in_folder,
+    unseen_of_split,
 )
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runtime.progress import Silent
@@ -24,8 +24,8 @@ def test_a_runs_own_split_gives_what_it_was_not_trained_on(split_runs: tuple[Pat
     recipe = recipe_of(split_runs[0])
     assert has_unseen_classes(recipe)
     trained = kdcam.load(split_runs[0]).label_names
-    novel = split_off(split_runs[0], recipe.data, "novel", trained, progress=Silent())
-    validation = split_off(split_runs[0], recipe.data, "validation", trained, progress=Silent())
+    novel = unseen_of_split(split_runs[0], recipe.data, "novel", trained, progress=Silent())
+    validation = unseen_of_split(split_runs[0], recipe.data, "validation", trained, progress=Silent())
     assert sorted([*novel.label_names, *validation.label_names, *trained]) == [
         str(digit) for digit in range(10)
     ]
@@ -37,20 +37,20 @@ def test_a_runs_own_split_gives_what_it_was_not_trained_on(split_runs: tuple[Pat
 def test_a_folder_comes_in_the_networks_size_and_channels(
     whole_run: Path, class_folders: Callable[..., Path]
 ) -> None:
-    found = in_folder(class_folders("ant", "bee"), kdcam.load(whole_run), progress=Silent())
+    found = unseen_in_folder(class_folders("ant", "bee"), kdcam.load(whole_run), progress=Silent())
     assert found.label_names == ("ant", "bee")
     assert found.part.images.subset(found.part.targets).pixels.shape == (16, 1, 16, 16)
 
 
 def test_parts_of_a_folder_count_together(whole_run: Path, class_folders: Callable[..., Path]) -> None:
     root = class_folders("train/ant", "train/bee", "val/ant", "val/bee", "test/ant", count=3)
-    found = in_folder(root, kdcam.load(whole_run), progress=Silent())
+    found = unseen_in_folder(root, kdcam.load(whole_run), progress=Silent())
     assert found.part.targets.tolist() == [0, 0, 0, 1, 1, 1] * 2 + [0, 0, 0]
 
 
 def test_overlapping_classes_are_named(whole_run: Path, class_folders: Callable[..., Path]) -> None:
     classifier = kdcam.load(whole_run)
-    found = in_folder(class_folders("3", "ant", "7"), classifier, progress=Silent())
+    found = unseen_in_folder(class_folders("3", "ant", "7"), classifier, progress=Silent())
     with pytest.raises(DataError, match=r"pictures: .*whole was trained on '3', '7', so its features"):
         check_unseen(found, whole_run, progress=Silent())
     check_unseen(found._replace(label_names=("cat", "dog")), whole_run, progress=Silent())
@@ -60,7 +60,7 @@ def test_an_unreadable_picture_is_named(whole_run: Path, class_folders: Callable
     root = class_folders("ant", "bee")
     (root / "bee" / "3.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1 of 16 files cannot be read as pictures: .*3\.png"):
-        in_folder(root, kdcam.load(whole_run), progress=Silent())
+        unseen_in_folder(root, kdcam.load(whole_run), progress=Silent())
 
 
 def test_a_split_that_trains_on_other_classes_now_is_refused(split_runs: tuple[Path, Path]) -> None:
@@ -71,7 +71,7 @@ def test_a_split_that_trains_on_other_classes_now_is_refused(split_runs: tuple[P
     with pytest.raises(
         DataError, match=r"was trained on 5 classes, and the split makes 5 now, of which '\d'"
     ):
-        split_off(split_runs[0], other.data, "novel", trained, progress=Silent())
+        unseen_of_split(split_runs[0], other.data, "novel", trained, progress=Silent())
 
 
 @pytest.mark.parametrize("image_size", [16, 80])  # held in memory, decoded batch by batch

@@ -17,8 +17,8 @@ from kdcam.cam.map_pictures import to_picture
 from kdcam.comparison.table.evaluations import read_evaluations
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
 from kdcam.evaluation.localization.localization_schema import localization_settings
-from kdcam.evaluation.localization.pictures import Outline, with_outlines
-from kdcam.evaluation.localization.prepared_runs import Opener
+from kdcam.evaluation.localization.pictures import BoxOutline, with_outlines
+from kdcam.evaluation.localization.prepared_runs import RunPreparer
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.runs.checkpoint import save_model
@@ -197,7 +197,7 @@ def test_a_picture_of_boxes(scenes_runs: dict[str, Path], tmp_path: Path) -> Non
     with Image.open(tmp_path / "figures" / "localization.png") as picture:
         assert picture.size[0] == 6 * 160 + 5 * 4
         shown = np.asarray(picture)
-    opened = Opener(localization_settings({}), **OPTIONS).open(runs[0])
+    opened = RunPreparer(localization_settings({}), **OPTIONS).open(runs[0])
     x0, y0, x1, y1 = (10 * opened.evaluated.boxes.boxes[0, 0]).round().int().tolist()  # 16 pixels are 160
     blue = (shown == (87, 181, 232)).all(2)
     top = shown.shape[0] // 2 - 2 - 160  # below the first row's words
@@ -232,7 +232,7 @@ def test_each_run_keeps_a_picture_of_its_own(
 
 def test_outlines_lie_at_the_borders_of_their_boxes() -> None:
     drawn = with_outlines(
-        to_picture(torch.zeros(1, 20, 20)), [Outline((0.25, 0.5, 0.75, 1.0), (1.0, 0.5, 0.0))]
+        to_picture(torch.zeros(1, 20, 20)), [BoxOutline((0.25, 0.5, 0.75, 1.0), (1.0, 0.5, 0.0))]
     )
     rows, columns = np.nonzero(drawn[0])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 19, 5, 14)

@@ -10,9 +10,9 @@ from kdcam.errors import Interrupted
 from kdcam.evaluation.localization.batch_maps import batch_maps
 from kdcam.evaluation.localization.box_accuracy import BoxTally, level_overlaps
 from kdcam.evaluation.localization.localization_measurement import (
-    HowToLook,
-    Sample,
-    measure,
+    BoxedImages,
+    MapOptions,
+    measure_localization,
     objects_of,
     truncated_pixels,
     whole_pixels,
@@ -22,7 +22,7 @@ from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.runtime.progress import Silent
 
-LOOK = HowToLook("cam", True, 24, "regions")
+LOOK = MapOptions("cam", True, 24, "regions")
 
 
 def scenes(*, multi_label: bool, batch_size: int):
@@ -35,13 +35,13 @@ def scenes(*, multi_label: bool, batch_size: int):
     network = build_classifier(
         ModelConfig(name="kdcam:resnet8"), num_classes=10, in_channels=1, image_size=16
     )
-    return network, Sample(loader, boxes_of_source(test), "")
+    return network, BoxedImages(loader, boxes_of_source(test), "")
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_all_batches_together_are_as_one_by_hand(multi_label: bool) -> None:
     network, sample = scenes(multi_label=multi_label, batch_size=7)
-    found = measure(network, sample, LOOK, task="measuring", progress=Silent())
+    found = measure_localization(network, sample, LOOK, task="measuring", progress=Silent())
     assert network.training
     network.eval()
     (batch,) = scenes(multi_label=multi_label, batch_size=30)[1].batches.epoch(0)
@@ -64,15 +64,17 @@ def test_a_network_that_sees_nothing_misses_everything() -> None:
     network, sample = scenes(multi_label=False, batch_size=30)
     with torch.no_grad():
         network.network.get_classifier().weight.zero_()
-    found = measure(network, sample, LOOK, task="measuring", progress=Silent())
+    found = measure_localization(network, sample, LOOK, task="measuring", progress=Silent())
     assert (found.flat_maps, found.pointing, found.energy) == (30, 0, 0)
     assert found.tally.accuracies().v2 == 0
 
 
 def test_the_map_of_what_the_network_says() -> None:
     network, sample = scenes(multi_label=False, batch_size=30)
-    said = measure(network, sample, LOOK._replace(by_label=False), task="measuring", progress=Silent())
-    labelled = measure(network, sample, LOOK, task="measuring", progress=Silent())
+    said = measure_localization(
+        network, sample, LOOK._replace(by_label=False), task="measuring", progress=Silent()
+    )
+    labelled = measure_localization(network, sample, LOOK, task="measuring", progress=Silent())
     assert said.energy != labelled.energy
 
 
@@ -83,13 +85,16 @@ def test_objects_at_the_upper_left_are_no_hit_of_flat_maps() -> None:
     corner = torch.tensor([0.0, 0.0, 1.0, 1.0]).double().expand_as(sample.boxes.boxes)
     sample = sample._replace(boxes=sample.boxes._replace(boxes=corner))
     look = LOOK._replace(resolution=16)
-    assert measure(network, sample, look, task="measuring", progress=Silent()).tally.accuracies().v2 == 0
+    assert (
+        measure_localization(network, sample, look, task="measuring", progress=Silent()).tally.accuracies().v2
+        == 0
+    )
 
 
 def test_it_stops_when_asked() -> None:
     network, sample = scenes(multi_label=False, batch_size=7)
     with pytest.raises(Interrupted, match=r"the evaluation was stopped; nothing of it is kept"):
-        measure(network, sample, LOOK, task="measuring", progress=Watcher(stop_after=2))
+        measure_localization(network, sample, LOOK, task="measuring", progress=Watcher(stop_after=2))
     assert network.training
 
 
@@ -129,7 +134,7 @@ def test_the_rule_decides_which_whole_pixels_are_measured() -> None:
     first = {}
     for contours in ("regions", "wsol"):
         look = LOOK._replace(resolution=40, contours=contours)
-        measured = measure(network, sample, look, task="measuring", progress=Silent())
+        measured = measure_localization(network, sample, look, task="measuring", progress=Silent())
         first[contours] = objects_of(measured.first, look)
     boxes = sample.boxes.boxes[:6].numpy()
     assert np.array_equal(first["regions"], whole_pixels(boxes, 16, 40))

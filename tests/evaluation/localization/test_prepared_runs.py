@@ -13,7 +13,7 @@ from kdcam.data.box_files import read_boxes
 from kdcam.data.boxes import boxes_of_part
 from kdcam.evaluation.localization.localization_measurement import located_batches
 from kdcam.evaluation.localization.localization_schema import localization_settings
-from kdcam.evaluation.localization.prepared_runs import Opener
+from kdcam.evaluation.localization.prepared_runs import RunPreparer
 
 OPTIONS = {"weights": "selected", "batch_size": 16, "device": "cpu", "progress": Watcher()}
 
@@ -39,7 +39,7 @@ def test_images_and_boxes_stay_together_when_only_some_are_taken(
                 read_boxes(photos / "boxes.csv"), test, root=photos, label_names=loaded.parts.label_names
             )
             known = every.boxes[:, 0]
-        opened = Opener(localization_settings(settings), **OPTIONS | {"batch_size": 3}).open(run)
+        opened = RunPreparer(localization_settings(settings), **OPTIONS | {"batch_size": 3}).open(run)
         located = list(located_batches(opened.classifier, opened.evaluated, opened.look))
         shown = torch.cat([one.images for one in located])
         boxes = torch.cat([one.boxes for one in located])[:, 0]
@@ -82,11 +82,11 @@ def test_a_map_of_no_boxs_class_is_held_against_all_boxes_of_its_image(
     assert (found.report.images, found.report.maps) == (1, 1)
     assert found.to_json()["evaluated"]["boxes"] == 2
     assert kdcam.localize(photo_run, settings=options, device="cpu")[0].report.maps == 2
-    opened = Opener(localization_settings(options | settings), **OPTIONS).open(photo_run)
+    opened = RunPreparer(localization_settings(options | settings), **OPTIONS).open(photo_run)
     assert opened.evaluated.boxes.boxes.shape == (1, 2, 4)
 
 
 def test_runs_of_one_data_set_share_its_images(scenes_runs: dict[str, Path]) -> None:
-    opener = Opener(localization_settings({}), **OPTIONS)
+    opener = RunPreparer(localization_settings({}), **OPTIONS)
     one, other = (opener.open(scenes_runs[name]).evaluated for name in ("one", "other"))
     assert one.boxes is other.boxes

@@ -17,10 +17,10 @@ from kdcam.attacks.stepped_config import BimConfig, FgsmConfig, PgdConfig
 from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.evaluation.robustness import attack_stages
 from kdcam.evaluation.robustness.attack_report import attack_report
-from kdcam.evaluation.robustness.attack_rows import rows_of
-from kdcam.evaluation.robustness.attack_stages import Source
-from kdcam.evaluation.robustness.missed_by_gradients import Gain
-from kdcam.evaluation.robustness.partial_results import PENDING, Work
+from kdcam.evaluation.robustness.attack_rows import planned_attacks
+from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
+from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
+from kdcam.evaluation.robustness.partial_results import PENDING, PartialResults
 from kdcam.runtime.progress import Silent
 
 
@@ -224,9 +224,9 @@ def test_a_curve_never_rises() -> None:
 def test_what_square_alone_fools_is_told(batches: TensorBatches) -> None:
     attacks = [PgdConfig(eps=0.03), SquareConfig(eps=0.03, n_queries=300), FgsmConfig(eps=0.001)]
     gain = attack_report(Blind(), batches, attacks, n_examples=10).black_box_gain
-    assert gain == Gain(share=0.2, norm="linf", eps=0.03, places=(3, 7))  # 0.52 and 0.48
+    assert gain == AttackGain(share=0.2, norm="linf", eps=0.03, places=(3, 7))  # 0.52 and 0.48
     honest = attack_report(Threshold(), batches, attacks, n_examples=10).black_box_gain
-    assert honest == Gain(share=0, norm="linf", eps=0.03, places=())
+    assert honest == AttackGain(share=0, norm="linf", eps=0.03, places=())
     assert attack_report(Blind(), batches, attacks[1:], n_examples=10).black_box_gain is None
 
 
@@ -240,13 +240,15 @@ class Blind(Threshold):
 
 def test_attacks_crafted_on_another_network(batches: TensorBatches) -> None:
     attacks = [FgsmConfig(eps=0.03), StandardConfig(eps=0.03, apgd_steps=2, n_queries=2)]
-    source = Source("runs/other", Threshold())
+    source = ReferenceNetwork("runs/other", Threshold())
     report = attack_report(Blind(), batches, attacks[:1], n_examples=10, source=source)
     own, crafted = report.rows
     assert (own.attack, crafted.attack) == ("fgsm", "fgsm from runs/other")
     assert (own.robust_acc, crafted.robust_acc) == (0.8, 0.6)
     assert report.worst_case_acc == 0.6
-    assert report.transfer_gain == Gain(share=0.2, norm="linf", eps=0.03, places=(3, 7))  # 0.52 and 0.48
+    assert report.transfer_gain == AttackGain(
+        share=0.2, norm="linf", eps=0.03, places=(3, 7)
+    )  # 0.52 and 0.48
     both = attack_report(Threshold(), batches, attacks, n_examples=10, source=source)
     assert [row.attack for row in both.rows] == ["fgsm", "standard-2-2", "fgsm from runs/other"]
     assert both.transfer_gain is not None
@@ -319,7 +321,7 @@ def test_an_attack_that_leaves_the_pixels_range_is_refused(
 
 
 def test_an_attack_for_transfer_goes_on_after_its_source_is_fooled(batches: TensorBatches) -> None:
-    rows = rows_of(Threshold(), [PgdConfig()], Source("other", Threshold()), 2)
+    rows = planned_attacks(Threshold(), [PgdConfig()], ReferenceNetwork("other", Threshold()), 2)
     assert [row.attack.stop_when_fooled for row in rows] == [True, False]  # type: ignore[union-attr]
 
 
@@ -357,10 +359,10 @@ def test_a_killed_evaluation_goes_on_and_loses_a_batch_at_most(
         monkeypatch.setattr(Dying, "attacked", [])
         monkeypatch.setattr(Dying, "batches_left", killed_after)
         with pytest.raises(Killed):
-            attack_report(Threshold(), batches, attacks, n_examples=10, work=Work(folder, key="k"))
+            attack_report(Threshold(), batches, attacks, n_examples=10, work=PartialResults(folder, key="k"))
         assert Dying.attacked == list(range(8))[: 3 * killed_after]
         monkeypatch.setattr(Dying, "batches_left", 10**6)
-        work = Work(folder, key="k")
+        work = PartialResults(folder, key="k")
         assert work.resumed
         assert attack_report(Threshold(), batches, attacks, n_examples=10, work=work) == whole
         assert Dying.attacked == list(range(8))  # each image once
@@ -375,10 +377,10 @@ def test_a_stop_keeps_what_is_done(batches: TensorBatches, tmp_path: Path) -> No
             return self.asked == 5  # three batches of the clean pass, after it, after the first batch
 
     attacks = [PgdConfig(eps=0.05, steps=2)]
-    work = Work(tmp_path, key="k")
+    work = PartialResults(tmp_path, key="k")
     with pytest.raises(Interrupted, match=r"same command goes on"):
         attack_report(Threshold(), batches, attacks, n_examples=10, work=work, progress=Stopping())
-    again = Work(tmp_path, key="k")
+    again = PartialResults(tmp_path, key="k")
     assert sum(mark != PENDING for mark in again.marks("0/pgd-2", 10).tolist()) == 4
     assert attack_report(Threshold(), batches, attacks, n_examples=10, work=again) == attack_report(
         Threshold(), batches, attacks, n_examples=10

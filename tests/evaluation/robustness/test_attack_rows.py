@@ -3,11 +3,11 @@ from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import SquareConfig
 from kdcam.attacks.stepped_config import FgsmConfig, PgdConfig
-from kdcam.evaluation.robustness.attack_rows import black_box_gain, rows_of, transfer_gain
-from kdcam.evaluation.robustness.attack_stages import Source
-from kdcam.evaluation.robustness.missed_by_gradients import Gain
+from kdcam.evaluation.robustness.attack_rows import black_box_gain, planned_attacks, transfer_gain
+from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
+from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
 
-SOURCE = Source("other", nn.Identity())
+SOURCE = ReferenceNetwork("other", nn.Identity())
 
 
 def kept(*rows: str) -> list[list[Tensor]]:
@@ -15,7 +15,7 @@ def kept(*rows: str) -> list[list[Tensor]]:
 
 
 def test_a_large_budget_does_not_hide_what_the_source_alone_fools_at_a_small_one() -> None:
-    rows = rows_of(nn.Identity(), [FgsmConfig(eps=0.03), FgsmConfig(eps=0.5)], SOURCE, 2)
+    rows = planned_attacks(nn.Identity(), [FgsmConfig(eps=0.03), FgsmConfig(eps=0.5)], SOURCE, 2)
     assert [(row.source is None, row.attack.eps) for row in rows] == [
         (True, 0.03),
         (True, 0.5),
@@ -23,12 +23,12 @@ def test_a_large_budget_does_not_hide_what_the_source_alone_fools_at_a_small_one
         (False, 0.5),
     ]
     gain = transfer_gain(rows, kept("1110", "0000", "1000", "0000"))
-    assert gain == Gain(share=0.5, norm="linf", eps=0.03, places=(1, 2))
+    assert gain == AttackGain(share=0.5, norm="linf", eps=0.03, places=(1, 2))
     assert transfer_gain(rows[:2], kept("1110", "0000")) is None
 
 
 def test_the_gain_of_square_is_told_with_its_budget() -> None:
     attacks = [PgdConfig(eps=0.03), SquareConfig(eps=0.03), PgdConfig(eps=0.5), SquareConfig(eps=0.5)]
-    rows = rows_of(nn.Identity(), attacks, None, 2)
+    rows = planned_attacks(nn.Identity(), attacks, None, 2)
     gain = black_box_gain(rows, kept("1111", "1011", "1100", "0000"))
-    assert gain == Gain(share=0.5, norm="linf", eps=0.5, places=(0, 1))
+    assert gain == AttackGain(share=0.5, norm="linf", eps=0.5, places=(0, 1))

@@ -4,11 +4,11 @@ from tensor_batches import TensorBatches
 
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.evaluated_images import (
-    batched_anew,
     drawn_batches,
     drawn_text,
     first_batches,
     images_to_attack,
+    rebatched,
 )
 
 
@@ -26,7 +26,7 @@ def test_the_last_batch_is_cut(batches: TensorBatches) -> None:
 
 def test_gaps_are_closed_so_that_batches_are_full(batches: TensorBatches) -> None:
     wanted = torch.tensor([True, False, True, True, False, True, True, True, False])
-    found = list(batched_anew(batches, wanted))
+    found = list(rebatched(batches, wanted))
     assert [placed.places.tolist() for placed in found] == [[0, 2, 3, 5], [6, 7]]
     for placed in found:
         assert torch.equal(placed.batch.targets, placed.places)
@@ -45,10 +45,10 @@ def test_no_image_is_read_after_the_last_wanted_one(batches: TensorBatches) -> N
 
     watched = Watched(batches.images, batches.targets, batch_size=4)
     wanted = torch.zeros(10, dtype=torch.bool)
-    assert list(batched_anew(watched, wanted)) == []
+    assert list(rebatched(watched, wanted)) == []
     assert seen == []
     wanted[5] = True
-    assert [placed.places.tolist() for placed in batched_anew(watched, wanted)] == [[5]]
+    assert [placed.places.tolist() for placed in rebatched(watched, wanted)] == [[5]]
     assert seen == [4, 4]
 
 

@@ -7,7 +7,7 @@ from small_runs import small_recipe
 import kdcam
 from kdcam.api import LoadedRun, load_run
 from kdcam.errors import RecipeError
-from kdcam.evaluation.robustness.foreign_data import foreign_batches, foreign_config, recoloured
+from kdcam.evaluation.robustness.foreign_data import foreign_batches, foreign_config, with_channels
 from kdcam.runtime.progress import Silent
 
 
@@ -66,11 +66,11 @@ def test_a_folder_of_pictures(loaded: LoadedRun, tmp_path: Path) -> None:
 
 def test_gray_and_colour() -> None:
     gray = torch.tensor([0.2, 0.6])[None, None, None]
-    assert torch.equal(recoloured(gray, 3), gray.repeat(1, 3, 1, 1))
-    assert recoloured(gray, 1) is gray
-    torch.testing.assert_close(recoloured(gray.repeat(1, 3, 1, 1), 1), gray)
+    assert torch.equal(with_channels(gray, 3), gray.repeat(1, 3, 1, 1))
+    assert with_channels(gray, 1) is gray
+    torch.testing.assert_close(with_channels(gray.repeat(1, 3, 1, 1), 1), gray)
     pure = torch.eye(3)[None, :, :, None]
-    torch.testing.assert_close(recoloured(pure, 1).flatten(), torch.tensor([0.299, 0.587, 0.114]))
+    torch.testing.assert_close(with_channels(pure, 1).flatten(), torch.tensor([0.299, 0.587, 0.114]))
 
 
 def test_what_is_no_data_is_named_before_it_is_read() -> None:

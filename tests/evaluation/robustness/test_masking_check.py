@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, failed, share_check
+from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, failed_checks, share_check
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ def test_a_rise_at_the_limit_passes_whatever_its_last_digits(
 ) -> None:
     check = share_check("rise", after - before, max(0.02, 1 / images), "", images, eps=0.1)
     assert (check.passed, check.eps) == (passed, 0.1)
-    assert failed([check]) == (() if passed else (check,))
+    assert failed_checks([check]) == (() if passed else (check,))
 
 
 def test_a_share_of_few_images_says_nothing() -> None:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdcam.errors import Interrupted
-from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, Check, failed
-from kdcam.evaluation.robustness.masking_report import CHECKED_IMAGES, Known, run_checks
-from kdcam.evaluation.robustness.missed_by_gradients import Gain
-from kdcam.evaluation.robustness.partial_results import Work
+from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, MaskingCheck, failed_checks
+from kdcam.evaluation.robustness.masking_report import CHECKED_IMAGES, AttackFindings, masking_checks
+from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
+from kdcam.evaluation.robustness.partial_results import PartialResults
 from kdcam.evaluation.robustness.probe import Budget
 from kdcam.runtime.progress import Silent
 
@@ -100,19 +100,19 @@ def network(batches: TensorBatches) -> nn.Module:
     return network.eval()
 
 
-def checks_of(network: nn.Module, batches: TensorBatches, budget: Budget = BUDGET) -> dict[str, Check]:
+def checks_of(network: nn.Module, batches: TensorBatches, budget: Budget = BUDGET) -> dict[str, MaskingCheck]:
     test = TensorBatches(batches.images[1300:], batches.targets[1300:], batch_size=64)
     with torch.no_grad():
         right = network(test.images).argmax(1) == test.targets
     assert float(right.double().mean()) > 0.6
-    return {check.name: check for check in run_checks(network, test, right, budget)}
+    return {check.name: check for check in masking_checks(network, test, right, budget)}
 
 
 @pytest.mark.parametrize("budget", [BUDGET, Budget("l2", 0.8), Budget("linf", 0.02)])
 def test_an_honest_network_passes(network: nn.Module, batches: TensorBatches, budget: Budget) -> None:
     found = checks_of(network, batches, budget)
     assert list(found) == [*OF_ALL_LABELS, "black_box", "probabilities"]
-    assert failed(tuple(found.values())) == ()
+    assert failed_checks(tuple(found.values())) == ()
     assert found["large_eps"].value == 0
     assert (found["rounding"].value is not None) == (budget.eps != 0.02)  # few images fall to that
 
@@ -120,7 +120,7 @@ def test_an_honest_network_passes(network: nn.Module, batches: TensorBatches, bu
 def test_saturated_logits_are_flagged(network: nn.Module, batches: TensorBatches) -> None:
     found = checks_of(Saturated(network), batches)
     assert {"zero_gradients", "large_eps", "black_box"} <= {
-        check.name for check in failed(tuple(found.values()))
+        check.name for check in failed_checks(tuple(found.values()))
     }
     assert found["zero_gradients"].value is not None
     assert found["zero_gradients"].value > 0.9
@@ -129,7 +129,7 @@ def test_saturated_logits_are_flagged(network: nn.Module, batches: TensorBatches
 def test_a_quantised_input_is_flagged(network: nn.Module, batches: TensorBatches) -> None:
     found = checks_of(Quantised(network), batches)
     assert {"zero_gradients", "large_eps", "black_box"} <= {
-        check.name for check in failed(tuple(found.values()))
+        check.name for check in failed_checks(tuple(found.values()))
     }
 
 
@@ -172,7 +172,9 @@ def test_gradients_that_mislead_are_flagged() -> None:
     network = Misleading(images)
     test = TensorBatches(images, network(images).argmax(1), batch_size=50)
     everything = torch.ones(100, dtype=torch.bool)
-    found = {check.name: check for check in run_checks(network, test, everything, Budget("linf", 8 / 255))}
+    found = {
+        check.name: check for check in masking_checks(network, test, everything, Budget("linf", 8 / 255))
+    }
     steps = found["falls_with_steps"]
     assert not steps.passed
     assert steps.value is not None
@@ -220,7 +222,9 @@ def test_only_the_first_right_images_are_looked_at(network: nn.Module, batches: 
 
     watcher = Watcher()
     wanted = torch.ones(300, dtype=torch.bool)
-    run_checks(Watched(network), batches, wanted, BUDGET, known=Known(300, 0.0), progress=watcher)
+    masking_checks(
+        Watched(network), batches, wanted, BUDGET, known=AttackFindings(300, 0.0), progress=watcher
+    )
     assert max(seen) == 64
     assert CHECKED_IMAGES - 64 in seen
     assert watcher.done[-1] == ("checks", 8, 8)
@@ -231,10 +235,12 @@ def test_shares_known_from_the_attacks_are_taken(network: nn.Module, batches: Te
     small = Budget("linf", 0.02)
     with torch.no_grad():
         right = (network(batches.images[:500]).argmax(1) == batches.targets[:500]).nonzero()[:3, 0].tolist()
-    by_square = Gain(share=0.004, norm="linf", eps=0.01, places=tuple(right[:2]))
-    by_source = Gain(share=0.3, norm="linf", eps=0.02, places=tuple(right))
-    known = Known(500, 0.5, by_square, by_source)
-    found = {check.name: check for check in run_checks(Blind(network), batches, wanted, small, known=known)}
+    by_square = AttackGain(share=0.004, norm="linf", eps=0.01, places=tuple(right[:2]))
+    by_source = AttackGain(share=0.3, norm="linf", eps=0.02, places=tuple(right))
+    known = AttackFindings(500, 0.5, by_square, by_source)
+    found = {
+        check.name: check for check in masking_checks(Blind(network), batches, wanted, small, known=known)
+    }
     assert found["zero_gradients"].value == 0.5
     # pgd-40 and cw-margin-40 move none of the three.
     square, transfer = found["black_box_attack"], found["transfer"]
@@ -242,20 +248,20 @@ def test_shares_known_from_the_attacks_are_taken(network: nn.Module, batches: Te
     assert (transfer.value, transfer.limit, transfer.eps) == (0.3, 0.002, 0.02)
     assert square.text.endswith("fall to the attack square, at linf eps 0.01")
     assert {"zero_gradients", "black_box_attack", "transfer"} <= {
-        check.name for check in failed(tuple(found.values()))
+        check.name for check in failed_checks(tuple(found.values()))
     }
     # An honest network falls to longer attacks of its own: the gain was that over a short one.
     large = {"norm": "linf", "eps": 0.4}
-    known = Known(500, 0.5, by_square.model_copy(update=large), by_source.model_copy(update=large))
-    honest = run_checks(network, batches, wanted, small, known=known)
+    known = AttackFindings(500, 0.5, by_square.model_copy(update=large), by_source.model_copy(update=large))
+    honest = masking_checks(network, batches, wanted, small, known=known)
     gains = [check for check in honest if check.name in ("black_box_attack", "transfer")]
     assert [(check.value, check.passed, check.eps) for check in gains] == [(0, True, 0.4)] * 2
 
 
 def test_few_images_are_not_judged(network: nn.Module, batches: TensorBatches) -> None:
     wanted = torch.ones(LEAST_IMAGES - 1, dtype=torch.bool)
-    found = run_checks(Saturated(network), batches, wanted, BUDGET)
-    assert failed(found) == ()
+    found = masking_checks(Saturated(network), batches, wanted, BUDGET)
+    assert failed_checks(found) == ()
     assert {check.name for check in found if check.value is not None} == {"same_twice", "probabilities"}
 
 
@@ -272,13 +278,15 @@ def test_checks_that_are_done_are_not_done_again(
 
     wanted = torch.ones(20, dtype=torch.bool)
     with pytest.raises(Interrupted, match=r"same command goes on"):
-        run_checks(network, batches, wanted, BUDGET, work=Work(tmp_path, key="k"), progress=Stopping(3))
+        masking_checks(
+            network, batches, wanted, BUDGET, work=PartialResults(tmp_path, key="k"), progress=Stopping(3)
+        )
     (file,) = tmp_path.iterdir()
     document = json.loads(file.read_text())
     assert list(document["sections"]) == [f"check {name}" for name in ("zero_gradients", *FALLS)]
     document["sections"]["check falls_with_eps"]["value"] = -7.0
     file.write_text(json.dumps(document))
-    found = run_checks(network, batches, wanted, BUDGET, work=Work(tmp_path, key="k"))
+    found = masking_checks(network, batches, wanted, BUDGET, work=PartialResults(tmp_path, key="k"))
     assert [check.value for check in found if check.name == "falls_with_eps"] == [-7]
     assert len(found) == 8
 
@@ -290,11 +298,11 @@ def test_several_labels_have_fewer_checks() -> None:
 
     pixels = torch.rand(20, 1, 1, 2, generator=torch.Generator().manual_seed(0))
     rows = (pixels[:, 0, 0] > 0.5).float()
-    found = run_checks(Halves(), TensorBatches(pixels, rows), torch.ones(20, dtype=torch.bool), BUDGET)
+    found = masking_checks(Halves(), TensorBatches(pixels, rows), torch.ones(20, dtype=torch.bool), BUDGET)
     assert [check.name for check in found] == OF_ALL_LABELS
-    assert failed(found) == ()
+    assert failed_checks(found) == ()
     assert found[-1].text.startswith("share of adversarial decisions that are still wrong as files")
 
 
 def test_without_a_right_image_there_is_nothing_to_check(network: nn.Module, batches: TensorBatches) -> None:
-    assert run_checks(network, batches, torch.zeros(9, dtype=torch.bool), BUDGET) == ()
+    assert masking_checks(network, batches, torch.zeros(9, dtype=torch.bool), BUDGET) == ()

@@ -4,14 +4,14 @@ from torch import Tensor, nn
 
 from kdcam.attacks import pgd, square
 from kdcam.evaluation.robustness.missed_by_gradients import (
-    QUERIES,
-    STEPS,
-    Gain,
-    black_box,
-    black_box_attack,
-    transfer,
+    LONG_ATTACK_STEPS,
+    SQUARE_QUERIES,
+    AttackGain,
+    black_box_check,
+    black_box_gain_check,
+    transfer_gain_check,
 )
-from kdcam.evaluation.robustness.probe import Budget, Probe
+from kdcam.evaluation.robustness.probe import Budget, MaskingProbe
 
 BUDGET = Budget("linf", 0.08)
 
@@ -35,29 +35,31 @@ def images_of_class_0() -> TensorBatches:
     return TensorBatches(torch.full((20, 1, 4, 4), 0.5), torch.zeros(20, dtype=torch.int64), batch_size=8)
 
 
-def probe_of(network: nn.Module) -> Probe:
-    return Probe(network, list(images_of_class_0().epoch(0)), BUDGET)
+def probe_of(network: nn.Module) -> MaskingProbe:
+    return MaskingProbe(network, list(images_of_class_0().epoch(0)), BUDGET)
 
 
 def test_square_finds_what_steps_on_the_cross_entropy_do_not() -> None:
     images, targets, eps = images_of_class_0().images, images_of_class_0().targets, BUDGET.eps
-    stepped = pgd(Crowded(), images, targets, eps=eps, alpha=eps / 4, steps=STEPS, stop_when_fooled=True)
-    searched = square(Crowded(), images, targets, eps=eps, n_queries=QUERIES)
+    stepped = pgd(
+        Crowded(), images, targets, eps=eps, alpha=eps / 4, steps=LONG_ATTACK_STEPS, stop_when_fooled=True
+    )
+    searched = square(Crowded(), images, targets, eps=eps, n_queries=SQUARE_QUERIES)
     assert (Crowded()(stepped).argmax(1) == 0).all()
     assert (Crowded()(searched).argmax(1) == 1).all()
 
 
 def test_images_that_steps_on_the_margin_find_are_no_sign_of_masking() -> None:
-    found = black_box(probe_of(Crowded()))
+    found = black_box_check(probe_of(Crowded()))
     assert (found.value, found.passed, found.eps) == (0, True, 0.08)
-    blind = black_box(probe_of(Blind()))
+    blind = black_box_check(probe_of(Blind()))
     assert (blind.value, blind.passed) == (1, False)
     assert blind.text.endswith("at linf eps 0.08")
 
 
 def test_a_gain_is_held_against_longer_attacks() -> None:
-    gain = Gain(share=0.2, norm="linf", eps=0.08, places=tuple(range(20)))
-    for check in (black_box_attack, transfer):
+    gain = AttackGain(share=0.2, norm="linf", eps=0.08, places=tuple(range(20)))
+    for check in (black_box_gain_check, transfer_gain_check):
         honest, blind = (check(gain, probe_of(network), 100) for network in (Crowded(), Blind()))
         assert (honest.value, honest.passed) == (0, True)
         assert (blind.value, blind.passed, blind.eps) == (0.2, False, 0.08)
@@ -65,6 +67,6 @@ def test_a_gain_is_held_against_longer_attacks() -> None:
 
 
 def test_a_gain_of_no_image_needs_none() -> None:
-    nothing = Gain(share=0, norm="linf", eps=0.08, places=())
-    found = transfer(nothing, Probe(Crowded(), [], BUDGET), 100)
+    nothing = AttackGain(share=0, norm="linf", eps=0.08, places=())
+    found = transfer_gain_check(nothing, MaskingProbe(Crowded(), [], BUDGET), 100)
     assert (found.value, found.passed) == (0, True)

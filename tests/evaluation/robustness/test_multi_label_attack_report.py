@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from kdcam.attacks.attack_settings import SquareConfig
 from kdcam.attacks.stepped_config import BimConfig, FgsmConfig, PgdConfig
 from kdcam.errors import DataError, Interrupted, ModelError, RecipeError
-from kdcam.evaluation.robustness.attack_stages import Source
+from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
 from kdcam.evaluation.robustness.multi_label_attack_report import multi_label_attack_report
-from kdcam.evaluation.robustness.partial_results import Work
+from kdcam.evaluation.robustness.partial_results import PartialResults
 from kdcam.runtime.progress import Silent
 
 
@@ -201,9 +201,11 @@ def test_a_killed_evaluation_goes_on(
     batches.batch_size = 2
     attacks = [FgsmConfig(eps=0.03), Dying(eps=0.1, steps=2)]
     with pytest.raises(Killed):
-        multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=Work(tmp_path, key="k"))
+        multi_label_attack_report(
+            Halves(), batches, attacks, n_examples=6, work=PartialResults(tmp_path, key="k")
+        )
     monkeypatch.setattr(Dying, "batches_left", 2)  # the other two of three batches
-    again = Work(tmp_path, key="k")
+    again = PartialResults(tmp_path, key="k")
     resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=again)
     monkeypatch.setattr(Dying, "batches_left", 3)
     assert resumed == multi_label_attack_report(Halves(), batches, attacks, n_examples=6)
@@ -222,8 +224,10 @@ def test_a_clean_pass_goes_on_with_another_batch_size(batches: TensorBatches, tm
     batches.batch_size = 2
     attacks = [FgsmConfig(eps=0.03)]
     with pytest.raises(Killed):
-        multi_label_attack_report(Dying(), batches, attacks, n_examples=6, work=Work(tmp_path, key="k"))
-    work = Work(tmp_path, key="k")
+        multi_label_attack_report(
+            Dying(), batches, attacks, n_examples=6, work=PartialResults(tmp_path, key="k")
+        )
+    work = PartialResults(tmp_path, key="k")
     assert bytes(work.marks("clean", 6).tolist()) == b"1111.."
     batches.batch_size = 3
     resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=work)
@@ -249,7 +253,7 @@ def test_stopping_is_heard_between_the_batches_of_the_clean_pass(batches: Tensor
 
 def test_passes_budgets_and_a_source(batches: TensorBatches) -> None:
     attacks = [FgsmConfig(eps=0.1), FgsmConfig(eps=0.03)]
-    source = Source("other", Halves())
+    source = ReferenceNetwork("other", Halves())
     report = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, source=source)
     assert [row.attack for row in report.rows] == ["fgsm", "fgsm", "fgsm from other", "fgsm from other"]
     assert all((row.forwards, row.backwards) == (1, 1) for row in report.rows)

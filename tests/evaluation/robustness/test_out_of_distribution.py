@@ -14,7 +14,7 @@ from kdcam.evaluation.robustness.out_of_distribution import (
     energy,
     fpr_at_95,
     max_softmax,
-    out_of_distribution,
+    out_of_distribution_report,
     unlabelled_batches,
 )
 from kdcam.runtime.progress import Silent
@@ -34,7 +34,7 @@ def test_scores_by_hand() -> None:
 
 def test_report_is_scikit_learns() -> None:
     own, foreign = logits(400, scale=3, seed=0), logits(300, scale=2, seed=1)
-    found = out_of_distribution(own, foreign)
+    found = out_of_distribution_report(own, foreign)
     assert (found.own_images, found.foreign_images) == (400, 300)
     truth = np.r_[np.ones(400), np.zeros(300)]
     assert [row.score for row in found.rows] == ["max_softmax", "energy"]
@@ -66,9 +66,9 @@ def test_nineteen_of_twenty_are_enough() -> None:
 
 def test_no_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"logits of the foreign images have shape \(0, 5\)"):
-        out_of_distribution(torch.zeros(3, 5), torch.zeros(0, 5))
+        out_of_distribution_report(torch.zeros(3, 5), torch.zeros(0, 5))
     with pytest.raises(DataError, match=r"logits of the own images have shape \(3,\)"):
-        out_of_distribution(torch.zeros(3), torch.zeros(2, 5))
+        out_of_distribution_report(torch.zeros(3), torch.zeros(2, 5))
 
 
 class Told(Silent):

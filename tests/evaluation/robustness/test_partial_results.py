@@ -7,7 +7,13 @@ import torch
 from pydantic import BaseModel
 
 from kdcam.errors import CheckpointError
-from kdcam.evaluation.robustness.partial_results import PENDING, STANDS, Work, combined_digest, remove_orphans
+from kdcam.evaluation.robustness.partial_results import (
+    PENDING,
+    STANDS,
+    PartialResults,
+    combined_digest,
+    remove_orphaned_tensors,
+)
 
 ONE = "robustness-progress-one.json"
 
@@ -17,14 +23,14 @@ class Section(BaseModel):
 
 
 def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
-    work = Work(tmp_path, key="one")
+    work = PartialResults(tmp_path, key="one")
     assert not work.resumed
     work.marks("pgd", 3)[1] = STANDS
     work.counts("pgd")["forwards"] = 7
     work.rows("logits", (2, 2))[0] = torch.tensor([0.1, 1e-30])
     work.section("checks", Section, lambda: Section(numbers=(0.1, 2.0)))
     work.save()
-    again = Work(tmp_path, key="one")
+    again = PartialResults(tmp_path, key="one")
     assert again.resumed
     assert again.marks("pgd", 3).tolist() == [PENDING, STANDS, PENDING]
     assert again.counts("pgd") == {"forwards": 7}
@@ -38,20 +44,20 @@ def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
 
 
 def test_another_key_or_a_fresh_start_takes_nothing_over_and_destroys_nothing(tmp_path: Path) -> None:
-    work = Work(tmp_path, key="one")
+    work = PartialResults(tmp_path, key="one")
     work.marks("pgd", 2).fill_(STANDS)
     work.save()
-    other, fresh = Work(tmp_path, key="two"), Work(tmp_path, key="one", fresh=True)
+    other, fresh = PartialResults(tmp_path, key="two"), PartialResults(tmp_path, key="one", fresh=True)
     for new in (other, fresh):
         assert not new.resumed
         assert new.marks("pgd", 2).tolist() == [PENDING, PENDING]
     other.save()
     other.finish()
-    assert Work(tmp_path, key="one").marks("pgd", 2).tolist() == [STANDS, STANDS]
+    assert PartialResults(tmp_path, key="one").marks("pgd", 2).tolist() == [STANDS, STANDS]
 
 
-def with_rows(folder: Path) -> Work:
-    work = Work(folder, key="one")
+def with_rows(folder: Path) -> PartialResults:
+    work = PartialResults(folder, key="one")
     for value in (1.0, 2.0):
         work.rows("pgd", (2, 1)).fill_(value)
         work.marks("pgd", 2).fill_(STANDS)
@@ -69,12 +75,12 @@ def test_a_kill_between_the_two_files_leaves_the_last_whole_pair(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "kdcam.evaluation.robustness.partial_results.plain", killed
+        "kdcam.evaluation.robustness.partial_results.json_form", killed
     )  # the tensors are written, the marks are not
     with pytest.raises(KeyboardInterrupt):
         work.save()
     monkeypatch.undo()
-    assert Work(tmp_path, key="one").rows("pgd", (2, 1)).tolist() == [[2], [2]]
+    assert PartialResults(tmp_path, key="one").rows("pgd", (2, 1)).tolist() == [[2], [2]]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,7 @@ def test_a_kill_between_the_two_files_leaves_the_last_whole_pair(
 def test_marks_without_their_tensors_start_over(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     with_rows(tmp_path)
     damage(tmp_path / json.loads((tmp_path / ONE).read_text())["tensors"]["file"])
-    again = Work(tmp_path, key="one")
+    again = PartialResults(tmp_path, key="one")
     assert not again.resumed
     assert again.note is not None
     assert again.marks("pgd", 2).tolist() == [PENDING, PENDING]
@@ -100,16 +106,16 @@ def test_tensors_that_a_kill_left_without_their_marks_are_removed(tmp_path: Path
     with_rows(tmp_path)
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert len(kept) == 3
-    remove_orphans(tmp_path)
+    remove_orphaned_tensors(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
     (tmp_path / ONE).unlink()  # as the first step of finish() does
     (tmp_path / "model.safetensors").write_bytes(b"")
-    remove_orphans(tmp_path)
+    remove_orphaned_tensors(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 def test_a_folder_that_cannot_be_written_names_a_way_out_that_there_is(tmp_path: Path) -> None:
-    work = Work(tmp_path / "gone", key="one")
+    work = PartialResults(tmp_path / "gone", key="one")
     with pytest.raises(CheckpointError, match=r"progress-one\.json: cannot be written \(No such") as error:
         work.save()
     assert "copy the run to a folder that you may write to" in str(error.value)
@@ -118,7 +124,7 @@ def test_a_folder_that_cannot_be_written_names_a_way_out_that_there_is(tmp_path:
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    work = Work()
+    work = PartialResults()
     work.marks("pgd", 1)
     work.save()
     work.finish()
@@ -142,13 +148,13 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, changed: dict[str, ob
     with pytest.raises(
         CheckpointError, match=r"robustness-progress-one\.json: not as kdcam writes it.*remove"
     ):
-        Work(tmp_path, key="one")
+        PartialResults(tmp_path, key="one")
 
 
 def test_what_does_not_fit_the_work_is_refused(tmp_path: Path) -> None:
     document = {"key": "one", "marks": {"pgd": "11"}, "counts": {}, "sections": {"checks": {"numbers": 5}}}
     (tmp_path / ONE).write_text(json.dumps({**document, "tensors": None}))
-    work = Work(tmp_path, key="one")
+    work = PartialResults(tmp_path, key="one")
     with pytest.raises(CheckpointError, match=r"2 marks of pgd where there are 3 images"):
         work.marks("pgd", 3)
     with pytest.raises(CheckpointError, match=r"marks of pgd without its logits"):

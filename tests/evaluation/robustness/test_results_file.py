@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport
-from kdcam.evaluation.robustness.masking_check import Check
-from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE, ResultsFile
-from kdcam.evaluation.robustness.robustness_file import Corruptions
-from kdcam.evaluation.robustness.robustness_settings import evaluation_settings
+from kdcam.evaluation.robustness.masking_check import MaskingCheck
+from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE, RobustnessFile
+from kdcam.evaluation.robustness.robustness_file import CorruptionSection
+from kdcam.evaluation.robustness.robustness_settings import robustness_evaluation_settings
 from kdcam.runtime.progress import Silent
 
 
@@ -20,12 +20,12 @@ class Reader(Silent):
         self.messages.append(text)
 
 
-def opened(folder: Path, reader: Reader | None = None, **settings: Any) -> ResultsFile:
-    return ResultsFile(
+def opened(folder: Path, reader: Reader | None = None, **settings: Any) -> RobustnessFile:
+    return RobustnessFile(
         folder,
         network="n",
         weights="selected",
-        settings=evaluation_settings(settings),
+        settings=robustness_evaluation_settings(settings),
         progress=reader or Silent(),
     )
 
@@ -35,7 +35,7 @@ def written(folder: Path) -> dict[str, Any]:
     return document
 
 
-def corruptions(*severities: int) -> Corruptions:
+def corruptions(*severities: int) -> CorruptionSection:
     report = CorruptionReport(
         source="own",
         images=5,
@@ -47,7 +47,7 @@ def corruptions(*severities: int) -> Corruptions:
         mean_error=0.0,
         note="",
     )
-    return Corruptions(report=report)
+    return CorruptionSection(report=report)
 
 
 def test_each_section_has_the_settings_that_it_was_made_with(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_each_section_has_the_settings_that_it_was_made_with(tmp_path: Path) -> 
 
 
 def test_a_dropped_section_leaves_no_settings(tmp_path: Path) -> None:
-    check = Check(name="a", passed=True, value=0.0, limit=1.0, text="")
+    check = MaskingCheck(name="a", passed=True, value=0.0, limit=1.0, text="")
     opened(tmp_path).put("checks", "one", (check,))
     assert written(tmp_path)["settings"]["checks"]["budgets"][0]["attacks"] == ["fgsm", "pgd"]
     file = opened(tmp_path, attacks=["fgsm"], checks=False)

@@ -16,7 +16,7 @@ from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobu
 from kdcam.evaluation.robustness.partial_results import PROGRESS_STEM
 from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE
 from kdcam.files.folder_lock import FolderLock
-from kdcam.runs.training_labels import read_noise
+from kdcam.runs.training_labels import read_noisy_labels
 from kdcam.runtime.progress import Silent
 
 
@@ -62,7 +62,7 @@ def test_memorisation_only_for_runs_with_noise(runs: list[Path]) -> None:
     assert clean.label_noise is not None  # the point at rate 0 beside the noisy run
     assert clean.label_noise.realised_rate == 0
     assert noisy.memorisation is not None
-    true, wrong = read_noise(runs[1])
+    true, wrong = read_noisy_labels(runs[1])
     assert noisy.memorisation.wrong_labels == int((true != wrong).sum()) > 0
     assert noisy.memorisation.images == 1170
     (alone,) = kdcam.evaluate_robustness(

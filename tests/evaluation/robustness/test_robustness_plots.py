@@ -8,10 +8,10 @@ from PIL import Image
 from kdcam.attacks.stepped_config import PgdConfig
 from kdcam.data.batches.batch import Batch
 from kdcam.evaluation.robustness.robustness_plots import (
-    Curve,
+    RobustnessCurve,
     adversarial_examples,
-    draw_curves,
     draw_reliability,
+    draw_robustness_curves,
 )
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
@@ -26,23 +26,28 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def test_equal_curves_give_equal_bytes_and_others_do_not() -> None:
-    curves = [Curve("one", [(0, 0.9), (8 / 255, 0.2)]), Curve("two", [(0, 0.8), (8 / 255, 0.5)])]
+    curves = [
+        RobustnessCurve("one", [(0, 0.9), (8 / 255, 0.2)]),
+        RobustnessCurve("two", [(0, 0.8), (8 / 255, 0.5)]),
+    ]
     words = {"horizontal": "eps", "vertical": "accuracy"}
-    drawn = draw_curves(curves, **words)
-    assert drawn == draw_curves(curves, **words)
-    assert drawn != draw_curves([curves[0], Curve("two", [(0, 0.8), (8 / 255, 0.4)])], **words)
+    drawn = draw_robustness_curves(curves, **words)
+    assert drawn == draw_robustness_curves(curves, **words)
+    assert drawn != draw_robustness_curves(
+        [curves[0], RobustnessCurve("two", [(0, 0.8), (8 / 255, 0.4)])], **words
+    )
     assert min(size(drawn)) > 300
 
 
 def test_many_runs_make_a_higher_picture() -> None:
-    many = [Curve(f"run {number}", [(0, 0.5), (1, 0.4)]) for number in range(40)]
+    many = [RobustnessCurve(f"run {number}", [(0, 0.5), (1, 0.4)]) for number in range(40)]
     words = {"horizontal": "eps", "vertical": "accuracy"}
-    assert size(draw_curves(many, **words))[1] > size(draw_curves(many[:2], **words))[1]
+    assert size(draw_robustness_curves(many, **words))[1] > size(draw_robustness_curves(many[:2], **words))[1]
 
 
 def test_a_long_name_leaves_the_curves_their_place() -> None:
-    long = Curve("runs/" + 200 * "x", [(0, 0.9), (1, 0.2)])
-    assert size(draw_curves([long], horizontal="eps", vertical="accuracy"))[0] > 300
+    long = RobustnessCurve("runs/" + 200 * "x", [(0, 0.9), (1, 0.2)])
+    assert size(draw_robustness_curves([long], horizontal="eps", vertical="accuracy"))[0] > 300
 
 
 def test_reliability_before_and_after() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from kdcam.errors import RecipeError
-from kdcam.evaluation.robustness.robustness_settings import evaluation_settings
+from kdcam.evaluation.robustness.robustness_settings import robustness_evaluation_settings
 
 
 def test_without_any_setting_one_budget_and_checks() -> None:
-    found = evaluation_settings({})
+    found = robustness_evaluation_settings({})
     (budget,) = found.budgets
     assert budget.attacks == ("fgsm", "pgd")
     assert (found.checks, found.attack, found.from_zero, found.n_examples) == (True, True, False, 1000)
@@ -18,16 +18,16 @@ def test_without_any_setting_one_budget_and_checks() -> None:
 
 @pytest.mark.parametrize("eps", ["8/255, 0, 2/255", ["8/255", 0, "2/255"], (8 / 255, 0.0, 2 / 255)])
 def test_several_budgets_from_small_to_large(eps: Any) -> None:
-    found = evaluation_settings({"eps": eps, "attacks": ["fgsm"], "n_examples": 7})
+    found = robustness_evaluation_settings({"eps": eps, "attacks": ["fgsm"], "n_examples": 7})
     assert [budget.eps for budget in found.budgets] == [2 / 255, 8 / 255]
     assert [budget.n_examples for budget in found.budgets] == [7, 7]
     assert found.from_zero
 
 
 def test_a_step_is_a_quarter_of_each_budget_unless_given() -> None:
-    found = evaluation_settings({"eps": "0.1,0.2"})
+    found = robustness_evaluation_settings({"eps": "0.1,0.2"})
     assert [budget.alpha for budget in found.budgets] == pytest.approx([0.025, 0.05])
-    found = evaluation_settings({"eps": "0.1,0.2", "alpha": 0.01})
+    found = robustness_evaluation_settings({"eps": "0.1,0.2", "alpha": 0.01})
     assert [budget.alpha for budget in found.budgets] == [0.01, 0.01]
 
 
@@ -35,20 +35,22 @@ def test_a_step_is_a_quarter_of_each_budget_unless_given() -> None:
     ("given", "meant"), [("1..3", (1, 2, 3)), ("1,5", (1, 5)), ("4", (4,)), ((2, 3), (2, 3))]
 )
 def test_severities(given: Any, meant: tuple[int, ...]) -> None:
-    assert evaluation_settings({"corruptions": ["jpeg"], "severities": given}).severities == meant
+    assert robustness_evaluation_settings({"corruptions": ["jpeg"], "severities": given}).severities == meant
 
 
 def test_no_attacks() -> None:
-    found = evaluation_settings({"attacks": ["none"], "corruptions": ["all"], "n_examples": 5, "seed": 3})
+    found = robustness_evaluation_settings(
+        {"attacks": ["none"], "corruptions": ["all"], "n_examples": 5, "seed": 3}
+    )
     assert (found.attack, found.n_examples, found.seed) == (False, 5, 3)
     assert found.sections == ("corruptions",)
 
 
 def test_a_seed_is_of_use_to_corruptions_where_no_attack_draws() -> None:
-    found = evaluation_settings({"attacks": ["fgsm"], "corruptions": ["all"], "seed": 3})
+    found = robustness_evaluation_settings({"attacks": ["fgsm"], "corruptions": ["all"], "seed": 3})
     assert found.seed == 3
     assert found.sections == ("attacks", "checks", "corruptions")
-    drawing = evaluation_settings({"attacks": ["pgd"], "corruptions": ["all"], "seed": 3})
+    drawing = robustness_evaluation_settings({"attacks": ["pgd"], "corruptions": ["all"], "seed": 3})
     assert [config.seed for config in drawing.budgets[0].configs()] == [3]  # type: ignore[union-attr]
 
 
@@ -91,7 +93,7 @@ def test_a_seed_is_of_use_to_corruptions_where_no_attack_draws() -> None:
 )
 def test_what_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        evaluation_settings(values)
+        robustness_evaluation_settings(values)
 
 
 def test_settings_are_read_without_torch() -> None:

@@ -8,8 +8,14 @@ from small_runs import small_recipe
 
 import kdcam
 from kdcam.api import LoadedRun, load_run
-from kdcam.evaluation.robustness.robustness_settings import evaluation_settings
-from kdcam.evaluation.robustness.section_keys import Others, examples, folder_facts, network_key, section_keys
+from kdcam.evaluation.robustness.robustness_settings import robustness_evaluation_settings
+from kdcam.evaluation.robustness.section_keys import (
+    ReferenceNetworks,
+    evaluated_part,
+    folder_fingerprint,
+    network_key,
+    section_keys,
+)
 from kdcam.runtime.progress import Silent
 
 
@@ -24,8 +30,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
 def keys(loaded: LoadedRun, *, batch_size: int = 4, **settings: Any) -> dict[str, str]:
     return section_keys(
         loaded,
-        evaluation_settings({"n_examples": 5, **settings}),
-        Others(None, None),
+        robustness_evaluation_settings({"n_examples": 5, **settings}),
+        ReferenceNetworks(None, None),
         network=network_key(loaded, "selected"),
         batch_size=batch_size,
         progress=Silent(),
@@ -71,7 +77,7 @@ def test_the_temperature_hangs_on_the_validation_images(loaded: LoadedRun) -> No
     validation = loaded.parts.validation
     assert validation is not None
     fewer = loaded._replace(
-        parts=type(loaded.parts)(**{**vars(loaded.parts), "validation": examples(validation, 3)})
+        parts=type(loaded.parts)(**{**vars(loaded.parts), "validation": evaluated_part(validation, 3)})
     )
     before, after = keys(loaded, **asked), keys(fewer, **asked)
     assert before["calibration"] != after["calibration"]
@@ -83,6 +89,6 @@ def test_a_folder_of_foreign_images_is_known_by_its_files(loaded: LoadedRun, tmp
     Image.new("L", (8, 8)).save(tmp_path / "inner" / "a.png")
     before = keys(loaded, ood=str(tmp_path))["out_of_distribution"]
     assert keys(loaded, ood=str(tmp_path))["out_of_distribution"] == before
-    assert folder_facts(tmp_path) == folder_facts(tmp_path / "inner" / "..")
+    assert folder_fingerprint(tmp_path) == folder_fingerprint(tmp_path / "inner" / "..")
     Image.new("L", (8, 8)).save(tmp_path / "inner" / "b.png")
     assert keys(loaded, ood=str(tmp_path))["out_of_distribution"] != before

@@ -7,7 +7,7 @@ from tensor_batches import TensorBatches
 from kdcam.errors import Interrupted
 from kdcam.evaluation.robustness.corruption_report import corruption_report
 from kdcam.evaluation.robustness.outputs import collect_logits
-from kdcam.evaluation.robustness.stopping import stop_if_asked
+from kdcam.evaluation.robustness.stopping import stop_with_results_kept
 from kdcam.runtime.progress import Silent
 
 
@@ -20,7 +20,7 @@ class Stopping(Silent):
 
 
 def test_nothing_happens_where_nobody_asks() -> None:
-    stop_if_asked(Silent())
+    stop_with_results_kept(Silent())
 
 
 def test_loops_over_images_stop() -> None:

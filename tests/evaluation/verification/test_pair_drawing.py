@@ -5,8 +5,8 @@ import torch
 
 from kdcam.evaluation.verification.pair_drawing import (
     genuine_pairs,
+    impostor_pairs,
     in_random_order,
-    pairs_of_two,
     possible_pairs,
 )
 
@@ -22,9 +22,9 @@ def test_all_that_there_are() -> None:
     found = genuine_pairs(NUMBERS, genuine, seed=0)
     assert len(found) == genuine
     assert set(found) == set(ALL) - OF_TWO
-    assert len(pairs_of_two(NUMBERS, others, seed=0)) == others
+    assert len(impostor_pairs(NUMBERS, others, seed=0)) == others
     for wanted in (3, others // 2, others - 1, others):
-        some = pairs_of_two(NUMBERS, wanted, seed=wanted)
+        some = impostor_pairs(NUMBERS, wanted, seed=wanted)
         assert len(set(some)) == len(some) == wanted
         assert OF_TWO.issuperset(some)
 
@@ -43,12 +43,12 @@ def test_repeats_that_prevail_end() -> None:
     total = possible_pairs([len(own) for own in numbers.values()])[1]
     wanted = 4000
     assert 2 * wanted < total
-    assert len(set(pairs_of_two(numbers, wanted, seed=0))) == wanted
+    assert len(set(impostor_pairs(numbers, wanted, seed=0))) == wanted
 
 
 def test_people_of_many_pictures_do_not_outweigh_the_others() -> None:
     numbers = {"many": tuple(range(1000)), **{f"p{index}": tuple(range(5)) for index in range(20)}}
-    found = pairs_of_two(numbers, 200, seed=0)
+    found = impostor_pairs(numbers, 200, seed=0)
     assert sum("many" in (one[0], other[0]) for one, other in found) < 40  # of pictures alike: nearly all
 
 

@@ -6,16 +6,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kdcam.evaluation.verification.pictures import draw_roc
-from kdcam.evaluation.verification.verification_metrics import Roc, roc
+from kdcam.evaluation.verification.verification_metrics import RocCurve, roc_curve
 
 DISTANCES = numpy.random.default_rng(0).random(60)
 SAME = DISTANCES + numpy.random.default_rng(1).random(60) < 1
-CURVE = roc(DISTANCES, SAME)
+CURVE = roc_curve(DISTANCES, SAME)
 
 
 def test_equal_pictures_for_equal_curves() -> None:
-    picture = draw_roc({"one": CURVE, "other": Roc(CURVE.far, CURVE.far)}, others=30)
-    assert picture == draw_roc({"one": CURVE, "other": Roc(CURVE.far, CURVE.far)}, others=30)
+    picture = draw_roc({"one": CURVE, "other": RocCurve(CURVE.far, CURVE.far)}, others=30)
+    assert picture == draw_roc({"one": CURVE, "other": RocCurve(CURVE.far, CURVE.far)}, others=30)
     assert picture != draw_roc({"one": CURVE}, others=30)
     with Image.open(io.BytesIO(picture)) as image:
         assert image.format == "PNG"

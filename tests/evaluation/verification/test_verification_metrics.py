@@ -4,13 +4,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
 from kdcam.evaluation.verification.verification_metrics import (
-    area_under,
+    area_under_curve,
     best_threshold,
-    corners,
     equal_error_rate,
     fold_scores,
     largest_threshold,
-    roc,
+    roc_corners,
+    roc_curve,
     squared_distances,
     threshold_at_rate,
     threshold_grid,
@@ -135,23 +135,23 @@ def test_pooled_rate_is_the_best_that_keeps_to_the_rate() -> None:
 
 def test_area_equals_scikit_learns_with_ties_too() -> None:
     for distances in (DISTANCES, DISTANCES.round(1)):
-        found = area_under(roc(distances, SAME))
+        found = area_under_curve(roc_curve(distances, SAME))
         assert found == pytest.approx(roc_auc_score(SAME, -distances), abs=1e-12)
 
 
 def test_curve_without_straight_stretches_is_the_same_curve() -> None:
     for distances in (DISTANCES, DISTANCES.round(1)):
-        whole = roc(distances, SAME)
-        few = corners(whole)
-        assert area_under(few) == pytest.approx(area_under(whole), abs=1e-12)
+        whole = roc_curve(distances, SAME)
+        few = roc_corners(whole)
+        assert area_under_curve(few) == pytest.approx(area_under_curve(whole), abs=1e-12)
         assert equal_error_rate(few) == pytest.approx(equal_error_rate(whole), abs=1e-12)
-    assert len(corners(roc(DISTANCES, SAME)).far) < 0.7 * len(roc(DISTANCES, SAME).far)
+    assert len(roc_corners(roc_curve(DISTANCES, SAME)).far) < 0.7 * len(roc_curve(DISTANCES, SAME).far)
 
 
 def test_curve_in_steps_is_the_same_with_ties_too() -> None:
     for distances in (DISTANCES[:600], DISTANCES[:600].round(1), numpy.repeat(numpy.arange(300) / 100, 2)):
-        whole = roc(distances, SAME[:600])
-        few = corners(whole)
+        whole = roc_curve(distances, SAME[:600])
+        few = roc_corners(whole)
         for rate in numpy.linspace(0, 1, 301):
             # steps-post: as far up as the last point at or left of a rate
             heights = [curve.tar[curve.far <= rate][-1] for curve in (whole, few)]
@@ -161,13 +161,13 @@ def test_curve_in_steps_is_the_same_with_ties_too() -> None:
 def test_equal_error_rate() -> None:
     apart = numpy.array([0.1, 0.2, 0.3, 0.4])
     same = numpy.array([True, True, False, False])
-    assert equal_error_rate(roc(apart, same)) == 0
-    assert equal_error_rate(roc(apart, ~same)) == 1
-    assert equal_error_rate(roc(numpy.ones(4), same)) == 0.5
-    assert equal_error_rate(roc(numpy.array([0.1, 0.3, 0.2, 0.4]), same)) == 0.5
+    assert equal_error_rate(roc_curve(apart, same)) == 0
+    assert equal_error_rate(roc_curve(apart, ~same)) == 1
+    assert equal_error_rate(roc_curve(numpy.ones(4), same)) == 0.5
+    assert equal_error_rate(roc_curve(numpy.array([0.1, 0.3, 0.2, 0.4]), same)) == 0.5
     threshold = numpy.quantile(DISTANCES, numpy.linspace(0, 1, 3001))
     apart_by = [abs((DISTANCES[~SAME] < t).mean() - (DISTANCES[SAME] >= t).mean()) for t in threshold]
     nearest = threshold[numpy.argmin(apart_by)]
-    assert equal_error_rate(roc(DISTANCES, SAME)) == pytest.approx(
+    assert equal_error_rate(roc_curve(DISTANCES, SAME)) == pytest.approx(
         (DISTANCES[~SAME] < nearest).mean(), abs=1e-3
     )

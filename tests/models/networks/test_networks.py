@@ -7,7 +7,7 @@ from torch import nn
 
 from kdcam.models import ModelConfig, build_classifier, check_cam, widths
 from kdcam.models.networks import CIFAR_NETWORKS, build_cifar
-from kdcam.models.networks.timm_registration import PREFIX, default_cfgs
+from kdcam.models.networks.timm_registration import TIMM_PREFIX, default_cfgs
 
 # For CIFAR-100, counted on HobbitLong/RepDistiller's own code (models/ at commit eedab9d; mobilenetv2.py at b13aecc);
 # the literature's tables print them rounded: resnet8 ... resnet110 as 0.08, 0.18, 0.28, 0.47, 0.67, 0.86 and 1.74
@@ -137,7 +137,7 @@ def test_gradients_reach_all_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_ends_have_the_names_that_timm_is_told(name: str) -> None:
     network = build_cifar(name, num_classes=3, in_chans=2)
-    told = default_cfgs[PREFIX + name]
+    told = default_cfgs[TIMM_PREFIX + name]
     assert network.get_submodule(told["classifier"]) is network.get_classifier()
     first = network.get_submodule(told["first_conv"])
     assert isinstance(first, nn.Conv2d)

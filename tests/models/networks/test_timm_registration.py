@@ -6,7 +6,7 @@ import timm
 import torch
 
 from kdcam.models.networks import CIFAR_NETWORKS
-from kdcam.models.networks.timm_registration import PREFIX, offer_to_timm, register_with_timm
+from kdcam.models.networks.timm_registration import TIMM_PREFIX, offer_to_timm, register_with_timm
 
 
 def run_python(code: str) -> None:
@@ -71,8 +71,8 @@ def test_a_misspelt_kdcam_name_needs_no_timm_either() -> None:
 
 
 def test_no_name_of_timm_is_touched() -> None:
-    ours = {name for name in timm.list_models() if name.startswith(PREFIX)}
-    assert ours == {PREFIX + name for name in CIFAR_NETWORKS}
+    ours = {name for name in timm.list_models() if name.startswith(TIMM_PREFIX)}
+    assert ours == {TIMM_PREFIX + name for name in CIFAR_NETWORKS}
     register_with_timm()  # a second time does nothing, without a warning
     offer_to_timm()
 

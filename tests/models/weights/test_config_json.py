@@ -15,7 +15,7 @@ from kdcam.errors import CheckpointError
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.models.weights.config_json import config_json, describe, read_config
+from kdcam.models.weights.config_json import config_content, describe_classifier, read_config
 from kdcam.runs.checkpoint import save_model
 
 PLAIN_TIMM = """
@@ -108,19 +108,19 @@ def test_timm_folder_takes_another_head_and_channel_count(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["kdcam:resnet8_s2", "torchvision:shufflenet_v2_x0_5"])
 def test_network_that_plain_timm_cannot_build_has_no_architecture(name: str) -> None:
-    config = config_json(_classifier(name))
+    config = config_content(_classifier(name))
     assert config.keys() == {"num_classes", "label_names", "kdcam"}
 
 
 def test_tag_of_pretrained_weights_is_no_part_of_the_architecture() -> None:
-    config = config_json(_classifier("resnet18.a1_in1k"))
+    config = config_content(_classifier("resnet18.a1_in1k"))
     assert config["architecture"] == "resnet18"
     assert "license" not in config["pretrained_cfg"]  # random weights
 
 
 def test_description_builds_again_without_the_starting_weights(tmp_path: Path) -> None:
     save_model(tmp_path, _classifier("kdcam:resnet8_s2", mean=(0.485, 0.456, 0.406)))
-    stored = describe(_classifier("kdcam:resnet8_s2", weights=str(tmp_path)))
+    stored = describe_classifier(_classifier("kdcam:resnet8_s2", weights=str(tmp_path)))
     assert stored.model.weights is None
     assert stored.model.mean == stored.mean == (0.485, 0.456, 0.406)
 
@@ -129,7 +129,7 @@ def test_read_config_gives_what_was_described(tmp_path: Path) -> None:
     classifier = _classifier("kdcam:resnet8_s2", channels=1)
     save_model(tmp_path, classifier)
     stored = read_config(tmp_path)
-    assert stored == describe(classifier)
+    assert stored == describe_classifier(classifier)
     assert (stored.num_classes, stored.in_channels, stored.image_size) == (3, 1, 32)
     assert stored.label_names == ("a", "b", "c")
     assert stored.version is not None

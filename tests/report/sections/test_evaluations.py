@@ -11,7 +11,12 @@ from kdcam.errors import CheckpointError
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
 from kdcam.evaluation.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
 from kdcam.evaluation.localization.box_accuracy import BoxAccuracy, MaxBoxAcc
-from kdcam.evaluation.localization.report import Evaluated, LeftOut, LocalizationReport, RunLocalization
+from kdcam.evaluation.localization.report import (
+    EvaluatedBoxes,
+    ExcludedCounts,
+    LocalizationReport,
+    RunLocalization,
+)
 from kdcam.evaluation.verification.report import VerificationReport, verification_scores
 from kdcam.evaluation.verification.verification_schema import VerificationSettings
 from kdcam.files.digests import weights_file_digest
@@ -49,8 +54,8 @@ def localization(run: Path, **changes: object) -> RunLocalization:
         "resolution": 48,
         "contours": "regions",
         "threshold_rule": "best of all",
-        "left_out": LeftOut(0, 3, 0, 0),
-        "evaluated": Evaluated(1200, 1200, "abc"),
+        "left_out": ExcludedCounts(0, 3, 0, 0),
+        "evaluated": EvaluatedBoxes(1200, 1200, "abc"),
     }
     report = LocalizationReport(**values | changes)  # type: ignore[arg-type]
     return RunLocalization(run, model(run), "selected", {"map": "cam"}, report)

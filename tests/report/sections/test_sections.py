@@ -6,10 +6,10 @@ from report_pages import ReportPage
 
 from kdcam.blocks.document import Note, Section, Table
 from kdcam.report import sections, write_report
-from kdcam.report.reported_run import Found
+from kdcam.report.reported_run import ResultFile
 
 
-def made_up(found: Sequence[Found]) -> Section:
+def made_up(found: Sequence[ResultFile]) -> Section:
     rows = [[one.run, str(one.content["score"])] for one in found]
     return Section("Made up", (Note(f"of {len(found)} runs"), Table(("run", "score"), rows)))
 

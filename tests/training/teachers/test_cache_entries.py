@@ -7,11 +7,11 @@ from kdcam.models.build import build_classifier
 from kdcam.models.classifier import TEACHER_NEEDS, TeacherOutputs
 from kdcam.models.model_config import ModelConfig
 from kdcam.training.teachers.cache_entries import (
+    cache_entries,
     cached_views,
-    entries_of,
-    in_megabytes,
-    kept_shapes,
+    megabytes_text,
     output_name,
+    output_shapes,
     usual_views,
 )
 
@@ -21,7 +21,7 @@ KD = [{"name": "cross_entropy"}, {"name": "kd"}]
 def test_shapes_of_every_need_follow_the_size_of_the_images() -> None:
     teacher = build_classifier(ModelConfig(name="kdcam:resnet8"), num_classes=7, in_channels=3, image_size=32)
     modes = {name: module.training for name, module in teacher.named_modules()}
-    assert kept_shapes(teacher, TEACHER_NEEDS, image_size=24) == {
+    assert output_shapes(teacher, TEACHER_NEEDS, image_size=24) == {
         "teacher.class_cams": ((7, 6, 6),),
         "teacher.embedding": ((64,),),
         "teacher.feature_map": ((64, 6, 6),),
@@ -35,10 +35,10 @@ def test_shapes_of_every_need_follow_the_size_of_the_images() -> None:
 
 def test_only_the_map_of_the_label_is_named_after_the_targets() -> None:
     needs = {"teacher.logits", "teacher.label_cam"}
-    label_cam, logits = entries_of(needs, torch.arange(4))
+    label_cam, logits = cache_entries(needs, torch.arange(4))
     assert logits.name == "logits"
     assert label_cam.name.startswith("label_cam-")
-    assert entries_of(needs, torch.arange(4).flip(0)) != (label_cam, logits)
+    assert cache_entries(needs, torch.arange(4).flip(0)) != (label_cam, logits)
 
 
 @pytest.mark.parametrize(("epochs", "views"), [(1, 4), (10, 4), (17, 5), (60, 15), (240, 16)])
@@ -66,7 +66,7 @@ def test_views_of_a_recipe() -> None:
     ],
 )
 def test_megabytes_keep_three_digits(size: int, words: str) -> None:
-    assert in_megabytes(size) == words
+    assert megabytes_text(size) == words
 
 
 def test_name_of_an_output() -> None:

@@ -31,7 +31,7 @@ from kdcam.training.engine import Plan
 from kdcam.training.teachers import cached_teacher
 from kdcam.training.teachers.cache_entries import teacher_needs
 from kdcam.training.teachers.cached_teacher import cache_teachers
-from kdcam.training.teachers.foreseeing import foreseen_cache
+from kdcam.training.teachers.foreseeing import cache_forecast
 from kdcam.training.teachers.teaching import live_classifiers
 
 
@@ -131,7 +131,7 @@ def test_a_folder_below_the_users_own_is_found(
     recipe = cached_recipe(teachers[0], Path("~/kept"))
     cached_plan(recipe)
     assert (tmp_path / "kept" / "cache.json").is_file()
-    assert str(tmp_path / "kept") in str(foreseen_cache(prepared(recipe)[0]))
+    assert str(tmp_path / "kept") in str(cache_forecast(prepared(recipe)[0]))
 
 
 # --- Size --------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from cached_runs import small_key
 from kdcam.errors import CheckpointError
 from kdcam.training.teachers.cache_folder import EntryShapes
 from kdcam.training.teachers.contents import (
-    Contents,
+    CacheContents,
     changed_versions,
-    nothing_yet,
+    empty_contents,
     read_contents,
     versions_now,
     write_contents,
@@ -21,7 +21,7 @@ from kdcam.training.teachers.contents import (
 
 KEY = small_key(views=2, images=3)
 LOGITS = EntryShapes("logits", ((5,),))
-WHOLE = nothing_yet()._replace(whole=(LOGITS,))
+WHOLE = empty_contents()._replace(whole=(LOGITS,))
 
 
 def write_array(folder: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_layout_is_the_one_of_its_format(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_or_empty_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    assert read_contents(tmp_path, KEY) == read_contents(tmp_path / "nowhere", KEY) == nothing_yet()
+    assert read_contents(tmp_path, KEY) == read_contents(tmp_path / "nowhere", KEY) == empty_contents()
 
 
 def test_an_index_that_appears_while_the_folder_is_listed_is_seen(
@@ -80,7 +80,7 @@ def test_a_cache_from_before_versions_were_noted_is_read(tmp_path: Path) -> None
     write_array(tmp_path)
     rewrite(tmp_path, versions=None)
     contents = read_contents(tmp_path, KEY)
-    assert contents == Contents({}, whole=(LOGITS,))
+    assert contents == CacheContents({}, whole=(LOGITS,))
     assert changed_versions(contents) == {}
 
 

@@ -13,8 +13,8 @@ from kill_at_each_write import FaultAt, plant
 
 from kdcam.errors import CheckpointError
 from kdcam.training.teachers.cache_folder import EntryShapes, open_arrays
-from kdcam.training.teachers.contents import nothing_yet, read_contents
-from kdcam.training.teachers.filling import Filling
+from kdcam.training.teachers.contents import empty_contents, read_contents
+from kdcam.training.teachers.filling import CacheWriter
 
 KEY = small_key(views=3, images=4)
 ENTRIES = (EntryShapes("logits", ((5,),)), EntryShapes("stages", ((2, 3, 3), (4, 1, 1))))
@@ -32,7 +32,7 @@ def fill(folder: Path) -> list[int]:
         return []
     values = VALUES if ENTRIES[0] in missing else VALUES[1:]
     values = values if ENTRIES[1] in missing else values[:1]
-    with Filling(folder, KEY, contents, missing) as filling:
+    with CacheWriter(folder, KEY, contents, missing) as filling:
         written = list(range(filling.views_done, 3))
         for view in written:
             for half in (slice(0, 2), slice(2, 4)):
@@ -104,7 +104,7 @@ def test_cut_off_at_each_write_the_same_call_ends_whole(tmp_path: Path, act: Cal
 
 
 def fill_one_view_and_a_half(folder: Path) -> None:
-    with Filling(folder, KEY, nothing_yet(), ENTRIES) as filling:
+    with CacheWriter(folder, KEY, empty_contents(), ENTRIES) as filling:
         filling.append([value[0] for value in VALUES])
         filling.end_view()
         filling.append([value[1, :2] + 7 for value in VALUES])
@@ -112,7 +112,7 @@ def fill_one_view_and_a_half(folder: Path) -> None:
 
 def test_views_that_are_whole_are_not_written_again(tmp_path: Path) -> None:
     fill_one_view_and_a_half(tmp_path)
-    assert read_contents(tmp_path, KEY) == nothing_yet()._replace(filling=ENTRIES, views_done=1)
+    assert read_contents(tmp_path, KEY) == empty_contents()._replace(filling=ENTRIES, views_done=1)
     assert fill(tmp_path) == [1, 2]
     assert_whole(tmp_path)
 
@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*_: Any) -> None:
         full()
 
-    with Filling(tmp_path, KEY, nothing_yet(), ENTRIES) as filling:
+    with CacheWriter(tmp_path, KEY, empty_contents(), ENTRIES) as filling:
         filling.append([value[0] for value in VALUES])
         monkeypatch.setattr(os, "fsync", refuse)
         with pytest.raises(
