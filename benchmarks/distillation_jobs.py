@@ -20,7 +20,7 @@ from kdcam.models import Classifier, ModelConfig, build_classifier
 from kdcam.models.folding import freeze_and_fold
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.checkpoint import load_classifier, save_model
-from kdcam.runtime.allocator import keep_freed_memory
+from kdcam.runtime.memory import keep_freed_memory
 from kdcam.runtime.progress import EpochRecord, Silent
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan, TrainState, train_epoch

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kdcam.api import load_run, train
-from kdcam.evaluation.localization.pointing import pointing_scores
+from kdcam.api import train
+from kdcam.evaluation.localization.pointing_game import pointing_scores
 from kdcam.recipe.train_recipe import read_recipe
+from kdcam.runs.open_run import load_run
 from kdcam.scores.embeddings import effective_rank, embeddings_of
 
 SEARCH_SEED, SEEDS = 100, (0, 1, 2)

@@ -24,8 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kdcam.training.linear_probe import INVERSE_PENALTIES
-from kdcam.training.linear_probe_part import fit_logistic, fit_logistic_path
+from kdcam.training.linear_probe import INVERSE_PENALTIES, fit_logistic, fit_logistic_path
 
 GOAL = 30.0
 Linear = tuple[Tensor, Tensor]  # weight (K, E), bias (K,), float64

@@ -23,9 +23,8 @@ from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.losses.loss import LossConfig, Objective, Shapes
 from kdcam.models.build import build_classifier
-from kdcam.models.heads import HeadKind
 from kdcam.models.inspection import widths
-from kdcam.models.model_config import ModelConfig
+from kdcam.models.model_config import HeadKind, ModelConfig
 from kdcam.optim.optimizer import SgdConfig, build_optimizer
 from kdcam.training.engine import Trainable
 

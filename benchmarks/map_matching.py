@@ -22,8 +22,7 @@ from distillation_table import SMALL
 from torch import Tensor
 
 import kdcam
-from kdcam.cam.agreement import map_similarity
-from kdcam.cam.maps import caam, class_cams, minmax_normalize
+from kdcam.cam.maps import caam, class_cams, map_similarity, minmax_normalize
 from kdcam.data.batches.augmentation import augment_batch
 from kdcam.data.batches.resident import to_float
 from kdcam.data.datasets import load_data

@@ -14,12 +14,13 @@ import statistics
 import sys
 from pathlib import Path
 
-from kdcam.api import distill, load_run, train
+from kdcam.api import distill, train
 from kdcam.cam.map_pictures import save_png
-from kdcam.evaluation.localization.pointing import pointing_scores
+from kdcam.evaluation.localization.pointing_game import pointing_scores
 from kdcam.quickstart import cam_picture
 from kdcam.recipe.recipe_files import read_toml
 from kdcam.recipe.train_recipe import read_recipe
+from kdcam.runs.open_run import load_run
 from kdcam.runtime.machine import describe_machine, package_versions
 from kdcam.runtime.progress import EpochRecord, Silent
 from kdcam.training.training_run import RunResult

@@ -29,9 +29,9 @@ from verification_report import write_report
 from kdcam.api import train
 from kdcam.data.common_config import ClassSplitConfig
 from kdcam.data.identity_folder import IdentityFolder
-from kdcam.data.pairs import folds_of, read_pairs
 from kdcam.data.splits.class_split import split_classes
-from kdcam.evaluation.verification.drawn_pairs import make_pairs
+from kdcam.data.verification_pairs import folds_of, read_pairs
+from kdcam.evaluation.verification.pair_drawing import make_pairs
 from kdcam.evaluation.verification.verification_evaluation import verify
 from kdcam.recipe.train_recipe import read_recipe
 

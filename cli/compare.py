@@ -12,10 +12,10 @@ from kdcam.files.paths import exists
 from .options import Device, Json, Quiet, Sets
 
 if TYPE_CHECKING:
+    from kdcam.comparison.execution import CellState
     from kdcam.comparison.plan.comparison_plan import ComparisonPlan
-    from kdcam.comparison.surveying import CellState
-    from kdcam.comparison.table.comparison import Comparison
     from kdcam.comparison.table.comparison_result import ComparedRow
+    from kdcam.comparison.table.text_formats import Comparison
 
     from .render import Table
 
@@ -144,8 +144,7 @@ def compare(
 
 
 def _check_plan(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
-    from kdcam.comparison.execution import devices_of
-    from kdcam.comparison.surveying import find_cell_states, preflight_cells, teacher_digests
+    from kdcam.comparison.execution import devices_of, find_cell_states, preflight_cells, teacher_digests
     from kdcam.comparison.table.output_folder import check_output
 
     devices = devices_of(device, jobs)

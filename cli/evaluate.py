@@ -9,7 +9,7 @@ from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunPath, We
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdcam.comparison.table.evaluations import StoredEvaluations
+    from kdcam.comparison.table.run_measures import StoredEvaluations
     from kdcam.scores.classification import ClassificationReport, MultiLabelReport
 
     from .render import Table
@@ -51,9 +51,9 @@ def evaluate(
     from pathlib import Path
 
     from kdcam import api
-    from kdcam.comparison.table.evaluations import StoredEvaluations, read_evaluations
+    from kdcam.comparison.table.run_measures import StoredEvaluations, read_evaluations
     from kdcam.models.weights.config_json import read_config
-    from kdcam.recipe.overrides import data_overrides
+    from kdcam.recipe.recipe_files import data_overrides
 
     from . import render
 
@@ -88,7 +88,7 @@ def evaluate(
 
 def _show_others(others: "StoredEvaluations") -> None:
     """Print the headlines of other evaluations in the run's folder, and which are not shown."""
-    from kdcam.comparison.table.evaluations import evaluation_title
+    from kdcam.comparison.table.run_measures import evaluation_title
 
     from . import render
 

@@ -161,7 +161,7 @@ def evaluate_robustness(
     stays. Stopped at any time, the same command goes on.
     """
     import kdcam
-    from kdcam.recipe.overrides import data_overrides
+    from kdcam.recipe.recipe_files import data_overrides
 
     from . import render
 

@@ -10,7 +10,7 @@ from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunsElseNet
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdcam.evaluation.few_shot.report import EpisodeScores, FewShotReport
+    from kdcam.evaluation.few_shot.few_shot_schema import EpisodeScores, FewShotReport
 
     from .render import Table
 
@@ -96,7 +96,7 @@ def few_shot(
     few-shot.json, the episodes to few-shot-episodes.safetensors.
     """
     import kdcam
-    from kdcam.recipe.overrides import data_overrides
+    from kdcam.recipe.recipe_files import data_overrides
 
     from . import render
 
@@ -160,7 +160,7 @@ def _title(first: "FewShotReport") -> str:
 
 def episode_table(found: "Sequence[FewShotReport]", *, title: str = "") -> "Table":
     """Return a row for each kind of episode and run; from the second run on with the difference to the first."""
-    from kdcam.evaluation.few_shot.report import interval_text
+    from kdcam.evaluation.few_shot.few_shot_schema import interval_text
 
     from .render import Table
 
@@ -176,14 +176,14 @@ def episode_table(found: "Sequence[FewShotReport]", *, title: str = "") -> "Tabl
 
 
 def _difference(scores: "EpisodeScores", base: "EpisodeScores", number: int) -> str:
-    from kdcam.evaluation.few_shot.report import interval_text
+    from kdcam.evaluation.few_shot.few_shot_schema import interval_text
 
     return "" if number == 0 else interval_text(scores.difference(base), signed=True)
 
 
 def one_shot_table(found: "Sequence[FewShotReport]") -> "Table":
     """Return a row for each head and run on Omniglot's official one-shot runs."""
-    from kdcam.evaluation.few_shot.report import interval_text
+    from kdcam.evaluation.few_shot.few_shot_schema import interval_text
 
     from .render import Table
 

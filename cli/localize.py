@@ -22,7 +22,7 @@ from .options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdcam.evaluation.localization.report import RunLocalization
+    from kdcam.evaluation.localization.localization_schema import RunLocalization
 
     from .render import Table
 
@@ -135,7 +135,7 @@ def localize(
     whose boxes are known. Writes localization.json and figures/localization.png into each run.
     """
     import kdcam
-    from kdcam.recipe.overrides import data_overrides
+    from kdcam.recipe.recipe_files import data_overrides
 
     from . import render
 
@@ -198,7 +198,7 @@ def localization_table(found: "Sequence[RunLocalization]") -> "Table":
 
 def notes(found: "Sequence[RunLocalization]") -> list[str]:
     """Return how the numbers were found, and what they do not cover."""
-    from kdcam.evaluation.localization.report import CONTOUR_RULES, left_out_text
+    from kdcam.evaluation.localization.localization_schema import CONTOUR_RULES, left_out_text
 
     reports = [run.report for run in found]
     thresholds = [

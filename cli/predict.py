@@ -24,7 +24,7 @@ def predict(
     Of a folder the files that are no pictures, or cannot be read, are left out and counted.
     The score is a probability: of the one label, or, in a run of several labels an image, of each by itself.
     """
-    from kdcam.predicting import predict as predict_pictures
+    from kdcam.api import predict as predict_pictures
 
     from . import render
 

@@ -21,7 +21,7 @@ def quickstart(
     """Train a teacher with CAM-loss, distil a student, and compare both: accuracy, pointing, robustness, pictures."""
     from kdcam.evaluation.robustness.attack_report import RobustnessReport
     from kdcam.quickstart import run_quickstart
-    from kdcam.runtime.allocator import keep_freed_memory
+    from kdcam.runtime.memory import keep_freed_memory
 
     keep_freed_memory()
     with render.watching(quiet=quiet) as progress:

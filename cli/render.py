@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdcam.files.json_files_part import json_form
+from kdcam.files.json_files import json_form
 from kdcam.runtime.progress import EpochRecord, Progress, Silent, StepRecord
 from kdcam.settings.messages import duration_text, message_text, one_line
 

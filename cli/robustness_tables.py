@@ -53,7 +53,7 @@ def tables(found: "Runs") -> list[Table]:
 
 def warnings(found: "Runs") -> Iterator[str]:
     """Yield a line for each failed check."""
-    from kdcam.evaluation.robustness.believing import failure_text
+    from kdcam.evaluation.robustness.masking_check import failure_text
 
     for run in found:
         for check in run.failed_checks:

@@ -10,7 +10,7 @@ from .options import BatchSize, Device, Json, Networks, Pictures, Quiet, Weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdcam.evaluation.verification.report import VerificationReport
+    from kdcam.evaluation.verification.verification_schema import VerificationReport
 
     from .render import Table
 
@@ -121,7 +121,7 @@ def _rates(far: str) -> tuple[float, ...]:
 
 def verification_table(found: "Sequence[VerificationReport]") -> "Table":
     """Return a table with a row a run; what stands after ± is the standard deviation over folds."""
-    from kdcam.evaluation.verification.report import spread_text
+    from kdcam.evaluation.verification.verification_schema import spread_text
 
     from .render import Table
 
@@ -149,7 +149,7 @@ def _title(report: "VerificationReport") -> str:
 
 def notes(found: "Sequence[VerificationReport]") -> list[str]:
     """Return what the numbers of a table do not say by themselves."""
-    from kdcam.evaluation.verification.report import rate_notes
+    from kdcam.evaluation.verification.verification_schema import rate_notes
 
     lines = rate_notes(found[0].to_json())
     for report in found:

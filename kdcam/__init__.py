@@ -8,21 +8,20 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from typing import Any
 
-    from kdcam.api import distill, evaluate, finetune, load, train
+    from kdcam.api import distill, evaluate, finetune, predict, train
     from kdcam.comparison.execution import compare
     from kdcam.errors import KdcamError
-    from kdcam.evaluation.few_shot.episode_files import read_episodes
-    from kdcam.evaluation.few_shot.few_shot_evaluation import evaluate_few_shot
+    from kdcam.evaluation.few_shot.few_shot_evaluation import evaluate_few_shot, read_episodes
     from kdcam.evaluation.localization.localization_evaluation import localize
     from kdcam.evaluation.robustness.robustness_evaluation import evaluate_robustness
-    from kdcam.evaluation.verification.drawn_pairs import make_pairs
+    from kdcam.evaluation.verification.pair_drawing import make_pairs
     from kdcam.evaluation.verification.verification_evaluation import verify
     from kdcam.explanation.explanation_pictures import explain
     from kdcam.losses import LOSSES
     from kdcam.models.classifier import Classifier
-    from kdcam.predicting import predict
     from kdcam.recipe.train_recipe import DistillRecipe, TrainRecipe, load_recipe
     from kdcam.runs.network_export import export
+    from kdcam.runs.open_run import load
 
     __version__: str
 
@@ -41,12 +40,12 @@ _HOMES = {
     "explain": ("kdcam.explanation.explanation_pictures", "explain"),
     "export": ("kdcam.runs.network_export", "export"),
     "finetune": ("kdcam.api", "finetune"),
-    "load": ("kdcam.api", "load"),
+    "load": ("kdcam.runs.open_run", "load"),
     "load_recipe": ("kdcam.recipe.train_recipe", "load_recipe"),
     "localize": ("kdcam.evaluation.localization.localization_evaluation", "localize"),
-    "make_pairs": ("kdcam.evaluation.verification.drawn_pairs", "make_pairs"),
-    "predict": ("kdcam.predicting", "predict"),
-    "read_episodes": ("kdcam.evaluation.few_shot.episode_files", "read_episodes"),
+    "make_pairs": ("kdcam.evaluation.verification.pair_drawing", "make_pairs"),
+    "predict": ("kdcam.api", "predict"),
+    "read_episodes": ("kdcam.evaluation.few_shot.few_shot_evaluation", "read_episodes"),
     "train": ("kdcam.api", "train"),
     "verify": ("kdcam.evaluation.verification.verification_evaluation", "verify"),
 }

@@ -1,42 +1,28 @@
-"""What the command line and a notebook call: train, distill, finetune, evaluate, evaluate_robustness, predict, load."""
+"""What the command line and a notebook call to train and to score: train, distill, finetune, evaluate, predict."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kdcam.data.batches.batch import Batches
-from kdcam.data.dataset_parts import DataParts, Part, absent_warnings
-from kdcam.data.datasets import batches
-from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.files.folder_listing import nfc
-from kdcam.files.json_files_part import layout_errors, read_json
-from kdcam.files.paths import exists
-from kdcam.files.weight_location import location_kind
-from kdcam.models.classifier import Classifier
-from kdcam.models.weights.named_networks import load_published_network
-from kdcam.recipe.commands import check_command
-from kdcam.recipe.train_recipe import TrainRecipe, load_recipe, read_recipe
+import torch
+
+from kdcam.data.batches.batch import EVALUATION_BATCH
+from kdcam.data.batches.decoding import read_image
+from kdcam.data.sources.picture_files import readable_pictures
+from kdcam.errors import CheckpointError, RecipeError
+from kdcam.models.classifier import Classifier, Task
+from kdcam.recipe.train_recipe import TrainRecipe, check_command, load_recipe
 from kdcam.runs.checkpoint import load_classifier
-from kdcam.runs.recorded_parts import MissingPictures
-from kdcam.runs.run_data import (
-    check_part,
-    read_run_data,
-    warn_of_missing_pictures,
-    warn_of_seen,
-    with_data_locations,
-)
-from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, Resume, has_saved_state
+from kdcam.runs.open_run import Weights, load_run, recipe_of
+from kdcam.runs.run_files import Resume, has_saved_state
 from kdcam.runtime.distributed import check_single_process
 from kdcam.runtime.memory import memory_errors
+from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.precision import pick_device
-from kdcam.runtime.progress import Progress, Silent
+from kdcam.runtime.progress import Progress, Silent, until_stopped
 from kdcam.scores.classification import THRESHOLD, ClassificationReport, MultiLabelReport, score
-from kdcam.settings.messages import listed
-from kdcam.training.assembly import EVALUATION_BATCH
 from kdcam.training.preflight import preflight
 from kdcam.training.training_run import RunResult, finished_run, run_training
-
-Weights = Literal["selected", "last"]
 
 
 def train(
@@ -137,156 +123,6 @@ def _run(
     return run_training(checked, output=place, resume=resume, command=command, progress=progress or Silent())
 
 
-def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str = "cpu") -> Classifier:
-    """Return the classifier of a run folder, a timm folder or a .safetensors file with its config.json, in eval mode.
-
-    What is neither a path nor there is taken as the name of a network with published weights, which are downloaded
-    where they are not yet (`kdcam.models.weights.named_networks.load_published_network`).
-
-    Raises ``CheckpointError`` when there is none or its tensors do not fit.
-    """
-    if location_kind(run_or_path) in ("name", "package"):
-        if weights == "last":
-            raise CheckpointError(
-                f"{run_or_path}: is no run folder, and only a run has last weights; use --weights selected"
-            )
-        return load_published_network(str(run_or_path)).to(pick_device(device))
-    return load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
-
-
-class LoadedRun(NamedTuple):
-    """A run with its weights and its data."""
-
-    path: Path
-    classifier: Classifier
-    recipe: TrainRecipe  # its [data] table says where the files lie now
-    parts: DataParts
-    lacks: Mapping[str, MissingPictures] = {}  # by part, what is lost of it; `part` refuses it
-    rest: bool = False  # what is left of a part is taken
-    pictures: str | None = None  # the digest of the record of its pictures, where it kept one
-    renamed: Mapping[
-        str, str
-    ] = {}  # path of a picture when the run was made -> path now, where it is another one
-
-    def part(self, name: str) -> Part:
-        """Return the training, validation or test part, just as it was when the run was made.
-
-        Raises ``DataError`` where the run has none of that name, or pictures of it are gone or changed (with ``rest``:
-        where nothing of it is left).
-        """
-        part = self.parts.held()[name]
-        if part is None:
-            raise DataError(f"{self.path}: its data has no {name} part; choose another with --part")
-        check_part(self.path, name, self.lacks.get(name), rest=self.rest)
-        return part
-
-    def with_parts_of(self, other: "LoadedRun") -> "LoadedRun":
-        """Return the run with the images that another run of the same pictures holds in memory."""
-        return self._replace(parts=other.parts, lacks=other.lacks, renamed=other.renamed)
-
-    def batches(self, part: Part, *, batch_size: int = EVALUATION_BATCH) -> Batches:
-        """Return a part's batches in order, without augmentation, on the classifier's device."""
-        device = self.classifier.mean.device
-        return batches(
-            part,
-            batch_size=batch_size,
-            training=False,
-            config=self.recipe.data,
-            seed=self.recipe.seed,
-            device=device,
-        )
-
-
-def load_run(
-    path: str | Path,
-    *,
-    weights: Weights = "selected",
-    device: str = "auto",
-    data: Mapping[str, Any] | None = None,
-    rest: bool = False,
-    progress: Progress | None = None,
-) -> LoadedRun:
-    """Return a run's classifier, in eval mode, its recipe, and its data read anew.
-
-    Each part holds the pictures that it held when the run was made, and no other: they are known again by their bytes,
-    whatever they are called now.
-
-    Args:
-        path: The run folder.
-        weights: Which epoch's weights.
-        device: auto, cpu, cuda, cuda:INDEX or mps.
-        data: Keys of [data] that say where the files lie now, ``{"root": "moved"}``; None: where they lay.
-        rest: Where pictures of a part are gone or changed, what is left of it is taken; else it is refused when it is
-            asked for.
-        progress: Who watches; warned of all that is not as it was.
-
-    Raises ``CheckpointError`` when the folder holds no run, ``DataError`` when the data cannot be read any more,
-    ``RecipeError`` for a key of ``data`` that says more than where files lie.
-    """
-    folder = Path(path)
-    stored = recipe_of(folder)
-    config = with_data_locations(stored.data, data, folder)
-    classifier = load(folder, weights=weights, device=device)
-    watcher = progress or Silent()
-    read = read_run_data(folder, config, progress=watcher)
-    _check_label_names(folder, classifier, read.parts)
-    if read.kept is None:
-        _warn_of_changed_parts(folder, read.parts, watcher)
-    else:
-        warn_of_seen(read.kept, stored, watcher)
-    for text in absent_warnings(read.parts):
-        watcher.warning(text)
-    if rest:
-        for name, lack in read.lacks.items():
-            warn_of_missing_pictures(folder, lack, f"of its {name} part", watcher)
-    recipe = stored.model_copy(update={"data": config})
-    return LoadedRun(folder, classifier, recipe, read.parts, read.lacks, rest, read.digest, read.renamed)
-
-
-def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -> None:
-    learned, found = classifier.label_names, parts.label_names
-    if learned and tuple(map(nfc, learned)) != tuple(map(nfc, found)):
-        raise DataError(
-            f"{folder}: was trained on {len(learned)} classes ({listed(learned[:10])}), its data has {len(found)} now "
-            f"({listed(found[:10])}); give the data its classes back, or train on these in another --output"
-        )
-
-
-def _warn_of_changed_parts(folder: Path, parts: DataParts, progress: Progress) -> None:
-    """Warn where the parts have other sizes than those of the run: a share held out anew is of other images."""
-    if not exists(folder / RESULT_FILE):
-        return
-    held = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    with layout_errors(folder / RESULT_FILE):
-        before = read_json(folder / RESULT_FILE)["images"]
-        changed = [
-            f"{name} {before[name]} then, {len(part or ())} now"
-            for name, part in held.items()
-            if before[name] != len(part or ())
-        ]
-    if changed:
-        progress.warning(
-            f"{folder}: its data has changed since it was trained (images: {'; '.join(changed)}), so images that it "
-            "was trained on may be among those scored now"
-        )
-
-
-def recipe_of(path: Path) -> TrainRecipe:
-    """Return the recipe that a run was made with.
-
-    Raises ``CheckpointError`` when the folder holds no run.
-    """
-    if not exists(path):
-        raise CheckpointError(f"{path}: is not there; name a run folder that `kdcam train` made")
-    if not exists(path / RECIPE_FILE):
-        raise CheckpointError(
-            f"{path}: holds no {RECIPE_FILE}, so it is not a run folder; name one that `kdcam train` made"
-        )
-    with layout_errors(path / RECIPE_FILE):
-        table = dict(read_json(path / RECIPE_FILE)["recipe"])
-    return read_recipe(table, source=str(path / RECIPE_FILE))
-
-
 def evaluate(
     run_path: str | Path,
     *,
@@ -333,14 +169,61 @@ def _check_threshold(threshold: float, run_path: Path) -> None:
         )
 
 
+class Prediction(NamedTuple):
+    """What a classifier says about one image."""
+
+    image: Path
+    labels: tuple[str, ...]  # most likely first
+    scores: tuple[float, ...]  # of these labels: softmax probabilities of a single label, which sum to 1 over
+    #                            all classes; of several labels each class's own sigmoid probability
+    task: Task
+
+
+def predict(
+    run_or_path: str | Path,
+    images: Sequence[str | Path],
+    *,
+    top: int = 5,
+    weights: Literal["selected", "last"] = "selected",
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Prediction]:
+    """Return the most likely classes of image files, read and resized as in training.
+
+    A folder stands for the pictures below it: other files in it are left out, and those that cannot be read, with a
+    warning. All pictures are checked before any is classified.
+
+    Raises ``CheckpointError`` for the run, ``DataError`` for an image named by itself that cannot be read or a folder
+    without a picture, ``ModelError`` where logits are not finite, naming the images, ``Interrupted`` where ``progress``
+    asks to stop.
+    """
+    if top < 1:
+        raise ValueError(f"top is {top}; allowed: 1 or more")
+    classifier = load_classifier(Path(run_or_path), weights=weights, device=pick_device(device))
+    watcher, finite = progress or Silent(), FiniteCheck()
+    paths = readable_pictures(images, progress=watcher)
+    found = [_predict_one(classifier, path, top, finite) for path in until_stopped(paths, watcher)]
+    finite.require(str(run_or_path), lambda position: str(paths[position]))
+    return found
+
+
+def _predict_one(classifier: Classifier, path: Path, top: int, finite: FiniteCheck) -> Prediction:
+    names = classifier.class_names
+    picture = read_image(path, image_size=classifier.image_size, channels=classifier.in_channels)
+    with torch.no_grad():
+        logits = classifier(picture.unsqueeze(0).to(classifier.mean.device).float() / 255)
+        finite.take(logits)
+        scores, classes = classifier.probabilities(logits[0]).topk(min(top, len(names)))
+    labels = tuple(names[index] for index in classes.tolist())
+    return Prediction(path, labels, tuple(scores.tolist()), classifier.task)
+
+
 __all__ = [
-    "LoadedRun",
+    "Prediction",
     "default_run_folder",
     "distill",
     "evaluate",
     "finetune",
-    "load",
-    "load_run",
-    "recipe_of",
+    "predict",
     "train",
 ]

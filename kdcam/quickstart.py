@@ -8,13 +8,14 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from kdcam.api import LoadedRun, distill, load_run, train
+from kdcam.api import distill, train
 from kdcam.cam.map_pictures import RgbImage, grid, overlay, save_png, to_picture
 from kdcam.cam.maps import caam, minmax_normalize, target_cam
-from kdcam.evaluation.localization.pointing import PointingScores, pointing_scores
+from kdcam.evaluation.localization.pointing_game import PointingScores, pointing_scores
 from kdcam.evaluation.robustness.robustness_evaluation import evaluate_robustness
 from kdcam.evaluation.robustness.robustness_file import RunRobustness
 from kdcam.recipe.train_recipe import load_recipe
+from kdcam.runs.open_run import LoadedRun, load_run
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.training.training_run import RunResult
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from small_runs import SCENES, Watcher, small_recipe
 
-from kdcam.data.batches.image_digests_part import ImagesDigest
-from kdcam.data.batches.views import Views
+from kdcam.data.batches.batch import Views
+from kdcam.data.batches.image_digests import ImagesDigest
 from kdcam.data.dataset_parts import DataParts
 from kdcam.data.datasets import load_data
 from kdcam.models.classifier import TeacherOutputs
@@ -18,8 +18,7 @@ from kdcam.training.preflight import CheckedRun, preflight
 from kdcam.training.teachers.cache_entries import teacher_needs
 from kdcam.training.teachers.cache_folder import SEVERAL
 from kdcam.training.teachers.cache_key import CacheKey, DataKey, TeacherIdentity
-from kdcam.training.teachers.cached_teacher import cache_teachers
-from kdcam.training.teachers.cached_teacher_part import CachedTeacher
+from kdcam.training.teachers.cached_teacher import CachedTeacher, cache_teachers
 
 LABELS = {"name": "cross_entropy"}
 KD = [LABELS, {"name": "kd"}]

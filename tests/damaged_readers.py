@@ -31,8 +31,7 @@ from kdcam.data.splits.class_split import read_class_parts
 from kdcam.data.verification_pairs import numbered_lines as read_pair_lines
 from kdcam.errors import KdcamError
 from kdcam.files.csv_files import parse_csv
-from kdcam.files.json_files import parse_json
-from kdcam.files.json_files_part import read_json
+from kdcam.files.json_files import parse_json, read_json
 from kdcam.files.npy_files import open_npy
 from kdcam.files.text_files import decode_text
 from kdcam.files.toml_files import parse_toml, toml_value
@@ -41,7 +40,7 @@ from kdcam.models.weights.foreign_checkpoints import read_foreign
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
 from kdcam.recipe.train_recipe import load_recipe
 from kdcam.runs.checkpoint import ResumeState, load_resume, save_resume
-from kdcam.runs.metrics_log import METRICS_FILE, read_metrics
+from kdcam.runs.run_files import METRICS_FILE, read_metrics
 
 
 class Reader(NamedTuple):

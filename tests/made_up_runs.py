@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from kdcam.comparison.plan.comparison_plan import ComparisonPlan, PlannedRow
-from kdcam.comparison.table.evaluations import StoredEvaluation, StoredEvaluations
-from kdcam.comparison.table.run_measures import AgreementScores, PartScores, RunMeasures
+from kdcam.comparison.table.run_measures import (
+    AgreementScores,
+    PartScores,
+    RunMeasures,
+    StoredEvaluation,
+    StoredEvaluations,
+)
 from kdcam.recipe.recipe_fields import Published, TeacherConfig
 from kdcam.recipe.train_recipe import read_recipe
 

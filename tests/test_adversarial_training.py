@@ -30,7 +30,7 @@ from kdcam.training.adversarial_images import Adversary
 from kdcam.training.assembly import assemble, evaluation_batches
 from kdcam.training.engine import Plan, TrainState, train_step
 from kdcam.training.preflight import preflight
-from kdcam.training.teachers.teaching import LiveTeacher
+from kdcam.training.teachers.live_teacher import LiveTeacher
 from kdcam.training.training_run import run_training
 
 QUICK: dict[str, Any] = {"eps": 0.1, "steps": 2, "alpha": 0.05}

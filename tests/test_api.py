@@ -6,8 +6,9 @@ from PIL import Image
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
-from kdcam.api import default_run_folder, load_run, recipe_of
+from kdcam.api import default_run_folder
 from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.runs.open_run import load_run, recipe_of
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 from small_runs import small_recipe
 
 import kdcam
-from kdcam.api import load_run
 from kdcam.comparison.table.run_measures import read_run
 from kdcam.errors import KdcamError
 from kdcam.evaluation.robustness.memorisation import label_noise_report
@@ -21,6 +20,7 @@ from kdcam.report.reported_run import read_reported
 from kdcam.report.sections.reproducibility import reproducibility_section
 from kdcam.report.sections.scores import score_section
 from kdcam.runs.checkpoint import load_classifier
+from kdcam.runs.open_run import load_run
 from kdcam.runs.provenance import provenance_of
 
 OTHERS: tuple[Any, ...] = (
@@ -104,7 +104,7 @@ def readers_of(name: str, folder: Path) -> dict[str, Callable[[], object]]:
     everywhere: dict[str, dict[str, Callable[[], object]]] = {
         "recipe.json": {
             **report,
-            "recipe": lambda: kdcam.api.recipe_of(folder),
+            "recipe": lambda: kdcam.runs.open_run.recipe_of(folder),
             "origins": lambda: provenance_of(folder),
         },
         "result.json": {**report, "noise": lambda: label_noise_report(folder)},

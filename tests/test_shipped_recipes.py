@@ -146,7 +146,7 @@ def test_network_and_losses_fit_the_data_as_written(
             summary = summary_of(TypeAdapter[DataConfig](DataConfig).validate_python(table["data"]))
             table["init"]["checkpoint"] = random_teacher(tmp_path / "start", summary)
     monkeypatch.setattr("kdcam.training.preflight.describe_data", summary_of)
-    monkeypatch.setattr("kdcam.models.data_network.build_classifier", build_once)
+    monkeypatch.setattr("kdcam.models.build.build_classifier", build_once)
     checked = preflight(read_recipe(table, source=name), device="cpu", fetches=False)
     assert checked.student.num_classes == len(checked.summary.label_names)
     assert checked.student.image_size == checked.summary.image_size

@@ -11,17 +11,41 @@ index of the image): what becomes of an image does not depend on the rest of its
 - `fgsm`, `bim`, `pgd`, `mim`: gradient steps of a given length on the cross-entropy; `cw_margin`: on the margin.
 - `apgd`, `apgd_targeted`: steps that find their length; each image drops out of the batch when it is fooled.
 - `square`: random search, no gradient.
-- `Counted`: wrapped around a classifier, tells how many images went through it.
+- `CountedClassifier`: wrapped around a classifier, tells how many images went through it.
 """
 
-from kdcam.attacks.auto_pgd import apgd, apgd_targeted
-from kdcam.attacks.gradient_steps import bim, cw_margin, fgsm, mim, pgd
-from kdcam.attacks.looking import input_gradient
-from kdcam.attacks.passes import CountedClassifier as Counted
-from kdcam.attacks.square_attack import square
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdcam.attacks.attacked_network import CountedClassifier, input_gradient
+    from kdcam.attacks.auto_pgd import apgd, apgd_targeted
+    from kdcam.attacks.gradient_steps import bim, cw_margin, fgsm, mim, pgd
+    from kdcam.attacks.square_attack import square
+
+# Name -> module. Imported at first use: budgets and settings of attacks in this room are read without torch.
+_HOMES = {
+    "CountedClassifier": "attacked_network",
+    "apgd": "auto_pgd",
+    "apgd_targeted": "auto_pgd",
+    "bim": "gradient_steps",
+    "cw_margin": "gradient_steps",
+    "fgsm": "gradient_steps",
+    "input_gradient": "attacked_network",
+    "mim": "gradient_steps",
+    "pgd": "gradient_steps",
+    "square": "square_attack",
+}
+
+
+def __getattr__(name: str) -> "Any":
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kdcam.attacks' has no attribute {name!r}")
+    return getattr(import_module(f"kdcam.attacks.{_HOMES[name]}"), name)
+
 
 __all__ = [
-    "Counted",
+    "CountedClassifier",
     "apgd",
     "apgd_targeted",
     "bim",

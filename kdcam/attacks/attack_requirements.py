@@ -1,7 +1,14 @@
-"""How many classes the losses of attacks need; read without torch, so that it is known before anything runs."""
+"""What attacks need: classes for each loss, a package for autoattack; read without torch."""
 
 from collections.abc import Mapping
 from typing import Literal
+
+MISSING_AUTOATTACK = (
+    "autoattack: the package pyautoattack is not installed; "
+    'run `pip install "kdcam[autoattack]"`, or take standard'
+)
+"""What is said where the extra is not installed."""
+
 
 LossName = Literal["cross_entropy", "margin", "dlr"]
 """What an attack may be asked to raise."""
@@ -33,4 +40,4 @@ def too_few_classes(loss: str, classes: int) -> str | None:
     return f"the {LOSS_WORDS[loss]} needs at least {needed} classes, found {classes}{instead}"
 
 
-__all__ = ["LOSS_WORDS", "MIN_CLASSES", "LossName", "too_few_classes"]
+__all__ = ["LOSS_WORDS", "MIN_CLASSES", "MISSING_AUTOATTACK", "LossName", "too_few_classes"]

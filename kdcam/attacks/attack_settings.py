@@ -1,21 +1,155 @@
-"""The settings of attacks that choose their steps themselves, and of the standard set of them; read without torch."""
+"""The settings of every attack, and the table ATTACKS that lists them; read without torch."""
 
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from kdcam.attacks.attack_requirements import LossName
-from kdcam.attacks.attack_settings_part import NEEDS_ONE_LABEL, PASSES_PER_STEP, AttackSettings
-from kdcam.attacks.budget import Count, Seed
-from kdcam.attacks.stepped_config import CwMarginConfig
+from pydantic import Field
+
+from kdcam.attacks.attack_requirements import MISSING_AUTOATTACK, LossName, too_few_classes
+from kdcam.attacks.budget import Amount, Count, Norm, Seed, usual_alpha, usual_eps
+from kdcam.errors import RecipeError
+from kdcam.settings.frozen_settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MISSING_AUTOATTACK = (
-    "autoattack: the package pyautoattack is not installed; "
-    'run `pip install "kdcam[autoattack]"`, or take standard'
-)
-"""What is said where the extra is not installed."""
+
+NEEDS_ONE_LABEL = "needs one label an image, found several; take fgsm, bim, mim, pgd or apgd-ce"
+"""What is said of an attack that cannot work on them."""
+
+PASSES_PER_STEP = 3
+"""Passes of a step: a forward and a backward one, which takes about two forward ones."""
+
+
+class AttackSettings(Settings):
+    """A budget, a name, and what an attack can be run on."""
+
+    number: ClassVar[str | None] = None  # the setting that a number after the name gives, as in pgd-20
+    takes_rows: ClassVar[bool] = True  # whether it works with several labels an image
+    # Whether it is worth crafting on one network to fool another: False: it stops just over the first one's border.
+    transfers: ClassVar[bool] = True
+
+    name: str
+    norm: Norm = "linf"
+    eps: Amount = Field(default_factory=usual_eps)
+
+    @property
+    def raises(self) -> str:
+        """The loss that it raises, a name of `kdcam.attacks.attack_requirements.MIN_CLASSES`."""
+        return "cross_entropy"
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes; for the time left, not for reports."""
+        return PASSES_PER_STEP
+
+    @property
+    def label(self) -> str:
+        """Its name in tables: with its number and, where there are several, its restarts."""
+        number = "" if self.number is None else f"-{getattr(self, self.number)}"
+        restarts = getattr(self, "restarts", 1)
+        return f"{self.name}{number}" + (f"x{restarts}" if restarts > 1 else "")
+
+    def stages(self, num_classes: int) -> "tuple[StandardStage, ...]":
+        """Return the attacks that it runs in turn, each on what is left; none: it is a single attack."""
+        del num_classes
+        return ()
+
+    def problem(self, num_classes: int, *, multi_label: bool) -> str | None:
+        """Return in words why it cannot attack a network of so many classes; None: it can."""
+        if multi_label:
+            # Each class is a decision of its own here: one is enough, and there is no likeliest other one.
+            return None if self.takes_rows else f"{self.name}: {NEEDS_ONE_LABEL}"
+        problem = too_few_classes(self.raises, num_classes)
+        return None if problem is None else f"{self.name}: {problem}"
+
+
+class FgsmConfig(AttackSettings):
+    """One gradient step of length eps."""
+
+    name: Literal["fgsm"] = "fgsm"
+
+    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
+        """Return adversarial images."""
+        from kdcam.attacks import fgsm
+
+        return fgsm(model, images, targets, eps=self.eps, norm=self.norm)
+
+
+class _FixedStepSettings(AttackSettings):
+    """What the attacks of several gradient steps take."""
+
+    number: ClassVar[str | None] = "steps"
+
+    alpha: Amount = Field(default_factory=usual_alpha)
+    steps: Count = 10
+    stop_when_fooled: bool = True  # a fooled image drops out of its batch; False: the papers' last step
+
+    @property
+    def expected_passes(self) -> int:
+        """About how many passes an image that stands takes, in forward passes."""
+        restarts: int = getattr(self, "restarts", 1)
+        return PASSES_PER_STEP * self.steps * restarts
+
+
+class BimConfig(_FixedStepSettings):
+    """Gradient steps from the clean image."""
+
+    name: Literal["bim"] = "bim"
+
+    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
+        """Return adversarial images."""
+        from kdcam.attacks import bim
+
+        return bim(model, images, targets, **self.model_dump(exclude={"name"}))
+
+
+class MimConfig(_FixedStepSettings):
+    """Gradient steps with momentum."""
+
+    name: Literal["mim"] = "mim"
+
+    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
+        """Return adversarial images."""
+        from kdcam.attacks import mim
+
+        return mim(model, images, targets, **self.model_dump(exclude={"name"}))
+
+
+class PgdConfig(_FixedStepSettings):
+    """Gradient steps from random points."""
+
+    name: Literal["pgd"] = "pgd"
+    restarts: Count = 1
+    seed: Seed = 0
+
+    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
+        """Return adversarial images."""
+        from kdcam.attacks import pgd
+
+        return pgd(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
+
+
+class CwMarginConfig(_FixedStepSettings):
+    """Gradient steps from random points on the margin loss of Carlini & Wagner."""
+
+    takes_rows: ClassVar[bool] = False
+
+    name: Literal["cw-margin"] = "cw-margin"
+    restarts: Count = 1
+    seed: Seed = 0
+
+    @property
+    def raises(self) -> str:
+        """The loss that it raises."""
+        return "margin"
+
+    def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
+        """Return adversarial images."""
+        from kdcam.attacks import cw_margin
+
+        return cw_margin(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
 
 
 class ApgdConfig(AttackSettings):
@@ -171,7 +305,7 @@ class StandardConfig(AttackSettings):
 
         An evaluation runs the `stages` itself, so that it can fill its batches again between them.
         """
-        from kdcam.attacks.sequence import attacks_in_turn
+        from kdcam.attacks.successive_attacks import attacks_in_turn
 
         return attacks_in_turn(model, images, targets, indices, self.stages)
 
@@ -212,12 +346,67 @@ class AutoAttackConfig(AttackSettings):
         return auto_attack(model, images, targets, eps=self.eps, norm=self.norm, seed=self.seed)
 
 
+AnyAttack = (
+    ApgdConfig
+    | ApgdTargetedConfig
+    | AutoAttackConfig
+    | BimConfig
+    | CwMarginConfig
+    | FgsmConfig
+    | MimConfig
+    | PgdConfig
+    | SquareConfig
+    | StandardConfig
+)
+"""The settings of some attack."""
+
+AttackConfig = Annotated[AnyAttack, Field(discriminator="name")]
+"""The same, read by its key name."""
+
+ATTACKS: Mapping[str, type[AnyAttack]] = {
+    "apgd-ce": ApgdConfig,
+    "apgd-dlr": ApgdConfig,
+    "apgd-t": ApgdTargetedConfig,
+    "autoattack": AutoAttackConfig,
+    "bim": BimConfig,
+    "cw-margin": CwMarginConfig,
+    "fgsm": FgsmConfig,
+    "mim": MimConfig,
+    "pgd": PgdConfig,
+    "square": SquareConfig,
+    "standard": StandardConfig,
+}
+"""Every attack's settings by its name."""
+
+
+def check_attacks(attacks: Sequence[AnyAttack], *, num_classes: int, multi_label: bool) -> None:
+    """Raise ``RecipeError`` where an attack cannot run: too few classes, several labels, a missing package.
+
+    To be asked before anything runs. All problems are named at once.
+    """
+    problems = [attack.problem(num_classes, multi_label=multi_label) for attack in attacks]
+    found = [problem for problem in problems if problem is not None]
+    if found:
+        raise RecipeError(f"attacks: {'; '.join(found)}")
+
+
 __all__ = [
-    "MISSING_AUTOATTACK",
+    "ATTACKS",
+    "NEEDS_ONE_LABEL",
+    "PASSES_PER_STEP",
+    "AnyAttack",
     "ApgdConfig",
     "ApgdTargetedConfig",
+    "AttackConfig",
+    "AttackSettings",
     "AutoAttackConfig",
+    "BimConfig",
+    "CwMarginConfig",
+    "FgsmConfig",
+    "MimConfig",
+    "PgdConfig",
     "SquareConfig",
     "StandardConfig",
     "StandardStage",
+    "check_attacks",
 ]

@@ -1,8 +1,9 @@
-"""What holds around every attack: checked arguments, eval mode, float32, and nothing left behind."""
+"""The network under attack: checked arguments, eval mode, float32, gradients, counted passes; nothing left behind."""
 
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -152,4 +153,74 @@ def _check_batch(images: Tensor, targets: Tensor) -> None:
         )
 
 
-__all__ = ["attack_context", "check_budget", "check_counts", "image_positions"]
+class GradientPass(NamedTuple):
+    """What a forward and a backward pass tell of images."""
+
+    logits: Tensor  # (N, K)
+    losses: Tensor  # (N,)
+    gradient: Tensor  # (N, C, H, W), of each image's loss with respect to its pixels
+
+
+def gradient_pass(model: nn.Module, images: Tensor, goal: AttackGoal) -> GradientPass:
+    """Return logits, losses and gradients of images; ``ModelError`` where the network lets no gradient through."""
+    images = images.detach().requires_grad_()
+    logits = model(images)
+    losses = goal.losses(logits)
+    # Summed, not averaged: an image's gradient does not depend on how many others there are.
+    loss = losses.sum()
+    found = torch.autograd.grad(loss, images, allow_unused=True) if loss.requires_grad else (None,)
+    gradient: Tensor | None = found[0]
+    if gradient is None:
+        raise ModelError(
+            "the network's output carries no gradient to its input, so gradient attacks cannot work; attack the "
+            "network itself, not a version that runs under no_grad, outside torch or on pixels turned into whole "
+            "numbers, or take square, which needs no gradient"
+        )
+    return GradientPass(logits.detach(), losses.detach(), gradient)
+
+
+def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient (N, C, H, W) of each image's cross-entropy with respect to its pixels.
+
+    Arguments and errors as those of `kdcam.attacks.fgsm`.
+    """
+    with attack_context(model, images, targets) as (model, clean, goal):
+        return gradient_pass(model, clean, goal).gradient
+
+
+class CountedClassifier(nn.Module):
+    """A classifier that counts the images it sees and those whose gradient is taken, whatever the attack.
+
+    It gives what the classifier gives, on the same weights.
+    """
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.forwards = 0  # images
+        self.backwards = 0  # images
+        self.training = classifier.training  # train() would unfreeze a BatchNorm that was frozen on purpose
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, K) of images (N, C, H, W)."""
+        count = len(images)
+        self.forwards += count
+        logits: Tensor = self.classifier(images)
+        if logits.requires_grad:
+            logits.register_hook(lambda _: self._add_backwards(count))
+        return logits
+
+    def _add_backwards(self, images: int) -> None:
+        self.backwards += images
+
+
+__all__ = [
+    "CountedClassifier",
+    "GradientPass",
+    "attack_context",
+    "check_budget",
+    "check_counts",
+    "gradient_pass",
+    "image_positions",
+    "input_gradient",
+]

@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.attack_settings import MISSING_AUTOATTACK
+from kdcam.attacks.attack_requirements import MISSING_AUTOATTACK
 from kdcam.attacks.attacked_network import attack_context, check_budget
 from kdcam.attacks.budget import Norm
 from kdcam.attacks.objective import check_classes

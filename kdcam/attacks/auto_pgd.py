@@ -7,9 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_requirements import LossName
-from kdcam.attacks.attacked_network import attack_context, check_budget, check_counts, image_positions
+from kdcam.attacks.attacked_network import (
+    GradientPass,
+    attack_context,
+    check_budget,
+    check_counts,
+    gradient_pass,
+    image_positions,
+)
 from kdcam.attacks.budget import Norm
-from kdcam.attacks.looking import GradientPass, gradient_pass
 from kdcam.attacks.norm_ball import NormBall
 from kdcam.attacks.objective import AttackGoal, check_classes
 from kdcam.attacks.successive_attacks import Attempt, best_of_restarts, judged_attempt

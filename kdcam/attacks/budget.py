@@ -1,7 +1,7 @@
-"""What attacks may change: the types and usual values of their settings; read without torch."""
+"""An attack's budget: norm, eps, and the types and usual values of its settings; read without torch."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
@@ -49,4 +49,27 @@ Seed = Annotated[int, Field(ge=0)]
 """A seed of random choices."""
 
 
-__all__ = ["Amount", "Count", "Norm", "Seed", "parse_fraction", "usual_alpha", "usual_eps"]
+class Budget(NamedTuple):
+    """What the attacks may change, and the seed of their random starts."""
+
+    norm: Norm
+    eps: float  # [0, 1] pixel units
+    seed: int = 0
+
+
+def at_budget_text(budget: Budget) -> str:
+    """Return in words where a check was made."""
+    return f"at {budget.norm} eps {budget.eps:.3g}"
+
+
+__all__ = [
+    "Amount",
+    "Budget",
+    "Count",
+    "Norm",
+    "Seed",
+    "at_budget_text",
+    "parse_fraction",
+    "usual_alpha",
+    "usual_eps",
+]

@@ -1,17 +1,26 @@
-"""Attacks that follow the gradient by steps of a given length: fgsm, bim, pgd, mim, cw_margin."""
+"""Gradient ascent by steps of a given length: fgsm, bim, pgd, mim, cw_margin, and that of adversarial training."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_requirements import LossName
-from kdcam.attacks.attacked_network import attack_context, check_budget, check_counts, image_positions
+from kdcam.attacks.attacked_network import (
+    attack_context,
+    check_budget,
+    check_counts,
+    gradient_pass,
+    image_positions,
+)
 from kdcam.attacks.budget import Norm
-from kdcam.attacks.looking import gradient_pass
 from kdcam.attacks.norm_ball import NormBall
 from kdcam.attacks.objective import AttackGoal
 from kdcam.attacks.successive_attacks import Attempt, best_of_restarts, judged_attempt
+from kdcam.runtime.seeding import seeded_generator
+
+_TINY = 1e-12  # lengths are kept above it
 
 
 def fgsm(model: nn.Module, images: Tensor, targets: Tensor, *, eps: float, norm: Norm = "linf") -> Tensor:
@@ -250,4 +259,52 @@ def _check_steps(eps: float, *, alpha: float, steps: int) -> None:
     check_counts(steps=steps)
 
 
-__all__ = ["bim", "cw_margin", "fgsm", "mim", "pgd"]
+def ascend_loss(
+    loss: Callable[[Tensor], Tensor],
+    clean: Tensor,
+    start: Tensor,
+    *,
+    ball: NormBall,
+    alpha: float,
+    steps: int,
+) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1] after ``steps`` steps of length ``alpha`` up the gradient of ``loss``.
+
+    Args:
+        loss: gives a scalar of images, summed over them, so that an image's gradient does not depend on how many
+            others there are.
+        clean: the images around which the ball lies.
+        start: where to begin, in the ball and in [0, 1].
+        ball: is not left.
+        alpha: in [0, 1] pixel units.
+        steps: at least 1.
+
+    Source: projected gradient descent, Madry et al. 2018, arXiv 1706.06083, section 2.1.
+    """
+    images = start
+    for _ in range(steps):
+        images = images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(images), images)
+        moved = images.detach() + alpha * ball.direction(gradient)
+        images = ball.project(moved, clean).clamp_(0, 1)
+    return images
+
+
+def random_ball_points(clean: Tensor, ball: NormBall, *, numbers: tuple[int, ...]) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1], each uniform in the ball around its clean one before it is clamped.
+
+    They follow from ``numbers`` alone and are drawn on the images' device, a batch at a time: a generator an image,
+    as attacks have, would make the host wait for a GPU.
+    """
+    generator = torch.Generator(clean.device).manual_seed(seeded_generator(*numbers).initial_seed())
+    if ball.norm == "linf":
+        change = torch.empty_like(clean).uniform_(-ball.eps, ball.eps, generator=generator)
+    else:
+        change = torch.empty_like(clean).normal_(generator=generator)
+        radii = torch.empty_like(clean[:, :1, :1, :1]).uniform_(generator=generator)
+        lengths = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
+        change *= ball.eps * radii ** (1 / clean[0].numel()) / lengths
+    return (clean + change).clamp_(0, 1)
+
+
+__all__ = ["ascend_loss", "bim", "cw_margin", "fgsm", "mim", "pgd", "random_ball_points"]

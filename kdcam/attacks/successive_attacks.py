@@ -1,12 +1,20 @@
-"""Several tries of an attack, the later ones only on the images that still stand."""
+"""Restarts of an attack and attacks in turn: the later ones only on the images that still stand."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.objective import AttackGoal
+from kdcam.attacks.attacked_network import attack_context
+from kdcam.attacks.objective import AttackGoal, is_fooled
+
+
+class Perturbation(Protocol):
+    """An attack with its settings."""
+
+    def perturb(self, model: nn.Module, images: Tensor, targets: Tensor, indices: Tensor, /) -> Tensor:
+        """Return adversarial images (N, C, H, W) in [0, 1]."""
 
 
 class Attempt(NamedTuple):
@@ -50,4 +58,43 @@ def judged_attempt(model: nn.Module, images: Tensor, goal: AttackGoal) -> Attemp
     return Attempt(images, goal.losses(logits), goal.fooled(logits))
 
 
-__all__ = ["Attempt", "AttemptFunction", "best_of_restarts", "judged_attempt"]
+def attacks_in_turn(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    indices: Tensor,
+    stages: Callable[[int], Sequence[Perturbation]],
+) -> Tensor:
+    """Return of each image what the first stage made that fools, else what the last one made.
+
+    Args:
+        model: gives logits (N, K) for images in [0, 1].
+        images: (N, C, H, W) in [0, 1].
+        targets: (N,) int64 labels.
+        indices: (N,) int64, each image's position in its data set.
+        stages: of so many classes K.
+    """
+    with attack_context(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
+        if len(clean) == 0:
+            return clean
+        labels = goal.targets
+        found = clean.clone()
+        standing = torch.arange(len(clean), device=clean.device)
+        for stage in stages(model(clean[:1]).shape[1]):
+            chosen = indices[standing.to(indices.device)]
+            made = stage.perturb(model, clean[standing], labels[standing], chosen)
+            found[standing] = made
+            standing = standing[~is_fooled(model(made), labels[standing])]
+            if len(standing) == 0:
+                break
+    return found
+
+
+__all__ = [
+    "Attempt",
+    "AttemptFunction",
+    "Perturbation",
+    "attacks_in_turn",
+    "best_of_restarts",
+    "judged_attempt",
+]

@@ -1,8 +1,12 @@
-"""What a report is made of: sections of tables, notes, facts and pictures, as plain values."""
+"""Sections of tables, notes, facts and pictures as plain values, and how numbers stand in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from kdcam.settings.messages import listed
+
+CellsByHead = dict[tuple[str, ...], str]
 
 
 class Note(NamedTuple):
@@ -79,9 +83,47 @@ class Section(NamedTuple):
     blocks: Sequence[Block]
 
 
+MISSING = "-"
+"""Stands where there is no number."""
+
+
+def share_text(value: float | None) -> str:
+    """Return a share as a percentage."""
+    return MISSING if value is None else f"{value:.2%}"
+
+
+def number_text(value: float | None, digits: int) -> str:
+    """Return a number with so many decimals."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def side_by_side(
+    columns: Sequence[Mapping[tuple[str, ...], str]],
+) -> list[tuple[str, ...]]:
+    """Return rows of a table: the words of a key, then a cell a column; columns may lack keys."""
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return [(*key, *(column.get(key, MISSING) for column in columns)) for key in keys]
+
+
+def notes_on_runs(texts: Iterable[tuple[str, str]], *, runs: int) -> Iterator[Note]:
+    """Yield what is to be said of runs: once where all have the same, else with the names of those that have it.
+
+    Args:
+        texts: pairs of a run's name and what is to be said of it.
+        runs: how many there are, also those of which nothing is to be said.
+    """
+    by_text: dict[str, list[str]] = {}
+    for run, text in texts:
+        by_text.setdefault(text, []).append(run)
+    for text, names in by_text.items():
+        yield Note(text if len(names) == runs else f"{listed(names)}: {text}")
+
+
 __all__ = [
+    "MISSING",
     "Block",
     "CaptionedPicture",
+    "CellsByHead",
     "Facts",
     "FoldedText",
     "LegendLine",
@@ -90,4 +132,8 @@ __all__ = [
     "Table",
     "Tile",
     "Tiles",
+    "notes_on_runs",
+    "number_text",
+    "share_text",
+    "side_by_side",
 ]

@@ -1,4 +1,4 @@
-"""Activation maps: how they are computed, what they point at, what they look like."""
+"""Activation maps: how they are computed, normalised, compared and drawn."""
 
 from kdcam.cam import maps
 

@@ -1,4 +1,4 @@
-"""Pictures of maps: overlays and grids, arrays in and arrays out, and a PNG writer."""
+"""Pictures of maps: overlays, captions and grids, arrays in and arrays out, and a PNG writer."""
 
 from collections.abc import Sequence
 from io import BytesIO

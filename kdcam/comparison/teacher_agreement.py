@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from kdcam.api import LoadedRun, load_run
-from kdcam.cam.agreement import map_similarity
-from kdcam.cam.maps import caam, target_cam
+from kdcam.cam.maps import caam, map_similarity, target_cam
 from kdcam.comparison.table.run_measures import AGREEMENT_FILE, AgreementScores, read_agreement
 from kdcam.data.batches.batch import Batch
 from kdcam.data.dataset_parts import DataParts, DataSummary
 from kdcam.errors import CheckpointError, ModelError
-from kdcam.files.json_files_part import json_form, read_json, write_json
-from kdcam.models.classifier import Classifier, Outputs, Task
+from kdcam.files.digests import file_digest
+from kdcam.files.json_files import json_form, read_json, write_json
+from kdcam.files.weight_location import MODEL_FILE
+from kdcam.models.classifier import Classifier, Outputs, Task, translate_image_errors
 from kdcam.models.inspection import check_cam
-from kdcam.models.reading import translate_image_errors
 from kdcam.recipe.recipe_fields import TeacherConfig
-from kdcam.runs.resume_rules import WeightDigests, checkpoint_digest, file_digest
-from kdcam.runs.run_files import MODEL_FILE, RESULT_FILE
+from kdcam.runs.open_run import LoadedRun, load_run
+from kdcam.runs.resume_rules import WeightDigests, checkpoint_digest
+from kdcam.runs.run_files import RESULT_FILE
 from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.progress import Progress, Silent
@@ -41,7 +41,7 @@ def measure_agreement(
     """Write agreement.json into a finished run's folder: its selected weights against a teacher on the test part.
 
     Nothing is done where the file is there for this teacher and these weights, or where there is no test part.
-    ``data``: where the run's data lies now; see `kdcam.api.load_run`.
+    ``data``: where the run's data lies now; see `kdcam.runs.open_run.load_run`.
 
     Raises ``CheckpointError``, ``DataError``, ``ModelError`` or ``RecipeError`` where the run, its data or the teacher
     cannot be read any more or do not fit each other.

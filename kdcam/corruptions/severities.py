@@ -1,5 +1,4 @@
-"""The names and strengths of kdcam's corruptions, read without torch; what they do:
-`kdcam.corruptions.image_corruption`."""
+"""The names of kdcam's corruptions and their strengths at severities 1 to 5; read without torch."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

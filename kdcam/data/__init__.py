@@ -1,1 +1,1 @@
-"""Data sources, splits, label noise, and the batches that reach training, evaluation and attacks."""
+"""Images and their labels: sources, parts, noise, boxes, pairs, and the batches that training and evaluation read."""

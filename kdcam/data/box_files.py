@@ -7,11 +7,10 @@ from typing import Literal, NamedTuple
 
 from kdcam.errors import DataError
 from kdcam.files.csv_files import by_column, read_csv, shown_columns
-from kdcam.files.parsed_values import short
 from kdcam.files.paths import expanded, is_folder, shown
 from kdcam.files.text_files import read_lines
-from kdcam.settings.messages import did_you_mean, listed
-from kdcam.settings.setting_names import key_and_flag
+from kdcam.settings.frozen_settings import key_and_flag
+from kdcam.settings.messages import did_you_mean, listed, short
 
 BoxEnds = Literal["exclusive", "inclusive"]
 

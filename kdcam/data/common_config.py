@@ -1,15 +1,9 @@
-"""The settings that data sources have in common; no torch is imported here."""
+"""What data sources have in common, with the settings of label noise, class splits and episodes; no torch here."""
 
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from kdcam.settings.frozen_settings import Settings
 
@@ -213,6 +207,24 @@ class PictureFilesConfig(PictureConfig):
     )
 
 
+class EpisodesConfig(Settings):
+    """Trains in episodes: each batch holds ``ways`` classes, and of each ``shots`` + ``queries`` images.
+
+    The support images come first, class by class, then the queries, class by class. Each episode is drawn anew: an
+    image may come several times in an epoch, or not at all. It takes the place of ``batch_size``.
+    """
+
+    ways: int = Field(20, ge=2, description="classes in a batch")
+    shots: int = Field(5, ge=1, description="support images of each class, the first of it in the batch")
+    queries: int = Field(5, ge=1, description="images of each class that come after its support")
+    per_epoch: int = Field(100, ge=1, description="batches in an epoch")
+
+    @property
+    def images(self) -> int:
+        """Images in an episode."""
+        return self.ways * (self.shots + self.queries)
+
+
 __all__ = [
     "CLASS_PARTS",
     "MAX_PIXELS",
@@ -222,6 +234,7 @@ __all__ = [
     "ClassPart",
     "ClassSplitConfig",
     "CommonConfig",
+    "EpisodesConfig",
     "ImageAugment",
     "NoiseConfig",
     "NoiseKind",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.batches.streaming import StreamImages
-from kdcam.data.label_noise_part import NoisyLabels
+from kdcam.data.label_noise import NoisyLabels
 from kdcam.settings.messages import first_few
 
 

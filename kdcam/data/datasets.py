@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kdcam.data.batches.batch import Batches
-from kdcam.data.batches.episodic import EpisodeOrder
+from kdcam.data.batches.batch import Batches, Views
+from kdcam.data.batches.episodes import EpisodeOrder
 from kdcam.data.batches.image_digests import keys_in, path_from
 from kdcam.data.batches.resident import ResidentBatches, ResidentImages
 from kdcam.data.batches.streaming import StreamBatches
-from kdcam.data.batches.views import Views
 from kdcam.data.common_config import PictureConfig, PictureFilesConfig
 from kdcam.data.dataset_parts import DataParts, DataSummary, Part, PictureTable, SourceParts
-from kdcam.data.label_noise import TrainingImages
-from kdcam.data.label_noise_part import add_noise, check_noise
+from kdcam.data.label_noise import TrainingImages, add_noise, check_noise
 from kdcam.data.source_configs import (
     CifarConfig,
     DataConfig,
@@ -31,8 +29,7 @@ from kdcam.data.source_configs import (
 )
 from kdcam.data.splits.class_split import classes_of, select_source_classes
 from kdcam.data.splits.fractions import fraction_of
-from kdcam.data.splits.held_out import check_labelled, checked_split, interleave_classes
-from kdcam.data.splits.key_splits import held_out_by_keys
+from kdcam.data.splits.held_out import check_labelled, checked_split, held_out_by_keys, interleave_classes
 from kdcam.errors import DataError
 from kdcam.files.paths import expanded
 from kdcam.runtime.progress import Progress, Silent
@@ -144,7 +141,7 @@ def load_source(config: DataConfig, progress: Progress) -> SourceParts:
 
             return load_image_folder(config, progress=progress)
         case ImageLabelsConfig():
-            from kdcam.data.sources.image_labels_part import load_image_labels
+            from kdcam.data.sources.image_labels import load_image_labels
 
             return load_image_labels(config, progress=progress)
         case YoloLabelsConfig():
@@ -355,7 +352,7 @@ def list_source(config: PictureFilesConfig) -> "ListedParts":
 
             return list_folder(config)
         case ImageLabelsConfig():
-            from kdcam.data.sources.image_labels_part import list_labelled
+            from kdcam.data.sources.image_labels import list_labelled
 
             return list_labelled(config)
         case YoloLabelsConfig():

@@ -10,7 +10,7 @@ from kdcam.cam.maps import caam, class_cams, grad_cam, hires_cam
 from kdcam.errors import ModelError
 from kdcam.models.classifier import Classifier, Outputs, Task
 from kdcam.models.inspection import check_cam
-from kdcam.models.token_maps import SpatialReader, spatial_reader
+from kdcam.models.output_readers import SpatialReader, spatial_reader
 from kdcam.runtime.numerics import require_finite_outputs
 
 MapMethod = Literal["cam", "gradcam", "hirescam"]

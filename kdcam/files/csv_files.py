@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcam.errors import KdcamError
-from kdcam.files.parsed_values import short
 from kdcam.files.paths import shown
 from kdcam.files.text_files import TEXT_LIMIT, read_text
-from kdcam.settings.messages import listed
+from kdcam.settings.messages import listed, short
 
 
 class CsvRow(NamedTuple):

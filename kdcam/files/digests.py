@@ -15,6 +15,7 @@ import safetensors
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
 _TYPES = {
     "BF16": "torch.bfloat16",
     "BOOL": "torch.bool",
@@ -93,4 +94,21 @@ def _add_array(
     digest.update(data)
 
 
-__all__ = ["add_bytes", "add_tensor", "add_text", "targets_digest", "weights_digest", "weights_file_digest"]
+def file_digest(file: Path) -> str | None:
+    """Return the SHA-256 of a file; None where it cannot be read."""
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+__all__ = [
+    "add_bytes",
+    "add_tensor",
+    "add_text",
+    "file_digest",
+    "targets_digest",
+    "weights_digest",
+    "weights_file_digest",
+]

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from kdcam.errors import KdcamError
+from kdcam.settings.messages import short
 
 MOST_DEPTH = 64  # tables and lists inside each other; kdcam's choice
 MOST_VALUES = 20_000_000  # of a document, those that YAML's aliases repeat counted again; kdcam's choice
-_SHOWN = 60  # characters of a value in a message
 _NAMED = 6  # keys of a path in a message
 _LONG_NUMBER = re.compile(r"[0-9][0-9_]{3999}")
 _BRACKET = re.compile(r"[\[{\]}]")
@@ -82,17 +82,6 @@ def _place(text: str, position: int) -> str:
     return f", line {text.count(chr(10), 0, position) + 1}, column {position - line_start + 1}"
 
 
-def short(value: object, *, most: int = _SHOWN) -> str:
-    """Return a value as a message may show it: its ``repr``, cut where it is long, whatever the value is."""
-    if isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes) and len(value) > most:
-        return f"{'a table' if isinstance(value, Mapping) else 'a list'} of {len(value)} values"
-    try:
-        text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
-    except (ValueError, RecursionError):  # more digits than Python writes, or lists in lists without end
-        return f"a {type(value).__name__} too long to show"
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
 def _check_text(text: str, path: _Path, place: str, error: type[KdcamError]) -> None:
     if "\0" in text:
         raise error(f"{place}: {_named(path)} has NUL in {short(text)}; write another text")
@@ -122,4 +111,10 @@ def _named(path: _Path) -> str:
     return (name or "it") + " ..." * (len(keys) > _NAMED)
 
 
-__all__ = ["MOST_DEPTH", "MOST_VALUES", "check_values", "deep_bracket_place", "long_number_place", "short"]
+__all__ = [
+    "MOST_DEPTH",
+    "MOST_VALUES",
+    "check_values",
+    "deep_bracket_place",
+    "long_number_place",
+]

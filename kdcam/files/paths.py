@@ -1,4 +1,4 @@
-"""Questions about paths that users gave, which any name answers: one too long, or with NUL in it, is not there."""
+"""Paths that users gave, which any name answers (too long, or with NUL: not there), and kdcam's cache folders."""
 
 import os
 import stat
@@ -86,4 +86,28 @@ def read_bounded(path: Path, *, limit: int, error: type[KdcamError], place: str 
     return data
 
 
-__all__ = ["exists", "expanded", "is_file", "is_folder", "path_below", "read_bounded", "resolved", "shown"]
+def cache_home() -> Path:
+    """Return kdcam's cache folder: below XDG_CACHE_HOME where it is set, else below ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "kdcam"
+
+
+def teacher_cache_folder(given: Path | None, own: str = "") -> Path:
+    """Return the folder of one teacher's cache: the one that a recipe names (teacher.cache_folder), ``~`` written out,
+    else ``own`` below the folder that holds the caches of all teachers.
+    """
+    return cache_home() / "teachers" / own if given is None else expanded(given)
+
+
+__all__ = [
+    "cache_home",
+    "exists",
+    "expanded",
+    "is_file",
+    "is_folder",
+    "path_below",
+    "read_bounded",
+    "resolved",
+    "shown",
+    "teacher_cache_folder",
+]

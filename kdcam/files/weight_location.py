@@ -1,9 +1,15 @@
-"""What the place of a network's weights is, which users give as one text; read without torch."""
+"""Where a network's weights are: what a user's text for them is, and the names of their files; read without torch."""
 
 from pathlib import Path
 from typing import Literal
 
 from kdcam.files.paths import exists, expanded, is_folder
+
+MODEL_FILE = "model.safetensors"
+
+
+CONFIG_FILE = "config.json"
+
 
 PACKAGE_PREFIX = "package:"
 """Before the name of a Python package whose weights are started from."""
@@ -35,4 +41,12 @@ def location_kind(place: str | Path) -> LocationKind:
     return "missing" if "/" in text or text.endswith(WEIGHTS_SUFFIXES) else "name"
 
 
-__all__ = ["FOREIGN_SUFFIXES", "PACKAGE_PREFIX", "WEIGHTS_SUFFIXES", "LocationKind", "location_kind"]
+__all__ = [
+    "CONFIG_FILE",
+    "FOREIGN_SUFFIXES",
+    "MODEL_FILE",
+    "PACKAGE_PREFIX",
+    "WEIGHTS_SUFFIXES",
+    "LocationKind",
+    "location_kind",
+]

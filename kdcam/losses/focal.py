@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.losses.shared.class_balance import ClassBalanceBeta, image_weights, training_weights
-from kdcam.losses.shared.likelihoods import label_log_likelihoods
+from kdcam.losses.shared.logits import label_log_likelihoods
 from kdcam.runtime.numerics import wide
 
 _FLOOR = 1e-12

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.losses.shared.likelihoods import label_log_likelihoods
+from kdcam.losses.shared.logits import label_log_likelihoods
 
 
 class GeneralizedCrossEntropyConfig(LossConfig):

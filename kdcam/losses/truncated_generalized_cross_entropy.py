@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdcam.losses.generalized_cross_entropy import generalized_cross_entropy
 from kdcam.losses.loss import LossConfig, Shapes, Step
-from kdcam.losses.shared.likelihoods import label_log_likelihoods
+from kdcam.losses.shared.logits import label_log_likelihoods
 from kdcam.losses.shared.sample_memory import LatestRecord
 
 _ALL_LEFT_OUT = 1e-3  # how near a mean may come to the constant; kdcam's choice

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from kdcam.data.dataset_parts import DataSummary
 from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.catalogue import split_name
 from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
@@ -229,7 +230,25 @@ def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 
+def build_for_data(
+    config: ModelConfig, summary: DataSummary, task: Task, *, label_names: Sequence[str]
+) -> Classifier:
+    """Return what `build_classifier` builds for data and task; random weights come from torch's default generator.
+
+    ``label_names`` are what the network knows its classes by; none where it has learned them elsewhere.
+    """
+    return build_classifier(
+        config,
+        num_classes=len(summary.label_names),
+        in_channels=summary.channels,
+        image_size=summary.image_size,
+        label_names=label_names,
+        task=task,
+    )
+
+
 __all__ = [
     "PLAIN_STATISTICS",
     "build_classifier",
+    "build_for_data",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 
 from kdcam.cam.maps import class_cams, target_cam
 from kdcam.errors import ModelError
+from kdcam.settings.messages import reason_text
 
 if TYPE_CHECKING:
     from kdcam.models.model_config import ModelConfig
+
 
 Task = Literal["single-label", "multi-label"]
 
@@ -203,6 +206,20 @@ def _map_and_weight(classifier: Classifier, outputs: Outputs) -> tuple[Tensor, T
     return outputs.feature_map, outputs.weight
 
 
+@contextmanager
+def translate_image_errors(name: str, shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn what the network ``name`` raises on images of ``shape`` (C, H, W) into ``ModelError`` with the way out."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = " x ".join(map(str, shape))
+        reason = reason_text(error)
+        raise ModelError(
+            f"model.name: {name!r} cannot read images of {size}: {reason}; "
+            "set another data.image_size, or take a network made for small images (kdcam:resnet20)"
+        ) from error
+
+
 __all__ = [
     "TEACHER_NEEDS",
     "Classifier",
@@ -213,5 +230,6 @@ __all__ = [
     "TeacherOutputs",
     "Widths",
     "teacher_outputs",
+    "translate_image_errors",
     "why_no_parts",
 ]

@@ -5,21 +5,15 @@ positions of the map's product with the weights, plus the bias, is the logit. A 
 so that evaluation, maps, teachers and attacks see the plain logits.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
-from kdcam.models.weights.starting_weights import logits_layer_name
+from kdcam.models.model_config import HeadKind
 from kdcam.runtime.numerics import unit_rows, wide
-
-HeadKind = Literal["linear", "cosine", "unit-weight", "gaussian"]
-
-USUAL_HEAD_SCALE = (
-    30.0  # Wang et al. 2018 (arXiv 1801.05599), happynear/AMSoftmax; 64 is usual for many identities
-)
 
 _SHORTEST = 1e-6  # a shorter embedding has no direction to speak of; kdcam's choice
 _SHORT_ROW = 1e-2  # of starting weights; kdcam's choice
@@ -149,13 +143,21 @@ def _with_directions(weight: Tensor) -> Tensor:
     return torch.where(lengths > _SHORT_ROW, weight, long)
 
 
+def logits_layer_name(network: nn.Module) -> str | None:
+    """Return the name of the layer that gives the logits: timm's classifier, else the last linear layer."""
+    if hasattr(network, "get_classifier"):
+        classifier = network.get_classifier()  # type: ignore[operator]  # timm's interface is untyped
+        return next((name for name, module in network.named_modules() if module is classifier), None)
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
+
+
 __all__ = [
-    "USUAL_HEAD_SCALE",
     "CosineHead",
     "GaussianHead",
     "Head",
-    "HeadKind",
     "HeadOutputs",
     "UnitWeightHead",
     "add_head",
+    "logits_layer_name",
 ]

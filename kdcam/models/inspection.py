@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
-from kdcam.models.classifier import Classifier, Outputs, Widths, why_no_parts
-from kdcam.models.reading import translate_image_errors
-from kdcam.models.weights.starting_weights import logits_layer_name
+from kdcam.models.classifier import Classifier, Outputs, Widths, translate_image_errors, why_no_parts
+from kdcam.models.heads import logits_layer_name
 from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import require_finite_outputs
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.errors import ModelError
-from kdcam.models.reading import translate_image_errors
-from kdcam.models.weights.starting_weights import logits_layer_name
+from kdcam.models.classifier import translate_image_errors
+from kdcam.models.heads import logits_layer_name
 from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import wide
 

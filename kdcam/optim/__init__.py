@@ -1,1 +1,1 @@
-"""TODO"""
+"""The optimiser and the learning-rate schedule of a recipe."""

@@ -1,15 +1,11 @@
 """The table [adversary] of a recipe: which attack makes the images that a student is trained on; read without torch."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kdcam.attacks.budget import Amount, Count, Norm, usual_eps
 from kdcam.settings.frozen_settings import Settings
-
-if TYPE_CHECKING:
-    from kdcam.recipe.train_recipe import TrainRecipe
 
 _MADRY_STEPS = 7  # Madry et al. 2018, arXiv 1706.06083, on CIFAR-10
 _WONG_ALPHA = 1.25  # Wong et al. 2020, arXiv 2001.03994: 10/255 for eps = 8/255
@@ -74,51 +70,6 @@ class AdversaryConfig(Settings):
         return frozenset({"teacher.logits"} if self.maximise == "kl_to_teacher" else ())
 
 
-def adversary_problems(recipe: "TrainRecipe") -> Iterator[str]:
-    """Yield what does not fit between a recipe's [adversary] table and the rest of it, each with the way out."""
-    if recipe.adversary is None:
-        yield from _problems_without_adversary(recipe)
-    else:
-        yield from _problems_with_adversary(recipe, recipe.adversary)
-
-
-def _problems_without_adversary(recipe: "TrainRecipe") -> Iterator[str]:
-    for index, loss in enumerate(recipe.loss):
-        place = f"loss[{index}] ({loss.name})"
-        if "clean" in loss.needs:
-            yield (
-                f"{place}: compares the student's outputs of clean and of adversarial images, and the recipe makes "
-                'none; add an [adversary] table (attack = "pgd"), or remove the loss'
-            )
-        elif loss.images == "clean":
-            yield (
-                f'{place}.images: found "clean" without an [adversary] table, where all images are clean; leave '
-                "images out, or add the table"
-            )
-
-
-def _problems_with_adversary(recipe: "TrainRecipe", adversary: AdversaryConfig) -> Iterator[str]:
-    for index, loss in enumerate(recipe.loss):
-        if "clean" in loss.needs and loss.images == "clean":
-            yield (
-                f'loss[{index}] ({loss.name}).images: found "clean", but the loss reads the adversarial images '
-                "beside the clean ones; leave images out"
-            )
-    if recipe.loss and all(loss.images == "clean" for loss in recipe.loss):
-        yield (
-            'adversary: every loss has images = "clean", so that no adversarial image is trained on; leave images out '
-            "of one, add a loss (kl_to_clean), or remove the [adversary] table"
-        )
-    if adversary.maximise != "cross_entropy" and recipe.task == "multi-label":
-        yield (
-            f'adversary.maximise: found "{adversary.maximise}" with task = "multi-label", but it compares softmax '
-            'predictions of one label an image; set maximise = "cross_entropy"'
-        )
-    if adversary.maximise == "kl_to_teacher" and not recipe.has_teacher:
-        yield (
-            'adversary.maximise: found "kl_to_teacher" without a teacher; name one (kdcam distill RECIPE --teacher '
-            'RUN, or a [teacher] table), or set maximise = "cross_entropy"'
-        )
-
-
-__all__ = ["AdversaryConfig", "adversary_problems"]
+__all__ = [
+    "AdversaryConfig",
+]

@@ -1,15 +1,43 @@
-"""Tables of a recipe that stand for themselves: [teacher] and [published]."""
+"""The keys and tables of a recipe, each checked for itself; how they fit together is table_checks.py's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 
+from kdcam.data.common_config import EpisodesConfig
 from kdcam.data.source_configs import DataConfig
-from kdcam.files.folders import teacher_cache_folder
-from kdcam.models.model_config import Mean, Std
-from kdcam.settings.frozen_settings import Settings
+from kdcam.losses import LOSSES
+from kdcam.losses.cross_entropy import CrossEntropyConfig
+from kdcam.losses.loss import LossConfig
+from kdcam.models.classifier import Task
+from kdcam.models.model_config import InitConfig, Mean, ModelConfig, Std
+from kdcam.optim.optimizer import OptimizerConfig, SgdConfig
+from kdcam.optim.schedule import CosineConfig, ScheduleConfig
+from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.settings.frozen_settings import NonNegative, Settings
+
+EPISODIC_LOSSES = ("prototypical",)
+"""Losses whose ``shots`` are those of the episodes."""
+
+
+@dataclass(frozen=True)
+class RecipeSource:
+    """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever their names."""
+
+    stem: str | None = field(
+        default=None, compare=False
+    )  # of its run folder's name; None: it was read from no file
 
 
 class Published(Settings):
@@ -70,35 +98,115 @@ class TeacherConfig(Settings):
         return self
 
 
-def cache_problems(teachers: Sequence[TeacherConfig], data: DataConfig) -> Iterator[str]:
-    """Yield why the teachers' outputs cannot be kept, each with the way out; nothing where none are to be kept."""
-    cached = [teacher for teacher in teachers if teacher.cache == "views"]
-    if not cached:
-        return
-    if len({(teacher.cache, teacher.views, teacher.views_seed) for teacher in teachers}) > 1:
-        yield (
-            "teacher: all teachers see the same view of an image, so their cache, views and views_seed must be equal; "
-            "give each [[teacher]] table the same"
-        )
-    folders = [
-        teacher_cache_folder(teacher.cache_folder) for teacher in cached if teacher.cache_folder is not None
-    ]
-    if len(set(folders)) < len(folders):
-        yield (
-            "teacher.cache_folder: is the same for several teachers; give each a folder of its own, or leave it out"
-        )
-    blends = {"data.mixup": data.mixup, "data.cutmix": data.cutmix}
-    for key, value in blends.items():
-        if value > 0:
-            yield (
-                f'{key}: found {value:g} with teacher.cache = "views", but an image is blended with another one at '
-                f'each step, which no cache holds; set {key} = 0, or teacher.cache = "none"'
-            )
-    if "cutout" in data.augment:
-        yield (
-            'data.augment: found "cutout" with teacher.cache = "views", whose few views would hide the same squares '
-            'in every epoch; remove it, or set teacher.cache = "none"'
-        )
+if TYPE_CHECKING:
+    AnyLossConfig = LossConfig
+else:
+    AnyLossConfig = Annotated[Union[tuple(LOSSES.values())], Field(discriminator="name")]  # noqa: UP007
 
 
-__all__ = ["Published", "TeacherConfig", "cache_problems"]
+class RecipeFields(Settings):
+    """The keys of a training recipe, each checked for itself, and what follows from them."""
+
+    # Private: it decides nothing of the run, and is in no dump.
+    _origin: RecipeSource = PrivateAttr(default=RecipeSource())
+
+    description: str = ""
+    task: Task = "single-label"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=2, description="images of a step, all processes together")] = 64
+    select: Literal["best", "last"] = Field(
+        "best", description="which epoch's weights: best on validation, or last"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: fp32 on a CPU, else bf16 or fp16 autocast"
+    )
+    compile: bool = Field(False, description="compile the student's forward pass with torch.compile")
+    accumulate: Annotated[
+        int, Field(ge=1, description="steps whose gradients are averaged for one update")
+    ] = 1
+    clip_norm: NonNegative = Field(0.0, description="largest norm of the gradient; 0: off")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the student's weights; 0: off")
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: tuple[AnyLossConfig, ...] = (CrossEntropyConfig(),)
+    optimizer: OptimizerConfig = SgdConfig()
+    schedule: ScheduleConfig = CosineConfig()
+    adversary: AdversaryConfig | None = Field(
+        None, description="trains on adversarial images; none: on clean"
+    )
+    init: InitConfig | None = Field(None, description="starts from a trained network; none: as [model] says")
+    episodes: EpisodesConfig | None = Field(None, description="trains in few-shot episodes; none: in batches")
+    published: Published | None = Field(None, description="the published number, shown beside the result")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_episodes_tell(cls, table: Any) -> Any:
+        return with_episodes(table)
+
+    @field_serializer("model", mode="wrap")
+    def _model_as_written(
+        self, model: ModelConfig, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        table: dict[str, Any] = serialize(model)
+        if self.init is None:
+            return table
+        # What is not written follows from the checkpoint, so that its default must not stand there.
+        return {key: value for key, value in table.items() if key in model.model_fields_set}
+
+    @model_serializer(mode="wrap")
+    def _only_used_tables(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run from before there was the table is of the same recipe.
+        values: dict[str, Any] = handler(self)
+        unused = {key for key in ("episodes", "init") if values.get(key) is None}
+        return {key: value for key, value in values.items() if key not in unused}
+
+    @property
+    def stem(self) -> str | None:
+        """The recipe's short name, as its run folder begins with; None where it was read from no file."""
+        return self._origin.stem
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the recipe names a teacher."""
+        return False
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The networks that teach."""
+        return ()
+
+    @property
+    def target_kind(self) -> str:
+        """Which targets the losses get: "labels", "mixed" or "multi-label"."""
+        if self.task == "multi-label":
+            return "multi-label"
+        return "mixed" if self.data.mixup > 0 or self.data.cutmix > 0 else "labels"
+
+
+def with_episodes(table: Any) -> Any:
+    """Return a recipe's table with what follows from its episodes, where it has them: the batch size, and the shots of
+    the losses that read them (`EPISODIC_LOSSES`). What is written stays.
+    """
+    if not isinstance(table, Mapping) or table.get("episodes") is None:
+        return table
+    try:
+        episodes = EpisodesConfig.model_validate(table["episodes"])
+    except ValidationError:
+        return table  # told with the recipe's other wrong keys
+    filled = {"batch_size": episodes.images, **table}
+    losses = table.get("loss")
+    if isinstance(losses, list | tuple):
+        filled["loss"] = [_with_shots(loss, episodes.shots) for loss in losses]
+    return filled
+
+
+def _with_shots(loss: Any, shots: int) -> Any:
+    if isinstance(loss, Mapping):
+        return {"shots": shots, **loss} if loss.get("name") in EPISODIC_LOSSES else loss
+    if getattr(loss, "name", None) in EPISODIC_LOSSES and "shots" not in loss.model_fields_set:
+        return loss.model_copy(update={"shots": shots})
+    return loss
+
+
+__all__ = ["EPISODIC_LOSSES", "Published", "RecipeFields", "RecipeSource", "TeacherConfig", "with_episodes"]

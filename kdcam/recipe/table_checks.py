@@ -1,24 +1,22 @@
-"""What must fit between the tables of a recipe, each problem with its way out; told when a recipe is read."""
+"""What must fit between the tables of a recipe, each problem with its way out, and which keys do nothing."""
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from kdcam.data.common_config import PictureConfig
-from kdcam.data.episodes_config import episode_problems
+from kdcam.data.source_configs import DataConfig
+from kdcam.files.paths import teacher_cache_folder
 from kdcam.losses import LOSSES
-from kdcam.recipe.adversary import adversary_problems
-from kdcam.recipe.probe_recipe import probe_problems
+from kdcam.losses.cross_entropy import CrossEntropyConfig
+from kdcam.models.model_config import ModelConfig
+from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.recipe_fields import RecipeFields, TeacherConfig
 from kdcam.settings.messages import listed
-
-if TYPE_CHECKING:
-    from kdcam.models.model_config import ModelConfig
-    from kdcam.recipe.train_recipe import TrainRecipe
 
 HEAD_NEEDS = {"cosine_head": "cosine", "unit_weight_head": "unit-weight", "gaussian_head": "gaussian"}
 
 
-def recipe_problems(recipe: "TrainRecipe") -> Iterator[str]:
+def recipe_problems(recipe: RecipeFields) -> Iterator[str]:
     """Yield what does not fit between the tables of a recipe."""
     yield from _task_problems(recipe)
     yield from _selection_problems(recipe)
@@ -31,7 +29,7 @@ def recipe_problems(recipe: "TrainRecipe") -> Iterator[str]:
     yield from episode_problems(recipe)
 
 
-def _task_problems(recipe: "TrainRecipe") -> Iterator[str]:
+def _task_problems(recipe: RecipeFields) -> Iterator[str]:
     if recipe.task == "single-label" and recipe.data.gives_rows:
         yield (
             f'task: found "single-label", but the data ({recipe.data.name}) gives several labels an image; '
@@ -46,7 +44,7 @@ def _task_problems(recipe: "TrainRecipe") -> Iterator[str]:
         )
 
 
-def _selection_problems(recipe: "TrainRecipe") -> Iterator[str]:
+def _selection_problems(recipe: RecipeFields) -> Iterator[str]:
     if recipe.select == "best" and recipe.data.validation == 0 and not isinstance(recipe.data, PictureConfig):
         yield (
             'data.validation: found 0 with select = "best", which leaves nothing to select on; '
@@ -54,7 +52,7 @@ def _selection_problems(recipe: "TrainRecipe") -> Iterator[str]:
         )
 
 
-def _loss_problems(recipe: "TrainRecipe") -> Iterator[str]:
+def _loss_problems(recipe: RecipeFields) -> Iterator[str]:
     if not recipe.loss:
         yield 'loss: found no [[loss]] table; at least one is needed, as in name = "cross_entropy"'
     elif all(loss.weight_at(0.0) == 0 for loss in recipe.loss):
@@ -87,7 +85,7 @@ def _loss_problems(recipe: "TrainRecipe") -> Iterator[str]:
             )
 
 
-def model_problems(recipe: "TrainRecipe", model: "ModelConfig") -> Iterator[str]:
+def model_problems(recipe: RecipeFields, model: ModelConfig) -> Iterator[str]:
     """Yield what does not fit between a recipe and the network that it trains.
 
     With an [init] table the checkpoint tells the network, so that this is asked before training starts.
@@ -123,7 +121,7 @@ def model_problems(recipe: "TrainRecipe", model: "ModelConfig") -> Iterator[str]
     yield from probe_problems(recipe, model)
 
 
-def _start_problems(recipe: "TrainRecipe") -> Iterator[str]:
+def _start_problems(recipe: RecipeFields) -> Iterator[str]:
     """Yield what [model] may not say beside [init]."""
     for key in ("pretrained", "weights"):
         value = getattr(recipe.model, key)
@@ -134,7 +132,7 @@ def _start_problems(recipe: "TrainRecipe") -> Iterator[str]:
             )
 
 
-def _target_reason(recipe: "TrainRecipe") -> str:
+def _target_reason(recipe: RecipeFields) -> str:
     if recipe.task == "multi-label":
         return 'task = "multi-label" gives multi-label rows'
     return (
@@ -144,4 +142,170 @@ def _target_reason(recipe: "TrainRecipe") -> str:
     )
 
 
-__all__ = ["HEAD_NEEDS", "model_problems", "recipe_problems"]
+def episode_problems(recipe: RecipeFields) -> Iterator[str]:
+    """Yield what does not fit between a recipe's episodes and its other tables, each with its way out."""
+    episodes = recipe.episodes
+    if episodes is None:
+        return
+    if recipe.task == "multi-label":
+        yield (
+            'episodes: found with task = "multi-label", but an episode is of images with one label each; remove the '
+            "[episodes] table, or take data of single labels"
+        )
+    if recipe.batch_size != episodes.images:
+        yield (
+            f"batch_size: found {recipe.batch_size}, but a batch is an episode of {episodes.ways} ways x "
+            f"({episodes.shots} shots + {episodes.queries} queries) = {episodes.images} images; leave batch_size out"
+        )
+    for index, loss in enumerate(recipe.loss):
+        shots = getattr(loss, "shots", episodes.shots)
+        if shots != episodes.shots:
+            yield (
+                f"loss[{index}] ({loss.name}): found shots = {shots}, but episodes.shots is {episodes.shots}; leave "
+                "shots out of the loss"
+            )
+
+
+def adversary_problems(recipe: RecipeFields) -> Iterator[str]:
+    """Yield what does not fit between a recipe's [adversary] table and the rest of it, each with the way out."""
+    if recipe.adversary is None:
+        yield from _problems_without_adversary(recipe)
+    else:
+        yield from _problems_with_adversary(recipe, recipe.adversary)
+
+
+def _problems_without_adversary(recipe: RecipeFields) -> Iterator[str]:
+    for index, loss in enumerate(recipe.loss):
+        place = f"loss[{index}] ({loss.name})"
+        if "clean" in loss.needs:
+            yield (
+                f"{place}: compares the student's outputs of clean and of adversarial images, and the recipe makes "
+                'none; add an [adversary] table (attack = "pgd"), or remove the loss'
+            )
+        elif loss.images == "clean":
+            yield (
+                f'{place}.images: found "clean" without an [adversary] table, where all images are clean; leave '
+                "images out, or add the table"
+            )
+
+
+def _problems_with_adversary(recipe: RecipeFields, adversary: AdversaryConfig) -> Iterator[str]:
+    for index, loss in enumerate(recipe.loss):
+        if "clean" in loss.needs and loss.images == "clean":
+            yield (
+                f'loss[{index}] ({loss.name}).images: found "clean", but the loss reads the adversarial images '
+                "beside the clean ones; leave images out"
+            )
+    if recipe.loss and all(loss.images == "clean" for loss in recipe.loss):
+        yield (
+            'adversary: every loss has images = "clean", so that no adversarial image is trained on; leave images out '
+            "of one, add a loss (kl_to_clean), or remove the [adversary] table"
+        )
+    if adversary.maximise != "cross_entropy" and recipe.task == "multi-label":
+        yield (
+            f'adversary.maximise: found "{adversary.maximise}" with task = "multi-label", but it compares softmax '
+            'predictions of one label an image; set maximise = "cross_entropy"'
+        )
+    if adversary.maximise == "kl_to_teacher" and not recipe.has_teacher:
+        yield (
+            'adversary.maximise: found "kl_to_teacher" without a teacher; name one (kdcam distill RECIPE --teacher '
+            'RUN, or a [teacher] table), or set maximise = "cross_entropy"'
+        )
+
+
+def cache_problems(teachers: Sequence[TeacherConfig], data: DataConfig) -> Iterator[str]:
+    """Yield why the teachers' outputs cannot be kept, each with the way out; nothing where none are to be kept."""
+    cached = [teacher for teacher in teachers if teacher.cache == "views"]
+    if not cached:
+        return
+    if len({(teacher.cache, teacher.views, teacher.views_seed) for teacher in teachers}) > 1:
+        yield (
+            "teacher: all teachers see the same view of an image, so their cache, views and views_seed must be equal; "
+            "give each [[teacher]] table the same"
+        )
+    folders = [
+        teacher_cache_folder(teacher.cache_folder) for teacher in cached if teacher.cache_folder is not None
+    ]
+    if len(set(folders)) < len(folders):
+        yield (
+            "teacher.cache_folder: is the same for several teachers; give each a folder of its own, or leave it out"
+        )
+    blends = {"data.mixup": data.mixup, "data.cutmix": data.cutmix}
+    for key, value in blends.items():
+        if value > 0:
+            yield (
+                f'{key}: found {value:g} with teacher.cache = "views", but an image is blended with another one at '
+                f'each step, which no cache holds; set {key} = 0, or teacher.cache = "none"'
+            )
+    if "cutout" in data.augment:
+        yield (
+            'data.augment: found "cutout" with teacher.cache = "views", whose few views would hide the same squares '
+            'in every epoch; remove it, or set teacher.cache = "none"'
+        )
+
+
+_STEPPING = ("epochs", "batch_size", "optimizer", "schedule")
+
+
+def is_solved_probe(recipe: RecipeFields, model: ModelConfig) -> bool:
+    """Return whether a recipe's classifier has a minimum that is computed, on features that never change.
+
+    So it is where nothing but the classifier ever learns, by plain cross-entropy alone. Any other loss, smoothed or
+    class-balanced cross-entropy, a teacher, an adversary, episodes or a head of ``model`` (the network that is
+    trained) other than the linear one: the classifier is trained in steps.
+    """
+    if recipe.init is None or not recipe.init.is_probe or len(recipe.loss) != 1:
+        return False
+    loss = recipe.loss[0]
+    is_plain = isinstance(loss, CrossEntropyConfig) and not (loss.label_smoothing or loss.class_balance_beta)
+    is_alone = not recipe.has_teacher and recipe.adversary is None and recipe.episodes is None
+    return is_plain and is_alone and model.head == "linear"
+
+
+def probe_problems(recipe: RecipeFields, model: ModelConfig) -> Iterator[str]:
+    """Yield what does nothing where `is_solved_probe`, each with its way out."""
+    if not is_solved_probe(recipe, model):
+        return
+    changes = {"augment": list(recipe.data.augment), "mixup": recipe.data.mixup, "cutmix": recipe.data.cutmix}
+    for key, value in changes.items():
+        if value:
+            yield (
+                f'data.{key}: found {value} with init.frozen = "all" and cross_entropy alone, which is solved on '
+                f"features of the images as they are; leave {key} out, or let stages learn (init.frozen, init.unfreeze)"
+            )
+    steps = {
+        "accumulate": recipe.accumulate != 1,
+        "clip_norm": recipe.clip_norm,
+        "ema_decay": recipe.ema_decay,
+    }
+    for key, is_set in steps.items():
+        if is_set:
+            yield (
+                f'{key}: found {getattr(recipe, key):g} with init.frozen = "all" and cross_entropy alone, which is '
+                f"solved without steps; leave {key} out, or let stages learn (init.frozen, init.unfreeze)"
+            )
+
+
+def idle_settings(recipe: RecipeFields, model: ModelConfig) -> tuple[str, ...]:
+    """Return the keys that do nothing where `is_solved_probe`: those that any recipe has, and what else is set."""
+    others = {
+        "loss.weight": recipe.loss[0].weight != 1,
+        "precision": recipe.precision != "auto",
+        "compile": recipe.compile,
+        "model.drop_rate": bool(model.drop_rate),
+        "model.drop_path_rate": bool(model.drop_path_rate),
+    }
+    return (*_STEPPING, *(key for key, is_set in others.items() if is_set))
+
+
+__all__ = [
+    "HEAD_NEEDS",
+    "adversary_problems",
+    "cache_problems",
+    "episode_problems",
+    "idle_settings",
+    "is_solved_probe",
+    "model_problems",
+    "probe_problems",
+    "recipe_problems",
+]

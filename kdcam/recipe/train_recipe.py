@@ -1,113 +1,23 @@
-"""Recipes: everything that decides a run, as frozen models that are read from TOML."""
+"""Recipes whose tables fit together: read from a file or a table, as frozen models, and their command."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    field_serializer,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
-from kdcam.data.episodes_config import EpisodesConfig, with_episodes
-from kdcam.data.source_configs import DataConfig
 from kdcam.errors import RecipeError
 from kdcam.files.parsed_values import check_values
 from kdcam.files.paths import shown
-from kdcam.losses import LOSSES
-from kdcam.losses.cross_entropy import CrossEntropyConfig
-from kdcam.losses.loss import LossConfig
-from kdcam.models.classifier import Task
-from kdcam.models.init_config import InitConfig
-from kdcam.models.model_config import ModelConfig
-from kdcam.optim.optimizer import OptimizerConfig, SgdConfig
-from kdcam.optim.schedule import CosineConfig, ScheduleConfig
-from kdcam.recipe.adversary import AdversaryConfig
 from kdcam.recipe.methods import apply_method, fill_method, method_config, method_names
-from kdcam.recipe.overrides import apply_override
-from kdcam.recipe.recipe_fields import Published, TeacherConfig, cache_problems
-from kdcam.recipe.recipe_files import read_toml, recipe_stem
-from kdcam.recipe.table_checks import recipe_problems
-from kdcam.settings.frozen_settings import NonNegative, Settings
-from kdcam.settings.recipe_errors import MOST_TOLD, validation_messages
-
-if TYPE_CHECKING:
-    AnyLossConfig = LossConfig
-else:
-    AnyLossConfig = Annotated[Union[tuple(LOSSES.values())], Field(discriminator="name")]  # noqa: UP007
+from kdcam.recipe.recipe_fields import RecipeFields, RecipeSource, TeacherConfig
+from kdcam.recipe.recipe_files import apply_override, read_toml, recipe_stem
+from kdcam.recipe.table_checks import cache_problems, recipe_problems
+from kdcam.settings.frozen_settings import MOST_TOLD, validation_messages
 
 
-@dataclass(frozen=True)
-class RecipeSource:
-    """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever their names."""
-
-    stem: str | None = field(
-        default=None, compare=False
-    )  # of its run folder's name; None: it was read from no file
-
-
-class TrainRecipe(Settings):
+class TrainRecipe(RecipeFields):
     """A training run."""
-
-    # Private: it decides nothing of the run, and is in no dump.
-    _origin: RecipeSource = PrivateAttr(default=RecipeSource())
-
-    description: str = ""
-    task: Task = "single-label"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch_size: Annotated[int, Field(ge=2, description="images of a step, all processes together")] = 64
-    select: Literal["best", "last"] = Field(
-        "best", description="which epoch's weights: best on validation, or last"
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: fp32 on a CPU, else bf16 or fp16 autocast"
-    )
-    compile: bool = Field(False, description="compile the student's forward pass with torch.compile")
-    accumulate: Annotated[
-        int, Field(ge=1, description="steps whose gradients are averaged for one update")
-    ] = 1
-    clip_norm: NonNegative = Field(0.0, description="largest norm of the gradient; 0: off")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the student's weights; 0: off")
-    data: DataConfig
-    model: ModelConfig = ModelConfig()
-    loss: tuple[AnyLossConfig, ...] = (CrossEntropyConfig(),)
-    optimizer: OptimizerConfig = SgdConfig()
-    schedule: ScheduleConfig = CosineConfig()
-    adversary: AdversaryConfig | None = Field(
-        None, description="trains on adversarial images; none: on clean"
-    )
-    init: InitConfig | None = Field(None, description="starts from a trained network; none: as [model] says")
-    episodes: EpisodesConfig | None = Field(None, description="trains in few-shot episodes; none: in batches")
-    published: Published | None = Field(None, description="the published number, shown beside the result")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _what_episodes_tell(cls, table: Any) -> Any:
-        return with_episodes(table)
-
-    @field_serializer("model", mode="wrap")
-    def _model_as_written(
-        self, model: ModelConfig, serialize: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
-        table: dict[str, Any] = serialize(model)
-        if self.init is None:
-            return table
-        # What is not written follows from the checkpoint, so that its default must not stand there.
-        return {key: value for key, value in table.items() if key in model.model_fields_set}
-
-    @model_serializer(mode="wrap")
-    def _only_used_tables(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A run from before there was the table is of the same recipe.
-        values: dict[str, Any] = handler(self)
-        unused = {key for key in ("episodes", "init") if values.get(key) is None}
-        return {key: value for key, value in values.items() if key not in unused}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -115,28 +25,6 @@ class TrainRecipe(Settings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    @property
-    def stem(self) -> str | None:
-        """The recipe's short name, as its run folder begins with; None where it was read from no file."""
-        return self._origin.stem
-
-    @property
-    def has_teacher(self) -> bool:
-        """Whether the recipe names a teacher."""
-        return False
-
-    @property
-    def teachers(self) -> tuple[TeacherConfig, ...]:
-        """The networks that teach."""
-        return ()
-
-    @property
-    def target_kind(self) -> str:
-        """Which targets the losses get: "labels", "mixed" or "multi-label"."""
-        if self.task == "multi-label":
-            return "multi-label"
-        return "mixed" if self.data.mixup > 0 or self.data.cutmix > 0 else "labels"
 
 
 class DistillRecipe(TrainRecipe):
@@ -248,11 +136,48 @@ def recipe_schema() -> dict[str, Any]:
     return document
 
 
+Command = Literal["train", "distill", "finetune"]
+
+
+def command_of(recipe: TrainRecipe) -> Command:
+    """Return the command that a recipe is for: distill with a [teacher] table, else finetune with [init], else train.
+
+    A recipe with both tables is a distillation whose student starts from a trained network.
+    """
+    if recipe.has_teacher:
+        return "distill"
+    return "train" if recipe.init is None else "finetune"
+
+
+def check_command(recipe: TrainRecipe, command: Command) -> None:
+    """Raise ``RecipeError`` when a recipe's [teacher] and [init] tables are for another command."""
+    right = command_of(recipe)
+    if right == command:
+        return
+    if command == "distill":
+        raise RecipeError(
+            "teacher: the recipe has no [teacher] table; name one with --teacher RUN (teacher.checkpoint), "
+            f"or use `kdcam {right}`"
+        )
+    if right == "train":
+        raise RecipeError(
+            "init: the recipe has no [init] table; name what to start from with --from CHECKPOINT "
+            "(init.checkpoint), or use `kdcam train`"
+        )
+    table = "teacher" if right == "distill" else "init"
+    raise RecipeError(
+        f"{table}: the recipe has {'a' if right == 'distill' else 'an'} [{table}] table; use `kdcam {right}` "
+        f"(kdcam.{right}), or remove the table"
+    )
+
+
 __all__ = [
+    "Command",
     "DistillRecipe",
-    "RecipeSource",
     "SeveralTeachersRecipe",
     "TrainRecipe",
+    "check_command",
+    "command_of",
     "load_recipe",
     "read_recipe",
     "recipe_schema",

@@ -1,22 +1,73 @@
-"""From folders of runs and comparisons to one HTML file."""
+"""From folders of runs and comparisons to one HTML file: sections put into the template, all text escaped."""
 
 import os
+from base64 import b64encode
 from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
+from kdcam.blocks import document
 from kdcam.blocks.document import Section
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import make_folder, write_atomically
 from kdcam.files.paths import is_folder, resolved
-from kdcam.report.page import Page, page_html
-from kdcam.report.pictures import other_pictures
-from kdcam.report.reported_run import ReportedRun, check_reported_folder, is_comparison, read_reported
+from kdcam.report.reported_run import (
+    ReportedRun,
+    check_reported_folder,
+    is_comparison,
+    other_pictures,
+    read_reported,
+)
 from kdcam.report.sections import file_sections
 from kdcam.report.sections.comparison import comparison_section
-from kdcam.report.sections.learning_curves import curve_section
+from kdcam.report.sections.learning_curves import DARK_LINE_COLOURS, LINE_COLOURS, curve_section
 from kdcam.report.sections.reproducibility import difference_section, reproducibility_section
 from kdcam.report.sections.scores import runs_section, score_section
 from kdcam.settings.messages import listed
+
+TEMPLATE = "report.html.j2"
+
+
+class Page(NamedTuple):
+    """A whole report."""
+
+    title: str
+    subtitle: str  # empty: there is none
+    sections: Sequence[Section]  # those without a block are left out
+
+
+def page_html(page: Page) -> str:
+    """Return one HTML document that loads nothing; all of the page's text is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for kind in (
+        document.Facts,
+        document.FoldedText,
+        document.Note,
+        document.CaptionedPicture,
+        document.Table,
+        document.Tiles,
+    ):
+        environment.tests[kind.__name__.lower()] = lambda block, kind=kind: isinstance(block, kind)
+    environment.filters["png"] = _data_url
+    text = files("kdcam.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(text).render(
+        title=page.title,
+        subtitle=page.subtitle,
+        sections=[section for section in page.sections if section.blocks],
+        colours=list(enumerate(zip(LINE_COLOURS, DARK_LINE_COLOURS, strict=True))),
+        version=version("kdcam"),
+    )
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
+
 
 REPORT_FILE = "report.html"
 
@@ -90,4 +141,10 @@ def _names(folders: Sequence[Path]) -> dict[Path, str]:
     return {folder: name if unique else str(folder) for folder, name in zip(folders, own, strict=True)}
 
 
-__all__ = ["REPORT_FILE", "write_report"]
+__all__ = [
+    "REPORT_FILE",
+    "TEMPLATE",
+    "Page",
+    "page_html",
+    "write_report",
+]

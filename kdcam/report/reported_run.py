@@ -1,14 +1,17 @@
-"""The files of a run folder as a report needs them; read without torch."""
+"""What lies in a run folder, as a report needs it: records, result files, pictures; read without torch."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdcam.blocks.document import CaptionedPicture, Note, Section
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import layout_errors, read_json
+from kdcam.files.digests import weights_file_digest
+from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import exists, is_file, is_folder
-from kdcam.runs.metrics_log import read_metrics
-from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, find_state
+from kdcam.files.weight_location import MODEL_FILE
+from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, find_state, read_metrics
 from kdcam.scores.main_scores import MAIN_SCORES
 
 COMPARISON_FILE = "comparison.json"  # as kdcam.comparison.table.output_folder writes it, which needs torch
@@ -80,11 +83,82 @@ def read_reported(folder: Path, name: str) -> ReportedRun:
     return run
 
 
+def outdated_notes(found: Sequence[ResultFile]) -> Iterator[Note]:
+    """Yield a warning for each run whose file is of other weights than the selected ones in its folder."""
+    for one in found:
+        digest = weights_file_digest(one.folder / MODEL_FILE)
+        if digest is not None and one.content["model"] != digest:
+            which = (
+                "of the last epoch, as asked for"
+                if one.content.get("weights") == "last"
+                else "of an earlier run; run the evaluation again"
+            )
+            yield Note(
+                f"{one.run}: of other weights than those selected now ({MODEL_FILE}): {which}",
+                warning=True,
+            )
+
+
+FIGURES = "figures"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def read_run_picture(
+    folder: Path, file: str, caption: str, *, run: str | None = None
+) -> Iterator[CaptionedPicture]:
+    """Yield a picture of a run's figures/, where it is there.
+
+    Args:
+        folder: of the run.
+        file: the picture's name.
+        caption: what it shows.
+        run: the run's name, where the report shows several.
+
+    Raises ``CheckpointError`` for a file that is no PNG picture.
+    """
+    path = folder / FIGURES / file
+    if is_file(path):
+        yield read_picture(path, caption if run is None else f"{run}: {caption}")
+
+
+def read_picture(path: Path, caption: str) -> CaptionedPicture:
+    """Return the picture in a file; ``CheckpointError`` where it is no whole PNG picture."""
+    try:
+        png = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not png.startswith(_PNG_START) or b"IEND" not in png[-16:]:
+        raise CheckpointError(f"{path}: is no whole PNG picture; make it anew, or remove it")
+    return CaptionedPicture(png=png, alt=caption, caption=caption, source=path)
+
+
+def other_pictures(runs: Sequence[tuple[str, Path]], sections: Iterable[Section]) -> Section:
+    """Return the pictures in the figures/ of runs (name, folder) that no section shows."""
+    shown = {
+        block.source
+        for section in sections
+        for block in section.blocks
+        if isinstance(block, CaptionedPicture)
+    }
+    blocks = []
+    for name, folder in runs:
+        for path in sorted((folder / FIGURES).glob("*.png")):
+            if path not in shown:
+                caption = path.stem.replace("-", " ").replace("_", " ")
+                blocks.append(read_picture(path, caption if len(runs) == 1 else f"{name}: {caption}"))
+    return Section("Pictures", tuple(blocks))
+
+
 __all__ = [
     "COMPARISON_FILE",
+    "FIGURES",
     "ReportedRun",
     "ResultFile",
     "check_reported_folder",
     "is_comparison",
+    "other_pictures",
+    "outdated_notes",
+    "read_picture",
     "read_reported",
+    "read_run_picture",
 ]

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import make_folder, write_atomically
-from kdcam.files.json_files_part import read_json, write_json
+from kdcam.files.json_files import read_json, write_json
 from kdcam.files.paths import exists, is_file, is_folder
+from kdcam.files.weight_location import CONFIG_FILE, MODEL_FILE
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
-from kdcam.models.weights.config_json import config_content, read_config
+from kdcam.models.weights.config_json import check_arguments, config_content, read_config
 from kdcam.models.weights.safetensors_files import (
     TensorsFile,
     load_exactly,
@@ -27,8 +28,7 @@ from kdcam.models.weights.safetensors_files import (
     refuse_pickles,
     tensor_bytes,
 )
-from kdcam.models.weights.timm_config import check_arguments
-from kdcam.runs.run_files import CONFIG_FILE, MODEL_FILE, RESULT_FILE, RESUME_FOLDER
+from kdcam.runs.run_files import RESULT_FILE, RESUME_FOLDER
 
 STATE_FILE = "state.safetensors"
 START_OVER = "start over with --resume never"

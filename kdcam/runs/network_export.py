@@ -1,4 +1,4 @@
-"""export: a run's network in a form that other programs load."""
+"""export: a run's network in a form that other programs load (timm, ONNX, torch.export)."""
 
 import warnings
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from kdcam.api import Weights, load
 from kdcam.errors import CheckpointError, ModelError, RecipeError
 from kdcam.files.atomic_writes import check_writable, make_folder, write_atomically
 from kdcam.files.paths import exists, is_folder
 from kdcam.models.classifier import Classifier
-from kdcam.models.folding_part import fold_head
+from kdcam.models.folding import fold_head
 from kdcam.models.weights.config_json import timm_architecture
 from kdcam.runs.checkpoint import save_model
+from kdcam.runs.open_run import Weights, load
 from kdcam.runtime.numerics import require_finite_outputs
 from kdcam.settings.messages import did_you_mean, listed, reason_text
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import read_json
+from kdcam.files.json_files import read_json
 from kdcam.files.paths import expanded, is_file, is_folder, resolved
-from kdcam.runs.run_files import CONFIG_FILE, RECIPE_FILE
+from kdcam.files.weight_location import CONFIG_FILE
+from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.settings.messages import first_few, listed
 
 

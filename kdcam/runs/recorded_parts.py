@@ -1,85 +1,28 @@
-"""The pictures that a run was made with, found again in its data as it is now."""
+"""The parts that a run was made with, found again in its data as it is now."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdcam.data.batches.image_digests import file_key, key_rows, keys_in, path_from, stamp_of
+from kdcam.data.batches.decoding import map_in_threads
+from kdcam.data.batches.image_digests import file_key, key_rows, path_from, stamp_of
 from kdcam.data.batches.streaming import FilePictures, StreamImages
 from kdcam.data.common_config import PictureFilesConfig
-from kdcam.data.dataset_parts import DataParts, Part, PictureTable
+from kdcam.data.dataset_parts import DataParts, Part
 from kdcam.data.datasets import list_source
 from kdcam.data.source_configs import DataConfig, ImageLabelsConfig
-from kdcam.data.sources.picture_files import ListedParts, data_folder, map_in_threads, read_known
+from kdcam.data.sources.picture_files import ListedParts, data_folder, read_known
 from kdcam.data.splits.class_split import classes_of
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_below
 from kdcam.files.paths import expanded
+from kdcam.runs.picture_record import Label, PictureRecord, labels_by_name
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import first_few
-
-PART_NAMES = ("train", "validation", "test")
-
-Label = str | frozenset[str]
-
-
-@dataclass(frozen=True)
-class PictureRecord:
-    """All files that a run's data held, and which of them were in which part."""
-
-    table: PictureTable
-    parts: Mapping[
-        str, Tensor
-    ]  # positions in the table, in the order of the part; a part that there was none of: empty
-    label_names: tuple[str, ...]  # of the run: those of the table, or some of them
-
-    @cached_property
-    def keys(self) -> list[bytes]:
-        """The keys of all files."""
-        return keys_in(self.table.keys)
-
-    def keys_of(self, part: str) -> set[bytes]:
-        """Return the keys of a part."""
-        return {self.keys[position] for position in self.parts[part].tolist()}
-
-    @cached_property
-    def labels(self) -> list[Label]:
-        """The class of each file, or its classes, by name."""
-        return labels_by_name(self.table.targets, self.table.label_names)
-
-    def left_out_of(self, names: Sequence[str]) -> list[int]:
-        """Return the files of some classes that were in no part, in the order of the table."""
-        used = torch.zeros(len(self.table.paths), dtype=torch.bool)
-        for positions in self.parts.values():
-            used[positions] = True
-        return [place for place in (~used).nonzero().flatten().tolist() if self.labels[place] in names]
-
-    def shared(self, part: str) -> list[str]:
-        """Return the pictures of a part that were trained on, too: the same bytes under two names."""
-        trained = self.keys_of("train")
-        return [self.table.paths[i] for i in self.parts[part].tolist() if self.keys[i] in trained]
-
-
-def trained_pictures_among(kept: PictureRecord, paths: Sequence[Path]) -> list[Path]:
-    """Return the files that hold a picture which a run was trained on, byte for byte, under any name.
-
-    Only files of the size of such a picture are read. Raises ``DataError`` where one of these cannot be read.
-    """
-    sizes = set(kept.table.stamps[kept.parts["train"], 0].tolist())
-    stamps = {path: stamp_of(path) for path in paths}
-    alike = [path for path, stamp in stamps.items() if stamp is not None and stamp[0] in sizes]
-    if not alike:
-        return []
-    trained = kept.keys_of("train")
-    keys = map_in_threads(
-        lambda index: file_key(alike[index]).key, len(alike), task="digests of pictures", progress=Silent()
-    )
-    return [path for path, key in zip(alike, keys, strict=True) if key in trained]
 
 
 class MissingPictures(NamedTuple):
@@ -126,22 +69,6 @@ class RecordedData(NamedTuple):
     lacks: Mapping[str, MissingPictures]  # by part
     added: tuple[str, ...]  # files that are of no part
     renamed: Mapping[str, str]  # path when the run was made -> path now, where it is another one
-
-
-def record_pictures(parts: DataParts, config: DataConfig) -> PictureRecord | None:
-    """Return what a run is to keep of its pictures; None where the source lists no files."""
-    table = parts.table
-    if table is None or not isinstance(config, PictureFilesConfig):
-        return None
-    root, places = expanded(config.root), {path: place for place, path in enumerate(table.paths)}
-    positions = {
-        name: torch.tensor(
-            [] if part is None else [places[path_from(root, path)] for path in part.paths or ()],
-            dtype=torch.int64,
-        )
-        for name, part in parts.held().items()
-    }
-    return PictureRecord(table, positions, parts.label_names)
 
 
 def load_recorded_parts(
@@ -217,19 +144,10 @@ def describe_changes(config: DataConfig, kept: PictureRecord, *, most_read: int)
     return f"has changed since it was trained: {'; '.join(texts)}" if texts else None
 
 
-def labels_by_name(targets: Tensor, names: Sequence[str]) -> list[Label]:
-    if targets.ndim == 1:
-        return [names[label] for label in targets.tolist()]
-    found: list[set[str]] = [set() for _ in range(len(targets))]
-    for position, label in targets.nonzero().tolist():
-        found[position].add(names[label])
-    return [frozenset(labels) for labels in found]
-
-
 def _listing(config: PictureFilesConfig) -> ListedParts:
     """Return the files of a source; those that a label file names, whether they are there or not."""
     if isinstance(config, ImageLabelsConfig):
-        from kdcam.data.sources.image_labels_part import list_named
+        from kdcam.data.sources.image_labels import list_named
 
         return list_named(config)
     return list_source(config)
@@ -357,13 +275,9 @@ def _numbered(targets: Tensor, names: Sequence[str], wanted: Sequence[str]) -> T
 
 
 __all__ = [
-    "PART_NAMES",
     "MissingPictures",
-    "PictureRecord",
     "RecordedData",
     "describe_changes",
     "load_left_out",
     "load_recorded_parts",
-    "record_pictures",
-    "trained_pictures_among",
 ]

@@ -1,4 +1,4 @@
-"""A run's data read again: the parts that it kept, and what is said where they are not as they were."""
+"""A run's data read again: the parts that it recorded, and what is said where they are not as they were."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,20 +14,13 @@ from kdcam.data.source_configs import DataConfig, OmniglotConfig
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.files.paths import exists, expanded, is_folder, shown
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs.picture_record import read_pictures, recorded_digest
-from kdcam.runs.recorded_parts import (
-    MissingPictures,
-    PictureRecord,
-    describe_changes,
-    load_recorded_parts,
-    trained_pictures_among,
-)
+from kdcam.runs.picture_record import PictureRecord, read_pictures, recorded_digest, trained_pictures_among
+from kdcam.runs.recorded_parts import MissingPictures, describe_changes, load_recorded_parts
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runs.training_labels import NOISE_FILE, with_recorded_noise
 from kdcam.runtime.progress import Progress
+from kdcam.settings.frozen_settings import key_and_flag, validation_messages
 from kdcam.settings.messages import first_few, listed
-from kdcam.settings.recipe_errors import validation_messages
-from kdcam.settings.setting_names import key_and_flag
 
 _LOCATION_KEYS = ("root", "labels", "names", "workers")
 _READ_BY_TRAIN = 1000  # changed files that `train` on a finished run reads: a few seconds

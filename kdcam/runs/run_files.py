@@ -1,24 +1,19 @@
-"""Which run a folder holds, and whether a recipe may be run there.
+"""The files of a run folder by name, how far the run in it got, and metrics.jsonl: one line an epoch."""
 
-A run is *new* while there is no recipe.json, *unfinished* until there is a result.json, *finished* after.
-"""
-
-import shutil
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from kdcam.errors import CheckpointError
-from kdcam.files.atomic_writes import check_writable, remove_leftovers
-from kdcam.files.differences import Difference, first_difference, value_text
-from kdcam.files.json_files_part import read_json
-from kdcam.files.paths import exists, is_folder
-from kdcam.runs.metrics_log import METRICS_FILE
+from kdcam.files.atomic_writes import check_writable, make_folder, write_atomically, write_synced
+from kdcam.files.json_files import json_form, parse_json
+from kdcam.files.paths import exists, is_folder, read_bounded
+from kdcam.files.text_files import TEXT_LIMIT
 
 RECIPE_FILE = "recipe.json"
 RESULT_FILE = "result.json"
-MODEL_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 PICTURES_FILE = "pictures.safetensors"
 PICTURES_KEY = "pictures"  # of recipe.json, with the SHA-256 of that file
 FEW_SHOT_FILE = "few-shot.json"
@@ -28,27 +23,6 @@ LOCALIZATION_FILE = "localization.json"
 REPORT_FILE = "report.html"
 FIGURES_FOLDER = "figures"
 RESUME_FOLDER = "resume"
-# recipe.json last: while it is there the folder still counts as an unfinished run
-_WRITTEN = (
-    RESULT_FILE,
-    "robustness.json",
-    "agreement.json",
-    FEW_SHOT_FILE,
-    EPISODES_FILE,
-    VERIFICATION_FILE,
-    LOCALIZATION_FILE,
-    REPORT_FILE,
-    METRICS_FILE,
-    MODEL_FILE,
-    CONFIG_FILE,
-    "noise.safetensors",
-    PICTURES_FILE,
-    RECIPE_FILE,
-)
-_PATTERNS = (
-    "robustness-progress-*",  # of evaluations under way
-    f"{FIGURES_FOLDER}/*.png",  # of this run alone: beside another one they would show what it is not
-)
 
 State = Literal["new", "unfinished", "finished"]
 Resume = Literal["auto", "never"]
@@ -67,105 +41,99 @@ def has_saved_state(path: Path) -> bool:
     return is_folder(folder) and any(folder.iterdir())
 
 
-def check_finished(path: Path, recipe: dict[str, Any], resume: Resume) -> None:
-    """Raise ``CheckpointError`` unless the finished run in ``path`` is of this recipe and may be kept."""
-    _check_same_recipe(path, recipe, "a finished run", "")
-    if resume == "never":
-        raise CheckpointError(
-            f"{path}: holds a finished run, and a finished run is not overwritten; "
-            "choose another folder with --output, or remove this one yourself"
-        )
+def figure_file(run: Path, name: str) -> Path:
+    """Return the file of a run's picture."""
+    return run / FIGURES_FOLDER / name
 
 
-def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
-    """Return the state of a folder just locked, made ready for the run.
-
-    What killed processes left aside is removed, and with resume "never" the unfinished run. A run of another
-    recipe that ended before it kept a state (a bad image, say) has nothing to lose: it is removed, too.
-
-    Raises:
-        CheckpointError: The recipe may not be run there, or the folder cannot be written to.
-    """
-    check_writable(path)
-    for folder in (path, path / RESUME_FOLDER):
-        remove_leftovers(folder)
-    state = find_state(path)
-    if state == "new":
-        _check_nothing_foreign(path)
-    elif state == "finished":  # by another process, since the caller looked
-        check_finished(path, recipe, resume)
-    elif resume == "never" or (
-        not has_saved_state(path) and _recipe_difference_text(path, recipe) is not None
-    ):
-        _remove_run(path)
-        return "new"
-    else:
-        _check_same_recipe(path, recipe, "an unfinished run", ", or start over with --resume never")
-    return state
+def check_writable_file(file: Path) -> None:
+    """Make the folder of a file; ``CheckpointError`` where the file could not be written."""
+    if is_folder(file):
+        raise CheckpointError(f"{file}: is a folder, and the file of that name is to be written; remove it")
+    make_folder(file.parent)
+    check_writable(file.parent)
 
 
-def _check_same_recipe(path: Path, recipe: dict[str, Any], what: str, also: str) -> None:
-    difference = _recipe_difference_text(path, recipe)
-    if difference is not None:
-        raise CheckpointError(
-            f"{path}: holds {what} of another recipe ({difference}); "
-            f"choose another folder with --output{also}"
-        )
-
-
-def _recipe_difference_text(path: Path, recipe: dict[str, Any]) -> str | None:
-    difference = recipe_difference(read_json(path / RECIPE_FILE), recipe)
-    if difference is None:
-        return None
-    return f"{difference.place or 'recipe'}: {value_text(difference.there)} there, {value_text(difference.here)} here"
-
-
-def recipe_difference(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> Difference | None:
-    """Return where a recipe differs from that of a run's recipe.json.
-
-    Pictures that are known by their bytes may lie in another folder.
-    """
-    there = record.get("recipe")
-    data = there.get("data") if isinstance(there, Mapping) else None
-    if PICTURES_KEY in record and isinstance(data, Mapping) and "root" in recipe.get("data", {}):
-        recipe = {**recipe, "data": {**recipe["data"], "root": data.get("root")}}
-    return first_difference(there, recipe)
-
-
-def _check_nothing_foreign(path: Path) -> None:
-    foreign = [name for name in (*_WRITTEN, RESUME_FOLDER) if exists(path / name)]
-    foreign += [str(file.relative_to(path)) for file in _matching(path)]
-    if foreign:
-        raise CheckpointError(
-            f"{path}: holds {foreign[0]} but no {RECIPE_FILE}, so it is not a run folder and nothing in it "
-            "is overwritten; choose another folder with --output"
-        )
-
-
-def _matching(path: Path) -> list[Path]:
-    return [file for pattern in _PATTERNS for file in sorted(path.glob(pattern))]
-
-
-def _remove_run(path: Path) -> None:
+def remove_figure(file: Path) -> None:
+    """Remove a picture of earlier numbers, where there is one; ``CheckpointError`` where it cannot be removed."""
     try:
-        if exists(path / RESUME_FOLDER):
-            shutil.rmtree(path / RESUME_FOLDER)
-        for file in (*_matching(path), *(path / name for name in _WRITTEN)):
-            file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: the unfinished run cannot be removed ({error.strerror or error}); "
-            "choose another folder with --output"
+            f"{file}: cannot be removed ({error.strerror or error}), and it shows earlier numbers; remove it yourself"
         ) from error
 
 
+METRICS_FILE = "metrics.jsonl"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl in order; none where the file is missing.
+
+    A last line without its end, left by a killed process, is ignored.
+
+    Raises:
+        CheckpointError: Another line is not a JSON object with an "epoch".
+    """
+    path = folder / METRICS_FILE
+    if not exists(path):
+        return []
+    content = read_bounded(path, limit=TEXT_LIMIT, error=CheckpointError)
+    lines = content.split(b"\n")[:-1]
+    return [_parse_line(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
+    """Append one line and sync it to the disk; ``record`` holds at least "epoch".
+
+    Raises:
+        CheckpointError: The line cannot be written; the lines before it stay as they were.
+    """
+    path = folder / METRICS_FILE
+    line = _metrics_line(json_form(record))
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                write_synced(file.fileno(), line)
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(size)
+                raise
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: a line could not be added ({error.strerror or error}); the lines before it are whole. "
+            "Free some space and run the same command again"
+        ) from error
+
+
+def cut_metrics(folder: Path, last_epoch: int) -> None:
+    """Drop the lines after ``last_epoch`` (counted from 1; 0 drops all) and a torn last one."""
+    kept = [record for record in read_metrics(folder) if record["epoch"] <= last_epoch]
+    write_atomically(folder / METRICS_FILE, b"".join(_metrics_line(record) for record in kept))
+
+
+def _metrics_line(record: Any) -> bytes:
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode()
+
+
+def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    place = f"{path}, line {number}"
+    record: dict[str, Any] = parse_json(
+        line, error=CheckpointError, place=str(path), line=number, way_out="mend or remove the line"
+    )
+    epoch = record.get("epoch") if isinstance(record, dict) else None
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
+        raise CheckpointError(f"{place}: expected an object with a whole number as 'epoch'")
+    return record
+
+
 __all__ = [
-    "CONFIG_FILE",
     "EPISODES_FILE",
     "FEW_SHOT_FILE",
     "FIGURES_FOLDER",
     "LOCALIZATION_FILE",
-    "MODEL_FILE",
+    "METRICS_FILE",
     "PICTURES_FILE",
     "PICTURES_KEY",
     "RECIPE_FILE",
@@ -175,9 +143,12 @@ __all__ = [
     "VERIFICATION_FILE",
     "Resume",
     "State",
-    "check_finished",
+    "append_metrics",
+    "check_writable_file",
+    "cut_metrics",
+    "figure_file",
     "find_state",
     "has_saved_state",
-    "prepare_folder",
-    "recipe_difference",
+    "read_metrics",
+    "remove_figure",
 ]

@@ -7,13 +7,15 @@ from typing import Any, Self
 
 from kdcam.files.atomic_writes import make_folder
 from kdcam.files.folder_lock import FolderLock
-from kdcam.files.json_files_part import json_form, layout_errors, read_json, write_json
-from kdcam.runs import metrics_log
+from kdcam.files.json_files import json_form, layout_errors, read_json, write_json
+from kdcam.runs import run_files
 from kdcam.runs.resume_rules import (
     WEIGHTS_KEY,
     WeightDigests,
     changed_weights,
+    check_finished,
     check_same_weights,
+    prepare_folder,
     weight_digests,
 )
 from kdcam.runs.run_files import (
@@ -22,10 +24,8 @@ from kdcam.runs.run_files import (
     RESULT_FILE,
     Resume,
     State,
-    check_finished,
     find_state,
     has_saved_state,
-    prepare_folder,
 )
 from kdcam.runtime.machine import describe_machine, package_versions
 
@@ -160,15 +160,15 @@ class RunFolder:
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl and sync it to the disk; ``record`` holds at least "epoch"."""
-        metrics_log.append_metrics(self.path, record)
+        run_files.append_metrics(self.path, record)
 
     def cut_metrics(self, last_epoch: int) -> None:
         """Drop the lines of metrics.jsonl after ``last_epoch`` (counted from 1; 0 drops all)."""
-        metrics_log.cut_metrics(self.path, last_epoch)
+        run_files.cut_metrics(self.path, last_epoch)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl in order, without a last one that a killed process left torn."""
-        return metrics_log.read_metrics(self.path)
+        return run_files.read_metrics(self.path)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, by which the run is finished: write it last."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Scores as plain functions: accuracy, calibration, ranking, intervals, embeddings."""

@@ -1,7 +1,11 @@
-"""How well a score tells two groups of images apart, by their ranks alone."""
+"""How well a score tells two groups of images apart: AUROC, and the false positive rate at 95 % true positives."""
+
+import math
 
 import torch
 from torch import Tensor
+
+_TRUE_POSITIVE_RATE = 0.95
 
 
 def auroc(positive_scores: Tensor, negative_scores: Tensor) -> float | None:
@@ -36,4 +40,13 @@ def _check(*groups: Tensor) -> None:
             raise ValueError("scores contain NaN, which has no rank; drop those images or mend the score")
 
 
-__all__ = ["auroc"]
+def fpr_at_95(positive_scores: Tensor, negative_scores: Tensor) -> float:
+    """Return the share of negatives (M,) that score at least as high as the threshold that 95 % of the positives
+    (N,) reach: the highest such threshold."""
+    ordered = positive_scores.sort(descending=True).values
+    # the grain of 0.95 * 20 must not make 20 of 19
+    needed = max(1, math.ceil(_TRUE_POSITIVE_RATE * len(ordered) - 1e-9))
+    return float((negative_scores >= ordered[needed - 1]).double().mean())
+
+
+__all__ = ["auroc", "fpr_at_95"]

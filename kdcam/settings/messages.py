@@ -1,7 +1,10 @@
 """Words that several messages share."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+_SHOWN = 60  # characters of a value in a message
+
 
 _LONGEST_REASON = 300  # letters; what libraries say of damaged files has no bound
 _JOINERS = "\u200c\u200d"  # zero width, but words of Persian and families of emoji are spelt with them
@@ -88,6 +91,17 @@ def failed_check_text(name: str, text: str, value: float, limit: float, *, warni
     return f"check {name} failed ({text}: {value:.3g}, limit {limit:.3g}): {warning}"
 
 
+def short(value: object, *, most: int = _SHOWN) -> str:
+    """Return a value as a message may show it: its ``repr``, cut where it is long, whatever the value is."""
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes) and len(value) > most:
+        return f"{'a table' if isinstance(value, Mapping) else 'a list'} of {len(value)} values"
+    try:
+        text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
+    except (ValueError, RecursionError):  # more digits than Python writes, or lists in lists without end
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 __all__ = [
     "amount_text",
     "did_you_mean",
@@ -99,4 +113,5 @@ __all__ = [
     "message_text",
     "one_line",
     "reason_text",
+    "short",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdcam.attacks.gradient_steps import ascend_loss, random_ball_points
 from kdcam.attacks.norm_ball import NormBall
 from kdcam.attacks.objective import attack_loss
 from kdcam.data.batches.batch import Batch
@@ -15,10 +16,8 @@ from kdcam.models.classifier import Classifier, Outputs, Task, TeacherOutputs
 from kdcam.recipe.adversary import AdversaryConfig
 from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import wide
-from kdcam.runtime.seeding import seeded_generator
 
 _TAG = 0x41445653  # tells the numbers of random starts from those of other draws of the same step
-_TINY = 1e-12  # lengths are kept above it
 
 ForwardOutputs = Callable[[Tensor], Outputs]
 """Gives a network's outputs of images (N, C, H, W) in [0, 1]."""
@@ -86,54 +85,6 @@ class Adversary:
         return lambda logits: divergence_from(logits, probabilities)
 
 
-def ascend_loss(
-    loss: Callable[[Tensor], Tensor],
-    clean: Tensor,
-    start: Tensor,
-    *,
-    ball: NormBall,
-    alpha: float,
-    steps: int,
-) -> Tensor:
-    """Return images (N, C, H, W) in [0, 1] after ``steps`` steps of length ``alpha`` up the gradient of ``loss``.
-
-    Args:
-        loss: gives a scalar of images, summed over them, so that an image's gradient does not depend on how many
-            others there are.
-        clean: the images around which the ball lies.
-        start: where to begin, in the ball and in [0, 1].
-        ball: is not left.
-        alpha: in [0, 1] pixel units.
-        steps: at least 1.
-
-    Source: projected gradient descent, Madry et al. 2018, arXiv 1706.06083, section 2.1.
-    """
-    images = start
-    for _ in range(steps):
-        images = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(images), images)
-        moved = images.detach() + alpha * ball.direction(gradient)
-        images = ball.project(moved, clean).clamp_(0, 1)
-    return images
-
-
-def random_ball_points(clean: Tensor, ball: NormBall, *, numbers: tuple[int, ...]) -> Tensor:
-    """Return images (N, C, H, W) in [0, 1], each uniform in the ball around its clean one before it is clamped.
-
-    They follow from ``numbers`` alone and are drawn on the images' device, a batch at a time: a generator an image,
-    as attacks have, would make the host wait for a GPU.
-    """
-    generator = torch.Generator(clean.device).manual_seed(seeded_generator(*numbers).initial_seed())
-    if ball.norm == "linf":
-        change = torch.empty_like(clean).uniform_(-ball.eps, ball.eps, generator=generator)
-    else:
-        change = torch.empty_like(clean).normal_(generator=generator)
-        radii = torch.empty_like(clean[:, :1, :1, :1]).uniform_(generator=generator)
-        lengths = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
-        change *= ball.eps * radii ** (1 / clean[0].numel()) / lengths
-    return (clean + change).clamp_(0, 1)
-
-
 def divergence_from(logits: Tensor, probabilities: Tensor) -> Tensor:
     """Return KL(probabilities || softmax(logits)), summed over the images; both are (N, K)."""
     return F.kl_div(F.log_softmax(wide(logits), dim=1), probabilities, reduction="sum")
@@ -168,8 +119,6 @@ def _attacked(network: nn.Module, device: torch.device) -> Iterator[None]:
 __all__ = [
     "Adversary",
     "ForwardOutputs",
-    "ascend_loss",
     "divergence_from",
     "mean_teacher_probabilities",
-    "random_ball_points",
 ]

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdcam.data.batches.batch import Batches
-from kdcam.data.batches.episodic import EpisodeOrder
-from kdcam.data.batches.mixing import Mixing
+from kdcam.data.batches.augmentation import Mixing
+from kdcam.data.batches.batch import EVALUATION_BATCH, Batches
+from kdcam.data.batches.episodes import EpisodeOrder
 from kdcam.data.dataset_parts import DataParts, Part
 from kdcam.data.datasets import batches
 from kdcam.errors import DataError, RecipeError
 from kdcam.losses.loss import Objective
 from kdcam.models.classifier import Classifier
 from kdcam.models.folding import freeze_and_fold
-from kdcam.models.frozen_stages import frozen_stages
+from kdcam.models.layer_groups import frozen_stages
 from kdcam.optim.optimizer import build_optimizer
 from kdcam.optim.schedule import build_schedule
 from kdcam.recipe.train_recipe import TrainRecipe
@@ -25,10 +25,7 @@ from kdcam.training.length_warnings import last_progress
 from kdcam.training.loss_terms import TermMeans
 from kdcam.training.preflight import CheckedRun, learning_rate_scales, shapes_of
 from kdcam.training.teachers.cache_entries import cached_views
-from kdcam.training.teachers.live_teacher import check_class_order
-from kdcam.training.teachers.teaching import LiveTeacher
-
-EVALUATION_BATCH = 256
+from kdcam.training.teachers.live_teacher import LiveTeacher, check_class_order
 
 
 def assemble(checked: CheckedRun, parts: DataParts) -> tuple[Plan, TrainState]:
@@ -153,4 +150,4 @@ def evaluation_batches(checked: CheckedRun, part: Part) -> Batches:
     )
 
 
-__all__ = ["EVALUATION_BATCH", "assemble", "evaluation_batches"]
+__all__ = ["assemble", "evaluation_batches"]

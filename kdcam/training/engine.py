@@ -1,5 +1,6 @@
 """The one training engine: fit -> train_epoch -> train_step. It knows no method, no file format and no command line."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -7,16 +8,16 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from kdcam.data.batches.augmentation import Mixing
 from kdcam.data.batches.batch import Batch, Batches
-from kdcam.data.batches.mixing import Mixing
 from kdcam.errors import Interrupted, ModelError, TrainingError
 from kdcam.losses.loss import LossTerms, Objective, Step
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
-from kdcam.models.frozen_stages import FrozenStages
+from kdcam.models.layer_groups import FrozenStages
 from kdcam.optim.schedule import Schedule
 from kdcam.runtime.numerics import broken_rows
 from kdcam.runtime.precision import Precision
-from kdcam.runtime.progress import EpochRecord, Progress
+from kdcam.runtime.progress import EpochRecord, Progress, StepRecord
 from kdcam.scores.classification import score
 from kdcam.training.adversarial_images import Adversary
 from kdcam.training.loss_terms import (
@@ -27,8 +28,81 @@ from kdcam.training.loss_terms import (
     require_finite_weights,
     trace,
 )
-from kdcam.training.pace import EpochClock
-from kdcam.training.teachers.teaching import Teacher
+
+SHOW_EVERY_SECONDS = 0.25
+SAVE_EVERY_SECONDS = 600.0  # within an epoch; every epoch's end is kept as well
+
+
+class EpochClock:
+    """The clock of one epoch."""
+
+    def __init__(self, *, epoch: int, epochs: int, step: int, steps: int, seconds: float) -> None:
+        """Start the clock at ``step`` of an epoch (both counted from 0) that has already taken ``seconds``."""
+        self.epoch, self.epochs, self.step, self.steps = epoch, epochs, step, steps
+        self.earlier_seconds = seconds
+        self.started = self.shown = self.saved = time.monotonic()
+        self.first_step = step
+        self.images = 0
+
+    def tick(self, images: int) -> None:
+        """Count a step."""
+        self.step += 1
+        self.images += images
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the epoch so far, those before an interruption included."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images a second in this epoch, since the run was started or resumed."""
+        return self.images / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to the end of the run at this epoch's pace."""
+        a_step = (time.monotonic() - self.started) / max(self.step - self.first_step, 1)
+        return a_step * (self.steps - self.step + self.steps * (self.epochs - self.epoch - 1))
+
+    def shows_now(self) -> bool:
+        """Return whether it is time to show where the run stands."""
+        now = time.monotonic()
+        if now - self.shown < SHOW_EVERY_SECONDS and self.step < self.steps:
+            return False
+        self.shown = now
+        return True
+
+    def saves_now(self) -> bool:
+        """Return whether it is time to keep the state within the epoch."""
+        now = time.monotonic()
+        if now - self.saved < SAVE_EVERY_SECONDS:
+            return False
+        self.saved = now
+        return True
+
+    def record(self, terms: dict[str, float]) -> StepRecord:
+        """Return where the run stands."""
+        return StepRecord(
+            self.epoch + 1,
+            self.epochs,
+            self.step,
+            self.steps,
+            terms,
+            self.images_per_second,
+            self.seconds_left,
+        )
+
+
+class Teacher(Protocol):
+    """Says what the losses need to know of a batch."""
+
+    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
+        """Return what ``needs`` names of a batch, on its device and without gradient.
+
+        ``needs`` are the losses'; only names that begin with ``teacher.`` count.
+        """
+
 
 CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
 
@@ -321,8 +395,10 @@ def _rank(validation: Mapping[str, float]) -> tuple[float, float]:
 
 __all__ = [
     "Checkpointer",
+    "EpochClock",
     "Plan",
     "Position",
+    "Teacher",
     "TrainState",
     "Trainable",
     "finish_epoch",

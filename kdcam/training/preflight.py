@@ -6,26 +6,24 @@ from typing import NamedTuple
 
 import torch
 
-from kdcam.data.batches.episodic import check_ways
+from kdcam.data.batches.episodes import check_ways
 from kdcam.data.dataset_parts import DataSummary
 from kdcam.data.datasets import describe_data
 from kdcam.errors import DataError, ModelError, RecipeError
 from kdcam.files.paths import expanded
 from kdcam.losses.loss import Shapes, needs_of
+from kdcam.models.build import build_for_data
 from kdcam.models.classifier import Classifier, Widths
-from kdcam.models.data_network import build_for_data
-from kdcam.models.frozen_stages import frozen_stages
 from kdcam.models.inspection import check_cam, check_linear_classifier, cost, linear_classifier, widths
-from kdcam.models.layer_groups import layer_scales
+from kdcam.models.layer_groups import frozen_stages, layer_scales
 from kdcam.models.model_config import ModelConfig
+from kdcam.models.weights.named_networks import published_classes
 from kdcam.models.weights.packaged_weights import RGB, is_packaged
-from kdcam.models.weights.published import published_classes
 from kdcam.models.weights.starting_weights import holds_neck, starting_weights
 from kdcam.optim.optimizer import build_optimizer
 from kdcam.optim.schedule import build_schedule
-from kdcam.recipe.probe_recipe import is_solved_probe
 from kdcam.recipe.recipe_fields import TeacherConfig
-from kdcam.recipe.table_checks import model_problems
+from kdcam.recipe.table_checks import is_solved_probe, model_problems
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.checkpoint import load_classifier
 from kdcam.runtime.precision import Precision, pick_device, pick_precision

@@ -11,17 +11,15 @@ from kdcam.errors import CheckpointError, Interrupted
 from kdcam.files.digests import weights_digest
 from kdcam.files.weight_location import location_kind
 from kdcam.models.classifier import Classifier
-from kdcam.models.weights.starting_weights import logits_layer_name
-from kdcam.recipe.probe_recipe import idle_settings, is_solved_probe
+from kdcam.models.heads import logits_layer_name
+from kdcam.recipe.table_checks import idle_settings, is_solved_probe
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
-from kdcam.runs.picture_record import pictures_bytes, pictures_digest, write_pictures
-from kdcam.runs.recorded_parts import record_pictures
+from kdcam.runs.picture_record import pictures_bytes, pictures_digest, record_pictures, write_pictures
 from kdcam.runs.run_data import resumed_data, warn_of_changed_data, warn_of_seen
 from kdcam.runs.run_files import RESUME_FOLDER, Resume, find_state, has_saved_state
 from kdcam.runs.run_folder import RunFolder
-from kdcam.runs.training_data import check_training_data, training_data
-from kdcam.runs.training_labels import write_noisy_labels
+from kdcam.runs.training_labels import check_training_data, training_data, write_noisy_labels
 from kdcam.runtime.memory import memory_errors
 from kdcam.runtime.progress import EpochRecord, Progress
 from kdcam.scores.classification import score
@@ -35,8 +33,7 @@ from kdcam.training.preflight import CheckedRun, with_class_names
 from kdcam.training.saved_state import capture_state, restore_state
 from kdcam.training.teachers.cache_entries import cached_views
 from kdcam.training.teachers.cached_teacher import cache_teachers
-from kdcam.training.teachers.live_teacher import score_teachers
-from kdcam.training.teachers.teaching import live_classifiers
+from kdcam.training.teachers.live_teacher import live_classifiers, score_teachers
 
 _LESS_DATA = "lower data.image_size or data.fraction, or end other programs"
 _LESS_WORK = (

@@ -1,15 +1,21 @@
-"""Tests of kdcam.attacks.config."""
+"""Tests of kdcam.attacks.attack_settings."""
 
 import subprocess
 import sys
 
 import pytest
 
-from kdcam.attacks.attack_settings import ApgdConfig, StandardConfig
+from kdcam.attacks.attack_settings import (
+    ATTACKS,
+    ApgdConfig,
+    FgsmConfig,
+    PgdConfig,
+    StandardConfig,
+    check_attacks,
+)
 from kdcam.attacks.budget import parse_fraction
-from kdcam.attacks.config import ATTACKS, BudgetSettings, budget_settings, check_attacks
-from kdcam.attacks.stepped_config import FgsmConfig, PgdConfig
 from kdcam.errors import RecipeError
+from kdcam.evaluation.robustness.robustness_settings import BudgetSettings, budget_settings
 
 
 def test_defaults_are_fgsm_and_pgd_10_at_8_255() -> None:
@@ -216,5 +222,5 @@ def test_defaults_that_hang_on_a_wrong_key_are_not_named(values: dict[str, objec
 
 
 def test_reading_settings_does_not_import_torch() -> None:
-    code = "import sys, kdcam.attacks.config; assert 'torch' not in sys.modules"
+    code = "import sys, kdcam.attacks.attack_settings; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

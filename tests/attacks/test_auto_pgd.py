@@ -7,7 +7,7 @@ import torch
 from small_attacks import Linear, fooled, loss
 from torch import Tensor, nn
 
-from kdcam.attacks import Counted, apgd, apgd_targeted, pgd
+from kdcam.attacks import CountedClassifier, apgd, apgd_targeted, pgd
 from kdcam.attacks.auto_pgd import _checkpoints
 from kdcam.attacks.objective import margin_loss
 from kdcam.errors import ModelError
@@ -44,7 +44,7 @@ def test_steps_shrink_until_the_peak_is_met(norm: str) -> None:
 def test_an_image_drops_out_as_soon_as_it_is_fooled(
     trained: nn.Module, attacked: tuple[Tensor, Tensor]
 ) -> None:
-    counted = Counted(trained)
+    counted = CountedClassifier(trained)
     found = apgd(counted, *attacked, eps=0.15, steps=20)
     standing = int((~fooled(trained, found, attacked[1])).sum())
     assert 0 < standing < 300
@@ -62,7 +62,7 @@ def test_to_the_end_an_image_goes_far_behind_the_border_and_fools_another_networ
     with torch.no_grad():
         for parameter in other.parameters():
             parameter += 0.3 * parameter.std() * torch.randn(parameter.shape, generator=generator)
-    counted = Counted(trained)
+    counted = CountedClassifier(trained)
     at_the_border = apgd(trained, images, labels, eps=0.15, steps=20)
     behind = apgd(counted, images, labels, eps=0.15, steps=20, stop_when_fooled=False)
     assert (counted.forwards, counted.backwards) == (300 * 21, 300 * 20)
@@ -78,7 +78,7 @@ def test_to_the_end_each_class_is_aimed_at_until_one_fools(
 ) -> None:
     images, labels = attacked
     settings = {"eps": 0.15, "steps": 10, "n_target_classes": 2}
-    counted = Counted(trained)
+    counted = CountedClassifier(trained)
     behind = apgd_targeted(counted, images, labels, stop_when_fooled=False, **settings)
     assert 300 + 300 * 11 < counted.forwards < 300 + 2 * 300 * 11
     assert (counted.forwards - 300) % 11 == 0  # whole searches only
@@ -115,7 +115,7 @@ def test_more_target_classes_fool_more(trained: nn.Module, attacked: tuple[Tenso
 
 def test_classes_beyond_the_last_are_not_aimed_at() -> None:
     images, labels = torch.full((2, 1, 2, 2), 0.5), torch.ones(2, dtype=torch.int64)
-    counted = Counted(Linear(torch.ones(1, 2, 2), classes=4))
+    counted = CountedClassifier(Linear(torch.ones(1, 2, 2), classes=4))
     apgd_targeted(counted, images, labels, eps=0.01, steps=5)
     assert counted.forwards == 2 + 3 * 2 * 6  # once for the order of the classes; 3 rivals, 6 looks each
 

@@ -1,16 +1,16 @@
-"""Tests of kdcam.attacks.passes."""
+"""Tests of kdcam.attacks.attacked_network."""
 
 import pytest
 import torch
 from small_attacks import ALPHA, EPS
 from torch import Tensor, nn
 
-from kdcam.attacks import Counted, bim, fgsm, pgd
-from kdcam.attacks.config import ATTACKS
+from kdcam.attacks import CountedClassifier, bim, fgsm, pgd
+from kdcam.attacks.attack_settings import ATTACKS
 
 
 def test_passes_of_attacks_by_hand(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
-    counted = Counted(model)
+    counted = CountedClassifier(model)
     fgsm(counted, *batch, eps=EPS)
     assert (counted.forwards, counted.backwards) == (24, 24)
     bim(counted, *batch, eps=EPS, alpha=ALPHA, steps=3)
@@ -29,7 +29,7 @@ def test_attacks_that_fool_nobody_take_about_the_passes_that_are_expected(
     config = kind(
         name=name, eps=1e-7, **{key: numbers[key] for key in numbers.keys() & kind.model_fields.keys()}
     )
-    counted = Counted(model)
+    counted = CountedClassifier(model)
     config.perturb(counted, *batch, torch.arange(24))
     assert config.expected_passes == pytest.approx((counted.forwards + 2 * counted.backwards) / 24, rel=0.05)
 
@@ -38,7 +38,7 @@ def test_attacks_that_fool_nobody_take_about_the_passes_that_are_expected(
 def test_it_gives_what_the_classifier_gives(
     context: type[torch.no_grad], model: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
-    counted = Counted(model)
+    counted = CountedClassifier(model)
     assert not counted.training
     with context():
         assert torch.equal(counted(batch[0]), model(batch[0]))
@@ -49,7 +49,7 @@ def test_it_gives_what_the_classifier_gives(
 def test_modes_of_the_classifier_come_back(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     model.train()
     model.norm.eval()
-    counted = Counted(model)
+    counted = CountedClassifier(model)
     assert (model.dropout.training, model.norm.training) == (True, False)
     fgsm(counted, *batch, eps=EPS)
     assert (model.dropout.training, model.norm.training) == (True, False)

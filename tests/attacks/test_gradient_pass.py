@@ -1,4 +1,4 @@
-"""Tests of kdcam.attacks.looking."""
+"""Tests of kdcam.attacks.attacked_network."""
 
 from functools import partial
 

@@ -7,7 +7,7 @@ import torch
 from small_attacks import ALPHA, EPS, Linear, fooled, loss
 from torch import Tensor, nn
 
-from kdcam.attacks import Counted, bim, cw_margin, fgsm, input_gradient, mim, pgd
+from kdcam.attacks import CountedClassifier, bim, cw_margin, fgsm, input_gradient, mim, pgd
 from kdcam.attacks.norm_ball import NormBall
 
 
@@ -176,7 +176,7 @@ def test_images_that_drop_out_cost_less_and_as_many_are_fooled(
     settings = {**budget, "alpha": budget["eps"] / 4, "steps": 10, "restarts": 2}
     passes, results = [], []
     for stop in (False, True):
-        counted = Counted(trained)
+        counted = CountedClassifier(trained)
         found = pgd(counted, *attacked, stop_when_fooled=stop, **settings)
         results.append(fooled(trained, found, attacked[1]))
         passes.append(counted.backwards)

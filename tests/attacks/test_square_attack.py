@@ -5,7 +5,7 @@ import torch
 from small_attacks import Linear, fooled
 from torch import Tensor, nn
 
-from kdcam.attacks import Counted, square
+from kdcam.attacks import CountedClassifier, square
 from kdcam.attacks.square_attack import square_sides
 
 
@@ -44,7 +44,7 @@ def test_only_forward_passes_and_no_more_than_allowed() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return Linear(torch.ones(1, 4, 4))(images - 0.2)
 
-    counted = Counted(Frozen())
+    counted = CountedClassifier(Frozen())
     square(counted, images, labels, eps=0.01, n_queries=300)
     assert (counted.forwards, counted.backwards) == (900, 0)
     assert fooled(counted, square(counted, images, labels, eps=0.6, n_queries=50), labels).all()
@@ -56,7 +56,7 @@ def test_an_image_that_falls_keeps_its_first_fooling_change(
 ) -> None:
     images, labels = attacked[0][:60], attacked[1][:60]
     # The same schedule cannot be had with fewer queries, so the drop-out is seen in what it costs.
-    counted = Counted(trained)
+    counted = CountedClassifier(trained)
     found = square(counted, images, labels, eps=0.15, n_queries=200)
     standing = int((~fooled(trained, found, labels)).sum())
     assert 0 < standing < 40

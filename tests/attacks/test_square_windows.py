@@ -1,9 +1,9 @@
-"""Tests of kdcam.attacks.square_windows."""
+"""Tests of kdcam.attacks.square_attack."""
 
 import pytest
 import torch
 
-from kdcam.attacks.square_windows import bump, random_signs, tiles, two_windows, window
+from kdcam.attacks.square_attack import bump, random_signs, tiles, two_windows, window
 
 
 def test_signs_by_hand() -> None:

@@ -1,12 +1,11 @@
-"""Tests of kdcam.attacks.sequence."""
+"""Tests of kdcam.attacks.successive_attacks."""
 
 import torch
 from small_attacks import fooled
 from torch import Tensor, nn
 
-from kdcam.attacks.attack_settings import SquareConfig, StandardConfig
-from kdcam.attacks.sequence import attacks_in_turn
-from kdcam.attacks.stepped_config import BimConfig, FgsmConfig
+from kdcam.attacks.attack_settings import BimConfig, FgsmConfig, SquareConfig, StandardConfig
+from kdcam.attacks.successive_attacks import attacks_in_turn
 
 
 def test_each_stage_works_on_what_the_one_before_left(

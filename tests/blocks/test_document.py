@@ -1,4 +1,5 @@
-from kdcam.blocks.wording import notes_on_runs, score_text, side_by_side
+from kdcam.blocks.document import notes_on_runs, side_by_side
+from kdcam.scores.main_scores import score_text
 
 
 def test_scores() -> None:

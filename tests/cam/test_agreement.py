@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdcam.cam.agreement import map_similarity
+from kdcam.cam.maps import map_similarity
 
 
 def random_maps(images: int, side: int, seed: int = 0) -> torch.Tensor:

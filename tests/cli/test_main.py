@@ -94,5 +94,5 @@ def test_a_keyboard_interrupt_exits_with_130(kdcam, module, monkeypatch: pytest.
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdcam.predicting.predict", interrupted)
+    monkeypatch.setattr("kdcam.api.predict", interrupted)
     assert kdcam("predict", "run", "image.png").code == 130

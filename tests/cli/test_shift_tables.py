@@ -6,8 +6,12 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from kdcam.evaluation.robustness.corruption_report import OWN_CORRUPTIONS, CorruptionReport, CorruptionRow
-from kdcam.evaluation.robustness.relative_errors import relative_errors
+from kdcam.evaluation.robustness.corruption_report import (
+    OWN_CORRUPTIONS,
+    CorruptionReport,
+    CorruptionRow,
+    relative_errors,
+)
 from kdcam.evaluation.robustness.robustness_file import CorruptionSection
 
 

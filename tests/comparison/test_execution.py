@@ -10,12 +10,11 @@ from picture_folders import fill
 from small_runs import Watcher
 
 import kdcam
-from kdcam.comparison.execution import compare, devices_of
+from kdcam.comparison.execution import compare, devices_of, find_cell_states
 from kdcam.comparison.plan.comparison_plan import plan_comparison
-from kdcam.comparison.surveying import find_cell_states
 from kdcam.comparison.table.output_folder import run_folder
 from kdcam.errors import Interrupted, RecipeError, TrainingError
-from kdcam.runs.resume_rules import file_digest
+from kdcam.files.digests import file_digest
 from kdcam.runs.run_files import find_state
 
 MODEL = "model.safetensors"
@@ -205,7 +204,7 @@ def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
         read.append(file)
         return file_digest(file)
 
-    monkeypatch.setattr("kdcam.runs.resume_rules.file_digest", counted)
+    monkeypatch.setattr("kdcam.files.digests.file_digest", counted)
     found = compare(**arguments)
     assert read.count(teacher / MODEL) == 1  # large files are not read again for each run
     with_agreement = [row.folder for row in found.rows if row.agreement is not None]

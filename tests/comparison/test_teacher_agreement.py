@@ -10,8 +10,7 @@ from scipy.special import rel_entr
 from small_runs import SCENES, small_recipe
 
 import kdcam
-from kdcam.cam.agreement import map_similarity
-from kdcam.cam.maps import caam, target_cam
+from kdcam.cam.maps import caam, map_similarity, target_cam
 from kdcam.comparison.table.run_measures import AGREEMENT_FILE, read_run
 from kdcam.comparison.teacher_agreement import compare_logits, is_measured, measure_agreement
 from kdcam.errors import CheckpointError, DataError, ModelError
@@ -91,7 +90,7 @@ def test_a_run_agrees_with_itself(student: Path, tmp_path: Path) -> None:
 
 def test_the_numbers_are_those_of_all_test_images(student: Path, teacher: Path, tmp_path: Path) -> None:
     found = measured(copied(student, tmp_path / "run"), teacher)
-    test = kdcam.api.load_run(student, device="cpu")
+    test = kdcam.runs.open_run.load_run(student, device="cpu")
     (batch,) = test.batches(test.part("test")).epoch(0)
     with torch.no_grad():
         ours, theirs = (kdcam.load(run).outputs(batch.images) for run in (student, teacher))

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from kdcam.data.box_files import BoxLine
-from kdcam.data.boxes import boxes_of_part, boxes_of_source, named_pictures, one_row_per_image
 from kdcam.data.datasets import load_data
+from kdcam.data.object_boxes import boxes_of_part, boxes_of_source, named_pictures, one_row_per_image
 from kdcam.data.source_configs import DigitScenesConfig, ImageFolderConfig
 from kdcam.errors import DataError
 

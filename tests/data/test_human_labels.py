@@ -11,8 +11,7 @@ import torch
 
 from kdcam.data.common_config import NoiseConfig
 from kdcam.data.datasets import describe_data, load_data
-from kdcam.data.label_noise import TrainingImages
-from kdcam.data.label_noise_part import add_noise
+from kdcam.data.label_noise import TrainingImages, add_noise
 from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.errors import DataError
 

@@ -9,8 +9,8 @@ import torch
 
 from kdcam.data.common_config import NoiseConfig
 from kdcam.data.datasets import load_data
-from kdcam.data.label_noise import TrainingImages
-from kdcam.data.label_noise_part import (
+from kdcam.data.label_noise import (
+    TrainingImages,
     add_noise,
     asymmetric_transition,
     check_noise,

@@ -6,7 +6,7 @@ import pytest
 from face_folders import face_folder
 from sklearn.model_selection import KFold
 
-from kdcam.data.pairs import Pairs, contiguous_folds, folds_of, read_pairs
+from kdcam.data.verification_pairs import Pairs, contiguous_folds, folds_of, read_pairs
 from kdcam.errors import DataError
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from kdcam.cam.maps import caam, class_cams
 from kdcam.errors import ModelError
 from kdcam.explanation.class_maps import MapMethod, explain_image, method_for, shown_classes
-from kdcam.explanation.panels import drawn_maps
+from kdcam.explanation.explanation_pictures import drawn_maps
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.models.token_maps import spatial_reader
+from kdcam.models.output_readers import spatial_reader
 
 LOGITS = torch.tensor([0.5, 3.0, -1.0, 2.0, -0.2])
 

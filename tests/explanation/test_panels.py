@@ -1,11 +1,11 @@
-"""Tests of kdcam.explanation.panels."""
+"""Tests of kdcam.explanation.explanation_pictures."""
 
 import numpy as np
 import pytest
 import torch
 
 from kdcam.errors import RecipeError
-from kdcam.explanation.panels import MapStyle, check_map_style, panels
+from kdcam.explanation.explanation_pictures import MapStyle, check_map_style, panels
 
 IMAGE, AGNOSTIC = torch.rand(1, 40, 40), torch.rand(5, 5)
 CAPTIONS = [("cat", "label"), ("dog", "")]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.files.cache_home import cache_home
+from kdcam.files.paths import cache_home
 
 
 def test_it_lies_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

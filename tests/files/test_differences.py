@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.files.differences import Difference, first_difference, value_text
+from kdcam.files.json_files import Difference, first_difference, value_text
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.files.folders import cache_folder_errors, teacher_cache_folder
+from kdcam.files.paths import teacher_cache_folder
+from kdcam.training.teachers.cache_folder import cache_folder_errors
 
 
 def test_a_given_folder_is_written_out_and_others_lie_below_kdcams(

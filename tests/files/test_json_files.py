@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import json_form, read_json, write_json
+from kdcam.files.json_files import json_form, read_json, write_json
 
 
 def test_round_trip_keeps_order_text_and_exact_numbers(tmp_path: Path) -> None:

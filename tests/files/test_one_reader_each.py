@@ -13,15 +13,15 @@ ALLOWED = {
     ("kdcam/comparison/workers/local_process.py", "json.loads"),
     ("kdcam/recipe/recipe_files.py", "entry.read_text"),  # files of the package
     ("kdcam/recipe/recipe_files.py", "entry.is_dir"),
-    ("kdcam/report/page.py", ".read_text"),
+    ("kdcam/report/html_report.py", ".read_text"),
     ("kdcam/runtime/machine.py", ".read_text"),  # /proc and /sys
     ("kdcam/runtime/machine.py", "file.read_text"),
     ("kdcam/data/sources/digits.py", "gzip.open"),  # a file of scikit-learn
     ("kdcam/data/sources/mnist.py", "gzip.open"),  # bounded by the shape in its header
-    ("kdcam/data/sources/one_shot_runs.py", "entry.is_dir"),  # members of a zip file
-    ("kdcam/data/sources/one_shot_runs.py", "file.is_file"),
-    ("kdcam/data/sources/one_shot_runs.py", "inner.is_dir"),
-    ("kdcam/data/sources/one_shot_runs.py", "place.is_dir"),
+    ("kdcam/data/sources/omniglot.py", "entry.is_dir"),  # members of a zip file
+    ("kdcam/data/sources/omniglot.py", "file.is_file"),
+    ("kdcam/data/sources/omniglot.py", "inner.is_dir"),
+    ("kdcam/data/sources/omniglot.py", "place.is_dir"),
     (
         "kdcam/evaluation/robustness/section_keys.py",
         "entry.is_dir",

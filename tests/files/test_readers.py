@@ -10,10 +10,11 @@ import pytest
 from kdcam.errors import DataError
 from kdcam.files.csv_files import by_column, column_names, parse_row, read_csv, shown_columns
 from kdcam.files.json_files import parse_json, read_json_value
-from kdcam.files.parsed_values import check_values, short
+from kdcam.files.parsed_values import check_values
 from kdcam.files.text_files import read_gzip_bounded, read_lines, read_text
 from kdcam.files.toml_files import parse_toml
 from kdcam.files.yaml_files import read_yaml
+from kdcam.settings.messages import short
 
 BOM = b"\xef\xbb\xbf"
 

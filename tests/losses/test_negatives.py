@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kdcam.errors import DataError
-from kdcam.losses.negatives import OtherClasses, past_a_block
+from kdcam.losses.crd import OtherClasses, past_a_block
 
 LABELS = torch.tensor([2, 0, 2, 3, 0, 2])  # class 1 has no image
 

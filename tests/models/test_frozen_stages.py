@@ -7,9 +7,8 @@ from torch import nn
 from kdcam.errors import ModelError
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
-from kdcam.models.frozen_stages import frozen_stages
-from kdcam.models.init_config import InitConfig
-from kdcam.models.model_config import ModelConfig
+from kdcam.models.layer_groups import frozen_stages
+from kdcam.models.model_config import InitConfig, ModelConfig
 
 
 def build(name: str = "kdcam:resnet8", **keys: Any) -> Classifier:

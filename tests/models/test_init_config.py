@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from kdcam.errors import RecipeError
-from kdcam.models.init_config import InitConfig
+from kdcam.models.model_config import InitConfig
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 
 

@@ -1,4 +1,4 @@
-"""Tests of kdcam.models.token_maps."""
+"""Tests of kdcam.models.output_readers."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from kdcam.errors import ModelError
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.models.token_maps import spatial_reader
+from kdcam.models.output_readers import spatial_reader
 
 
 def classifier(name: str, *, size: int = 64) -> Classifier:

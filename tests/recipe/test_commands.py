@@ -3,8 +3,7 @@ from typing import Any
 import pytest
 
 from kdcam.errors import RecipeError
-from kdcam.recipe.commands import check_command, command_of
-from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
+from kdcam.recipe.train_recipe import TrainRecipe, check_command, command_of, read_recipe
 
 KD = {"loss": [{"name": "cross_entropy"}, {"name": "kd"}], "teacher": {"checkpoint": "a"}}
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from kdcam.errors import RecipeError
-from kdcam.recipe.overrides import apply_override, data_overrides, parse_value
+from kdcam.recipe.recipe_files import apply_override, data_overrides, parse_value
 
 
 def table() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.runs.metrics_log import append_metrics, cut_metrics, read_metrics
+from kdcam.runs.run_files import append_metrics, cut_metrics, read_metrics
 
 
 def _epochs(folder: Path) -> list[int]:

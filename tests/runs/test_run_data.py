@@ -12,17 +12,23 @@ from picture_folders import copy_run, edit, fill, paths_of, swap
 from small_runs import Watcher, kept_files, small_recipe
 
 import kdcam
-from kdcam.api import load_run
 from kdcam.data.dataset_parts import PictureTable
 from kdcam.data.datasets import load_data_by_position
 from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
 from kdcam.evaluation.few_shot.unseen_classes import check_unseen, unseen_in_folder
-from kdcam.models.init_config import InitConfig
+from kdcam.models.model_config import InitConfig
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs import recorded_parts as kept_module
-from kdcam.runs.picture_record import pictures_bytes, pictures_digest, read_pictures, write_pictures
-from kdcam.runs.recorded_parts import PictureRecord, describe_changes
+from kdcam.runs.open_run import load_run
+from kdcam.runs.picture_record import (
+    PictureRecord,
+    pictures_bytes,
+    pictures_digest,
+    read_pictures,
+    write_pictures,
+)
+from kdcam.runs.recorded_parts import describe_changes
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runtime.progress import Silent
 from kdcam.scores.classification import ClassificationReport

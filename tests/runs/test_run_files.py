@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import write_json
-from kdcam.runs.run_files import prepare_folder
+from kdcam.files.json_files import write_json
+from kdcam.runs.resume_rules import prepare_folder
 
 LATER = (
     "few-shot.json",

@@ -5,9 +5,9 @@ import torch
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 
 import kdcam
-from kdcam.api import load_run
-from kdcam.data.label_noise_part import NoisyLabels
+from kdcam.data.label_noise import NoisyLabels
 from kdcam.errors import CheckpointError, DataError, Interrupted
+from kdcam.runs.open_run import load_run
 from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels, write_noisy_labels
 
 

@@ -2,7 +2,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from kdcam.scores.intervals_part import episode_difference, mean_interval
+from kdcam.scores.intervals import episode_difference, mean_interval
 
 VALUES = numpy.random.default_rng(0).integers(20, 76, 600) / 75
 

@@ -5,7 +5,8 @@ import statistics
 import pytest
 from scipy import stats
 
-from kdcam.scores.intervals import epochs_to_reach, mean_and_deviation, paired_seed_difference, t_quantile
+from kdcam.comparison.table.comparison_result import epochs_to_reach
+from kdcam.scores.intervals import mean_and_deviation, paired_seed_difference, t_quantile
 
 
 def test_mean_and_sample_standard_deviation_of_hand_worked_numbers() -> None:

@@ -9,19 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.attacks import fgsm, pgd
+from kdcam.attacks.gradient_steps import ascend_loss, random_ball_points
 from kdcam.attacks.norm_ball import NormBall
 from kdcam.data.batches.batch import Batch
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
 from kdcam.models.model_config import ModelConfig
 from kdcam.recipe.adversary import AdversaryConfig
-from kdcam.training.adversarial_images import (
-    Adversary,
-    ascend_loss,
-    divergence_from,
-    mean_teacher_probabilities,
-    random_ball_points,
-)
+from kdcam.training.adversarial_images import Adversary, divergence_from, mean_teacher_probabilities
 
 EPS = 0.1
 

@@ -18,7 +18,7 @@ from kdcam.runs.run_folder import RunFolder
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import Position, TrainState, train_step
 from kdcam.training.preflight import preflight
-from kdcam.training.teachers import teaching
+from kdcam.training.teachers import live_teacher
 from kdcam.training.training_run import run_training
 
 CE_ONLY = [{"name": "cross_entropy"}]
@@ -217,7 +217,7 @@ def test_a_teacher_that_gives_no_numbers_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     teacher = run_small(tmp_path / "teacher", epochs=1)
-    healthy = teaching.teacher_outputs
+    healthy = live_teacher.teacher_outputs
 
     def broken(*arguments: Any) -> TeacherOutputs:
         outputs = healthy(*arguments)
@@ -226,7 +226,7 @@ def test_a_teacher_that_gives_no_numbers_stops_the_run(
         logits[:2, 1] = value  # -inf leaves kd's loss finite
         return outputs._replace(logits=logits)
 
-    monkeypatch.setattr(teaching, "teacher_outputs", broken)
+    monkeypatch.setattr(live_teacher, "teacher_outputs", broken)
     with pytest.raises(
         TrainingError,
         match=r"epoch 1, step 1: .*the outputs of a teacher are not finite for 2 of \d+ images; .*teacher's weights",

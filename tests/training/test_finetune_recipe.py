@@ -7,8 +7,7 @@ from small_runs import small_recipe
 
 import kdcam
 from kdcam.errors import RecipeError
-from kdcam.training.finetune_recipe import load_to_finetune
-from kdcam.training.starting_point import started_model
+from kdcam.training.starting_point import load_to_finetune, started_model
 
 RECIPE = """
 epochs = 1

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from kdcam.data.datasets import load_data
 from kdcam.data.source_configs import DigitsConfig
 from kdcam.errors import TrainingError
-from kdcam.training.linear_probe_part import fit_logistic, fit_logistic_path
+from kdcam.training.linear_probe import fit_logistic, fit_logistic_path
 
 
 def clouds(images, size, classes, *, seed=0, wrong=0.2):
@@ -146,7 +146,7 @@ def test_what_cannot_be_solved_is_told(monkeypatch):
         fit_logistic(features, targets, 1)
     with pytest.raises(ValueError, match=r"inverse_penalties are \[0\]; allowed: numbers above 0"):
         fit_logistic(features, targets, 3, inverse_penalty=0)
-    monkeypatch.setattr("kdcam.training.linear_probe_part._STEPS", 2)
+    monkeypatch.setattr("kdcam.training.linear_probe._STEPS", 2)
     with pytest.raises(TrainingError, match=r"not reached in 2 steps .* smaller inverse penalty than 100$"):
         fit_logistic(features, targets, 3, inverse_penalty=100)
     features[3, 2] = torch.nan

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kdcam.training import pace
-from kdcam.training.pace import SAVE_EVERY_SECONDS, SHOW_EVERY_SECONDS, EpochClock
+from kdcam.training import engine
+from kdcam.training.engine import SAVE_EVERY_SECONDS, SHOW_EVERY_SECONDS, EpochClock
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     own = Clock()
-    monkeypatch.setattr(pace, "time", own)
+    monkeypatch.setattr(engine, "time", own)
     return own
 
 

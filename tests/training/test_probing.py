@@ -20,7 +20,7 @@ from kdcam.data.datasets import batches, load_data
 from kdcam.errors import Interrupted, ModelError, RecipeError, TrainingError
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.recipe.probe_recipe import idle_settings, is_solved_probe
+from kdcam.recipe.table_checks import idle_settings, is_solved_probe
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runs.checkpoint import save_model
 from kdcam.scores.embeddings import FeatureTable, feature_table
@@ -322,10 +322,10 @@ def test_equal_candidates_go_to_the_smaller_penalty_and_then_the_likelihood() ->
 def test_penalties_that_are_not_solved_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     train, watcher = made_up(90, 0), Watcher()
     (easy,) = fit_candidates(train, None, 3, inverse_penalties=[1e-4])
-    monkeypatch.setattr("kdcam.training.linear_probe_part._STEPS", easy.fit.steps)
+    monkeypatch.setattr("kdcam.training.linear_probe._STEPS", easy.fit.steps)
     found = fit_candidates(train, None, 3, inverse_penalties=[1e-4, 100.0], progress=watcher)
     assert [one.fit.inverse_penalty for one in found] == [1e-4]
     assert "the minimum was not reached" in watcher.messages[0]
-    monkeypatch.setattr("kdcam.training.linear_probe_part._STEPS", 1)
+    monkeypatch.setattr("kdcam.training.linear_probe._STEPS", 1)
     with pytest.raises(TrainingError, match=r"the minimum was not reached in 2 steps"):
         fit_candidates(train, None, 3, inverse_penalties=[100.0])

@@ -133,7 +133,7 @@ def test_stopped_again_and_again(tmp_path: Path, reference: Path) -> None:
 
 
 def test_terms_of_an_interrupted_epoch_are_those_of_the_whole_epoch(tmp_path: Path, reference: Path) -> None:
-    from kdcam.runs.metrics_log import read_metrics
+    from kdcam.runs.run_files import read_metrics
 
     path = tmp_path / "run"
     with pytest.raises(Interrupted):

@@ -7,7 +7,7 @@ from timm.optim import list_optimizers  # type: ignore[attr-defined]  # not in i
 
 from kdcam.errors import RecipeError
 from kdcam.optim.optimizer import TimmOptimizerConfig
-from kdcam.training.trees import flatten_tree, unflatten_tree
+from kdcam.training.saved_state import flatten_tree, unflatten_tree
 
 
 def test_round_trip_through_json() -> None:

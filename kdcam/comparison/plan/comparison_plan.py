@@ -1,19 +1,153 @@
-"""What a comparison runs: rows (recipes, methods, losses, settings of a grid) times seeds, checked before any run."""
+"""What a comparison runs: rows times seeds, named, and checked before any run."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from kdcam.comparison.plan.grid import checked_seeds, grid_settings, key_of, with_teacher_flag
-from kdcam.comparison.plan.loss_rows import model_settings_hint
-from kdcam.comparison.plan.row_facts import published_number, recipe_identity
-from kdcam.comparison.plan.row_names import folder_of, label_of, source_identity, source_labels, unique_names
-from kdcam.comparison.plan.row_recipes import RowTable, row_table
-from kdcam.comparison.plan.variants import Variant, variants_of
+from kdcam.comparison.plan.row_recipes import RowTable, Variant, model_settings_hint, row_table, variants_of
 from kdcam.errors import RecipeError
+from kdcam.files.paths import is_file, resolved
 from kdcam.recipe.recipe_fields import Published, TeacherConfig
+from kdcam.recipe.recipe_files import recipe_stem
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.settings.messages import listed
+
+_LONGEST = 60  # characters, of up to 4 bytes each; a folder takes 255 bytes, and its seed is added
+
+
+def source_labels(sources: Iterable[str]) -> dict[str, str]:
+    """Return a short name for each recipe: its stem, with the folders before it that tell equal stems apart."""
+    parts = {source: Path(source.removesuffix(".toml")).parts for source in sources}
+    deepest = max(1, *map(len, parts.values()))
+    for depth in range(1, deepest + 1):
+        labels = {source: "-".join(of_source[-depth:]) for source, of_source in parts.items()}
+        if len(set(labels.values())) == len(labels):
+            break
+    return labels
+
+
+def label_of(source_label: str, put_in: str | None, settings: Sequence[str], *, several: bool) -> str:
+    """Return a row's label: the recipe where there are several (or nothing else), method or losses, settings."""
+    words = [put_in, *map(_short, settings)]
+    said = [word for word in words if word is not None]
+    return "-".join([source_label, *said] if several or not said else said)
+
+
+def folder_of(source: str, put_in: str | None, settings: Sequence[str]) -> str:
+    """Return what the folders of a row's runs are called, whatever the other rows.
+
+    It is recipe, method or losses, and settings.
+
+    The settings are sorted, so that the order of flags does not count.
+    """
+    return label_of(recipe_stem(source), put_in, sorted(settings), several=True)
+
+
+def source_identity(source: str) -> str:
+    """Return what tells a recipe from another: a file's path however it is spelled, a shipped one's name."""
+    path = Path(source)
+    return str(resolved(path)) if path.suffix == ".toml" or is_file(path) else source
+
+
+def unique_names(labels: Sequence[str], identities: Sequence[str]) -> list[str]:
+    """Return a name that is safe for a folder for each label; only long and equal ones get a digest.
+
+    That of equal ones is of their row, that of long ones of the whole label: so it does not depend on the other rows,
+    and that of a long one not on where its recipe lies.
+    """
+    names = [_safe(label) for label in labels]
+    counts = Counter(name.casefold() for name in names)  # some file systems do not tell A from a
+    return [
+        _marked(name, identity)
+        if counts[name.casefold()] > 1
+        else _marked(name, label)
+        if len(name) > _LONGEST
+        else name
+        for name, label, identity in zip(names, labels, identities, strict=True)
+    ]
+
+
+def _marked(name: str, of: str) -> str:
+    return f"{name[: _LONGEST - 9]}-{hashlib.sha256(of.encode()).hexdigest()[:8]}"
+
+
+def _short(setting: str) -> str:
+    """Return a setting with the last two words of its key: cam.weight=3 for loss.cam.weight=3."""
+    key, _, value = setting.partition("=")
+    return f"{'.'.join(key.strip().split('.')[-2:])}={value.strip()}"
+
+
+def _safe(label: str) -> str:
+    parts = [_plain(part) for part in re.split(r"\[\s*\]", label)]
+    return "[]".join(parts).strip("._-") or "row"  # an empty list would else leave nothing to see
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\s\[\]{}]", "", text))
+
+
+# Where a run is made and how fast, and its teacher, which flags name anew on each machine; a method has its own number.
+_KEYS_WITHOUT_EFFECT = ("compile", "data.root", "data.workers", "method", "precision")
+# How training treats the data that it is given, which is what a comparison may be about; validation and test stay.
+_TRAINING_DATA_KEYS = {"augment", "cutmix", "mixup", "noise", "workers"}
+
+
+def recipe_identity(recipe: TrainRecipe) -> str:
+    """Return what decides the runs of a row, whose seed is each cell's own."""
+    facts = recipe.model_dump(mode="json", exclude={"description", "published", "seed"})
+    return json.dumps(facts, sort_keys=True)
+
+
+def have_same_data(one: TrainRecipe, other: TrainRecipe) -> bool:
+    """Return whether the scores of two recipes are of the same images, and of training on the same ones.
+
+    However they augment and mix them, and whatever noise the training labels have; another split or size makes other
+    data.
+    """
+    first, second = (
+        recipe.data.model_dump(mode="json", exclude=_TRAINING_DATA_KEYS) for recipe in (one, other)
+    )
+    return first == second
+
+
+def published_number(
+    recipe: TrainRecipe,
+    variant: Variant,
+    *,
+    settings: Sequence[str],
+    sets: Sequence[str],
+    teachers: Sequence[str],
+) -> Published | None:
+    """Return the number of a row's recipe where the row has the settings of the recipe's file, for which it stands.
+
+    Args:
+        recipe: The row's, with all settings put in.
+        variant: The row's recipe as it was named, with its method or losses.
+        settings: Those of the grid; of these only ``method`` leaves a number standing: its own.
+        sets: Settings that all rows share; of these only some leave the number standing: of the method, of the teacher,
+            and of where and how fast the runs are made.
+        teachers: Checkpoints in the place of the recipe's own.
+    """
+    if recipe.published is None:
+        return None
+    neutral = [
+        one for one in sets if key_of(one) in _KEYS_WITHOUT_EFFECT or key_of(one).startswith("teacher.")
+    ]
+    neutral += [one for one in settings if key_of(one) == "method"]
+    try:
+        own = row_table(
+            variant.source, method=variant.method, losses=variant.losses, settings=neutral, teachers=teachers
+        )
+        said = read_recipe(own.table, source=variant.source)
+    except RecipeError:  # by itself it says too little
+        return None
+    return recipe.published if recipe_identity(said) == recipe_identity(recipe) else None
 
 
 @dataclass(frozen=True)
@@ -107,7 +241,7 @@ def plan_comparison(
         methods: Distillation methods, or "alone" (no teacher, only the loss on the labels), put into the base or the
             only recipe. With ``base`` it is a row with its own losses, too.
         losses: Losses put into the base or the only recipe in the same way, in rows behind those of ``methods``: "cam",
-            "focal", "focal+cam"; see `kdcam.comparison.plan.loss_rows.losses_of`.
+            "focal", "focal+cam"; see `kdcam.comparison.plan.row_recipes.losses_of`.
         grid: ``key=v1,v2,...``: rows with each of the values; of several keys with each combination.
         sets: ``key=value`` for all rows.
         teachers: Checkpoints in the place of those of the recipes.
@@ -278,4 +412,17 @@ def _teacher_of(draft: _CheckedRow, only: TeacherConfig | None) -> TeacherConfig
     return draft.former_teacher or only
 
 
-__all__ = ["Cell", "ComparisonPlan", "PlannedRow", "plan_comparison"]
+__all__ = [
+    "Cell",
+    "ComparisonPlan",
+    "PlannedRow",
+    "folder_of",
+    "have_same_data",
+    "label_of",
+    "plan_comparison",
+    "published_number",
+    "recipe_identity",
+    "source_identity",
+    "source_labels",
+    "unique_names",
+]

@@ -1,19 +1,128 @@
-"""The recipe table of one row: a recipe with a method or losses, settings and teachers put in."""
+"""The recipe of a row: a recipe with a method or losses, settings and teachers put into its table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from kdcam.comparison.plan.grid import key_of
-from kdcam.comparison.plan.loss_rows import fill_losses, reads_teacher
 from kdcam.errors import RecipeError
+from kdcam.losses import LOSSES
+from kdcam.losses.loss import LossConfig
+from kdcam.models.classifier import Task
+from kdcam.models.model_config import ModelConfig
 from kdcam.recipe.methods import asked_method, fill_method, label_loss, method_names
-from kdcam.recipe.overrides import apply_override
 from kdcam.recipe.recipe_fields import TeacherConfig
-from kdcam.recipe.recipe_files import read_toml
-from kdcam.settings.recipe_errors import validation_messages
+from kdcam.recipe.recipe_files import apply_override, read_toml
+from kdcam.recipe.table_checks import HEAD_NEEDS
+from kdcam.settings.frozen_settings import validation_messages
+from kdcam.settings.messages import did_you_mean, listed
+
+_KEYS_OF_LOSSES = (
+    "adversary",
+    "task",
+)  # the latter says which loss is on the labels, the former may read the teacher
+
+
+def losses_of(
+    entry: str, own: Sequence[Mapping[str, Any]], *, task: Task = "single-label"
+) -> list[dict[str, Any]]:
+    """Return the ``[[loss]]`` tables of an entry.
+
+    One name of a loss that trains a classifier by itself: this loss alone. One name of another: the recipe's own losses
+    on the labels (where it has none, the usual one of its task), and this loss behind them. Several names: these, in
+    their order, and no others. A loss that the recipe has keeps the settings of all its tables; another has its
+    defaults.
+
+    Args:
+        entry: One or several names of LOSSES, as ``cam`` or ``focal+cam``.
+        own: The recipe's tables; those of a method are none of them.
+        task: The recipe's.
+    """
+    names = entry.split("+")
+    found = [table for name in names for table in _tables_of_loss(name, own)]
+    if len(names) > 1 or LOSSES[names[0]].trains_classifier:
+        return found
+    return [*(_label_loss_tables(own) or [label_loss(task)]), *found]
+
+
+def fill_losses(table: dict[str, Any], entry: str, settings: Sequence[str] = ()) -> None:
+    """Put an entry's losses into a recipe's table in place, where its method or its losses were.
+
+    Of ``settings`` those that decide about the losses are applied. A published number stays where the losses do.
+    """
+    for setting in settings:
+        if key_of(setting).partition(".")[0] in _KEYS_OF_LOSSES:
+            apply_override(table, setting)
+    by_method = table.pop("method", None) is not None
+    table.pop("methods", None)
+    own = table.pop("loss", None)
+    task: Task = "multi-label" if table.get("task") == "multi-label" else "single-label"
+    table["loss"] = losses_of(entry, [] if by_method else _loss_tables(own), task=task)
+    if by_method or table["loss"] != ([label_loss()] if own is None else own):
+        table.pop("published", None)
+
+
+def reads_teacher(table: Mapping[str, Any]) -> bool:
+    """Return whether a loss of a recipe's table reads a teacher."""
+    return any(kind.reads_teacher() for kind in _loss_configs(table))
+
+
+def model_settings_hint(table: Mapping[str, Any], source: str) -> str:
+    """Return how a row gets the model that its losses need, in all rows or alone; an empty text where it has it.
+
+    Args:
+        table: The row's, with all settings put in.
+        source: The recipe that the losses are put into, as it was named.
+    """
+    missing = _missing_model_settings(table)
+    if not missing:
+        return ""
+    flags = " ".join(f"--set {one}" for one in missing)
+    return (
+        f" (in all rows: {flags}; in this row only: a recipe file of its own, named beside --base {source})"
+    )
+
+
+def _missing_model_settings(table: Mapping[str, Any]) -> list[str]:
+    """Return the settings ``model.KEY=VALUE`` that the losses of a recipe's table need and its model has not."""
+    said = table.get("model")
+    model = said if isinstance(said, Mapping) else {}
+    head = model.get("head", ModelConfig().head)
+    needs = frozenset[str]().union(*(kind.needs for kind in _loss_configs(table)))
+    wanted = {HEAD_NEEDS[need] for need in needs & HEAD_NEEDS.keys()}
+    if not wanted and any(head in kind.misfit_heads for kind in _loss_configs(table)):
+        wanted = {"linear"}
+    missing = [f"model.head={one}" for one in wanted if len(wanted) == 1 and one != head]
+    if "channel_attention" in needs and not model.get("channel_attention", False):
+        missing.append("model.channel_attention=true")
+    return missing
+
+
+def _loss_tables(losses: object) -> list[Mapping[str, Any]]:
+    """Return the tables among what a recipe has as its losses; what else is there gives way."""
+    return [one for one in losses if isinstance(one, Mapping)] if isinstance(losses, list) else []
+
+
+def _loss_configs(table: Mapping[str, Any]) -> list[type[LossConfig]]:
+    names = [one.get("name") for one in _loss_tables(table.get("loss"))]
+    return [LOSSES[name] for name in names if isinstance(name, str) and name in LOSSES]
+
+
+def _tables_of_loss(name: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [deepcopy(dict(table)) for table in own if table.get("name") == name] or [{"name": name}]
+
+
+def _label_loss_tables(own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the tables of losses that train a classifier without a teacher."""
+    return [
+        deepcopy(dict(table))
+        for table in own
+        for kind in _loss_configs({"loss": [table]})
+        if kind.trains_classifier and not kind.reads_teacher()
+    ]
+
 
 ALONE = "alone"
 """The method that takes the teacher away: only the loss on the labels."""
@@ -45,8 +154,8 @@ def row_table(
         settings: ``key=value``; those of ``teacher``, ``loss.NAME`` and ``methods.NAME`` have no place in a row
             without them.
         teachers: Checkpoints that take the place of the recipe's own, where the row has a teacher.
-        losses: In the place of a method: the names of `kdcam.comparison.plan.loss_rows.losses_of`. A teacher that none
-        of
+        losses: In the place of a method: the names of `kdcam.comparison.plan.row_recipes.losses_of`. A teacher that
+        none of
             them reads, nor the attack of ``[adversary]``, is taken away.
 
     Raises ``RecipeError`` where the recipe cannot be read or a setting leads nowhere.
@@ -147,4 +256,132 @@ def _with_checkpoints(teacher: Any, checkpoints: Sequence[str]) -> Any:
     return [{**shared, "checkpoint": one} for one in checkpoints]
 
 
-__all__ = ["ALONE", "RowTable", "row_table"]
+_METHODS_ONLY = (ALONE, *(name for name in method_names() if name not in LOSSES))  # names that are no losses
+
+
+class Variant(NamedTuple):
+    """A recipe as it is, with a method, or with losses."""
+
+    source: str  # the recipe as it was named
+    method: str | None = None
+    losses: str | None = None  # an entry of --losses: "cam", "focal+cam"
+
+    @property
+    def word(self) -> str | None:
+        """What is put into the recipe."""
+        return self.method or self.losses
+
+    def __str__(self) -> str:
+        return self.source if self.word is None else f"{self.source} with {self.word}"
+
+
+def variants_of(
+    recipes: Sequence[str],
+    *,
+    base: str | None = None,
+    methods: Sequence[str] = (),
+    losses: Sequence[str] = (),
+    keys: Sequence[str] = (),
+) -> list[Variant]:
+    """Return the variants in the order of their rows: the base, its methods, its losses, the other recipes.
+
+    ``keys`` are those of grid and settings. Raises ``RecipeError`` where a name is unknown, where it is open which
+    recipe methods and losses go into, and where a key says what they say.
+    """
+    sources = list(dict.fromkeys(recipes if base is None else (base, *recipes)))
+    if not sources:
+        raise RecipeError("recipes: found none; name at least one, or --base RECIPE")
+    first = sources[0]
+    _check_methods(methods)
+    put_in = [
+        *(Variant(first, method) for method in dict.fromkeys(methods)),
+        *(Variant(first, losses=entry) for entry in _checked_entries(losses)),
+    ]
+    problem = next(_contradictions(methods, losses, keys), None)
+    if problem is not None:
+        raise RecipeError(problem)
+    if put_in and base is None and len(sources) > 1:
+        flag = "methods" if methods else "losses"
+        raise RecipeError(
+            f"{flag}: found {listed(methods or losses)} with {len(sources)} recipes; name the one that they are put "
+            "into with --base RECIPE"
+        )
+    own = [] if put_in and base is None else [Variant(first)]
+    return [*own, *put_in, *map(Variant, sources[1:])]
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    known = [ALONE, *method_names()]
+    unknown = [method for method in methods if method not in known]
+    if unknown:
+        guess = did_you_mean(unknown[0], known)
+        if unknown[0] in LOSSES:
+            guess = f"; it is a loss without a teacher: --losses {unknown[0]}"
+        raise RecipeError(f"methods: found {listed(map(repr, unknown))}{guess}; allowed: {listed(known)}")
+
+
+def _checked_entries(entries: Sequence[str]) -> list[str]:
+    """Return entries ``NAME`` or ``NAME+NAME`` without spaces, each once.
+
+    Raises ``RecipeError`` for an unknown name, for a loss that an entry names twice, and for a loss that reads a
+    teacher by itself: as a row it is a method, with the loss on the labels and published weights.
+    """
+    gaps = [entry for entry in entries if not all(_entry_names(entry))]
+    if gaps:
+        raise RecipeError(
+            f"losses: found {listed(map(repr, gaps))}; must read NAME or NAME+NAME, as in focal+cam"
+        )
+    spelled = ["+".join(_entry_names(entry)) for entry in entries]
+    names = dict.fromkeys(name for entry in spelled for name in _entry_names(entry))
+    unknown = [name for name in names if name not in LOSSES and name not in _METHODS_ONLY]
+    if unknown:
+        guess = did_you_mean(unknown[0], LOSSES)
+        raise RecipeError(f"losses: found {listed(map(repr, unknown))}{guess}; allowed: {listed(LOSSES)}")
+    problems = [problem for entry in dict.fromkeys(spelled) for problem in _entry_problems(entry)]
+    if problems:
+        raise RecipeError("\n  ".join(problems))
+    return list(dict.fromkeys(spelled))
+
+
+def _entry_problems(entry: str) -> Iterator[str]:
+    names = _entry_names(entry)
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        yield f"losses: found {entry!r}, which has {listed(twice)} twice; name each loss once"
+    for name in names:
+        if name in _METHODS_ONLY:
+            yield f"losses: found {name!r}, which is a method; name it in --methods {name}"
+    if entry in LOSSES and LOSSES[entry].reads_teacher():
+        yield (
+            f"losses: found {entry!r}, which distils from a teacher; name it in --methods {entry}, which brings the "
+            f"loss on the labels and published weights, or name all losses of the row, as in cross_entropy+{entry}"
+        )
+
+
+def _entry_names(entry: str) -> list[str]:
+    return [name.strip() for name in entry.split("+")]
+
+
+def _contradictions(methods: Sequence[str], losses: Sequence[str], keys: Sequence[str]) -> Iterator[str]:
+    if methods and "method" in keys:
+        yield "method: --methods says which ones there are; leave method out of --grid and --set"
+    if losses and "method" in keys:
+        yield "method: is not to change beside --losses; leave it out of --grid and --set, and name it in --methods"
+    if losses and "loss" in keys:
+        yield (
+            "loss: --losses says which ones there are; leave loss out of --grid and --set, or change a key of one, as "
+            "in loss.cam.weight=3"
+        )
+
+
+__all__ = [
+    "ALONE",
+    "RowTable",
+    "Variant",
+    "fill_losses",
+    "losses_of",
+    "model_settings_hint",
+    "reads_teacher",
+    "row_table",
+    "variants_of",
+]

@@ -1,9 +1,12 @@
-"""What came out of a comparison's rows, as plain values."""
+"""A whole comparison as plain values: its rows, its failed runs; read again without torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from kdcam.files.json_files import json_form
 from kdcam.scores.intervals import PairedDifference, Summary
 
 
@@ -74,4 +77,60 @@ class FailedRun:
     reason: str
 
 
-__all__ = ["ComparedRow", "EpochsToReach", "EvaluationScore", "FailedRun"]
+def count_epochs(curves: Sequence[Sequence[float | None]], level: float) -> EpochsToReach | None:
+    """Return how many epochs curves of validation scores take to a level; None where there is no curve."""
+    known = [curve for curve in curves if curve]
+    if not known:
+        return None
+    counts = [epochs_to_reach(curve, level) for curve in known]
+    return EpochsToReach(median_epochs(counts), sum(count is not None for count in counts), len(counts))
+
+
+def epochs_to_reach(curve: Sequence[float | None], level: float) -> int | None:
+    """Return the first epoch, counted from 1, whose score is at least ``level``; None where none is."""
+    return next(
+        (epoch for epoch, score in enumerate(curve, start=1) if score is not None and score >= level), None
+    )
+
+
+def median_epochs(counts: Sequence[int | None]) -> float | None:
+    """Return the median of counts, of which None is more than any number; None where the median is."""
+    middle = statistics.median(math.inf if count is None else count for count in counts)
+    return float(middle) if math.isfinite(middle) else None
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """What was compared and what came out, as plain values; `Comparison` adds its text forms."""
+
+    score: str  # "acc1" (top-1 accuracy) or "mean_ap" (mean average precision), in [0, 1]
+    part: str  # whose selected score the differences are of: "test", or "validation" where no run has a test part
+    base: str  # the first row's name
+    seeds: tuple[int, ...]  # wanted of each row
+    sets: tuple[str, ...]  # "key=value" that all rows share
+    level: float | None  # the base's mean last validation score, to which epochs are counted
+    rows: tuple[ComparedRow, ...]
+    failed: tuple[FailedRun, ...]
+    missing: tuple[str, ...]  # names of runs that neither finished nor failed
+    machines: tuple[Mapping[str, Any], ...]  # different ones on which the runs were made
+    versions: Mapping[str, tuple[str | None, ...]]  # package -> its different versions
+    command: tuple[str, ...]
+    # Files of an earlier kdcam lack what follows.
+    left_out: tuple[str, ...] = ()  # later evaluations of runs that are not in the table, and why
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in a form that JSON takes; scores in [0, 1], published numbers in per cent."""
+        document: dict[str, Any] = json_form(asdict(self))
+        return document
+
+
+__all__ = [
+    "ComparedRow",
+    "ComparisonResult",
+    "EpochsToReach",
+    "EvaluationScore",
+    "FailedRun",
+    "count_epochs",
+    "epochs_to_reach",
+    "median_epochs",
+]

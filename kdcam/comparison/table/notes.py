@@ -1,16 +1,13 @@
 """What must be said beside a comparison's numbers so that nobody reads more into them."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from kdcam.comparison.table.comparison_result import ComparisonResult
 from kdcam.scores.main_scores import SCORE_WORDS, selection_words
 from kdcam.settings.messages import listed
 
-if TYPE_CHECKING:
-    from kdcam.comparison.table.comparison import Comparison
 
-
-def notes_of(comparison: "Comparison") -> Iterator[str]:
+def notes_of(comparison: ComparisonResult) -> Iterator[str]:
     """Yield all that a reader of the tables must know, a sentence each."""
     measure = SCORE_WORDS[comparison.score]
     yield f"Scores: {measure} in per cent, mean ± sample standard deviation over the seeds that are done."
@@ -47,7 +44,7 @@ def notes_of(comparison: "Comparison") -> Iterator[str]:
     yield from (f"Published ({number}): {source}" for source, number in footnotes(comparison).items())
 
 
-def _evaluation_notes(comparison: "Comparison") -> Iterator[str]:
+def _evaluation_notes(comparison: ComparisonResult) -> Iterator[str]:
     yield (
         "Evaluations after training: of the selected weights, mean ± sample standard deviation over the seeds (n where "
         f"not all have been evaluated); difference to {comparison.base} paired by seed, with Student's 95 % interval."
@@ -61,7 +58,7 @@ def _evaluation_notes(comparison: "Comparison") -> Iterator[str]:
         )
 
 
-def _agreement_notes(comparison: "Comparison") -> Iterator[str]:
+def _agreement_notes(comparison: ComparisonResult) -> Iterator[str]:
     teachers = dict.fromkeys(row.agreement_teacher for row in comparison.rows if row.agreement is not None)
     same, divergence = (
         ("share of test images with one top class", "KL(teacher || student)")
@@ -79,13 +76,13 @@ def _agreement_notes(comparison: "Comparison") -> Iterator[str]:
         )
 
 
-def footnotes(comparison: "Comparison") -> dict[str, int]:
+def footnotes(comparison: ComparisonResult) -> dict[str, int]:
     """Return the sources of published numbers with the numbers that stand for them, from 1 on."""
     sources = dict.fromkeys(str(row.published["source"]) for row in comparison.rows if row.published)
     return {source: number for number, source in enumerate(sources, start=1)}
 
 
-def selection_notes(comparison: "Comparison") -> Iterator[str]:
+def selection_notes(comparison: ComparisonResult) -> Iterator[str]:
     """Yield how the epoch was selected; where the rules of rows differ, one for each with its rows."""
     rules = dict.fromkeys(row.selection for row in comparison.rows)
     for rule in rules:
@@ -94,7 +91,7 @@ def selection_notes(comparison: "Comparison") -> Iterator[str]:
         yield f"Selected{which}: {selection_words(rule, comparison.score)}"
 
 
-def tested_note(comparison: "Comparison") -> str | None:
+def tested_note(comparison: ComparisonResult) -> str | None:
     """Return which part of the data the scores are of; None where no run is done."""
     if any(row.test_selected is not None for row in comparison.rows):
         return (
@@ -109,7 +106,7 @@ def tested_note(comparison: "Comparison") -> str | None:
     )
 
 
-def choosing_note(comparison: "Comparison") -> str | None:
+def choosing_note(comparison: ComparisonResult) -> str | None:
     """Return by what settings of a grid are to be chosen; None where there is no grid."""
     if not any(row.settings for row in comparison.rows):
         return None
@@ -123,7 +120,7 @@ def choosing_note(comparison: "Comparison") -> str | None:
     return None
 
 
-def other_data_note(comparison: "Comparison") -> str | None:
+def other_data_note(comparison: ComparisonResult) -> str | None:
     """Return which rows have no difference to the base since their data is other; None where none is."""
     others = [row.name for row in comparison.rows if not row.same_data]
     if not others:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Processes that do the runs of a comparison, several at once."""

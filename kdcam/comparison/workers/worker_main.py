@@ -21,8 +21,7 @@ from typing import Any
 from kdcam.comparison.plan.grid import with_teacher_flag
 from kdcam.comparison.workers.local_process import STOP_SIGNALS
 from kdcam.errors import FolderInUseError, Interrupted, KdcamError, OutOfMemory
-from kdcam.runtime.allocator import keep_freed_memory
-from kdcam.runtime.memory import memory_text
+from kdcam.runtime.memory import keep_freed_memory, memory_text
 from kdcam.runtime.progress import EpochRecord, StepRecord
 
 _ADVANCE_SECONDS = 0.2  # between two reports of how far a piece of work is
@@ -172,8 +171,7 @@ def do_task(task: Mapping[str, Any], device: str, channel: ParentChannel) -> boo
 
 def _run(task: Mapping[str, Any], device: str, progress: ChannelProgress) -> dict[str, Any]:
     from kdcam import api
-    from kdcam.recipe.commands import command_of
-    from kdcam.recipe.train_recipe import read_recipe
+    from kdcam.recipe.train_recipe import command_of, read_recipe
 
     recipe = read_recipe(task["recipe"], source=task["name"])
     run: Callable[..., Any] = {"train": api.train, "distill": api.distill, "finetune": api.finetune}[

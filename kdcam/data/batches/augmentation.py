@@ -1,14 +1,13 @@
-"""Augmentations of a whole batch of byte images at once; no normalisation here.
-
-Each takes images (N, H, W, C) uint8, channels last in memory as ``resident`` holds them, and a CPU generator.
-The draws are made on the CPU, so that the same seed gives the same images on every device.
-"""
+"""Augmentation of whole batches: crop, flip and cutout of bytes; Mixup and CutMix of floats, by timm."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from kdcam.data.batches.batch import Batch
 
 CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
 
@@ -82,9 +81,32 @@ def augment_batch(images: Tensor, names: Sequence[str], *, generator: torch.Gene
     return images
 
 
+class Mixing:
+    """Mixup and CutMix with one mixing ratio a batch; labels become rows (N, K).
+
+    timm draws from numpy's global generator, which is why a resumable state holds it.
+    """
+
+    def __init__(self, *, mixup: float, cutmix: float, num_classes: int) -> None:
+        from timm.data.mixup import Mixup
+
+        self.num_classes = num_classes
+        self.mix: Any = Mixup(
+            mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=0.0, num_classes=num_classes
+        )
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the mixed batch; timm pairs images, so the last of an odd number stays as it is."""
+        even = len(batch.targets) // 2 * 2
+        images, rows = self.mix(batch.images[:even].clone(), batch.targets[:even])
+        alone = F.one_hot(batch.targets[even:], self.num_classes).to(rows.dtype)
+        return Batch(torch.cat([images, batch.images[even:]]), torch.cat([rows, alone]), batch.indices)
+
+
 __all__ = [
     "CROP_FRACTION",
     "CropFlips",
+    "Mixing",
     "apply_crop_flips",
     "augment_batch",
     "crop_flips_for",

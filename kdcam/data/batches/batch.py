@@ -1,9 +1,14 @@
-"""The batch and the one interface through which images reach training, evaluation and attacks."""
+"""The batch, the one interface through which images reach all that reads them, and seeded views of images."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+
+from kdcam.runtime.seeding import seeded_generator
+
+EVALUATION_BATCH = 256
 
 
 class Batch(NamedTuple):
@@ -58,4 +63,27 @@ class ChangedBatches:
         return map(self._change, self._found.epoch(epoch, start_batch))
 
 
-__all__ = ["Batch", "Batches", "ChangedBatches"]
+_DRAW = 3  # 0 to 2 are the order of an epoch, the augmentation of a batch and the moves of a view
+
+
+class Views(NamedTuple):
+    """How many views an image has, and the seed that decides them."""
+
+    per_image: int
+    seed: int
+
+
+def draw_views(views: Views, images: int, *, seed: int, epoch: int, number: int) -> Tensor:
+    """Return which view each of ``images`` images of a batch shows, (N,) int64 on the CPU."""
+    generator = seeded_generator(seed, epoch, _DRAW, number)
+    return torch.randint(views.per_image, (images,), generator=generator)
+
+
+__all__ = [
+    "EVALUATION_BATCH",
+    "Batch",
+    "Batches",
+    "ChangedBatches",
+    "Views",
+    "draw_views",
+]

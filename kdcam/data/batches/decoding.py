@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from kdcam.runtime.progress import Progress
+
+_Result = TypeVar("_Result")
+
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Kinds of picture files that are read, by Pillow's names; it knows many more, whose readers hardly anybody tries."""
 
@@ -261,12 +271,26 @@ def bad_image_reason(path: Path, *, max_pixels: int = MOST_PIXELS) -> str | None
     return None
 
 
+def map_in_threads(
+    function: Callable[[int], _Result], count: int, *, task: str, progress: Progress
+) -> list[_Result]:
+    """Return ``function`` of 0 ... ``count`` - 1, in order, worked out in a few threads (Pillow frees the lock)."""
+    results = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, result in enumerate(pool.map(function, range(count)), start=1):
+            results.append(result)
+            if done % 100 == 0 or done == count:
+                progress.advance(task, done, count)
+    return results
+
+
 __all__ = [
     "FORMATS",
     "as_tensor",
     "bad_image_reason",
     "exif_orientation",
     "fit_square",
+    "map_in_threads",
     "open_picture",
     "picture_file",
     "read_image",

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdcam.data.batches.augmentation import CropFlips, apply_crop_flips, augment_batch, crop_flips_for
-from kdcam.data.batches.batch import Batch
-from kdcam.data.batches.episodic import EpisodeOrder
-from kdcam.data.batches.views import Views, draw_views
+from kdcam.data.batches.batch import Batch, Views, draw_views
+from kdcam.data.batches.episodes import EpisodeOrder
 from kdcam.runtime.seeding import seeded_generator
 
 _ORDER, _AUGMENT, _CROP_FLIPS = 0, 1, 2  # so that no two draws share a stream

@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from kdcam.data.batches.augmentation import augment_batch
-from kdcam.data.batches.batch import Batch
+from kdcam.data.batches.batch import Batch, Views, draw_views
 from kdcam.data.batches.decoding import as_tensor, fit_square, open_picture
-from kdcam.data.batches.episodic import EpisodeOrder
+from kdcam.data.batches.episodes import EpisodeOrder
 from kdcam.data.batches.resident import batch_bounds, epoch_order, to_float
-from kdcam.data.batches.views import Views, draw_views
 from kdcam.data.common_config import MOST_PIXELS
 from kdcam.errors import DataError
 from kdcam.runtime.seeding import seeded_generator

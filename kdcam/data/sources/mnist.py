@@ -17,8 +17,7 @@ from kdcam.data.dataset_parts import Part, SourceParts
 from kdcam.data.source_configs import MnistConfig
 from kdcam.data.sources.digits import DIGIT_NAMES
 from kdcam.errors import DataError
-from kdcam.files.cache_home import cache_home
-from kdcam.files.paths import expanded, is_file
+from kdcam.files.paths import cache_home, expanded, is_file
 
 FASHION_NAMES = (
     "T-shirt/top",

@@ -1,16 +1,14 @@
 """Picture files: found below a folder, checked, and read into memory when the pictures are small."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdcam.data.batches.decoding import bad_image_reason
+from kdcam.data.batches.decoding import bad_image_reason, map_in_threads
 from kdcam.data.batches.image_digests import KEY_BYTES, FileKey, file_key, key_rows, stamp_rows
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.batches.streaming import FilePictures, StreamImages
@@ -29,7 +27,6 @@ _SUFFIX_NAMES = (
 _PICTURE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIX_NAMES.split())
 _NAMED = 5  # bad files named in an error; the others are counted
 _NO_KEY = FileKey(bytes(KEY_BYTES), (0, 0, 0, 0))  # of a file that is no picture, which is left out
-_Result = TypeVar("_Result")
 
 
 class ListedFiles(NamedTuple):
@@ -146,19 +143,6 @@ def _expanded(paths: Iterable[str | Path], progress: Progress) -> list[tuple[Pat
 
 def _begins_like_picture(path: Path) -> bool:
     return not path.suffix and bad_image_reason(path) is None
-
-
-def map_in_threads(
-    function: Callable[[int], _Result], count: int, *, task: str, progress: Progress
-) -> list[_Result]:
-    """Return ``function`` of 0 ... ``count`` - 1, in order, worked out in a few threads (Pillow frees the lock)."""
-    results = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, result in enumerate(pool.map(function, range(count)), start=1):
-            results.append(result)
-            if done % 100 == 0 or done == count:
-                progress.advance(task, done, count)
-    return results
 
 
 def read_resident(
@@ -286,7 +270,6 @@ __all__ = [
     "expand_folders",
     "is_picture_name",
     "load_listed",
-    "map_in_threads",
     "named_file",
     "read_known",
     "read_resident",

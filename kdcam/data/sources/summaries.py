@@ -82,7 +82,7 @@ def _summary(config: DataConfig) -> DataSummary:
         case ImageFolderConfig():
             return _image_folder(config)
         case ImageLabelsConfig():
-            from kdcam.data.sources.image_labels_part import list_labelled
+            from kdcam.data.sources.image_labels import list_labelled
 
             return _rows(config, list_labelled(config))
         case YoloLabelsConfig():

@@ -14,11 +14,10 @@ from kdcam.data.sources.part_names import looks_like_part
 from kdcam.data.sources.picture_files import ListedFiles, ListedParts, data_folder, load_listed, named_file
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_below, folders_in
-from kdcam.files.parsed_values import short
 from kdcam.files.paths import exists, is_file, is_folder, shown
 from kdcam.files.text_files import read_lines
 from kdcam.runtime.progress import Progress
-from kdcam.settings.messages import listed
+from kdcam.settings.messages import listed, short
 
 NAMES_FILES = ("data.yaml", "dataset.yaml", "config.yaml", "classes.txt")
 _FEWEST_NUMBERS = 5  # of a line

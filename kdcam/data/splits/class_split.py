@@ -15,11 +15,10 @@ from kdcam.data.common_config import CLASS_PARTS, ClassPart, ClassSplitConfig, C
 from kdcam.data.dataset_parts import Part, SourceParts
 from kdcam.errors import DataError
 from kdcam.files.csv_files import CsvRow, parse_csv
-from kdcam.files.parsed_values import short
 from kdcam.files.paths import expanded, shown
 from kdcam.files.text_files import read_text
 from kdcam.runtime.seeding import seeded_generator
-from kdcam.settings.messages import did_you_mean, first_few, listed
+from kdcam.settings.messages import did_you_mean, first_few, listed, short
 
 FEWEST_CLASSES = 2  # that a classifier tells apart
 _HEADER = ("class", "part")

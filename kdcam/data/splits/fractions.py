@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kdcam.data.splits.held_out import one_of_each_class, stratified_rows_split
-from kdcam.data.splits.key_splits import chosen_labels, key_order
+from kdcam.data.splits.held_out import chosen_labels, key_order, one_of_each_class, stratified_rows_split
 from kdcam.errors import DataError
 from kdcam.runtime.seeding import seeded_generator
 

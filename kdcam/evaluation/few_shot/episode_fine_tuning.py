@@ -14,12 +14,16 @@ from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches
 from kdcam.data.source_configs import DataConfig
 from kdcam.errors import ModelError
-from kdcam.evaluation.few_shot.episode_heads import query_labels, stop_few_shot_if_asked
-from kdcam.evaluation.few_shot.linear_heads import HEAD_WEIGHT_DECAY, logistic_heads
+from kdcam.evaluation.few_shot.episode_heads import (
+    HEAD_WEIGHT_DECAY,
+    logistic_heads,
+    query_labels,
+    stop_few_shot_if_asked,
+)
 from kdcam.models.classifier import Classifier
 from kdcam.models.layer_groups import stage_count, stage_depths
 from kdcam.runtime.progress import Progress, Silent
-from kdcam.settings.setting_names import key_and_flag
+from kdcam.settings.frozen_settings import key_and_flag
 
 FINE_TUNED = "fine-tuned"
 # All kdcam's choice; the rate is that of the linear heads.

@@ -1,4 +1,4 @@
-"""evaluate_few_shot: runs asked to tell classes apart that they have never seen, all on the same episodes."""
+"""evaluate_few_shot: runs asked about classes that they have never seen, and the file of the episodes asked."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,21 +7,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kdcam.api import Weights, load, recipe_of
+from kdcam.data.batches.batch import EVALUATION_BATCH
 from kdcam.data.batches.episodes import Episodes, draw_episodes
 from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.evaluation.few_shot.episode_files import write_episodes
 from kdcam.evaluation.few_shot.episode_fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_correct
 from kdcam.evaluation.few_shot.episode_heads import correct_queries, stop_few_shot_if_asked
 from kdcam.evaluation.few_shot.few_shot_schema import (
+    EpisodeScores,
+    FewShotReport,
     FewShotSettings,
+    NovelImages,
+    OneShotScores,
     few_shot_settings,
     refuse_without_episodes,
     refuse_without_split,
 )
 from kdcam.evaluation.few_shot.omniglot_one_shot import one_shot_scores
-from kdcam.evaluation.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
 from kdcam.evaluation.few_shot.unseen_classes import (
     UnseenClasses,
     check_unseen,
@@ -30,18 +32,72 @@ from kdcam.evaluation.few_shot.unseen_classes import (
     unseen_in_folder,
     unseen_of_split,
 )
+from kdcam.files.atomic_writes import write_atomically
 from kdcam.files.digests import targets_digest, weights_digest
-from kdcam.files.json_files_part import write_json
+from kdcam.files.json_files import write_json
 from kdcam.files.paths import exists, expanded
 from kdcam.models.classifier import Classifier
+from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
 from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.runs.open_run import Weights, load, recipe_of
 from kdcam.runs.picture_record import recorded_digest
 from kdcam.runs.run_data import with_data_locations
-from kdcam.runs.run_files import FEW_SHOT_FILE, RECIPE_FILE
+from kdcam.runs.run_files import EPISODES_FILE, FEW_SHOT_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.embeddings import FeatureTable, feature_table
-from kdcam.settings.setting_names import key_and_flag
-from kdcam.training.assembly import EVALUATION_BATCH
+from kdcam.settings.frozen_settings import key_and_flag
+
+
+def write_episodes(folder: Path, episodes: Mapping[int, Episodes]) -> None:
+    """Write the episodes of each number of shots beside few-shot.json; without any, the file of earlier ones goes.
+
+    Three tensors each, int32: ``1-shot/support`` (T, ways * shots), ``1-shot/query`` (T, ways * queries), positions of
+    images in the order of novel.targets, and ``1-shot/classes`` (T, ways), positions in novel.classes. Their SHA-256
+    stands with each of the scores.
+    """
+    tensors: dict[str, Tensor] = {}
+    for shots, drawn in episodes.items():
+        for name, values in drawn._asdict().items():
+            tensors[f"{shots}-shot/{name}"] = values.to(torch.int32)
+    if tensors:
+        write_atomically(folder / EPISODES_FILE, tensor_bytes(tensors, {}))
+        return
+    try:
+        (folder / EPISODES_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder / EPISODES_FILE}: cannot be removed ({error.strerror or error}); remove it yourself"
+        ) from error
+
+
+def read_episodes(run: str | Path) -> dict[int, Episodes]:
+    """Return the episodes of a run's few-shot.json by their number of shots.
+
+    Positions in ``classes`` count along few-shot.json's novel.classes; those in ``support`` and ``query`` along the
+    images, in the order of the held-out classes' data or, with a root, of its class folders and their file names.
+
+    Args:
+        run: The run folder, after `kdcam.evaluate_few_shot` or ``kdcam few-shot``.
+
+    Returns:
+        `kdcam.data.batches.episodes.Episodes` by shots: ``read_episodes("runs/base-0")[5].support`` is (T, ways * 5).
+
+    Raises ``CheckpointError`` where there is no such file, or it is damaged.
+    """
+    folder = expanded(run)
+    tensors = read_tensors(folder / EPISODES_FILE)
+    try:
+        return {
+            int(name.partition("-")[0]): Episodes(
+                *(tensors[f"{name.partition('/')[0]}/{part}"].long() for part in Episodes._fields)
+            )
+            for name in sorted(tensors)
+            if name.endswith("/support")
+        }
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / EPISODES_FILE}: is of another layout ({error}); ask the run anew (kdcam few-shot)"
+        ) from None
 
 
 class _Plan(NamedTuple):
@@ -96,7 +152,7 @@ def evaluate_few_shot(
         weights: Which epoch's weights of each run.
         batch_size: Images at a time; but for rounding the result does not depend on it.
         device: auto, cpu, cuda, cuda:INDEX or mps.
-        data: Keys of [data] that say where the files of the runs' data lie now; see `kdcam.api.load_run`.
+        data: Keys of [data] that say where the files of the runs' data lie now; see `kdcam.runs.open_run.load_run`.
         rest: Where pictures of a run are gone or changed, those that are left are taken; else it is refused.
         progress: Who watches.
 
@@ -299,4 +355,8 @@ def _head_scores(
     return [EpisodeScores(head, *sizes, tuple(right.tolist())) for head, right in found.items()]
 
 
-__all__ = ["evaluate_few_shot"]
+__all__ = [
+    "evaluate_few_shot",
+    "read_episodes",
+    "write_episodes",
+]

@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 from kdcam.data.batches.episodes import Episodes
-from kdcam.data.batches.image_digests_part import images_digest
+from kdcam.data.batches.image_digests import images_digest
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches
 from kdcam.data.novel_classes import join_parts
 from kdcam.data.source_configs import OmniglotConfig
-from kdcam.data.sources.one_shot_runs import OneShotRun, omniglot_runs
+from kdcam.data.sources.omniglot import OneShotRun, omniglot_runs
 from kdcam.errors import DataError
 from kdcam.evaluation.few_shot.episode_heads import correct_queries
-from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
-from kdcam.evaluation.few_shot.report import OneShotScores
+from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings, OneShotScores
 from kdcam.files.digests import targets_digest
 from kdcam.models.classifier import Classifier
 from kdcam.runtime.progress import Progress

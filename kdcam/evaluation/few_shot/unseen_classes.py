@@ -6,8 +6,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from kdcam.data.batches.image_digests import keys_in
-from kdcam.data.batches.image_digests_part import images_digest
+from kdcam.data.batches.image_digests import images_digest, keys_in
 from kdcam.data.batches.streaming import FilePictures, StreamImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import load_source
@@ -28,7 +27,7 @@ from kdcam.runs.run_data import (
     warn_of_trained,
 )
 from kdcam.runtime.progress import Progress
-from kdcam.settings.recipe_errors import validation_messages
+from kdcam.settings.frozen_settings import validation_messages
 
 
 class UnseenClasses(NamedTuple):

@@ -1,4 +1,4 @@
-"""One pass over images whose boxes are known: what is counted of their maps."""
+"""One pass over images whose boxes are known: their activation maps, and what is counted of these."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,16 +8,68 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdcam.cam.maps import caam, grad_cam, hires_cam, target_cam
 from kdcam.data.batches.batch import Batch, Batches
-from kdcam.data.boxes import ObjectBoxes
+from kdcam.data.object_boxes import ObjectBoxes
 from kdcam.errors import Interrupted
-from kdcam.evaluation.localization.batch_maps import batch_maps
 from kdcam.evaluation.localization.box_accuracy import BoxTally, Contours, level_overlaps
 from kdcam.evaluation.localization.localization_schema import MapKind
 from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, flat_maps, pointing_game
+from kdcam.explanation.class_maps import method_for
 from kdcam.models.classifier import Classifier
+from kdcam.models.output_readers import spatial_reader
 from kdcam.runtime.eval_mode import eval_mode
+from kdcam.runtime.numerics import require_finite_outputs
 from kdcam.runtime.progress import Progress
+
+
+def map_kind_for(classifier: Classifier, kind: MapKind) -> MapKind:
+    """Return ``kind``, or "gradcam" where "cam" is asked of a network without an exact CAM.
+
+    Raises ``ModelError`` where the network has no map to show at all.
+    """
+    found = method_for(classifier, "gradcam" if kind == "caam" else kind)
+    return kind if kind == "caam" else found
+
+
+def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, kind: MapKind) -> Tensor:
+    """Return a map for each image, of a classifier in eval mode; no gradient stays.
+
+    Args:
+        classifier: with a map that ``kind`` can read; see `map_kind_for`.
+        images: (N, C, S, S) in [0, 1].
+        classes: (N,) int64; None: the class that the network says.
+        kind: "cam" (without the bias), "caam" (of no class) "gradcam" or "hirescam"; see `kdcam.cam.maps`.
+
+    Returns:
+        (N, H, W) float32.
+
+    Raises ``ModelError`` where the network has no map to read (see `kdcam.models.output_readers.spatial_reader`), and
+    where its logits or maps are not finite.
+    """
+    by_gradient = kind in ("gradcam", "hirescam")
+    # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(by_gradient),
+        torch.autocast(images.device.type, enabled=False),
+    ):
+        outputs = spatial_reader(classifier)(images.detach().clone().requires_grad_(by_gradient))
+        feature_map = outputs.feature_map
+        assert feature_map is not None
+        require_finite_outputs(outputs.logits, "a batch of images")
+        require_finite_outputs(feature_map, "a batch of images", what="feature maps")
+        of = outputs.logits.detach().argmax(1) if classes is None else classes
+        if kind == "caam":
+            return caam(feature_map).detach()
+        if kind == "cam":
+            assert outputs.weight is not None
+            return target_cam(feature_map, outputs.weight, of).detach()
+        # In eval mode an image's score depends on its own map alone: one backward pass gives all gradients.
+        score = outputs.logits.gather(1, of[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, feature_map)
+        return (grad_cam if kind == "gradcam" else hires_cam)(feature_map.detach(), gradient)
+
 
 SHOWN = 6  # maps that are kept for a picture: kdcam's choice
 _ROUNDING = 1e-6  # pixels
@@ -28,7 +80,7 @@ class BoxedImages(NamedTuple):
 
     batches: Batches  # in order
     boxes: ObjectBoxes  # of these images
-    digest: str  # of `kdcam.evaluation.localization.evaluated.evaluated_digest`
+    digest: str  # of `kdcam.evaluation.localization.prepared_runs.evaluated_digest`
 
 
 class MapOptions(NamedTuple):
@@ -140,7 +192,7 @@ def truncated_pixels(
 
     Args:
         boxes: as those of `whole_pixels`.
-        pixels: (N, B, 2), of a pixel that a box was given in; see `kdcam.data.boxes.ObjectBoxes`.
+        pixels: (N, B, 2), of a pixel that a box was given in; see `kdcam.data.object_boxes.ObjectBoxes`.
         image_size: side of the image, in pixels.
         resolution: side of the map.
 
@@ -177,7 +229,9 @@ __all__ = [
     "LocalizationCounts",
     "LocatedMaps",
     "MapOptions",
+    "batch_maps",
     "located_batches",
+    "map_kind_for",
     "measure_localization",
     "objects_of",
     "truncated_pixels",

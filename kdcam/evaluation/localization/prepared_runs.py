@@ -1,5 +1,6 @@
-"""A run made ready to be measured: its network, the images whose boxes are known, and these boxes."""
+"""A run made ready to be measured: its network, the images whose boxes are known, these boxes and their digest."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,24 +10,70 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kdcam.api import LoadedRun, Weights, load, load_run
+from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.box_files import BoxLine, read_boxes
-from kdcam.data.boxes import ObjectBoxes, boxes_of_part, boxes_of_source, named_pictures, one_row_per_image
 from kdcam.data.common_config import PictureFilesConfig
 from kdcam.data.dataset_parts import Part
+from kdcam.data.object_boxes import (
+    ObjectBoxes,
+    boxes_of_part,
+    boxes_of_source,
+    named_pictures,
+    one_row_per_image,
+)
 from kdcam.data.splits.held_out import drawn_positions
 from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.evaluation.localization.batch_maps import map_kind_for
-from kdcam.evaluation.localization.evaluated import evaluated_digest
-from kdcam.evaluation.localization.localization_measurement import BoxedImages, MapOptions
+from kdcam.evaluation.localization.localization_measurement import BoxedImages, MapOptions, map_kind_for
 from kdcam.evaluation.localization.localization_schema import LocalizationSettings
 from kdcam.files.paths import exists, expanded
 from kdcam.models.classifier import Classifier
+from kdcam.runs.open_run import LoadedRun, Weights, load, load_run
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
-from kdcam.settings.setting_names import key_and_flag
+from kdcam.settings.frozen_settings import key_and_flag
+
+_BOX_STEPS = 1_000_000  # of an image's side: boxes that differ by rounding alone are the same
+
+
+def evaluated_digest(part: Part, boxes: ObjectBoxes) -> str:
+    """Return a digest (SHA-256) of images with the classes and boxes that are held against their maps.
+
+    Where files lie, what they are called and in which order they come makes no difference, nor does the size that
+    their pictures are brought to: boxes count as shares of the image's side. Of images in memory the pixels count.
+
+    Args:
+        part: the images.
+        boxes: of these.
+
+    Raises ``DataError`` where a file cannot be read.
+    """
+    shares = (boxes.boxes / boxes.image_size * _BOX_STEPS).round()
+    lines, content = [], dict[int, str]()
+    for image, number, rows in zip(
+        boxes.images.tolist(), boxes.classes.tolist(), shares.tolist(), strict=True
+    ):
+        if image not in content:
+            content[image] = hashlib.sha256(_content(part, image)).hexdigest()
+        known = sorted(
+            [int(value) for value in row] for row in rows if row[0] == row[0]
+        )  # nan: there is none
+        lines.append(f"{content[image]} {number} {known}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _content(part: Part, index: int) -> bytes:
+    if part.paths is not None:
+        path = part.paths[index]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from None
+    images = part.images
+    pixels = images.pixels[index] if isinstance(images, ResidentImages) else images.read(index)
+    return pixels.cpu().contiguous().numpy().tobytes()
+
 
 _WORKERS = 2  # processes that decode pictures which are no part of a run's data: kdcam's choice
 
@@ -46,7 +93,7 @@ class _Known(NamedTuple):
 
     part: Part  # the images to evaluate
     boxes: ObjectBoxes  # of these
-    digest: str  # see `kdcam.evaluation.localization.evaluated.evaluated_digest`
+    digest: str  # see `kdcam.evaluation.localization.prepared_runs.evaluated_digest`
 
 
 class RunPreparer:
@@ -233,4 +280,9 @@ def boxes_of_images(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
     )
 
 
-__all__ = ["PreparedRun", "RunPreparer", "boxes_of_images"]
+__all__ = [
+    "PreparedRun",
+    "RunPreparer",
+    "boxes_of_images",
+    "evaluated_digest",
+]

@@ -1,5 +1,4 @@
-"""Accuracy under a list of attacks, with one label an image; several:
-`kdcam.evaluation.robustness.multi_label_attack_report`."""
+"""Accuracy under a list of attacks, with one label an image; several: `multi_label_attack_report`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,22 +7,17 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from kdcam.attacks.config import AnyAttack
+from kdcam.attacks.attack_settings import AnyAttack
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.errors import DataError
-from kdcam.evaluation.robustness.attack_rows import (
-    PlannedAttack,
-    attacks_by_budget,
-    black_box_gain,
-    losses_text,
-    planned_attacks,
-    transfer_gain,
-)
 from kdcam.evaluation.robustness.attack_stages import (
     AttackStage,
     PassCounts,
-    ReferenceNetwork,
+    PlannedAttack,
     RemainingTime,
+    attacks_by_budget,
+    losses_text,
+    planned_attacks,
     run_stage,
     stage_passes,
 )
@@ -35,9 +29,15 @@ from kdcam.evaluation.robustness.evaluated_images import (
     warn_of_zero_gradients,
     zero_gradients,
 )
-from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
-from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, PartialResults
-from kdcam.evaluation.robustness.stopping import stop_with_results_kept
+from kdcam.evaluation.robustness.missed_by_gradients import AttackGain, black_box_gain, transfer_gain
+from kdcam.evaluation.robustness.partial_results import (
+    FELL,
+    PENDING,
+    STANDS,
+    PartialResults,
+    stop_with_results_kept,
+)
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork
 from kdcam.runtime.numerics import share_of
 from kdcam.runtime.progress import Progress, Silent
 

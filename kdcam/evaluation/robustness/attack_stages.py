@@ -1,4 +1,4 @@
-"""One attack on many images, batch by batch: what stands is marked, passes are counted, and a kill loses a batch."""
+"""The attacks of a report in stages, each run batch by batch: what stands is marked, a kill loses one batch."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,15 +7,22 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.config import AnyAttack
-from kdcam.attacks.passes import CountedClassifier
+from kdcam.attacks.attack_requirements import LOSS_WORDS
+from kdcam.attacks.attack_settings import AnyAttack
+from kdcam.attacks.attacked_network import CountedClassifier
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.evaluated_images import rebatched
-from kdcam.evaluation.robustness.partial_results import FELL, PENDING, STANDS, PartialResults
-from kdcam.evaluation.robustness.stopping import stop_with_results_kept
+from kdcam.evaluation.robustness.partial_results import (
+    FELL,
+    PENDING,
+    STANDS,
+    PartialResults,
+    stop_with_results_kept,
+)
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork
 from kdcam.runtime.progress import Progress
-from kdcam.settings.messages import duration_text
+from kdcam.settings.messages import duration_text, listed
 
 Judge = Callable[[Tensor, Batch, Tensor], Tensor]
 """(places (N,), clean batch, adversarial images (N, C, H, W)) -> bool (N,): which images still count as right."""
@@ -24,13 +31,6 @@ _TOLD_EVERY_SECONDS = 20.0
 # What float32 may round: pixels, and the length of a long change. kdcam's choice.
 _BEYOND, _RELATIVE = 1e-6, 1e-5
 _LEAVE_OUT = "what it found is no attack within the budget: leave it out"
-
-
-class ReferenceNetwork(NamedTuple):
-    """Another classifier, on which adversarial images are crafted."""
-
-    name: str
-    classifier: nn.Module
 
 
 class AttackStage(NamedTuple):
@@ -165,13 +165,79 @@ def without_early_stop(attack: AnyAttack) -> AnyAttack:
     return attack.model_copy(update={"stop_when_fooled": False})
 
 
+_OWN_LOSSES = "losses of its own"
+
+
+class PlannedAttack(NamedTuple):
+    """The pieces of work that one row of the report is made of."""
+
+    attack: AnyAttack
+    source: ReferenceNetwork | None
+    pieces: tuple[AttackStage, ...]
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return self.attack.label + (f" from {self.source.name}" if self.source else "")
+
+
+def planned_attacks(
+    classifier: nn.Module, attacks: Sequence[AnyAttack], source: ReferenceNetwork | None, num_classes: int
+) -> list[PlannedAttack]:
+    """Return the rows of a report: each attack on the classifier itself, then those crafted on the source.
+
+    Left out of those on the source: attacks that stop just over its border, and those in stages, since a stage attacks
+    what the one before left standing on the classifier, which the source cannot know.
+    """
+    rows = []
+    for number, attack in enumerate(attacks):
+        stages = attack.stages(num_classes) or (attack,)
+        pieces = [AttackStage(f"{number}/{stage.label}", stage, classifier) for stage in stages]
+        rows.append(PlannedAttack(attack, None, tuple(pieces)))
+    if source is not None:
+        for number, attack in enumerate(attacks):
+            if attack.transfers:
+                whole = without_early_stop(attack)
+                piece = AttackStage(f"{number}/{attack.label}/source", whole, source.classifier)
+                rows.append(PlannedAttack(whole, source, (piece,)))
+    return rows
+
+
+def attacks_by_budget(rows: Sequence[PlannedAttack]) -> dict[float, list[int]]:
+    """Return for each eps, from small to large, which rows are within it: its own, and smaller ones of its norm."""
+    found = {}
+    for eps in sorted({row.attack.eps for row in rows}):
+        norms = {row.attack.norm for row in rows if row.attack.eps == eps}
+        within = [
+            row.attack.eps == eps or (row.attack.eps < eps and row.attack.norm in norms) for row in rows
+        ]
+        found[eps] = [place for place, inside in enumerate(within) if inside]
+    return found
+
+
+def losses_text(rows: Sequence[PlannedAttack]) -> str:
+    """Return in words what the attacks of rows raise, with their names where it is not the same for all."""
+    raised: dict[str, dict[str, None]] = {}  # the names once each, in their order
+    for row in rows:
+        for piece in row.pieces if row.source is None else ():
+            attack = piece.attack
+            words = _OWN_LOSSES if attack.name == "autoattack" else LOSS_WORDS[attack.raises]
+            raised.setdefault(words, {})[attack.label] = None
+    if len(raised) == 1:
+        return next(iter(raised))
+    return listed(f"{words} ({listed(labels)})" for words, labels in raised.items())
+
+
 __all__ = [
     "AttackStage",
     "Judge",
     "PassCounts",
-    "ReferenceNetwork",
+    "PlannedAttack",
     "RemainingTime",
     "StageObserver",
+    "attacks_by_budget",
+    "losses_text",
+    "planned_attacks",
     "run_stage",
     "stage_passes",
     "without_early_stop",

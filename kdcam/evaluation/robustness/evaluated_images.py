@@ -1,4 +1,4 @@
-"""Which images are attacked, and what is said of them: the same for one label an image and for several."""
+"""The logits of a batch or of a part's first images, in eval mode and float32."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from kdcam.attacks import input_gradient
 from kdcam.data.batches.batch import Batch, Batches, ChangedBatches
 from kdcam.errors import DataError
+from kdcam.evaluation.robustness.partial_results import stop_with_results_kept
 from kdcam.runtime.eval_mode import eval_mode
-from kdcam.runtime.numerics import require_finite_outputs
-from kdcam.runtime.progress import Progress
+from kdcam.runtime.numerics import FiniteCheck, require_finite_outputs
+from kdcam.runtime.progress import Progress, Silent
 
 
 class PlacedBatch(NamedTuple):
@@ -111,21 +112,6 @@ def _cut(placed: PlacedBatch, part: slice) -> PlacedBatch:
     )
 
 
-def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits (N, K) of images, in eval mode and in float32; ``ModelError`` where they are not finite."""
-    logits = unchecked_logits(classifier, images)
-    require_finite_outputs(logits, "a batch of images")
-    return logits
-
-
-def unchecked_logits(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits (N, K) of images, in eval mode and in float32, finite or not."""
-    autocast = torch.autocast(images.device.type, enabled=False)
-    with eval_mode(classifier), torch.no_grad(), autocast:
-        logits: Tensor = classifier(images)
-    return logits
-
-
 def zero_gradients(classifier: nn.Module, images: Tensor, targets: Tensor) -> int:
     """Return of how many images the gradient is zero everywhere, so that attacks cannot move them."""
     gradient = input_gradient(classifier, images, targets)
@@ -158,8 +144,73 @@ def drawn_text(images: int, classes: int) -> str:
     return f"{images} images of the part, drawn evenly from its {classes} classes"
 
 
+def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (N, K) of images, in eval mode and in float32; ``ModelError`` where they are not finite."""
+    logits = unchecked_logits(classifier, images)
+    require_finite_outputs(logits, "a batch of images")
+    return logits
+
+
+def unchecked_logits(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits (N, K) of images, in eval mode and in float32, finite or not."""
+    autocast = torch.autocast(images.device.type, enabled=False)
+    with eval_mode(classifier), torch.no_grad(), autocast:
+        logits: Tensor = classifier(images)
+    return logits
+
+
+class LabelledLogits(NamedTuple):
+    """What a classifier says of images, on the CPU."""
+
+    logits: Tensor  # (N, K) float32
+    targets: Tensor  # (N,) int64, or (N, K) float rows of several labels
+
+
+def collect_logits(
+    classifier: nn.Module,
+    batches: Batches,
+    *,
+    task: str,
+    n_examples: int | None = None,
+    progress: Progress | None = None,
+) -> LabelledLogits:
+    """Return the logits and labels of a part, in its order; modes and random state stay as they were.
+
+    Args:
+        classifier: gives logits (N, K) for images in [0, 1].
+        batches: evaluation batches on the classifier's device.
+        task: what the work is called where its progress is shown.
+        n_examples: the first so many images, or all where there are fewer or it is None.
+        progress: who watches.
+
+    Raises ``DataError`` where there is no image, ``ModelError`` where logits are not finite, naming of how many images,
+    ``Interrupted`` where the watcher asks to stop.
+    """
+    watcher = progress or Silent()
+    wanted = batches.num_images if n_examples is None else min(n_examples, batches.num_images)
+    if wanted < 1:
+        raise DataError(f"{task}: the part has no image to look at; choose another part")
+    rows: list[tuple[Tensor, Tensor]] = []
+    done, finite = 0, FiniteCheck()
+    for batch in batches.epoch(0):
+        stop_with_results_kept(watcher)
+        images, targets = batch.images[: wanted - done], batch.targets[: wanted - done]
+        logits = unchecked_logits(classifier, images)
+        finite.take(logits)
+        rows.append((logits.cpu(), targets.cpu()))
+        done += len(images)
+        watcher.advance(task, done, wanted)
+        if done == wanted:
+            break
+    finite.require(task)
+    logits, labels = (torch.cat(tensors) for tensors in zip(*rows, strict=True))
+    return LabelledLogits(logits, labels)
+
+
 __all__ = [
+    "LabelledLogits",
     "PlacedBatch",
+    "collect_logits",
     "drawn_batches",
     "drawn_text",
     "first_batches",

@@ -12,18 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from kdcam.attacks import input_gradient
+from kdcam.attacks.budget import Budget, at_budget_text
 from kdcam.data.batches.batch import Batches
 from kdcam.evaluation.robustness.evaluated_images import logits_of, rebatched
-from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, MaskingCheck, at_budget_text, share_check
+from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, MaskingCheck, MaskingProbe, share_check
 from kdcam.evaluation.robustness.missed_by_gradients import (
     AttackGain,
     black_box_check,
     black_box_gain_check,
     transfer_gain_check,
 )
-from kdcam.evaluation.robustness.partial_results import PartialResults
-from kdcam.evaluation.robustness.probe import Budget, MaskingProbe
-from kdcam.evaluation.robustness.stopping import stop_with_results_kept
+from kdcam.evaluation.robustness.partial_results import PartialResults, stop_with_results_kept
 from kdcam.runtime.progress import Progress, Silent
 
 CHECKED_IMAGES = 100  # kdcam's choice: enough for steps of a point, and few enough to be cheap

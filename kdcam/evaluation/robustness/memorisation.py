@@ -9,10 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from kdcam.data.batches.batch import Batches
 from kdcam.errors import CheckpointError, DataError
-from kdcam.evaluation.robustness.outputs import collect_logits
-from kdcam.files.json_files_part import read_json
-from kdcam.runs.metrics_log import METRICS_FILE, read_metrics
-from kdcam.runs.run_files import RESULT_FILE
+from kdcam.evaluation.robustness.evaluated_images import collect_logits
+from kdcam.files.json_files import read_json
+from kdcam.runs.run_files import METRICS_FILE, RESULT_FILE, read_metrics
 from kdcam.runtime.numerics import share_of
 from kdcam.runtime.progress import Progress
 from kdcam.scores.ranking import auroc

@@ -4,21 +4,25 @@ A few steps on the cross-entropy miss some images of any network, so an image co
 cross-entropy and on the margin that square lowers, leave it standing, too.
 """
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from kdcam.attacks import cw_margin, square
-from kdcam.attacks.budget import Norm
+from kdcam.attacks.budget import Norm, at_budget_text
 from kdcam.data.batches.batch import Batch
+from kdcam.evaluation.robustness.attack_stages import PlannedAttack
 from kdcam.evaluation.robustness.evaluated_images import logits_of
-from kdcam.evaluation.robustness.masking_check import (
-    BLACK_BOX_LIMIT,
-    MaskingCheck,
-    at_budget_text,
-    share_check,
-)
-from kdcam.evaluation.robustness.probe import MaskingProbe
+from kdcam.evaluation.robustness.masking_check import BLACK_BOX_LIMIT, MaskingCheck, MaskingProbe, share_check
+from kdcam.runtime.numerics import share_of
+
+_ITERATIVE = 10  # gradient steps from which on an attack should leave nothing to a search without gradients
+
+
+_SAMPLE = 100  # images of a gain: kept for a check
+
 
 SQUARE_QUERIES = 300  # of the black box
 LONG_ATTACK_STEPS = 40  # of the longer attacks
@@ -143,11 +147,71 @@ def _part_of_batch(batch: Batch, chosen: Tensor) -> Batch:
     return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
 
 
+def transfer_gain(rows: Sequence[PlannedAttack], kept: Sequence[Sequence[Tensor]]) -> AttackGain | None:
+    """Return what stands every attack on the network itself of a budget and falls to the source's images of it.
+
+    At the budget where that is most; None: there is no source. Arguments as those of `black_box_gain`.
+    """
+    gains = []
+    for norm, eps in _budgets(rows):
+        own, crafted = list[Tensor](), list[Tensor]()
+        for row, stages in zip(rows, kept, strict=True):
+            if (row.attack.norm, row.attack.eps) == (norm, eps):
+                (own if row.source is None else crafted).append(stages[-1])
+        if crafted:
+            gains.append(_gain(norm, eps, own, crafted))
+    return _largest(gains)
+
+
+def black_box_gain(rows: Sequence[PlannedAttack], kept: Sequence[Sequence[Tensor]]) -> AttackGain | None:
+    """Return what stands the attacks by gradients of a budget and falls to square there.
+
+    At the budget where that is most. Attacks by gradients: all rows and stages but square and autoattack, which is of
+    both kinds; None where no budget has an iterative one of them and square.
+
+    Args:
+        rows: of a report.
+        kept: what stands (images,) bool after each piece of each row.
+    """
+    gains = []
+    for norm, eps in _budgets(rows):
+        white, black, iterative = [], [], False
+        for row, stages in zip(rows, kept, strict=True):
+            if row.source is not None or (row.attack.norm, row.attack.eps) != (norm, eps):
+                continue
+            for piece, stands in zip(row.pieces, stages, strict=True):
+                if piece.attack.name == "square":
+                    black.append(stands)
+                elif piece.attack.name != "autoattack":  # it is of both kinds
+                    white.append(stands)
+                    iterative |= getattr(piece.attack, "steps", 1) >= _ITERATIVE
+        if black and iterative:
+            gains.append(_gain(norm, eps, white, black))
+    return _largest(gains)
+
+
+def _budgets(rows: Sequence[PlannedAttack]) -> list[tuple[Norm, float]]:
+    return sorted({(row.attack.norm, row.attack.eps) for row in rows})
+
+
+def _gain(norm: Norm, eps: float, stand: Sequence[Tensor], fall: Sequence[Tensor]) -> AttackGain:
+    gained = torch.stack(list(stand)).all(0) & ~torch.stack(list(fall)).all(0)
+    return AttackGain(
+        share=share_of(gained), norm=norm, eps=eps, places=tuple(gained.nonzero()[:_SAMPLE, 0].tolist())
+    )
+
+
+def _largest(gains: Sequence[AttackGain]) -> AttackGain | None:
+    return max(gains, key=lambda gain: gain.share, default=None)
+
+
 __all__ = [
     "LONG_ATTACK_STEPS",
     "SQUARE_QUERIES",
     "AttackGain",
     "black_box_check",
+    "black_box_gain",
     "black_box_gain_check",
+    "transfer_gain",
     "transfer_gain_check",
 ]

@@ -7,12 +7,18 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from kdcam.attacks.config import AnyAttack, check_attacks
+from kdcam.attacks.attack_settings import AnyAttack, check_attacks
 from kdcam.attacks.objective import right_decisions
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.errors import DataError
-from kdcam.evaluation.robustness.attack_rows import PlannedAttack, attacks_by_budget, planned_attacks
-from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork, RemainingTime, run_stage, stage_passes
+from kdcam.evaluation.robustness.attack_stages import (
+    PlannedAttack,
+    RemainingTime,
+    attacks_by_budget,
+    planned_attacks,
+    run_stage,
+    stage_passes,
+)
 from kdcam.evaluation.robustness.evaluated_images import (
     first_batches,
     images_to_attack,
@@ -21,8 +27,13 @@ from kdcam.evaluation.robustness.evaluated_images import (
     warn_of_zero_gradients,
     zero_gradients,
 )
-from kdcam.evaluation.robustness.partial_results import PENDING, STANDS, PartialResults
-from kdcam.evaluation.robustness.stopping import stop_with_results_kept
+from kdcam.evaluation.robustness.partial_results import (
+    PENDING,
+    STANDS,
+    PartialResults,
+    stop_with_results_kept,
+)
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork
 from kdcam.runtime.numerics import share_of
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.classification import multi_label_report

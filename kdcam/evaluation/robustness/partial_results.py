@@ -1,8 +1,8 @@
 """robustness-progress-KEY.json: what a section of an evaluation has found so far, so that the same command goes on."""
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,12 +11,35 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from kdcam.errors import CheckpointError
-from kdcam.evaluation.robustness.writing import write_errors_explained
+from kdcam.errors import CheckpointError, FolderInUseError, Interrupted
 from kdcam.files.atomic_writes import write_atomically
-from kdcam.files.json_files_part import json_form, read_json
+from kdcam.files.json_files import json_form, read_json
 from kdcam.files.paths import exists
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
+from kdcam.runtime.progress import Progress
+
+
+@contextmanager
+def write_errors_explained(place: Path) -> Iterator[None]:
+    """Raise ``CheckpointError`` with the ways out that an evaluation has, where its body raises another one.
+
+    Args:
+        place: the file, or the run's folder.
+    """
+    try:
+        yield
+    except FolderInUseError as error:
+        raise FolderInUseError(
+            f"{place}: another process is writing to this run, as its training does, or another evaluation; "
+            "wait until it ends"
+        ) from error
+    except CheckpointError as error:
+        found = error.__cause__
+        why = getattr(found, "strerror", None) or found or error
+        raise CheckpointError(
+            f"{place}: cannot be written ({why}); free some space, or copy the run to a folder that you may write to"
+        ) from error
+
 
 PROGRESS_STEM = "robustness-progress-"
 _DIGITS = 12  # of a key in a file's name
@@ -184,6 +207,12 @@ def _marks(text: str) -> Tensor:
     return marks
 
 
+def stop_with_results_kept(progress: Progress) -> None:
+    """Raise ``Interrupted`` where the user asked to stop; to be called once what is done is kept."""
+    if progress.should_stop():
+        raise Interrupted("the evaluation was stopped; what is done is kept, the same command goes on")
+
+
 __all__ = [
     "FELL",
     "PENDING",
@@ -192,4 +221,6 @@ __all__ = [
     "PartialResults",
     "combined_digest",
     "remove_orphaned_tensors",
+    "stop_with_results_kept",
+    "write_errors_explained",
 ]

@@ -2,18 +2,34 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from kdcam.api import LoadedRun, Weights, load, recipe_of
-from kdcam.attacks.config import AnyAttack
+from torch import nn
+
+from kdcam.attacks.attack_settings import AnyAttack
 from kdcam.errors import CheckpointError, DataError, RecipeError
-from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
-from kdcam.files.differences import first_difference, value_text
+from kdcam.files.json_files import first_difference, value_text
 from kdcam.files.paths import exists
 from kdcam.models.classifier import Classifier
+from kdcam.runs.open_run import LoadedRun, Weights, load, recipe_of
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import listed
+
+
+class ReferenceNetwork(NamedTuple):
+    """Another classifier, on which adversarial images are crafted."""
+
+    name: str
+    classifier: nn.Module
+
+
+class ReferenceNetworks(NamedTuple):
+    """The runs that the evaluated ones are held against."""
+
+    source: ReferenceNetwork | None
+    base: ReferenceNetwork | None
+
 
 _NAMED = 5  # classes in an error
 _WAYS_OUT = {"source": "craft on a run", "base": "name a base"}
@@ -84,4 +100,12 @@ def _some(names: Sequence[str]) -> str:
     return f"{listed(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''} ({len(names)})"
 
 
-__all__ = ["ReferenceRole", "check_reference", "check_transferable", "open_reference", "warn_of_other_data"]
+__all__ = [
+    "ReferenceNetwork",
+    "ReferenceNetworks",
+    "ReferenceRole",
+    "check_reference",
+    "check_transferable",
+    "open_reference",
+    "warn_of_other_data",
+]

@@ -5,40 +5,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdcam.api import LoadedRun, Weights, load_run, recipe_of
-from kdcam.attacks.config import check_attacks
+from kdcam.attacks.attack_settings import check_attacks
 from kdcam.errors import CheckpointError, FolderInUseError, ModelError, RecipeError
-from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
 from kdcam.evaluation.robustness.memorisation import label_noise_report
-from kdcam.evaluation.robustness.partial_results import remove_orphaned_tensors
+from kdcam.evaluation.robustness.partial_results import (
+    remove_orphaned_tensors,
+    stop_with_results_kept,
+    write_errors_explained,
+)
 from kdcam.evaluation.robustness.reference_runs import (
+    ReferenceNetwork,
+    ReferenceNetworks,
     ReferenceRole,
     check_reference,
     check_transferable,
     open_reference,
     warn_of_other_data,
 )
-from kdcam.evaluation.robustness.results_file import RobustnessFile
-from kdcam.evaluation.robustness.robustness_file import RunRobustness
-from kdcam.evaluation.robustness.robustness_sections import SectionContext
+from kdcam.evaluation.robustness.robustness_file import RobustnessFile, RunRobustness
+from kdcam.evaluation.robustness.robustness_sections import SectionContext, check_inputs, run_sections
 from kdcam.evaluation.robustness.robustness_settings import (
     RobustnessEvaluationSettings,
     robustness_evaluation_settings,
 )
-from kdcam.evaluation.robustness.section_keys import (
-    ReferenceNetworks,
-    asked_sections,
-    network_key,
-    section_keys,
-)
-from kdcam.evaluation.robustness.sections import check_inputs, run_sections
-from kdcam.evaluation.robustness.stopping import stop_with_results_kept
-from kdcam.evaluation.robustness.writing import write_errors_explained
+from kdcam.evaluation.robustness.section_keys import asked_sections, network_key, section_keys
 from kdcam.files.atomic_writes import remove_leftovers
 from kdcam.files.folder_lock import FolderLock
 from kdcam.files.paths import exists
 from kdcam.models.weights.config_json import read_config
 from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.runs.open_run import LoadedRun, Weights, load_run, recipe_of
 from kdcam.runs.run_files import RESULT_FILE, Resume
 from kdcam.runs.training_labels import NOISE_FILE
 from kdcam.runtime.progress import Progress, Silent
@@ -91,7 +87,7 @@ def evaluate_robustness(
         resume: "never": what was found before is not taken over.
         draw: Whether pictures go into each run's figures/.
         figures: A folder for the pictures that show all runs together; None: none are drawn.
-        data: Keys of [data] that say where the files of the runs' data lie now; see `kdcam.api.load_run`.
+        data: Keys of [data] that say where the files of the runs' data lie now; see `kdcam.runs.open_run.load_run`.
         rest: Where pictures of a run are gone or changed, those that are left are taken; else it is refused.
         progress: Who watches.
 

@@ -1,13 +1,13 @@
 """Pictures of robustness: curves of several runs, a reliability diagram, adversarial examples with their maps."""
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdcam.attacks.config import AnyAttack
+from kdcam.attacks.attack_settings import AnyAttack
+from kdcam.blocks.plots import png_bytes
 from kdcam.cam.map_pictures import RgbImage, captioned, grid, magnified, overlay, to_picture
 from kdcam.cam.maps import minmax_normalize
 from kdcam.data.batches.batch import Batch
@@ -19,7 +19,6 @@ from kdcam.scores.calibration import CalibrationReport, ReliabilityRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito 2008: told apart with any common colour vision; without its yellow, which is faint on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -180,12 +179,6 @@ def _label(axes: "Axes", horizontal: str, vertical: str) -> None:
     axes.set_xlabel(horizontal)
     axes.set_ylabel(vertical)
     axes.grid(visible=True, alpha=0.3)
-
-
-def png_bytes(figure: "Figure") -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})  # equal bytes for equal numbers
-    return picture.getvalue()
 
 
 __all__ = ["RobustnessCurve", "adversarial_examples", "draw_reliability", "draw_robustness_curves"]

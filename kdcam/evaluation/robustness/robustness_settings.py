@@ -9,13 +9,72 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from kdcam.attacks.budget import Seed, parse_fraction
-from kdcam.attacks.config import BudgetSettings, budget_settings
+from kdcam.attacks.attack_settings import ATTACKS, AnyAttack
+from kdcam.attacks.budget import Amount, Count, Norm, Seed, parse_fraction, usual_alpha, usual_eps
 from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.frozen_settings import Settings, validation_messages
 from kdcam.settings.messages import did_you_mean, listed
-from kdcam.settings.recipe_errors import validation_messages
+
+
+class BudgetSettings(Settings):
+    """What a robustness evaluation runs; one budget for all attacks, each takes the settings it knows."""
+
+    attacks: tuple[str, ...] = (
+        "fgsm",
+        "pgd",
+    )  # names of ATTACKS; pgd-20: 20 steps, square-1000: 1,000 queries
+    norm: Norm = "linf"
+    eps: Amount = Field(default_factory=usual_eps)  # 8/255 (linf), 0.5 (l2)
+    alpha: Amount = Field(default_factory=usual_alpha)  # a quarter of eps
+    steps: Count | None = None  # None: each attack's own number, 10 or, of apgd, 100
+    restarts: Count = 1
+    seed: Seed = 0
+    n_examples: Count = 1000  # the first ones of the part
+
+    @model_validator(mode="after")
+    def _each_name_and_setting_counts(self) -> Self:
+        if self.norm == "linf" and self.eps > 1:
+            raise ValueError(f"eps: found {self.eps:g}; lengths are in [0, 1] pixel units, as in 8/255")
+        labels = [config.label for config in self.configs()]
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"attacks: found {listed(labels)}; name at least one attack, and each once")
+        for key in ("alpha", "steps", "restarts", "seed"):
+            if key in self.model_fields_set:
+                self._check_taken(key)
+        return self
+
+    def _check_taken(self, key: str) -> None:
+        """Raise ``ValueError`` where no attack takes a setting that was given."""
+        attacks = {text: _name_and_number(text) for text in self.attacks}
+        kinds = {text: ATTACKS[name] for text, (name, _) in attacks.items()}
+        takers = [text for text, kind in kinds.items() if key in kind.model_fields]
+        named = [text for text in takers if kinds[text].number == key and attacks[text][1] is not None]
+        if len(takers) > len(named):
+            return
+        if named:
+            raise ValueError(
+                f"{key}: found {getattr(self, key)}, but {listed(named)} has its number in the name; leave {key} "
+                "out, or write the name without a number"
+            )
+        others = [name for name, kind in ATTACKS.items() if key in kind.model_fields]
+        raise ValueError(
+            f"{key}: does nothing for {listed(self.attacks)}; add one of {listed(others)} or leave {key} out"
+        )
+
+    def configs(self) -> tuple[AnyAttack, ...]:
+        """Return the settings of each attack, in the order given."""
+        return tuple(self._config(name) for name in self.attacks)
+
+    def _config(self, text: str) -> AnyAttack:
+        name, number = _name_and_number(text)
+        kind = ATTACKS[name]
+        mine = type(self).model_fields.keys() & kind.model_fields.keys()
+        values: dict[str, Any] = {"name": name, **{key: getattr(self, key) for key in mine}}
+        if kind.number is not None and number is not None:
+            values[kind.number] = number
+        return kind(**{key: value for key, value in values.items() if value is not None})
+
 
 Severity = Annotated[int, Field(ge=1, le=5)]
 
@@ -197,10 +256,45 @@ def _rank(amount: Any) -> float:
     return amount if isinstance(amount, int | float) else float("inf")
 
 
+def _name_and_number(text: str) -> tuple[str, int | None]:
+    """Return an attack's name in ATTACKS, and the number of steps or queries after it."""
+    if text in ATTACKS:
+        return text, None
+    known = f"known: {listed(ATTACKS)}; with a number of steps as in pgd-20, of queries as in square-1000"
+    name, _, number = text.rpartition("-")
+    if not (number.isdecimal() and name):
+        raise ValueError(f"attacks: found {text!r}{did_you_mean(text, ATTACKS)}; {known}")
+    if name not in ATTACKS:
+        raise ValueError(f"attacks: found {text!r}{did_you_mean(name, ATTACKS)}; {known}")
+    if ATTACKS[name].number is None:
+        raise ValueError(
+            f"attacks: found {text!r}; {known} ({listed(key for key in ATTACKS if ATTACKS[key].number is None)} "
+            "have none)"
+        )
+    if int(number) < 1:
+        raise ValueError(
+            f"attacks: found {text!r}; the number after {name} must be at least 1, as in {name}-10"
+        )
+    return name, int(number)
+
+
+def budget_settings(values: Mapping[str, Any]) -> BudgetSettings:
+    """Return the settings that keys and values ask for; eps and alpha may be texts such as ``8/255``.
+
+    Raises ``RecipeError`` that names every wrong key.
+    """
+    try:
+        return BudgetSettings.model_validate(dict(values))
+    except ValidationError as error:
+        raise RecipeError("; ".join(validation_messages(error, BudgetSettings))) from None
+
+
 __all__ = [
+    "BudgetSettings",
     "RobustnessEvaluationSettings",
     "Severities",
     "Severity",
+    "budget_settings",
     "parse_severities",
     "robustness_evaluation_settings",
 ]

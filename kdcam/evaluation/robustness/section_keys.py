@@ -6,35 +6,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
-from kdcam.api import LoadedRun, Weights, recipe_of
-from kdcam.data.batches.image_digests_part import images_digest
+from kdcam.data.batches.image_digests import images_digest
 from kdcam.data.dataset_parts import Part
 from kdcam.data.splits.held_out import drawn_positions
 from kdcam.errors import DataError
-from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
-from kdcam.evaluation.robustness.foreign_data import foreign_config, is_picture_folder
+from kdcam.evaluation.robustness.out_of_distribution import foreign_config, is_picture_folder
 from kdcam.evaluation.robustness.partial_results import combined_digest
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork, ReferenceNetworks
 from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluationSettings
 from kdcam.files.digests import targets_digest, weights_digest
 from kdcam.files.paths import exists, expanded, is_folder, resolved
 from kdcam.models.classifier import Classifier
+from kdcam.runs.open_run import LoadedRun, Weights, recipe_of
 from kdcam.runs.run_files import RESULT_FILE
 from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels
 from kdcam.runtime.progress import Progress
 
 PROTOCOL = 4  # of the numbers; another number is another way to come by them, and nothing kept is taken over
-
-
-class ReferenceNetworks(NamedTuple):
-    """The runs that the evaluated ones are held against."""
-
-    source: ReferenceNetwork | None
-    base: ReferenceNetwork | None
 
 
 def network_key(loaded: LoadedRun, weights: Weights) -> str:
@@ -223,7 +216,6 @@ def _identity(classifier: nn.Module) -> str:
 
 __all__ = [
     "PROTOCOL",
-    "ReferenceNetworks",
     "asked_sections",
     "evaluated_part",
     "folder_fingerprint",

@@ -1,30 +1,223 @@
 """verify: whether runs tell one person from two in pairs of pictures, all on the same pairs."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy
+import torch
+from numpy.typing import NDArray
 
-from kdcam.api import Weights, load
-from kdcam.data.pairs import Numbers, Pairs, folds_of, read_pairs
-from kdcam.errors import ModelError
-from kdcam.evaluation.verification.pair_pictures import PairImages, pair_batches, pair_images
-from kdcam.evaluation.verification.pictures import draw_roc
-from kdcam.evaluation.verification.report import VerificationReport, verification_scores
-from kdcam.evaluation.verification.seen_people import seen_people
-from kdcam.evaluation.verification.unit_embeddings import unit_embeddings
-from kdcam.evaluation.verification.verification_metrics import ACCURACY_STEP, squared_distances
-from kdcam.evaluation.verification.verification_schema import VerificationSettings, verification_settings
+from kdcam.data.batches.batch import EVALUATION_BATCH, Batches
+from kdcam.data.batches.decoding import bad_image_reason, map_in_threads
+from kdcam.data.batches.resident import ResidentBatches, ResidentImages
+from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
+from kdcam.data.common_config import RESIDENT_LIMIT
+from kdcam.data.identity_folder import similar_names
+from kdcam.data.sources.picture_files import read_resident
+from kdcam.data.verification_pairs import Numbers, Pairs, folds_of, read_pairs
+from kdcam.errors import DataError, Interrupted, ModelError
+from kdcam.evaluation.verification.verification_metrics import ACCURACY_STEP, RocCurve, squared_distances
+from kdcam.evaluation.verification.verification_schema import (
+    VerificationReport,
+    VerificationSettings,
+    verification_scores,
+    verification_settings,
+)
 from kdcam.files.atomic_writes import write_atomically
 from kdcam.files.digests import weights_digest
-from kdcam.files.json_files_part import write_json
+from kdcam.files.json_files import write_json
 from kdcam.files.paths import exists, expanded
+from kdcam.models.classifier import Classifier
+from kdcam.runs.open_run import Weights, load
+from kdcam.runs.provenance import Provenance, provenance_of
 from kdcam.runs.run_data import warn_of_trained
-from kdcam.runs.run_files import RECIPE_FILE, VERIFICATION_FILE
-from kdcam.runs.run_pictures import check_writable_file, figure_file, remove_figure
+from kdcam.runs.run_files import (
+    RECIPE_FILE,
+    VERIFICATION_FILE,
+    check_writable_file,
+    figure_file,
+    remove_figure,
+)
 from kdcam.runtime.progress import Progress, Silent
-from kdcam.training.assembly import EVALUATION_BATCH
+from kdcam.scores.embeddings import feature_table
+from kdcam.settings.messages import listed
+
+_PEOPLE_NAMED = 3  # people named in a sentence
+
+
+def seen_people(path: Path, pairs: Pairs, *, allowed: bool, progress: Progress) -> tuple[str, ...]:
+    """Return the people of the pairs that a network was trained on, or what it was started from or taught by.
+
+    What cannot be told is said to the watcher. Raises ``DataError`` where there are such people and ``allowed`` is not
+    set.
+    """
+    origins = provenance_of(path)
+    saw = origins.that_saw(pairs.people)
+    if saw is not None:
+        text = f"{origins.sentence(saw)}, of {len(pairs.people)} people in {pairs.file}"
+        if not allowed:
+            raise DataError(
+                f"{text}, so it has seen such pictures; take pairs of other people (kdcam make-pairs --not-in {path}), "
+                "or allow this (--allow-seen)"
+            )
+        progress.warning(f"{text}: its numbers are not those of new people")
+    known = _known_people(origins)
+    _tell_doubts(path, pairs, origins, known, progress)
+    return tuple(name for name in pairs.people if name in known)
+
+
+def _known_people(origins: Provenance) -> frozenset[str]:
+    return frozenset(name for one in (origins.itself, *origins.others) for name in one.label_names)
+
+
+def _tell_doubts(
+    path: Path, pairs: Pairs, origins: Provenance, known: frozenset[str], progress: Progress
+) -> None:
+    similar = similar_names([name for name in pairs.people if name not in known], known)
+    if similar:
+        named = listed(
+            f"{name!r} (its class {other!r})" for name, other in list(similar.items())[:_PEOPLE_NAMED]
+        )
+        progress.warning(
+            f"{path}: {len(similar)} people of {pairs.file} are called nearly as its classes are: {named}; if they are "
+            "the same, its numbers are not those of new people"
+        )
+    nameless = not origins.itself.label_names
+    if nameless or pairs.unnamed:
+        of = "its classes" if nameless else f"{pairs.unnamed} pictures of the pairs"
+        progress.message(
+            f"{path}: whether it was trained on people of the pairs is not known: {of} have no names"
+        )
+    doubt = None if nameless else origins.doubt()
+    if doubt is not None:
+        progress.warning(doubt)
+
+
+PairImages = ResidentImages | StreamImages
+
+_READING_TASK = "reading pictures of pairs"
+_WORKERS = 2  # processes that decode large pictures: kdcam's choice
+_NAMED = 3  # pictures named in an error; the others are counted
+
+
+def pair_images(pairs: Pairs, *, image_size: int, channels: int, progress: Progress) -> PairImages:
+    """Return the distinct pictures of pairs, small ones read at once; all of them are decoded here.
+
+    Raises ``DataError`` that names those that cannot be read.
+    """
+    paths = pairs.paths
+    images = StreamImages(FilePictures(paths), image_size=image_size, channels=channels)
+    held: PairImages = images
+    if image_size > RESIDENT_LIMIT:
+        reasons = map_in_threads(
+            lambda i: bad_image_reason(paths[i]), len(paths), task=_READING_TASK, progress=progress
+        )
+    else:
+        held, reasons = read_resident(images, task=_READING_TASK, progress=progress)
+    bad = [reason for reason in reasons if reason is not None]
+    if bad:
+        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        raise DataError(
+            f"{len(bad)} of {len(reasons)} pictures of {pairs.file} cannot be read: {'; '.join(bad[:_NAMED])}{more}. "
+            "Replace them, or remove their pairs"
+        )
+    return held
+
+
+def pair_batches(images: PairImages, *, batch_size: int, device: torch.device) -> Batches:
+    """Return the pictures in batches, in order."""
+    targets = torch.zeros(len(images), dtype=torch.int64)  # of no use here
+    if isinstance(images, ResidentImages):
+        return ResidentBatches(
+            images, targets, batch_size=batch_size, training=False, augment=(), seed=0, device=device
+        )
+    return StreamBatches(
+        images,
+        targets,
+        batch_size=batch_size,
+        training=False,
+        augment=(),
+        workers=_WORKERS,
+        seed=0,
+        device=device,
+    )
+
+
+def unit_embeddings(
+    classifier: Classifier, batches: Batches, *, flip: bool, place: Path, progress: Progress
+) -> NDArray[numpy.float64]:
+    """Return the embeddings (D, E) of all batches, each of length 1; one of nothing but zeros stays so.
+
+    Eval mode, without gradient, in float32; divided by the length in float64.
+
+    Args:
+        classifier: Whose embeddings: what its last linear layer reads.
+        batches: Evaluation batches on its device.
+        flip: Add the embedding of the mirrored picture before dividing by the length.
+        place: Names the run in messages.
+        progress: Who watches.
+
+    Raises ``DataError`` where a picture cannot be read, ``ModelError`` where an embedding is not finite,
+    ``Interrupted`` where the watcher asks to stop.
+    """
+    try:
+        table = feature_table(classifier, batches, flip=flip, task=f"{place}: embeddings", progress=progress)
+    except Interrupted as stop:
+        raise Interrupted(
+            "the verification was stopped; nothing was written, the same command starts it over"
+        ) from stop
+    embeddings = table.embeddings.double().numpy()
+    lengths = numpy.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit: NDArray[numpy.float64] = embeddings / numpy.where(lengths > 0, lengths, 1)
+    return unit
+
+
+# Okabe and Ito 2008: told apart with any common colour vision; without its yellow, which is faint on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", ":", "-.")
+
+
+def draw_roc(curves: Mapping[str, RocCurve], *, others: int) -> bytes:
+    """Return a PNG of ROC curves, with the false accept rate on a logarithmic axis.
+
+    Args:
+        curves: By name, at least one.
+        others: Pairs of two people: the axis begins at one of them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4.5 + 0.18 * len(curves)), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for index, (name, curve) in enumerate(curves.items()):
+        # Accepting nobody is no point of a logarithmic axis: its level is drawn from the left edge on.
+        axes.plot(
+            100 * numpy.maximum(curve.far, 0.5 / others),
+            100 * curve.tar,
+            label=_legend_label(name),
+            color=_COLOURS[index % len(_COLOURS)],
+            linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
+            drawstyle="steps-post",
+        )
+    axes.set_xscale("log")
+    axes.set_xlim(100 / others, 100)
+    axes.set_ylim(0, 101)
+    axes.set_xlabel("pairs of two people accepted (%)")
+    axes.set_ylabel("pairs of one person accepted (%)")
+    axes.grid(visible=True, alpha=0.3)
+    # Below: beside them long names of runs would leave the axes no width.
+    figure.legend(loc="outside lower left", fontsize="small", frameon=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})  # equal bytes for equal numbers
+    return picture.getvalue()
+
+
+def _legend_label(name: str) -> str:
+    """Return a name as it is to be shown: no formula between its dollars, and not left out for a first underline."""
+    shown = name.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
 
 ROC_PICTURE = "roc.png"
 _FEWEST_STEPS = 10  # of the grid below the middle distance, or its thresholds are coarse: kdcam's choice
@@ -68,7 +261,7 @@ def verify(
     Args:
         runs: Run folders; also files, timm folders and names of networks with published weights, as `kdcam.load` takes
             them; nothing is written beside these.
-        pairs: The file of pairs, see `kdcam.data.pairs.read_pairs`.
+        pairs: The file of pairs, see `kdcam.data.verification_pairs.read_pairs`.
         root: The folder of the people's folders.
         settings: Keys as `kdcam.evaluation.verification.verification_schema.VerificationSettings` takes them.
         draw: Whether figures/roc.png is drawn in each run folder; else one of earlier numbers is removed.
@@ -176,4 +369,13 @@ def _verified(
     )
 
 
-__all__ = ["ROC_PICTURE", "verify"]
+__all__ = [
+    "ROC_PICTURE",
+    "PairImages",
+    "draw_roc",
+    "pair_batches",
+    "pair_images",
+    "seen_people",
+    "unit_embeddings",
+    "verify",
+]

@@ -1,12 +1,27 @@
-"""What a verification does; no torch is imported here."""
+"""What is asked of a verification, and what it found of one run; no torch is imported here."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy
 from pydantic import Field, ValidationError, field_validator
 
-from kdcam.settings.frozen_settings import Settings
-from kdcam.settings.setting_names import settings_error
+from kdcam.evaluation.verification.verification_metrics import (
+    FoldScore,
+    Numbers,
+    RocCurve,
+    TrueAccepts,
+    Values,
+    area_under_curve,
+    equal_error_rate,
+    fold_scores,
+    roc_corners,
+    roc_curve,
+    true_accepts,
+)
+from kdcam.settings.frozen_settings import Settings, settings_error
 
 
 class VerificationSettings(Settings):
@@ -43,4 +58,113 @@ def verification_settings(keys: Mapping[str, Any]) -> VerificationSettings:
         raise settings_error(error, VerificationSettings, command="verify") from None
 
 
-__all__ = ["VerificationSettings", "verification_settings"]
+@dataclass(frozen=True)
+class VerificationScores:
+    """How well distances tell pairs of one person from pairs of two."""
+
+    folds: tuple[FoldScore, ...]
+    true_accepts: tuple[TrueAccepts, ...]  # one for each rate asked for
+    auc: float  # area under the ROC curve of all pairs, in [0, 1]
+    eer: float  # equal error rate of all pairs, in [0, 1]
+    curve: RocCurve  # without the points between corners
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over folds, in [0, 1]."""
+        return float(numpy.mean([fold.accuracy for fold in self.folds]))
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the folds' accuracies, divided by their number, as in insightface."""
+        return float(numpy.std([fold.accuracy for fold in self.folds]))
+
+    @property
+    def threshold(self) -> float:
+        """The mean of the folds' thresholds, a squared distance."""
+        return float(numpy.mean([fold.threshold for fold in self.folds]))
+
+
+def verification_scores(
+    distances: Values,
+    same: numpy.ndarray[Any, numpy.dtype[numpy.bool_]],
+    folds: Numbers,
+    settings: VerificationSettings,
+) -> VerificationScores:
+    """Return all scores of squared distances (P,); see `kdcam.evaluation.verification.verification_metrics`."""
+    curve = roc_curve(distances, same)
+    return VerificationScores(
+        fold_scores(distances, same, folds, thresholds=settings.thresholds),
+        tuple(
+            true_accepts(distances, same, folds, far=far, thresholds=settings.thresholds)
+            for far in settings.far
+        ),
+        area_under_curve(curve),
+        equal_error_rate(curve),
+        roc_corners(curve),
+    )
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """The verification of one run."""
+
+    run: Path
+    model: str  # the SHA-256 of its weights
+    weights: str  # selected or last
+    settings: VerificationSettings
+    pairs: Mapping[str, Any]  # which pairs, see `kdcam.data.verification_pairs.Pairs.summary`
+    seen: tuple[str, ...]  # people of the pairs that the run was trained on: none unless they were allowed
+    blank: int  # pictures whose embedding is all zeros, so that its distances say nothing
+    scores: VerificationScores
+
+    def headline(self) -> dict[str, float]:
+        """Return the main numbers by name, shares in [0, 1]."""
+        rates = {f"tar at far {one.far:g}": one.mean for one in self.scores.true_accepts}
+        return {"accuracy": self.scores.accuracy, **rates, "auc": self.scores.auc, "eer": self.scores.eer}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in a form that JSON takes."""
+        scores = self.scores
+        return {
+            "headline": self.headline(),
+            "settings": self.settings.model_dump(mode="json"),
+            "model": self.model,
+            "weights": self.weights,
+            "pairs": dict(self.pairs),
+            "seen": list(self.seen),
+            "blank": self.blank,
+            "accuracy_std": scores.std,
+            "folds": [fold._asdict() for fold in scores.folds],
+            "true_accepts": [one._asdict() for one in scores.true_accepts],
+            "roc": {"far": scores.curve.far.tolist(), "tar": scores.curve.tar.tolist()},
+            "spread": "standard deviation over folds, divided by their number",
+        }
+
+
+def spread_text(mean: float, std: float) -> str:
+    """Return a mean share and its standard deviation in per cent."""
+    return f"{100 * mean:.2f} ± {100 * std:.2f}%"
+
+
+def rate_notes(content: Mapping[str, Any]) -> list[str]:
+    """Return what is to be known of false accept rates below one pair, of the content of verification.json."""
+    pairs, fine = content["pairs"], content["settings"]["thresholds"] == "midpoints"
+    # A threshold is found on all folds but one.
+    others = pairs["of_two"] * (pairs["folds"] - 1) / pairs["folds"]
+    by = "lets none pass" if fine else "is interpolated between none and one"
+    return [
+        f"FAR {one['far']:g} is less than one of the {others:.0f} pairs of two that a threshold is found on: it {by}"
+        for one in content["true_accepts"]
+        if one["far"] * others < 1
+    ]
+
+
+__all__ = [
+    "VerificationReport",
+    "VerificationScores",
+    "VerificationSettings",
+    "rate_notes",
+    "spread_text",
+    "verification_scores",
+    "verification_settings",
+]

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What several losses share: margins, centres, memories, maps of stages, logits."""

@@ -1,10 +1,6 @@
-"""Logit standardisation: teacher and student are compared by the shape of their logits, not by their scale.
+"""Logits as losses read them: standardised, to compare two networks, or as the label's log-likelihood."""
 
-Source: Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024 (arXiv 2403.01427); the deviation
-(with n - 1) and the constant follow sunshangquan/logit-standardization-KD.
-"""
-
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
@@ -40,4 +36,26 @@ def compared_logits(step: Step, *, standardized: bool) -> tuple[Tensor, Tensor]:
     return (standardize(student), standardize(teacher)) if standardized else (student, teacher)
 
 
-__all__ = ["Standardize", "compared_logits", "standardize"]
+class LabelLogLikelihoods(NamedTuple):
+    """Log-likelihoods of the classes that an image's target names, and how much each counts."""
+
+    values: Tensor  # (N, 1) of the label; (N, K) of every class under mixed rows
+    shares: Tensor  # the same shape; rows sum to 1
+
+
+def label_log_likelihoods(logits: Tensor, targets: Tensor) -> LabelLogLikelihoods:
+    """Return log softmax(logits) where the targets look: ``logits`` (N, K), ``targets`` (N,) labels or (N, K) rows."""
+    every = wide(logits).log_softmax(1)
+    if targets.ndim == 1:
+        values = every.gather(1, targets[:, None])
+        return LabelLogLikelihoods(values, values.new_ones(()).expand_as(values))
+    return LabelLogLikelihoods(every, targets.to(every.dtype))
+
+
+__all__ = [
+    "LabelLogLikelihoods",
+    "Standardize",
+    "compared_logits",
+    "label_log_likelihoods",
+    "standardize",
+]

@@ -10,8 +10,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from kdcam.models.networks.cifar_mobilenet import CIFAR_MOBILENETS, CifarMobileNetV2
-from kdcam.models.networks.cifar_resnet import CIFAR_RESNETS, FAST_RESNETS, CifarResNet
-from kdcam.models.networks.cifar_resnet_bottleneck import BOTTLENECK_RESNETS, CifarBottleneckResNet
+from kdcam.models.networks.cifar_resnet import (
+    BOTTLENECK_RESNETS,
+    CIFAR_RESNETS,
+    FAST_RESNETS,
+    CifarBottleneckResNet,
+    CifarResNet,
+)
 from kdcam.models.networks.cifar_shufflenet import (
     SHUFFLENETS_V1,
     SHUFFLENETS_V2,

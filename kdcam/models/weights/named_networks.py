@@ -1,5 +1,7 @@
-"""Networks with published weights, by their names, in the place of a run."""
+"""Networks with published weights, by their names: how many classes they tell apart, and what these are called."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from kdcam.errors import CheckpointError, KdcamError, ModelError
@@ -7,9 +9,57 @@ from kdcam.models.build import build_classifier
 from kdcam.models.catalogue import split_name
 from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
-from kdcam.models.weights.imagenet_names import IMAGENET_CLASSES, imagenet_names
 from kdcam.models.weights.packaged_weights import is_packaged, packaged
-from kdcam.models.weights.published import published_classes
+
+
+def published_classes(name: str) -> int | None:
+    """Return the class count of a network's published weights; 0: no classifier; None: there are none.
+
+    Raises ``ModelError`` where there is no such network.
+    """
+    source, bare = split_name(name)
+    if source == "timm":
+        return _classes_in_timm(bare)
+    if source == "torchvision":
+        from torchvision import models
+
+        categories: list[str] = models.get_model_weights(bare).DEFAULT.meta["categories"]
+        return len(categories)
+    return None
+
+
+def _classes_in_timm(name: str) -> int | None:
+    import timm
+
+    if not timm.is_model_pretrained(name):
+        return None
+    known = timm.get_pretrained_cfg(name)
+    return None if known is None else int(known.num_classes)
+
+
+IMAGENET_CLASSES = 1000
+_NUMBER = re.compile(r"n\d{8}")
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """Return the WordNet numbers of ImageNet's 1,000 classes in their usual order."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return tuple(ImageNetInfo().label_names())
+
+
+def readable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes, with a word for each that is a number of ImageNet: ``tench (n01440764)``."""
+    if not any(_NUMBER.fullmatch(name) for name in names):
+        return tuple(names)
+    from timm.data.imagenet_info import ImageNetInfo
+
+    known = ImageNetInfo("imagenet-22k")
+    numbers = set(known.label_names())
+    return tuple(
+        f"{known.label_name_to_description(name).partition(',')[0]} ({name})" if name in numbers else name
+        for name in names
+    )
 
 
 def load_published_network(name: str) -> Classifier:
@@ -69,4 +119,10 @@ def _input_facts(network: str) -> dict[str, Any]:
     return {"image_size": int(known.input_size[-1]), "of_imagenet": known.label_names is None}
 
 
-__all__ = ["load_published_network"]
+__all__ = [
+    "IMAGENET_CLASSES",
+    "imagenet_names",
+    "load_published_network",
+    "published_classes",
+    "readable_names",
+]

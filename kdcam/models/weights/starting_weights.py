@@ -6,9 +6,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import layout_errors, read_json
+from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import expanded, is_file, is_folder
 from kdcam.models.classifier import Preprocessing, Task
+from kdcam.models.heads import logits_layer_name
 from kdcam.models.weights.foreign_checkpoints import (
     CIFAR100_STATISTICS,
     ForeignWeights,
@@ -152,15 +153,6 @@ def learned_other_classes(place: str, label_names: Sequence[str], task: Task) ->
         return None if learned == task else f'a classifier of another task ("{learned}")'
 
 
-def logits_layer_name(network: nn.Module) -> str | None:
-    """Return the name of the layer that gives the logits: timm's classifier, else the last linear layer."""
-    if hasattr(network, "get_classifier"):
-        classifier = network.get_classifier()  # type: ignore[operator]  # timm's interface is untyped
-        return next((name for name, module in network.named_modules() if module is classifier), None)
-    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else None
-
-
 def _weight_file(place: str) -> Path:
     path = expanded(place)
     file = path / "model.safetensors" if is_folder(path) else path
@@ -178,7 +170,6 @@ __all__ = [
     "holds_neck",
     "learned_other_classes",
     "load_starting_weights",
-    "logits_layer_name",
     "starting_weights",
     "stored_statistics",
 ]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kdcam.blocks.document import Section
-from kdcam.files.json_files_part import layout_errors as layout_of
-from kdcam.files.json_files_part import read_json
+from kdcam.files.json_files import layout_errors as layout_of
+from kdcam.files.json_files import read_json
 from kdcam.files.paths import exists
 from kdcam.report.reported_run import ReportedRun
 from kdcam.report.reported_run import ResultFile as Found

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdcam.blocks.document import Block, Facts, Note, Section, Table
-from kdcam.comparison.table.comparison import Comparison, stored_comparison
 from kdcam.comparison.table.notes import notes_of
-from kdcam.comparison.table.text_formats import columns_of, evaluation_lines
-from kdcam.files.json_files_part import layout_errors, read_json
+from kdcam.comparison.table.text_formats import Comparison, columns_of, evaluation_lines, stored_comparison
+from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import is_file
-from kdcam.report.pictures import read_picture
-from kdcam.report.reported_run import COMPARISON_FILE
+from kdcam.report.reported_run import COMPARISON_FILE, read_picture
 from kdcam.settings.messages import listed
 
 _CURVES_FILE = "curves.png"

@@ -3,13 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdcam.blocks.document import Block, Note, Section, Table
-from kdcam.blocks.wording import notes_on_runs, side_by_side
-from kdcam.evaluation.few_shot.report import EpisodeScores, OneShotScores, interval_text
-from kdcam.report.reported_run import ResultFile
-from kdcam.report.weights import outdated_notes
-
-CellsByHead = dict[tuple[str, ...], str]
+from kdcam.blocks.document import Block, CellsByHead, Note, Section, Table, notes_on_runs, side_by_side
+from kdcam.evaluation.few_shot.few_shot_schema import EpisodeScores, OneShotScores, interval_text
+from kdcam.report.reported_run import ResultFile, outdated_notes
 
 
 def few_shot_section(found: Sequence[ResultFile]) -> Section:

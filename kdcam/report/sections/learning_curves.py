@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdcam.blocks.document import Block, CaptionedPicture, LegendLine, Note, Section
-from kdcam.blocks.wording import score_name
-from kdcam.files.json_files_part import layout_errors
+from kdcam.files.json_files import layout_errors
 from kdcam.report.reported_run import ReportedRun
-from kdcam.runs.metrics_log import METRICS_FILE
+from kdcam.runs.run_files import METRICS_FILE
+from kdcam.scores.main_scores import score_name
 from kdcam.settings.messages import listed
 
 if TYPE_CHECKING:

@@ -3,12 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdcam.blocks.document import Block, Note, Section, Table
-from kdcam.blocks.wording import notes_on_runs, share_text, side_by_side
-from kdcam.evaluation.localization.report import left_out_text
-from kdcam.report.pictures import read_run_picture
-from kdcam.report.reported_run import ResultFile
-from kdcam.report.weights import outdated_notes
+from kdcam.blocks.document import Block, Note, Section, Table, notes_on_runs, share_text, side_by_side
+from kdcam.evaluation.localization.localization_schema import left_out_text
+from kdcam.report.reported_run import ResultFile, outdated_notes, read_run_picture
 
 Cells = dict[tuple[str, ...], str]
 

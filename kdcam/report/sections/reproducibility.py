@@ -7,13 +7,12 @@ from math import fsum
 from statistics import median
 from typing import Any
 
-from kdcam.blocks.document import Block, Facts, FoldedText, Section, Table
-from kdcam.blocks.wording import MISSING
-from kdcam.files.json_files_part import layout_errors, read_json
+from kdcam.blocks.document import MISSING, Block, Facts, FoldedText, Section, Table
+from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import is_file
+from kdcam.files.weight_location import CONFIG_FILE
 from kdcam.report.reported_run import ReportedRun
-from kdcam.runs.metrics_log import METRICS_FILE
-from kdcam.runs.run_files import CONFIG_FILE, RECIPE_FILE, RESULT_FILE
+from kdcam.runs.run_files import METRICS_FILE, RECIPE_FILE, RESULT_FILE
 from kdcam.settings.messages import duration_text, listed
 
 _NO_DIFFERENCE = ("description", "published")

@@ -4,15 +4,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdcam.blocks.document import Block, Note, Section, Table, Tile, Tiles
-from kdcam.blocks.wording import MISSING, notes_on_runs, score_name, score_text, share_text
+from kdcam.blocks.document import MISSING, Block, Note, Section, Table, Tile, Tiles, notes_on_runs, share_text
 from kdcam.comparison.table.text_formats import percent_text
-from kdcam.files.json_files_part import layout_errors
+from kdcam.files.json_files import layout_errors
 from kdcam.report.reported_run import ReportedRun
-from kdcam.runs.metrics_log import METRICS_FILE
-from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE
+from kdcam.runs.run_files import METRICS_FILE, RECIPE_FILE, RESULT_FILE
 from kdcam.scores.intervals import mean_and_deviation
-from kdcam.scores.main_scores import SCORE_WORDS, selection_words
+from kdcam.scores.main_scores import SCORE_WORDS, score_name, score_text, selection_words
 from kdcam.settings.messages import listed
 
 _WEIGHTS = ("selected", "last")

@@ -3,12 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdcam.blocks.document import Block, Note, Section, Table
-from kdcam.blocks.wording import notes_on_runs, number_text, share_text, side_by_side
-from kdcam.evaluation.verification.report import rate_notes, spread_text
-from kdcam.report.pictures import read_run_picture
-from kdcam.report.reported_run import ResultFile
-from kdcam.report.weights import outdated_notes
+from kdcam.blocks.document import (
+    Block,
+    Note,
+    Section,
+    Table,
+    notes_on_runs,
+    number_text,
+    share_text,
+    side_by_side,
+)
+from kdcam.evaluation.verification.verification_schema import rate_notes, spread_text
+from kdcam.report.reported_run import ResultFile, outdated_notes, read_run_picture
 
 Cells = dict[tuple[str, ...], str]
 

@@ -1,1 +1,1 @@
-"""A teacher's outputs for a few views of each training image, worked out once and kept in files."""
+"""Teachers: run at each step, or their outputs for some views of each image worked out once and cached."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcam.data.batches.views import Views
+from kdcam.data.batches.batch import Views
 from kdcam.files.digests import targets_digest
 from kdcam.losses.loss import needs_of
 from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs

@@ -5,12 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kdcam.data.batches.image_digests_part import ImagesDigest
-from kdcam.data.batches.views import Views
+from kdcam.data.batches.batch import Views
+from kdcam.data.batches.image_digests import ImagesDigest
 from kdcam.data.dataset_parts import Part
-from kdcam.files.differences import first_difference, value_text
 from kdcam.files.digests import weights_digest
-from kdcam.files.json_files_part import json_form
+from kdcam.files.json_files import first_difference, json_form, value_text
 from kdcam.models.classifier import Classifier
 from kdcam.runtime.precision import Precision
 

@@ -1,29 +1,27 @@
-"""Runs the teachers of a run once over all views, or finds what an earlier run kept, and lets the plan read that."""
+"""Teachers whose outputs are cached: run once over all views unless an earlier run did, then read."""
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdcam.data.batches.batch import Batch, Batches
-from kdcam.data.batches.image_digests_part import images_digest
-from kdcam.data.batches.views import Views
+from kdcam.data.batches.batch import EVALUATION_BATCH, Batch, Batches, Views
+from kdcam.data.batches.image_digests import images_digest
 from kdcam.data.dataset_parts import DataParts
 from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError, FolderInUseError, Interrupted, ModelError
 from kdcam.files.folder_lock import FolderLock
-from kdcam.files.folders import cache_folder_errors, teacher_cache_folder
-from kdcam.models.classifier import Classifier, teacher_outputs
+from kdcam.files.paths import teacher_cache_folder
+from kdcam.models.classifier import Classifier, TeacherOutputs, teacher_outputs
 from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.precision import Precision
 from kdcam.runtime.progress import Progress
-from kdcam.training.assembly import EVALUATION_BATCH
 from kdcam.training.engine import Plan
 from kdcam.training.preflight import CheckedRun
 from kdcam.training.teachers.cache_entries import (
@@ -32,15 +30,73 @@ from kdcam.training.teachers.cache_entries import (
     cached_views,
     entry_tensors,
     megabytes_text,
+    output_name,
     output_shapes,
     teacher_needs,
 )
-from kdcam.training.teachers.cache_folder import EntryShapes, open_arrays
+from kdcam.training.teachers.cache_folder import (
+    SEVERAL,
+    CacheContents,
+    CacheWriter,
+    EntryShapes,
+    array_bytes,
+    cache_folder_errors,
+    changed_versions,
+    open_arrays,
+    read_contents,
+)
 from kdcam.training.teachers.cache_key import CacheKey, cache_key
-from kdcam.training.teachers.cached_teacher_part import CachedTeacher
-from kdcam.training.teachers.contents import CacheContents, changed_versions, read_contents
-from kdcam.training.teachers.filling import CacheWriter
-from kdcam.training.teachers.teaching import live_classifiers
+from kdcam.training.teachers.live_teacher import live_classifiers
+
+_GPU_SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
+
+
+class CachedTeacher:
+    """A teacher's kept outputs for each view of each training image."""
+
+    def __init__(self, arrays: Mapping[str, tuple[Tensor, ...]], *, device: torch.device) -> None:
+        """Take the arrays (V, N, ...) fp16 of each need; they go to a GPU where they fit into half of its free memory.
+
+        Elsewhere they stay where they are: files in the page cache, which processes share.
+        """
+        held = [array for group in arrays.values() for array in group]
+        self._device = device
+        self._images = held[0].shape[1] if held else 0
+        size = sum(array.nbytes for array in held)
+        self.place = device if device.type == "cpu" or _has_room(device, size) else torch.device("cpu")
+        # From other memory a copy to a GPU makes the host wait.
+        self._pins = device.type == "cuda" and self.place.type == "cpu"
+        self._arrays = {
+            need: tuple(array.flatten(0, 1).to(self.place) for array in group)
+            for need, group in arrays.items()
+        }
+
+    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
+        """Return what the teacher said of a batch's images in their views, in float32 on the run's device.
+
+        ``needs`` are the losses'; of these, names that begin with ``teacher.`` count. The host waits for no GPU. Raises
+        ``ValueError`` for a batch that has no views.
+        """
+        if batch.views is None or batch.host_indices is None:
+            raise ValueError("the batch has no views, and a cached teacher knows no other images")
+        rows = (batch.views * self._images + batch.host_indices).to(self.place, non_blocking=True)
+        read: dict[str, Any] = {}
+        for need, group in self._arrays.items():
+            if need in needs:
+                name, gathered = output_name(need), tuple(self._gathered(array, rows) for array in group)
+                read[name] = gathered if name in SEVERAL else gathered[0]
+        return TeacherOutputs(**read)
+
+    def _gathered(self, array: Tensor, rows: Tensor) -> Tensor:
+        gathered = array[rows]
+        if self._pins:
+            gathered = gathered.pin_memory()
+        return gathered.to(self._device, non_blocking=True).to(torch.float32)
+
+
+def _has_room(device: torch.device, size: int) -> bool:
+    return device.type == "cuda" and size < _GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+
 
 _POLL_SECONDS = 0.5
 _LARGEST_HALF = torch.finfo(torch.float16).max
@@ -254,4 +310,29 @@ def _in_half(tensor: Tensor, need: str, images: Tensor) -> Tensor:
     )
 
 
-__all__ = ["cache_teachers"]
+def cache_forecast(checked: CheckedRun) -> str | None:
+    """Return how large the caches of a run's teachers are when they are whole, and where; None without any.
+
+    Of data whose number of images only reading tells, the size is that of one image.
+    """
+    recipe, summary = checked.recipe, checked.summary
+    views = cached_views(recipe)
+    if views is None:
+        return None
+    needs, images = teacher_needs(recipe), summary.train_images
+    size = sum(
+        array_bytes((views.per_image, 1 if images is None else images, *shape))
+        for teacher in checked.teachers
+        for group in output_shapes(teacher, needs, image_size=summary.image_size).values()
+        for shape in group
+    )
+    folders = dict.fromkeys(str(teacher_cache_folder(config.cache_folder)) for config in recipe.teachers)
+    of = "an image" if images is None else f"for {images:,} images"
+    return f"{megabytes_text(size)} {of}, {views.per_image} views each, in {', '.join(folders)}"
+
+
+__all__ = [
+    "CachedTeacher",
+    "cache_forecast",
+    "cache_teachers",
+]

@@ -1,32 +1,33 @@
-"""Teachers: where they come from, and whether they fit the data before any work is done."""
+"""Teachers that are run at each step: where they come from, and whether they fit the data before any work."""
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from kdcam.data.batches.batch import Batches
+from kdcam.data.batches.batch import Batch, Batches
 from kdcam.data.dataset_parts import DataSummary
 from kdcam.errors import CheckpointError, DataError, KdcamError, ModelError, RecipeError
 from kdcam.files.folder_listing import nfc
 from kdcam.files.paths import exists, expanded, is_file, is_folder
-from kdcam.files.weight_location import location_kind
-from kdcam.models.classifier import Classifier, Preprocessing, Task
-from kdcam.models.data_network import build_for_data
+from kdcam.files.weight_location import CONFIG_FILE, location_kind
+from kdcam.models.build import build_for_data
+from kdcam.models.classifier import Classifier, Preprocessing, Task, TeacherOutputs, teacher_outputs
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.config_json import read_config
 from kdcam.models.weights.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
-from kdcam.models.weights.published import published_classes
+from kdcam.models.weights.named_networks import published_classes
 from kdcam.models.weights.starting_weights import STARTS_AFRESH, stored_statistics
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.runs.checkpoint import load_classifier
-from kdcam.runs.run_files import CONFIG_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.scores.classification import score
 from kdcam.settings.messages import listed
+from kdcam.training.engine import Teacher
 
 
 def load_teacher(
@@ -257,9 +258,32 @@ def _check_channels(checkpoint: str, channels: int, summary: DataSummary) -> Non
         )
 
 
+@dataclass(frozen=True)
+class LiveTeacher:
+    """A teacher that is run on each batch; its classifier is in eval mode."""
+
+    classifier: Classifier
+
+    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
+        """Return what ``needs`` names of a batch; see `teacher_outputs` for the errors."""
+        return teacher_outputs(self.classifier, batch.images, batch.targets, needs)
+
+
+def live_classifiers(teachers: Sequence[Teacher]) -> tuple[Classifier, ...]:
+    """Return the classifiers of teachers that are all run; ``ValueError`` where one is not."""
+    live = tuple(teacher.classifier for teacher in teachers if isinstance(teacher, LiveTeacher))
+    if len(live) < len(teachers):
+        raise ValueError(
+            f"{len(teachers) - len(live)} of {len(teachers)} teachers are read and have no classifier"
+        )
+    return live
+
+
 __all__ = [
+    "LiveTeacher",
     "check_class_order",
     "check_teacher_scores",
+    "live_classifiers",
     "load_teacher",
     "score_teachers",
     "teacher_errors",

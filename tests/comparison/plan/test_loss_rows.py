@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from kdcam.comparison.plan.loss_rows import fill_losses, losses_of, model_settings_hint
+from kdcam.comparison.plan.row_recipes import fill_losses, losses_of, model_settings_hint
 from kdcam.losses import LOSSES
 
 SMOOTHED = {"name": "cross_entropy", "label_smoothing": 0.1}

@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.comparison.plan.row_names import folder_of, label_of, source_identity, source_labels, unique_names
+from kdcam.comparison.plan.comparison_plan import (
+    folder_of,
+    label_of,
+    source_identity,
+    source_labels,
+    unique_names,
+)
 
 
 def test_a_recipe_is_called_by_its_stem() -> None:

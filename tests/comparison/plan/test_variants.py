@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.comparison.plan.variants import Variant, variants_of
+from kdcam.comparison.plan.row_recipes import Variant, variants_of
 from kdcam.errors import RecipeError
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from made_up_runs import MACHINE, VERSIONS, agreed, measures, plan_of
 
-from kdcam.comparison.table.aggregation import build_comparison, count_epochs
-from kdcam.comparison.table.comparison_result import EpochsToReach
+from kdcam.comparison.table.aggregation import build_comparison
+from kdcam.comparison.table.comparison_result import EpochsToReach, count_epochs
 from kdcam.data.common_config import NoiseConfig
 from kdcam.recipe.recipe_fields import Published
 

@@ -7,8 +7,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kdcam.comparison.table.aggregation import build_comparison
-from kdcam.comparison.table.comparison import Comparison
-from kdcam.comparison.table.curves import draw_score_curves, epochs_by_level, mean_and_range, score_levels
+from kdcam.comparison.table.output_folder import (
+    draw_score_curves,
+    epochs_by_level,
+    mean_and_range,
+    score_levels,
+)
+from kdcam.comparison.table.text_formats import Comparison
 
 
 def comparison(**curves: tuple[float | None, ...]) -> Comparison:

@@ -6,10 +6,9 @@ import pytest
 from made_up_runs import evaluated, measures, plan_of
 
 from kdcam.comparison.table.aggregation import build_comparison
-from kdcam.comparison.table.comparison import Comparison, stored_comparison
-from kdcam.comparison.table.evaluations import EpisodeAccuracies, StoredEvaluations
-from kdcam.comparison.table.run_measures import RunMeasures
-from kdcam.files.json_files_part import json_form
+from kdcam.comparison.table.run_measures import EpisodeAccuracies, RunMeasures, StoredEvaluations
+from kdcam.comparison.table.text_formats import Comparison, stored_comparison
+from kdcam.files.json_files import json_form
 
 NAME = "few-shot/5-way 1-shot prototype"
 

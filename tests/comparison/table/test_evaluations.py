@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from kdcam.comparison.table.evaluations import (
+from kdcam.comparison.table.run_measures import (
     EpisodeAccuracies,
     StoredEvaluation,
     evaluation_title,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import kdcam
-from kdcam.files.json_files_part import read_json
+from kdcam.files.json_files import read_json
 
 _RECIPE = """
 epochs = 1

@@ -7,8 +7,8 @@ from made_up_runs import measures
 
 from kdcam.comparison.plan.comparison_plan import plan_comparison
 from kdcam.comparison.table.aggregation import build_comparison
-from kdcam.comparison.table.comparison import Comparison
 from kdcam.comparison.table.output_folder import check_output, prepare_output, run_folder, write_comparison
+from kdcam.comparison.table.text_formats import Comparison
 from kdcam.errors import CheckpointError
 from kdcam.files.folder_lock import FolderLock
 

@@ -8,7 +8,7 @@ from small_runs import small_recipe
 import kdcam
 from kdcam.comparison.table.run_measures import AgreementScores, PartScores, read_run
 from kdcam.errors import CheckpointError
-from kdcam.files.json_files_part import write_json
+from kdcam.files.json_files import write_json
 
 
 def test_all_of_a_run_is_read(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from small_runs import Watcher
 
-from kdcam.comparison.workers.board import ProgressBoard, main_score_text
+from kdcam.comparison.workers.worker_pool import ProgressBoard, main_score_text
 
 
 def test_equal_lines_are_told_once() -> None:

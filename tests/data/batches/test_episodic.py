@@ -6,13 +6,14 @@ import pytest
 import torch
 from small_runs import Watcher, kept_files, small_recipe
 
-from kdcam.data.batches.episodic import EpisodeOrder, check_ways
+from kdcam.data.batches.episodes import EpisodeOrder, check_ways
+from kdcam.data.common_config import EpisodesConfig
 from kdcam.data.datasets import batches, load_data
-from kdcam.data.episodes_config import EPISODIC_LOSSES, EpisodesConfig
 from kdcam.data.source_configs import DigitsConfig, ImageFolderConfig
 from kdcam.errors import DataError, Interrupted, RecipeError
 from kdcam.losses import LOSSES
 from kdcam.losses.prototypical import PrototypicalConfig
+from kdcam.recipe.recipe_fields import EPISODIC_LOSSES
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.training.preflight import preflight
 from kdcam.training.training_run import run_training

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdcam.data.batches.image_digests_part import ImagesDigest, images_digest
+from kdcam.data.batches.image_digests import ImagesDigest, images_digest
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.batches.streaming import FilePictures, StreamImages
 from kdcam.errors import DataError

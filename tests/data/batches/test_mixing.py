@@ -3,8 +3,8 @@ import pytest
 import torch
 from timm.data.mixup import Mixup
 
+from kdcam.data.batches.augmentation import Mixing
 from kdcam.data.batches.batch import Batch
-from kdcam.data.batches.mixing import Mixing
 
 
 def batch(images: int) -> Batch:

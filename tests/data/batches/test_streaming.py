@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from kdcam.data.batches.batch import Views
 from kdcam.data.batches.decoding import read_image
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
-from kdcam.data.batches.views import Views
 from kdcam.data.sources.picture_files import read_resident
 from kdcam.errors import DataError
 from kdcam.runtime.progress import Silent

@@ -1,6 +1,6 @@
 import torch
 
-from kdcam.data.batches.views import Views, draw_views
+from kdcam.data.batches.batch import Views, draw_views
 
 
 def draw(**changes: int) -> list[int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from face_folders import face_folder
 
-from kdcam.data.pairs import Pairs, read_pairs
+from kdcam.data.verification_pairs import Pairs, read_pairs
 from kdcam.errors import DataError
 
 

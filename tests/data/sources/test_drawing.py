@@ -1,7 +1,7 @@
 import torch
 from torch.nn.functional import interpolate
 
-from kdcam.data.sources.drawing import (
+from kdcam.data.sources.digit_scenes import (
     BOX_INK,
     DIGIT_SIDE,
     STROKES,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omniglot_files import draw, zip_up
 
-from kdcam.data.sources.one_shot_runs import omniglot_runs
+from kdcam.data.sources.omniglot import omniglot_runs
 from kdcam.errors import DataError
 
 SHARED = Path(__file__).parents[3] / "../shared/data/omniglot"

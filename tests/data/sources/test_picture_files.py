@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.data.sources.picture_files import expand_folders, map_in_threads, named_file, readable_pictures
+from kdcam.data.batches.decoding import map_in_threads
+from kdcam.data.sources.picture_files import expand_folders, named_file, readable_pictures
 from kdcam.errors import DataError, Interrupted
 from kdcam.files.folder_listing import files_below
 from kdcam.runtime.progress import Silent

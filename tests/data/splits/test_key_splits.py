@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdcam.data.splits.key_splits import held_count, held_out_by_keys, key_order
+from kdcam.data.splits.held_out import held_count, held_out_by_keys, key_order
 from kdcam.errors import DataError
 
 SHARES = {"test": 0.1, "validation": 0.1}

@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
-from kdcam.api import recipe_of
 from kdcam.data.novel_classes import novel_classes
 from kdcam.errors import CheckpointError, DataError, Interrupted, ModelError, RecipeError
-from kdcam.evaluation.few_shot.report import FewShotReport
+from kdcam.evaluation.few_shot.few_shot_schema import FewShotReport
 from kdcam.files.digests import weights_digest
 from kdcam.models.weights.safetensors_files import read_tensors_file
+from kdcam.runs.open_run import recipe_of
 from kdcam.runtime.progress import Silent
 
 SMALL = {"ways": 3, "shots": (1, 2), "queries": 3, "episodes": 20}

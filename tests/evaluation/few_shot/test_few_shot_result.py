@@ -1,8 +1,13 @@
 import json
 from pathlib import Path
 
-from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
-from kdcam.evaluation.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
+from kdcam.evaluation.few_shot.few_shot_schema import (
+    EpisodeScores,
+    FewShotReport,
+    FewShotSettings,
+    NovelImages,
+    OneShotScores,
+)
 
 SCORES = EpisodeScores("prototype", 5, 1, 3, "digest", (15, 0, 6))
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from kdcam.errors import ModelError
-from kdcam.evaluation.few_shot import linear_heads
-from kdcam.evaluation.few_shot.linear_heads import (
+from kdcam.evaluation.few_shot import episode_heads
+from kdcam.evaluation.few_shot.episode_heads import (
     cosine_head_scores,
     linear_head_scores,
     logistic_heads,
@@ -37,7 +37,7 @@ def test_the_minimum_is_found_whatever_the_size_of_embeddings(
 def test_a_minimum_that_is_not_found_is_an_error(
     episodes: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdcam.evaluation.few_shot.logistic._NEWTON_STEPS", 1)
+    monkeypatch.setattr("kdcam.evaluation.few_shot.episode_heads._NEWTON_STEPS", 1)
     with pytest.raises(
         ModelError,
         match=r"few-shot\.heads \(--head\): the logistic regression of 4 of 4 episodes \(logistic\)",
@@ -66,7 +66,7 @@ def test_logistic_on_equal_images_says_nothing() -> None:
 def trained_one_by_one(support: Tensor, query: Tensor, seed: tuple[int, ...]) -> Tensor:
     """The released procedure on one episode, with torch's own weight normalisation."""
     ways, shots, size = support.shape
-    start, orders = linear_heads._baseline_draws([seed], ways, ways * shots, size, columns=size)
+    start, orders = episode_heads._baseline_draws([seed], ways, ways * shots, size, columns=size)
     layer = nn.Linear(size, ways, bias=False, dtype=support.dtype)
     with torch.no_grad():
         layer.weight.copy_(start[0])
@@ -103,7 +103,7 @@ def test_an_episodes_cosine_head_depends_on_no_other(episodes: tuple[Tensor, Ten
 def linear_trained_one_by_one(support: Tensor, query: Tensor, seed: tuple[int, ...]) -> Tensor:
     """The released procedure of the linear head on one episode, with torch's own layer."""
     ways, shots, size = support.shape
-    start, orders = linear_heads._baseline_draws([seed], ways, ways * shots, size, columns=size + 1)
+    start, orders = episode_heads._baseline_draws([seed], ways, ways * shots, size, columns=size + 1)
     layer = nn.Linear(size, ways, dtype=support.dtype)
     with torch.no_grad():
         layer.weight.copy_(start[0, :, :-1])
@@ -129,7 +129,7 @@ def test_baseline_equals_the_released_procedure(episodes: tuple[Tensor, Tensor])
 
 
 def test_baseline_starts_as_torch_draws_a_layer_and_stops_before_the_minimum() -> None:
-    weight, _ = linear_heads._baseline_draws([(0, number) for number in range(50)], 5, 5, 64, columns=65)
+    weight, _ = episode_heads._baseline_draws([(0, number) for number in range(50)], 5, 5, 64, columns=65)
     assert float(weight.abs().max()) <= 1 / 8
     assert float(weight.std()) == pytest.approx(1 / 8 / 3**0.5, rel=0.02)  # uniform in [-1/8, 1/8]
     generator = torch.Generator().manual_seed(0)

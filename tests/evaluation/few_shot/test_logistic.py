@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from kdcam.evaluation.few_shot.logistic import LogisticHeads, solve_logistic
+from kdcam.evaluation.few_shot.episode_heads import LogisticHeads, solve_logistic
 
 DECAY = 0.01
 

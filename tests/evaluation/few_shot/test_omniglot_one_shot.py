@@ -6,7 +6,7 @@ import torch
 from conftest import SHARED_DATA
 from small_runs import Watcher
 
-from kdcam.data.sources.one_shot_runs import omniglot_runs
+from kdcam.data.sources.omniglot import omniglot_runs
 from kdcam.errors import DataError, ModelError
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
 from kdcam.evaluation.few_shot.omniglot_one_shot import one_shot_scores, runs_as_episodes

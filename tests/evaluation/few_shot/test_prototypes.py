@@ -4,8 +4,12 @@ import torch
 from sklearn.neighbors import NearestCentroid
 
 from kdcam.data.batches.episodes import draw_episodes
-from kdcam.evaluation.few_shot.episode_heads import correct_queries, query_labels
-from kdcam.evaluation.few_shot.prototypes import cosine_scores, euclidean_scores
+from kdcam.evaluation.few_shot.episode_heads import (
+    correct_queries,
+    cosine_scores,
+    euclidean_scores,
+    query_labels,
+)
 
 
 @pytest.fixture

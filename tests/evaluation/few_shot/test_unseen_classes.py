@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 import kdcam
-from kdcam.api import recipe_of
 from kdcam.data.datasets import load_source
 from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.errors import DataError
@@ -17,6 +16,7 @@ from kdcam.evaluation.few_shot.unseen_classes import (
     unseen_of_split,
 )
 from kdcam.recipe.train_recipe import read_recipe
+from kdcam.runs.open_run import recipe_of
 from kdcam.runtime.progress import Silent
 
 

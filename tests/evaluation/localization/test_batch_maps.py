@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kdcam.cam.maps import minmax_normalize
 from kdcam.errors import ModelError
-from kdcam.evaluation.localization.batch_maps import batch_maps, map_kind_for
+from kdcam.evaluation.localization.localization_measurement import batch_maps, map_kind_for
 from kdcam.explanation.class_maps import explain_image
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier

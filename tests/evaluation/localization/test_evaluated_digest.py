@@ -1,4 +1,4 @@
-"""Tests of kdcam.evaluation.localization.evaluated: which results answer the same question."""
+"""Tests of kdcam.evaluation.localization.prepared_runs: which results answer the same question."""
 
 import shutil
 from dataclasses import replace
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import kdcam
-from kdcam.api import load_run
-from kdcam.comparison.table.evaluations import read_evaluations
+from kdcam.comparison.table.run_measures import read_evaluations
 from kdcam.data.batches.resident import ResidentImages
-from kdcam.data.boxes import boxes_of_source
-from kdcam.evaluation.localization.evaluated import evaluated_digest
+from kdcam.data.object_boxes import boxes_of_source
+from kdcam.evaluation.localization.prepared_runs import evaluated_digest
+from kdcam.runs.open_run import load_run
 
 
 def copied(run: Path, folder: Path) -> Path:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kdcam.evaluation.localization.level_boxes import LEVELS, hole_regions, regions_of
+from kdcam.evaluation.localization.box_accuracy import LEVELS, hole_regions, regions_of
 
 
 def labelled(mask, diagonal):

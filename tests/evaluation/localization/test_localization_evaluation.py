@@ -12,16 +12,16 @@ from PIL import Image
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
-from kdcam.api import load_run
 from kdcam.cam.map_pictures import to_picture
-from kdcam.comparison.table.evaluations import read_evaluations
+from kdcam.comparison.table.run_measures import read_evaluations
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
+from kdcam.evaluation.localization.localization_evaluation import BoxOutline, with_outlines
 from kdcam.evaluation.localization.localization_schema import localization_settings
-from kdcam.evaluation.localization.pictures import BoxOutline, with_outlines
 from kdcam.evaluation.localization.prepared_runs import RunPreparer
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.runs.checkpoint import save_model
+from kdcam.runs.open_run import load_run
 
 HEAD = "path,x0,y0,x1,y1\n"
 OPTIONS = {"weights": "selected", "batch_size": 16, "device": "cpu", "progress": Watcher()}
@@ -46,7 +46,7 @@ def test_the_result_lies_beside_the_run(scenes_runs: dict[str, Path]) -> None:
 
 
 def test_it_agrees_with_the_pointing_game_of_the_quickstart(scenes_runs: dict[str, Path]) -> None:
-    from kdcam.evaluation.localization.pointing import pointing_scores
+    from kdcam.evaluation.localization.pointing_game import pointing_scores
 
     loaded = load_run(scenes_runs["one"], device="cpu")
     test = loaded.part("test")

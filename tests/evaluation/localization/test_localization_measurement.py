@@ -3,15 +3,15 @@ import pytest
 import torch
 from small_runs import Watcher
 
-from kdcam.data.boxes import boxes_of_source
 from kdcam.data.datasets import batches, load_data
+from kdcam.data.object_boxes import boxes_of_source
 from kdcam.data.source_configs import DigitScenesConfig
 from kdcam.errors import Interrupted
-from kdcam.evaluation.localization.batch_maps import batch_maps
 from kdcam.evaluation.localization.box_accuracy import BoxTally, level_overlaps
 from kdcam.evaluation.localization.localization_measurement import (
     BoxedImages,
     MapOptions,
+    batch_maps,
     measure_localization,
     objects_of,
     truncated_pixels,

@@ -4,7 +4,7 @@ import torch
 from kdcam.data.datasets import batches, load_data
 from kdcam.data.source_configs import DigitScenesConfig
 from kdcam.errors import ModelError
-from kdcam.evaluation.localization.pointing import pointing_scores
+from kdcam.evaluation.localization.pointing_game import pointing_scores
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
 

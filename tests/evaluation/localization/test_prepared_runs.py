@@ -8,12 +8,12 @@ import torch
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
-from kdcam.api import load_run
 from kdcam.data.box_files import read_boxes
-from kdcam.data.boxes import boxes_of_part
+from kdcam.data.object_boxes import boxes_of_part
 from kdcam.evaluation.localization.localization_measurement import located_batches
 from kdcam.evaluation.localization.localization_schema import localization_settings
 from kdcam.evaluation.localization.prepared_runs import RunPreparer
+from kdcam.runs.open_run import load_run
 
 OPTIONS = {"weights": "selected", "batch_size": 16, "device": "cpu", "progress": Watcher()}
 

@@ -10,17 +10,22 @@ import torch
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.attacks.attack_settings import SquareConfig, StandardConfig
+from kdcam.attacks.attack_settings import (
+    AnyAttack,
+    BimConfig,
+    FgsmConfig,
+    PgdConfig,
+    SquareConfig,
+    StandardConfig,
+)
 from kdcam.attacks.budget import Norm
-from kdcam.attacks.config import AnyAttack
-from kdcam.attacks.stepped_config import BimConfig, FgsmConfig, PgdConfig
 from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.evaluation.robustness import attack_stages
 from kdcam.evaluation.robustness.attack_report import attack_report
-from kdcam.evaluation.robustness.attack_rows import planned_attacks
-from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
+from kdcam.evaluation.robustness.attack_stages import planned_attacks
 from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
 from kdcam.evaluation.robustness.partial_results import PENDING, PartialResults
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork
 from kdcam.runtime.progress import Silent
 
 

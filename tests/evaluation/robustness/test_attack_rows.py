@@ -1,11 +1,10 @@
 import torch
 from torch import Tensor, nn
 
-from kdcam.attacks.attack_settings import SquareConfig
-from kdcam.attacks.stepped_config import FgsmConfig, PgdConfig
-from kdcam.evaluation.robustness.attack_rows import black_box_gain, planned_attacks, transfer_gain
-from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
-from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
+from kdcam.attacks.attack_settings import FgsmConfig, PgdConfig, SquareConfig
+from kdcam.evaluation.robustness.attack_stages import planned_attacks
+from kdcam.evaluation.robustness.missed_by_gradients import AttackGain, black_box_gain, transfer_gain
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork
 
 SOURCE = ReferenceNetwork("other", nn.Identity())
 

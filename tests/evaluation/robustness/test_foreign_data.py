@@ -5,9 +5,9 @@ import torch
 from small_runs import small_recipe
 
 import kdcam
-from kdcam.api import LoadedRun, load_run
 from kdcam.errors import RecipeError
-from kdcam.evaluation.robustness.foreign_data import foreign_batches, foreign_config, with_channels
+from kdcam.evaluation.robustness.out_of_distribution import foreign_batches, foreign_config, with_channels
+from kdcam.runs.open_run import LoadedRun, load_run
 from kdcam.runtime.progress import Silent
 
 

@@ -13,7 +13,7 @@ from torch import nn
 import kdcam
 from kdcam.errors import CheckpointError, DataError, ModelError
 from kdcam.evaluation.robustness.memorisation import Memorisation, label_noise_report, memorisation
-from kdcam.runs.metrics_log import read_metrics
+from kdcam.runs.run_files import read_metrics
 
 CLEAN = torch.tensor([0, 1, 2, 0, 1])
 NOISY = torch.tensor([0, 1, 0, 1, 2])

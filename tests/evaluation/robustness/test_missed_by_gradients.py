@@ -3,6 +3,8 @@ from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
 from kdcam.attacks import pgd, square
+from kdcam.attacks.budget import Budget
+from kdcam.evaluation.robustness.masking_check import MaskingProbe
 from kdcam.evaluation.robustness.missed_by_gradients import (
     LONG_ATTACK_STEPS,
     SQUARE_QUERIES,
@@ -11,7 +13,6 @@ from kdcam.evaluation.robustness.missed_by_gradients import (
     black_box_gain_check,
     transfer_gain_check,
 )
-from kdcam.evaluation.robustness.probe import Budget, MaskingProbe
 
 BUDGET = Budget("linf", 0.08)
 

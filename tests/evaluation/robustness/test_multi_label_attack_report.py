@@ -10,12 +10,11 @@ from sklearn.metrics import average_precision_score
 from tensor_batches import TensorBatches
 from torch import Tensor, nn
 
-from kdcam.attacks.attack_settings import SquareConfig
-from kdcam.attacks.stepped_config import BimConfig, FgsmConfig, PgdConfig
+from kdcam.attacks.attack_settings import BimConfig, FgsmConfig, PgdConfig, SquareConfig
 from kdcam.errors import DataError, Interrupted, ModelError, RecipeError
-from kdcam.evaluation.robustness.attack_stages import ReferenceNetwork
 from kdcam.evaluation.robustness.multi_label_attack_report import multi_label_attack_report
 from kdcam.evaluation.robustness.partial_results import PartialResults
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork
 from kdcam.runtime.progress import Silent
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.out_of_distribution import (
     energy,
-    fpr_at_95,
     max_softmax,
     out_of_distribution_report,
     unlabelled_batches,
 )
 from kdcam.runtime.progress import Silent
+from kdcam.scores.ranking import fpr_at_95
 
 
 def logits(count: int, *, scale: float, seed: int) -> Tensor:

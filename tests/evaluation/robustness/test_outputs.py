@@ -1,4 +1,4 @@
-"""Tests of kdcam.evaluation.robustness.outputs."""
+"""Tests of kdcam.evaluation.robustness.evaluated_images."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tensor_batches import TensorBatches
 from torch import nn
 
 from kdcam.errors import DataError, ModelError
-from kdcam.evaluation.robustness.outputs import collect_logits
+from kdcam.evaluation.robustness.evaluated_images import collect_logits
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tests of kdcam.evaluation.robustness.rate_curves."""
+"""Tests of kdcam.evaluation.robustness.robustness_figures."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
-from kdcam.evaluation.robustness.rate_curves import rate_curves
+from kdcam.evaluation.robustness.robustness_figures import rate_curves
 from kdcam.evaluation.robustness.robustness_file import RunRobustness
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.run_files import RECIPE_FILE

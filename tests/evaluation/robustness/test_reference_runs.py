@@ -4,9 +4,7 @@ import pytest
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
-from kdcam.api import load_run
-from kdcam.attacks.attack_settings import SquareConfig, StandardConfig
-from kdcam.attacks.stepped_config import FgsmConfig
+from kdcam.attacks.attack_settings import FgsmConfig, SquareConfig, StandardConfig
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.evaluation.robustness.reference_runs import (
     check_reference,
@@ -14,6 +12,7 @@ from kdcam.evaluation.robustness.reference_runs import (
     open_reference,
     warn_of_other_data,
 )
+from kdcam.runs.open_run import load_run
 
 
 def test_a_source_of_the_same_images_and_classes(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
-"""Tests of kdcam.evaluation.robustness.relative_errors."""
+"""Tests of kdcam.evaluation.robustness.corruption_report."""
 
 import pytest
 
 from kdcam.errors import DataError
-from kdcam.evaluation.robustness.corruption_report import OWN_CORRUPTIONS, CorruptionReport, CorruptionRow
-from kdcam.evaluation.robustness.relative_errors import relative_errors
+from kdcam.evaluation.robustness.corruption_report import (
+    OWN_CORRUPTIONS,
+    CorruptionReport,
+    CorruptionRow,
+    relative_errors,
+)
 
 
 def report(**changes: object) -> CorruptionReport:

@@ -9,12 +9,12 @@ from small_runs import SCENES, Watcher, small_recipe
 from torch import Tensor
 
 import kdcam
-from kdcam.attacks.stepped_config import PgdConfig
+from kdcam.attacks.attack_settings import PgdConfig
 from kdcam.errors import CheckpointError, DataError, FolderInUseError, Interrupted, RecipeError
 from kdcam.evaluation.robustness.attack_report import RobustnessReport
 from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
 from kdcam.evaluation.robustness.partial_results import PROGRESS_STEM
-from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE
+from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE
 from kdcam.files.folder_lock import FolderLock
 from kdcam.runs.training_labels import read_noisy_labels
 from kdcam.runtime.progress import Silent

@@ -7,13 +7,12 @@ import pytest
 from small_runs import Watcher, small_recipe
 
 import kdcam
-from kdcam.api import LoadedRun, load_run
-from kdcam.attacks.stepped_config import PgdConfig
+from kdcam.attacks.attack_settings import PgdConfig
 from kdcam.errors import ModelError
 from kdcam.evaluation.robustness import robustness_figures
-from kdcam.evaluation.robustness.results_file import ROBUSTNESS_FILE
 from kdcam.evaluation.robustness.robustness_figures import draw_run, draw_together
-from kdcam.evaluation.robustness.robustness_file import RunRobustness
+from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE, RunRobustness
+from kdcam.runs.open_run import LoadedRun, load_run
 
 ASKED: dict[str, Any] = {"attacks": ["square-5"], "n_examples": 6, "checks": False, "calibration": True}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdcam.attacks.stepped_config import PgdConfig
+from kdcam.attacks.attack_settings import PgdConfig
 from kdcam.data.batches.batch import Batch
 from kdcam.evaluation.robustness.robustness_plots import (
     RobustnessCurve,

@@ -7,15 +7,15 @@ from PIL import Image
 from small_runs import small_recipe
 
 import kdcam
-from kdcam.api import LoadedRun, load_run
+from kdcam.evaluation.robustness.reference_runs import ReferenceNetworks
 from kdcam.evaluation.robustness.robustness_settings import robustness_evaluation_settings
 from kdcam.evaluation.robustness.section_keys import (
-    ReferenceNetworks,
     evaluated_part,
     folder_fingerprint,
     network_key,
     section_keys,
 )
+from kdcam.runs.open_run import LoadedRun, load_run
 from kdcam.runtime.progress import Silent
 
 

@@ -6,8 +6,8 @@ from tensor_batches import TensorBatches
 
 from kdcam.errors import Interrupted
 from kdcam.evaluation.robustness.corruption_report import corruption_report
-from kdcam.evaluation.robustness.outputs import collect_logits
-from kdcam.evaluation.robustness.stopping import stop_with_results_kept
+from kdcam.evaluation.robustness.evaluated_images import collect_logits
+from kdcam.evaluation.robustness.partial_results import stop_with_results_kept
 from kdcam.runtime.progress import Silent
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from face_folders import face_folder, random_network
 
-from kdcam.data.pairs import Pairs, read_pairs
+from kdcam.data.verification_pairs import Pairs, read_pairs
 from kdcam.errors import CheckpointError, DataError
-from kdcam.evaluation.verification.drawn_pairs import make_pairs
+from kdcam.evaluation.verification.pair_drawing import make_pairs
 
 
 @pytest.fixture

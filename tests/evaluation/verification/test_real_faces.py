@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from face_folders import random_network
 
-from kdcam.data.pairs import folds_of, read_pairs
-from kdcam.evaluation.verification.drawn_pairs import make_pairs
+from kdcam.data.verification_pairs import folds_of, read_pairs
+from kdcam.evaluation.verification.pair_drawing import make_pairs
 from kdcam.evaluation.verification.verification_evaluation import verify
 
 SHARED = Path(__file__).parents[3] / "../shared/data"

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdcam.evaluation.verification.pictures import draw_roc
+from kdcam.evaluation.verification.verification_evaluation import draw_roc
 from kdcam.evaluation.verification.verification_metrics import RocCurve, roc_curve
 
 DISTANCES = numpy.random.default_rng(0).random(60)

@@ -6,9 +6,9 @@ import pytest
 from face_folders import face_folder, random_network
 from small_runs import Watcher
 
-from kdcam.data.pairs import Pairs, read_pairs
+from kdcam.data.verification_pairs import Pairs, read_pairs
 from kdcam.errors import DataError
-from kdcam.evaluation.verification.seen_people import seen_people
+from kdcam.evaluation.verification.verification_evaluation import seen_people
 
 
 @pytest.fixture

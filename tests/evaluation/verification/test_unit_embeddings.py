@@ -6,11 +6,11 @@ import torch
 from face_folders import SIZE, random_network
 from small_runs import Watcher
 
-from kdcam.api import load
 from kdcam.data.batches.resident import ResidentBatches, ResidentImages
 from kdcam.errors import Interrupted, ModelError
-from kdcam.evaluation.verification.unit_embeddings import unit_embeddings
+from kdcam.evaluation.verification.verification_evaluation import unit_embeddings
 from kdcam.models.classifier import Classifier
+from kdcam.runs.open_run import load
 from kdcam.runtime.progress import Silent
 
 PIXELS = torch.randint(256, (7, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

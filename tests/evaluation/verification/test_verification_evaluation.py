@@ -10,11 +10,11 @@ from PIL import Image
 from small_runs import Watcher
 
 import kdcam
-from kdcam.comparison.table.evaluations import read_evaluations
+from kdcam.comparison.table.run_measures import read_evaluations
 from kdcam.data.batches.decoding import read_image
-from kdcam.data.pairs import folds_of, read_pairs
+from kdcam.data.verification_pairs import folds_of, read_pairs
 from kdcam.errors import CheckpointError, DataError, Interrupted, ModelError, RecipeError
-from kdcam.evaluation.verification.drawn_pairs import make_pairs
+from kdcam.evaluation.verification.pair_drawing import make_pairs
 from kdcam.evaluation.verification.verification_evaluation import verify
 from kdcam.evaluation.verification.verification_metrics import fold_scores, squared_distances
 from kdcam.models.build import build_classifier
@@ -221,8 +221,8 @@ def test_a_picture_that_cannot_be_read(run: Path, pairs: Path, faces: Path, tmp_
 
 def test_large_pictures_are_read_by_the_batch(run: Path, pairs: Path, faces: Path, monkeypatch) -> None:
     (held,) = verify(run, pairs, faces)
-    monkeypatch.setattr("kdcam.evaluation.verification.pair_pictures.RESIDENT_LIMIT", 8)
-    monkeypatch.setattr("kdcam.evaluation.verification.pair_pictures._WORKERS", 0)
+    monkeypatch.setattr("kdcam.evaluation.verification.verification_evaluation.RESIDENT_LIMIT", 8)
+    monkeypatch.setattr("kdcam.evaluation.verification.verification_evaluation._WORKERS", 0)
     (streamed,) = verify(run, pairs, faces, batch_size=4)
     assert streamed.scores.folds == held.scores.folds
     assert streamed.scores.auc == held.scores.auc
@@ -231,7 +231,7 @@ def test_large_pictures_are_read_by_the_batch(run: Path, pairs: Path, faces: Pat
 def test_large_pictures_that_cannot_be_read_are_all_named_first(
     run: Path, pairs: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdcam.evaluation.verification.pair_pictures.RESIDENT_LIMIT", 8)
+    monkeypatch.setattr("kdcam.evaluation.verification.verification_evaluation.RESIDENT_LIMIT", 8)
     broken = shutil.copytree(faces, tmp_path / "broken")
     for path in read_pairs(pairs, broken).paths[:5]:
         path.write_bytes(b"no picture")

@@ -1,7 +1,7 @@
 import torch
 from state_names import norm, under
 
-from kdcam.models.networks.cifar_resnet_bottleneck import Bottleneck, BottleneckSpec, CifarBottleneckResNet
+from kdcam.models.networks.cifar_resnet import Bottleneck, BottleneckSpec, CifarBottleneckResNet
 
 SMALL = BottleneckSpec((1, 2, 1, 1), widths=(2, 3, 4, 5))
 

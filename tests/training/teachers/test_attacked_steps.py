@@ -15,7 +15,7 @@ from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan, TrainState, train_step
 from kdcam.training.preflight import preflight
 from kdcam.training.teachers.cache_entries import teacher_needs
-from kdcam.training.teachers.cached_teacher_part import CachedTeacher
+from kdcam.training.teachers.cached_teacher import CachedTeacher
 
 ATTACK = {"eps": 0.1, "steps": 2, "alpha": 0.05, "maximise": "kl_to_teacher"}
 CE = {"name": "cross_entropy"}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_runs import SCENES, small_recipe
 
-from kdcam.data.batches.views import Views
+from kdcam.data.batches.batch import Views
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import TEACHER_NEEDS, TeacherOutputs
 from kdcam.models.model_config import ModelConfig

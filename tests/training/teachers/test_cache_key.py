@@ -1,8 +1,8 @@
 import pytest
 from cached_runs import small_key
 
-from kdcam.data.batches.image_digests_part import ImagesDigest
-from kdcam.data.batches.views import Views
+from kdcam.data.batches.batch import Views
+from kdcam.data.batches.image_digests import ImagesDigest
 from kdcam.training.teachers.cache_key import CacheKey, key_difference
 
 KEY = small_key(views=4, images=9)

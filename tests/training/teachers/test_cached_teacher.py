@@ -3,7 +3,7 @@ import torch
 
 from kdcam.data.batches.batch import Batch
 from kdcam.models.classifier import TeacherOutputs
-from kdcam.training.teachers.cached_teacher_part import CachedTeacher
+from kdcam.training.teachers.cached_teacher import CachedTeacher
 
 CPU = torch.device("cpu")
 LOGITS = torch.arange(2 * 3 * 4).reshape(2, 3, 4).half()

@@ -22,17 +22,15 @@ from small_runs import SCENES, Watcher, small_recipe
 from torch import Tensor
 
 import kdcam
-from kdcam.data.batches.batch import Batches
-from kdcam.data.batches.views import Views
+from kdcam.data.batches.batch import Batches, Views
 from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError
 from kdcam.runtime.machine import package_versions
 from kdcam.training.engine import Plan
 from kdcam.training.teachers import cached_teacher
 from kdcam.training.teachers.cache_entries import teacher_needs
-from kdcam.training.teachers.cached_teacher import cache_teachers
-from kdcam.training.teachers.foreseeing import cache_forecast
-from kdcam.training.teachers.teaching import live_classifiers
+from kdcam.training.teachers.cached_teacher import cache_forecast, cache_teachers
+from kdcam.training.teachers.live_teacher import live_classifiers
 
 
 def test_every_output_is_what_the_live_teacher_says_of_the_same_views(teachers: list[str]) -> None:

@@ -9,9 +9,9 @@ import torch
 from cached_runs import small_key
 
 from kdcam.errors import CheckpointError
-from kdcam.training.teachers.cache_folder import EntryShapes
-from kdcam.training.teachers.contents import (
+from kdcam.training.teachers.cache_folder import (
     CacheContents,
+    EntryShapes,
     changed_versions,
     empty_contents,
     read_contents,

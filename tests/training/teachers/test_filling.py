@@ -12,9 +12,13 @@ from cached_runs import small_key
 from kill_at_each_write import FaultAt, plant
 
 from kdcam.errors import CheckpointError
-from kdcam.training.teachers.cache_folder import EntryShapes, open_arrays
-from kdcam.training.teachers.contents import empty_contents, read_contents
-from kdcam.training.teachers.filling import CacheWriter
+from kdcam.training.teachers.cache_folder import (
+    CacheWriter,
+    EntryShapes,
+    empty_contents,
+    open_arrays,
+    read_contents,
+)
 
 KEY = small_key(views=3, images=4)
 ENTRIES = (EntryShapes("logits", ((5,),)), EntryShapes("stages", ((2, 3, 3), (4, 1, 1))))

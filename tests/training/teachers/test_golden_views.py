@@ -11,9 +11,9 @@ import torchvision.transforms.v2
 from PIL import Image
 from torch import Tensor
 
+from kdcam.data.batches.batch import Views
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
-from kdcam.data.batches.views import Views
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches
 from kdcam.data.source_configs import DigitsConfig

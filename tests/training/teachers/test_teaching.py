@@ -5,8 +5,9 @@ from kdcam.data.batches.batch import Batch
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import TeacherOutputs
 from kdcam.models.model_config import ModelConfig
-from kdcam.training.teachers.cached_teacher_part import CachedTeacher
-from kdcam.training.teachers.teaching import LiveTeacher, Teacher, live_classifiers
+from kdcam.training.engine import Teacher
+from kdcam.training.teachers.cached_teacher import CachedTeacher
+from kdcam.training.teachers.live_teacher import LiveTeacher, live_classifiers
 
 
 def test_a_live_teacher_is_run_and_a_cached_one_is_read() -> None:
