@@ -1,13 +1,13 @@
 """Every reader of files with many damaged documents: a refusal in kdcam's words, or a right value."""
 
-import os
 from pathlib import Path
 
 import pytest
 from damaged_readers import READERS, try_reader
+from long_tests import LONG
 from mutated_bytes import mutations
 
-COUNT = 2_000 if os.environ.get("KDCAM_LONG_TESTS") else 200  # .ci/long sets it
+COUNT = 2_000 if LONG else 200
 
 
 @pytest.mark.long
