@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+from forked_workers import forked_workers  # noqa: F401 a fixture
 
 
 class Outcome(NamedTuple):

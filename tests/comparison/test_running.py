@@ -18,6 +18,8 @@ from kdcam.errors import Interrupted, RecipeError, TrainingError
 from kdcam.run_state import find_state
 from kdcam.teacher_weights import file_digest
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 MODEL = "model.safetensors"
 SPEEDS = ("images_per_second", "seconds")
 

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from small_runs import Watcher
 
 from kdcam.comparison.outputs import prepare_output, write_comparison
 from kdcam.comparison.plan import plan_comparison
 from kdcam.comparison.running import _Writer, compare
 from kdcam.comparison.table import build_comparison
+
+pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
 def test_a_table_so_far_stands_while_others_run(scenes: str, tmp_path: Path) -> None:
