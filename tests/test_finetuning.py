@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from default_float64 import wide
+from long_tests import compile_quickly
 from safetensors.torch import load_file, save_file
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
@@ -171,7 +172,9 @@ def test_a_student_under_a_teacher_may_start_from_a_network_too(trained: Path, t
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler")
-def test_a_compiled_student_freezes_and_wakes_too(trained: Path) -> None:
+@pytest.mark.long
+def test_a_compiled_student_freezes_and_wakes_too(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_quickly(monkeypatch)
     states = []
     for compiled in (False, True):
         plan, state = assembled(tuned(trained, {"frozen": 2, "unfreeze": 0.5}, compile=compiled, epochs=1))

@@ -17,6 +17,8 @@ from kdcam.errors import Interrupted, RecipeError, TrainingError
 from kdcam.files.digests import file_digest
 from kdcam.runs.run_files import find_state
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 MODEL = "model.safetensors"
 SPEEDS = ("images_per_second", "seconds")
 

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from small_runs import Watcher
 
 from kdcam.comparison.execution import _TableWriter, compare
 from kdcam.comparison.plan.comparison_plan import plan_comparison
 from kdcam.comparison.table.aggregation import build_comparison
 from kdcam.comparison.table.output_folder import prepare_output, write_comparison
+
+pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
 def test_a_table_so_far_stands_while_others_run(scenes: str, tmp_path: Path) -> None:

@@ -120,11 +120,11 @@ def test_a_network_without_an_exact_cam(without_cam: Path, pictures: Path, tmp_p
 
 
 def test_a_map_of_one_place_is_told(pictures: Path, tmp_path: Path) -> None:
-    config = ModelConfig(name="vgg11_bn", pretrained=False)
-    save_model(tmp_path / "vgg", build_classifier(config, num_classes=3, in_channels=1, image_size=32))
+    config = ModelConfig(name="resnet10t", pretrained=False)
+    save_model(tmp_path / "resnet", build_classifier(config, num_classes=3, in_channels=1, image_size=32))
     watcher = Watcher()
     kdcam.explain(
-        tmp_path / "vgg",
+        tmp_path / "resnet",
         [pictures / "3" / "0.png"],
         output=tmp_path / "out",
         method="gradcam",

@@ -7,6 +7,8 @@ import pytest
 import kdcam
 from kdcam.files.json_files import read_json
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 _RECIPE = """
 epochs = 1
 batch_size = 16
