@@ -35,6 +35,7 @@ _BYTES = {
 """Bytes of a number, by the types that kdcam reads."""
 
 
+# What the seal is for: docs/decisions/025.
 def sealed(data: bytes) -> bytes:
     """Return a whole safetensors file with its seal, its metadata in the order of their names.
 

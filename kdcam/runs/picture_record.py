@@ -31,6 +31,7 @@ PART_NAMES = ("train", "validation", "test")
 Label = str | frozenset[str]
 
 
+# Why a picture is known by the digest of its bytes: docs/decisions/022.
 @dataclass(frozen=True)
 class PictureRecord:
     """All files that a run's data held, and which of them were in which part."""

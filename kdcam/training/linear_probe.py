@@ -261,6 +261,7 @@ class SolvedProbe(NamedTuple):
         }
 
 
+# Why a linear probe is solved: docs/decisions/018.
 def solve_probe(checked: CheckedRun, parts: DataParts, *, progress: Progress) -> SolvedProbe:
     """Return the student of a recipe that `is_solved` with the classifier of least cross-entropy on the training part.
 

@@ -118,6 +118,7 @@ def trace(terms: LossTerms, batch: Batch, *, epoch: int, step: int) -> StepTrace
     )
 
 
+# Why losses are looked at only now and then on a GPU: docs/decisions/004.
 def require_finite(steps: list[StepTrace]) -> None:
     """Raise ``TrainingError`` naming term, step and batch indices of the first step that is not finite.
 

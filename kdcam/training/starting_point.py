@@ -32,6 +32,7 @@ class StartingPoint(NamedTuple):
     stored: StoredModel | None = None  # what the checkpoint's config.json tells; None: it has none
 
 
+# How [init] and [model] become one table: docs/decisions/018.
 def started_model(recipe: TrainRecipe) -> ModelConfig:
     """Return the network that a recipe trains, and what it starts from: [model], or with [init] what `starting_point`
     makes of both.

@@ -112,6 +112,7 @@ def _busy_text(folder: Path) -> str | None:
     return None
 
 
+# Why workers are fresh interpreters: docs/decisions/015.
 class WorkerPool:
     """Workers and the tasks that wait for them.
 

@@ -267,6 +267,7 @@ def scene_counts(config: DigitScenesConfig) -> tuple[int, int]:
     return config.train_size - held, held
 
 
+# What these scenes are good for: docs/decisions/007.
 def load_digit_scenes(config: DigitScenesConfig, *, progress: Progress) -> SourceParts:
     """Return the drawn scenes, of all ten digits; ``DataError`` where counts or the class split do not fit."""
     values, targets = read_digits()

@@ -222,6 +222,7 @@ def logistic_heads(support: Tensor, *, weight_decay: float = HEAD_WEIGHT_DECAY) 
     return LinearHeads(weight, solved.bias - (weight @ middle.transpose(1, 2))[..., 0])
 
 
+# Why each head is trained as it is: docs/decisions/019.
 def linear_head_scores(support: Tensor, query: Tensor, *, seeds: Sequence[tuple[int, ...]]) -> Tensor:
     """Return the logits (T, Q, W) of each episode's linear classifier trained as published ("Baseline").
 

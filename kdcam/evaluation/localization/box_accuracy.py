@@ -28,6 +28,7 @@ class _Runs(NamedTuple):
     ends: Integers  # keys of the pixel after the last
 
 
+# Which boxes are measured: docs/decisions/021.
 def regions_of(maps: NDArray[np.uint8], *, diagonal: bool = True) -> Regions:
     """Return the connected regions of pixels above each level, of each map.
 

@@ -87,6 +87,7 @@ def _midpoints(distances: Values) -> Values:
     return numpy.concatenate([ordered[:1], middles, numpy.nextafter(ordered[-1:], numpy.inf)])
 
 
+# Whose folds and thresholds these are: docs/decisions/020.
 def fold_scores(
     distances: Values, same: Flags, folds: Numbers, *, thresholds: Thresholds = "grid"
 ) -> tuple[FoldScore, ...]:

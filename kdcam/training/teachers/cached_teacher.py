@@ -51,6 +51,7 @@ from kdcam.training.teachers.live_teacher import live_classifiers
 _GPU_SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
 
 
+# Why a few seeded views, and what is never cached: docs/decisions/014.
 class CachedTeacher:
     """A teacher's kept outputs for each view of each training image."""
 

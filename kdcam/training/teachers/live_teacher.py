@@ -30,6 +30,7 @@ from kdcam.settings.messages import listed
 from kdcam.training.engine import Teacher
 
 
+# How teachers are judged, frozen and read: docs/decisions/013.
 def load_teacher(
     config: TeacherConfig, summary: DataSummary, *, task: Task = "single-label", fetches: bool
 ) -> Classifier:
