@@ -80,7 +80,7 @@ def _features(network: Any, images: Tensor, *, stages: bool) -> tuple[Any, _Othe
 
 def published_maps(body: nn.Module, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return of the maps of ``forward_intermediates`` those that published tables compare; none where none are."""
-    places: tuple[int, ...] = getattr(body, "published_places", ())
+    places: tuple[int, ...] = getattr(body, "published_indices", ())
     return tuple(maps[place] for place in places)
 
 

@@ -45,7 +45,7 @@ class CifarResNet(PooledNetwork):
 
     classifier_name: ClassVar[str] = "fc"
     first_conv: ClassVar[str] = "conv1"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages', after the ReLU
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages', after the ReLU
 
     def __init__(
         self, spec: CifarSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
@@ -134,7 +134,7 @@ class CifarBottleneckResNet(PooledNetwork):
 
     classifier_name: ClassVar[str] = "linear"
     first_conv: ClassVar[str] = "conv1"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # the stages', after the ReLU
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # the stages', after the ReLU
 
     def __init__(
         self, spec: BottleneckSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
