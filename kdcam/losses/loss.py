@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from kdcam.models.classifier import Outputs, Task, TeacherOutputs, Widths
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 Images = Literal["trained", "clean"]
 """Which images: those that the student is trained on, adversarial under an [adversary] table; or the clean ones."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from kdcam.settings.frozen_settings import Positive, Settings
+from kdcam.settings.validation import Positive, Settings
 
 HeadKind = Literal["linear", "cosine", "unit-weight", "gaussian"]
 

@@ -13,8 +13,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from torch import nn
 
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import NonNegative, Positive, Settings
 from kdcam.settings.messages import did_you_mean
+from kdcam.settings.validation import NonNegative, Positive, Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import NonNegative, Positive, Settings
 from kdcam.settings.messages import did_you_mean
+from kdcam.settings.validation import NonNegative, Positive, Settings
 
 
 class Schedule(Protocol):

@@ -13,7 +13,7 @@ from kdcam.recipe.methods import apply_method, fill_method, method_config, metho
 from kdcam.recipe.recipe_fields import RecipeFields, RecipeSource, TeacherConfig
 from kdcam.recipe.recipe_files import apply_override, read_toml, recipe_stem
 from kdcam.recipe.table_checks import cache_problems, recipe_problems
-from kdcam.settings.frozen_settings import MOST_TOLD, validation_messages
+from kdcam.settings.validation import MOST_TOLD, validation_messages
 
 
 class TrainRecipe(RecipeFields):

