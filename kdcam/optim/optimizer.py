@@ -71,6 +71,7 @@ class TimmOptimizerConfig(Settings):
         Raises ``RecipeError`` for a name that timm does not have, for one that needs second derivatives, and for
         options that the optimiser does not take.
         """
+        # here: it takes seconds
         from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]  # not in its __all__
 
         known = [str(name) for name in list_optimizers()]
