@@ -9,7 +9,7 @@ from pydantic import Field
 from kdcam.attacks.attack_requirements import MISSING_AUTOATTACK, LossName, too_few_classes
 from kdcam.attacks.budget import Amount, Count, Norm, Seed, usual_alpha, usual_eps
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from kdcam.settings.frozen_settings import Positive
+from kdcam.settings.validation import Positive
 
 Norm = Literal["linf", "l2"]
 

@@ -9,8 +9,8 @@ from kdcam.errors import DataError
 from kdcam.files.csv_files import by_column, read_csv, shown_columns
 from kdcam.files.paths import expanded, is_folder, shown
 from kdcam.files.text_files import read_lines
-from kdcam.settings.frozen_settings import key_and_flag
 from kdcam.settings.messages import did_you_mean, listed, short
+from kdcam.settings.validation import key_and_flag
 
 BoxEnds = Literal["exclusive", "inclusive"]
 

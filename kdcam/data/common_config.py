@@ -5,7 +5,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 RESIDENT_LIMIT = 64  # pixels a side; larger pictures are decoded batch by batch
 MAX_PIXELS = (

@@ -28,7 +28,7 @@ from kdcam.files.atomic_writes import check_writable, make_folder
 from kdcam.files.paths import resolved
 from kdcam.models.classifier import Classifier
 from kdcam.models.output_readers import SpatialReader, spatial_reader
-from kdcam.models.weights.named_networks import readable_names
+from kdcam.models.weights.published_networks import readable_names
 from kdcam.runs.open_run import Weights, load
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import did_you_mean, listed

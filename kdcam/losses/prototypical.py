@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
 from kdcam.runtime.numerics import mean_where, unit_rows, wide
-from kdcam.settings.frozen_settings import Positive
+from kdcam.settings.validation import Positive
 
 USUAL_PROTOTYPE_SCALE = 10.0
 

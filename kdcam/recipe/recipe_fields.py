@@ -25,7 +25,7 @@ from kdcam.models.model_config import InitConfig, Mean, ModelConfig, Std
 from kdcam.optim.optimizer import OptimizerConfig, SgdConfig
 from kdcam.optim.schedule import CosineConfig, ScheduleConfig
 from kdcam.recipe.adversary import AdversaryConfig
-from kdcam.settings.frozen_settings import NonNegative, Settings
+from kdcam.settings.validation import NonNegative, Settings
 
 EPISODIC_LOSSES = ("prototypical",)
 """Losses whose ``shots`` are those of the episodes."""

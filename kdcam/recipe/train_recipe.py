@@ -13,7 +13,7 @@ from kdcam.recipe.methods import apply_method, fill_method, method_config, metho
 from kdcam.recipe.recipe_fields import RecipeFields, RecipeSource, TeacherConfig
 from kdcam.recipe.recipe_files import apply_override, read_toml, recipe_stem
 from kdcam.recipe.table_checks import cache_problems, recipe_problems
-from kdcam.settings.frozen_settings import MOST_TOLD, validation_messages
+from kdcam.settings.validation import MOST_PROBLEMS, validation_messages
 
 
 class TrainRecipe(RecipeFields):
@@ -88,7 +88,7 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
         recipe = model.model_validate(table)
     except ValidationError as error:
         problems = validation_messages(error, model)
-        count = len(problems) if len(problems) <= MOST_TOLD else error.error_count()
+        count = len(problems) if len(problems) <= MOST_PROBLEMS else error.error_count()
         head = f"recipe {source}: " if len(problems) == 1 else f"recipe {source} has {count:,} problems:\n  "
         raise RecipeError(head + "\n  ".join(problems)) from error
     recipe._origin = RecipeSource(stem)

@@ -13,7 +13,7 @@ from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import exists
 from kdcam.files.weight_location import location_kind
 from kdcam.models.classifier import Classifier
-from kdcam.models.weights.named_networks import load_published_network
+from kdcam.models.weights.published_networks import load_published_network
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runs.checkpoint import load_classifier
 from kdcam.runs.recorded_parts import MissingPictures
@@ -79,7 +79,7 @@ def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str 
     """Return the classifier of a run folder, a timm folder or a .safetensors file with its config.json, in eval mode.
 
     What is neither a path nor there is taken as the name of a network with published weights, which are downloaded
-    where they are not yet (`kdcam.models.weights.named_networks.load_published_network`).
+    where they are not yet (`kdcam.models.weights.published_networks.load_published_network`).
 
     Raises ``CheckpointError`` when there is none or its tensors do not fit.
     """

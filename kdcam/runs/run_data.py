@@ -19,8 +19,8 @@ from kdcam.runs.recorded_parts import MissingPictures, describe_changes, load_re
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runs.training_labels import NOISE_FILE, with_recorded_noise
 from kdcam.runtime.progress import Progress
-from kdcam.settings.frozen_settings import key_and_flag, validation_messages
 from kdcam.settings.messages import first_few, listed
+from kdcam.settings.validation import key_and_flag, validation_messages
 
 _LOCATION_KEYS = ("root", "labels", "names", "workers")
 _READ_BY_TRAIN = 1000  # changed files that `train` on a finished run reads: a few seconds

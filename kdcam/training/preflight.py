@@ -17,8 +17,8 @@ from kdcam.models.classifier import Classifier, Widths
 from kdcam.models.inspection import check_cam, check_linear_classifier, cost, linear_classifier, widths
 from kdcam.models.layer_groups import frozen_stages, layer_scales
 from kdcam.models.model_config import ModelConfig
-from kdcam.models.weights.named_networks import published_classes
 from kdcam.models.weights.packaged_weights import RGB, is_packaged
+from kdcam.models.weights.published_networks import published_classes
 from kdcam.models.weights.starting_weights import holds_neck, starting_weights
 from kdcam.optim.optimizer import build_optimizer
 from kdcam.optim.schedule import build_schedule

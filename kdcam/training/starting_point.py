@@ -14,13 +14,13 @@ from kdcam.files.weight_location import CONFIG_FILE, WEIGHTS_SUFFIXES, location_
 from kdcam.models.model_config import InitConfig, ModelConfig
 from kdcam.models.weights.config_json import StoredModel, read_config
 from kdcam.models.weights.foreign_checkpoints import architecture_from_path, is_foreign
-from kdcam.models.weights.named_networks import published_classes
 from kdcam.models.weights.packaged_weights import is_packaged, packaged
+from kdcam.models.weights.published_networks import published_classes
 from kdcam.recipe.methods import fill_method
 from kdcam.recipe.recipe_files import apply_override, parse_value, read_toml, recipe_stem
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
-from kdcam.settings.frozen_settings import validation_messages
 from kdcam.settings.messages import listed
+from kdcam.settings.validation import validation_messages
 
 _WEIGHT_KEYS = ("pretrained", "weights")
 

@@ -16,8 +16,8 @@ from kdcam.recipe.methods import asked_method, fill_method, label_loss, method_n
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.recipe.recipe_files import apply_override, read_toml
 from kdcam.recipe.table_checks import HEAD_NEEDS
-from kdcam.settings.frozen_settings import validation_messages
 from kdcam.settings.messages import did_you_mean, listed
+from kdcam.settings.validation import validation_messages
 
 _KEYS_OF_LOSSES = (
     "adversary",

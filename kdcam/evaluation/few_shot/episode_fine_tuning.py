@@ -23,7 +23,7 @@ from kdcam.evaluation.few_shot.episode_heads import (
 from kdcam.models.classifier import Classifier
 from kdcam.models.layer_groups import stage_count, stage_depths
 from kdcam.runtime.progress import Progress, Silent
-from kdcam.settings.frozen_settings import key_and_flag
+from kdcam.settings.validation import key_and_flag
 
 FINE_TUNED = "fine-tuned"
 # All kdcam's choice; the rate is that of the linear heads.

@@ -12,7 +12,7 @@ from kdcam.errors import Interrupted, ModelError
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotHead
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.runtime.seeding import seeded_generator
-from kdcam.settings.frozen_settings import key_and_flag
+from kdcam.settings.validation import key_and_flag
 
 
 def euclidean_scores(support: Tensor, query: Tensor) -> Tensor:

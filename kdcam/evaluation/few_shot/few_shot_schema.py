@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 from kdcam.errors import RecipeError
 from kdcam.runs.run_files import EPISODES_FILE
 from kdcam.scores.intervals import Interval, episode_difference, mean_interval
-from kdcam.settings.frozen_settings import Settings, key_and_flag, settings_error
 from kdcam.settings.messages import listed
+from kdcam.settings.validation import Settings, key_and_flag, settings_error
 
 FewShotHead = Literal["prototype", "cosine-prototype", "logistic", "baseline", "baseline++"]
 

@@ -27,7 +27,7 @@ from kdcam.runs.run_data import (
     warn_of_trained,
 )
 from kdcam.runtime.progress import Progress
-from kdcam.settings.frozen_settings import validation_messages
+from kdcam.settings.validation import validation_messages
 
 
 class UnseenClasses(NamedTuple):

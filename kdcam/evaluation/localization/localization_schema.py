@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from kdcam.evaluation.localization.box_accuracy import MaxBoxAcc
-from kdcam.settings.frozen_settings import Settings, key_and_flag, settings_error
+from kdcam.settings.validation import Settings, key_and_flag, settings_error
 
 MapKind = Literal["cam", "caam", "gradcam", "hirescam"]
 PartName = Literal["train", "validation", "test"]

@@ -32,7 +32,7 @@ from kdcam.runs.open_run import LoadedRun, Weights, load, load_run
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
-from kdcam.settings.frozen_settings import key_and_flag
+from kdcam.settings.validation import key_and_flag
 
 _BOX_STEPS = 1_000_000  # of an image's side: boxes that differ by rounding alone are the same
 

@@ -24,8 +24,8 @@ from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.numerics import require_finite_outputs
 from kdcam.runtime.progress import Progress
 from kdcam.scores.ranking import auroc, fpr_at_95
-from kdcam.settings.frozen_settings import Settings, validation_messages
 from kdcam.settings.messages import did_you_mean, listed
+from kdcam.settings.validation import Settings, validation_messages
 
 ScoreName = Literal["max_softmax", "energy"]
 

@@ -21,7 +21,7 @@ from kdcam.evaluation.verification.verification_metrics import (
     roc_curve,
     true_accepts,
 )
-from kdcam.settings.frozen_settings import Settings, settings_error
+from kdcam.settings.validation import Settings, settings_error
 
 
 class VerificationSettings(Settings):

@@ -20,7 +20,7 @@ from kdcam.models.classifier import Classifier, Preprocessing, Task, TeacherOutp
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.config_json import read_config
 from kdcam.models.weights.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
-from kdcam.models.weights.named_networks import published_classes
+from kdcam.models.weights.published_networks import published_classes
 from kdcam.models.weights.starting_weights import STARTS_AFRESH, stored_statistics
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.runs.checkpoint import load_classifier

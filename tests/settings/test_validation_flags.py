@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotSettings
-from kdcam.settings.frozen_settings import key_and_flag, settings_error
+from kdcam.settings.validation import key_and_flag, settings_error
 
 
 def test_a_key_and_its_flag() -> None:

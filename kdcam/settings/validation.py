@@ -1,5 +1,4 @@
-"""The closed base of all settings, and what is wrong with settings in words: every wrong key, its value, what is
-allowed."""
+"""The closed base of all settings, and what is wrong with settings in words: each key, its value, what is allowed."""
 
 import json
 import re
@@ -15,17 +14,9 @@ from kdcam.settings.messages import did_you_mean, listed, short
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Settings(BaseModel):
-    """A group of settings: frozen, refuses unknown keys, its defaults live in its fields and nowhere else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-MOST_TOLD = 50  # of the problems of a recipe; kdcam's choice
-_SHOWN = 200  # characters of a value in a message
-TYPE_WORDS = {
+MOST_PROBLEMS = 50  # of a recipe in one message; kdcam's choice
+_SHOWN_LENGTH = 200  # characters of a value in a message
+_TYPE_WORDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -40,34 +31,41 @@ TYPE_WORDS = {
     "dict_type": "a table",
     "union_tag_not_found": "a table",
 }
-COMMAND_SETS = {
-    "init.checkpoint": "`kdcam finetune RECIPE --from CHECKPOINT` sets it",
-    "teacher.checkpoint": "`kdcam distill RECIPE --teacher RUN` sets it",
-}
-BOUND_WORDS = {
+_BOUND_WORDS = {
     "greater_than": ("gt", "greater than"),
     "greater_than_equal": ("ge", "at least"),
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
+_COMMAND_SETS = {
+    "init.checkpoint": "`kdcam finetune RECIPE --from CHECKPOINT` sets it",
+    "teacher.checkpoint": "`kdcam distill RECIPE --teacher RUN` sets it",
+}
+_FLAGS: Mapping[str, str] = {"heads": "head"}  # that are not called as their key
+
+
+class Settings(BaseModel):
+    """A group of settings: frozen, refuses unknown keys, its defaults live in its fields and nowhere else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 def validation_messages(error: ValidationError, model: type[BaseModel], *, place: str = "") -> list[str]:
     """Return one sentence a problem: the key's path (below ``place``), the value found, what is allowed.
 
-    Of more than `MOST_TOLD` problems the first are told and the others counted.
+    Of more than `MOST_PROBLEMS` problems the first are named and the others counted.
     """
     # A default that follows from a wrong key is not itself wrong.
     wrong = [details for details in error.errors() if details["type"] != "default_factory_not_called"]
-    told = [line for details in wrong[:MOST_TOLD] for line in _sentences(details, model, place)]
-    return told if len(wrong) <= MOST_TOLD else [*told, f"... and {len(wrong) - MOST_TOLD:,} more"]
+    lines = [line for details in wrong[:MOST_PROBLEMS] for line in _sentences(details, model, place)]
+    return lines if len(wrong) <= MOST_PROBLEMS else [*lines, f"... and {len(wrong) - MOST_PROBLEMS:,} more"]
 
 
 def _sentences(details: ErrorDetails, model: type[BaseModel], root: str) -> Iterator[str]:
     location = tuple(details["loc"])
     kind, context = details["type"], details.get("ctx", {})
     if kind == "value_error":
-        # The recipe's own checks across keys: each line is a whole sentence with its place.
+        # The recipe's own checks across keys: each line is a whole sentence that names its key.
         place = _place(location, model, root)
         for line in str(context["error"]).split("\n"):
             yield f"{place}: {line}" if place else line
@@ -83,7 +81,7 @@ def _sentences(details: ErrorDetails, model: type[BaseModel], root: str) -> Iter
         yield f"{_place(location, model, root)}: the key name is missing; allowed: {names}"
         return
     place = _place(location, model, root)
-    way_out = f"; {COMMAND_SETS[place]}" if kind == "missing" and place in COMMAND_SETS else ""
+    way_out = f"; {_COMMAND_SETS[place]}" if kind == "missing" and place in _COMMAND_SETS else ""
     yield f"{place or 'recipe'}: {_allowed(kind, context, details)}{way_out}"
 
 
@@ -98,21 +96,21 @@ def _allowed(kind: str, context: Mapping[str, Any], details: ErrorDetails) -> st
         return f"found name {_shown(tag)}; allowed: {context['expected_tags']}{_close(tag, context['expected_tags'])}"
     if kind in ("tuple_type", "list_type"):
         return f"found {_shown(found)}; must be a list, as in {_in_toml_list(found)}"
-    if kind in TYPE_WORDS:
-        return f"found {_shown(found)}; must be {TYPE_WORDS[kind]}"
-    if kind in BOUND_WORDS:
-        key, words = BOUND_WORDS[kind]
+    if kind in _TYPE_WORDS:
+        return f"found {_shown(found)}; must be {_TYPE_WORDS[kind]}"
+    if kind in _BOUND_WORDS:
+        key, words = _BOUND_WORDS[kind]
         return f"found {_shown(found)}; must be {words} {context[key]:.15g}"
     return f"found {_shown(found)}; {details['msg'][:1].lower()}{details['msg'][1:]}"
 
 
 def _shown(found: object) -> str:
-    return short(found, most=_SHOWN)
+    return short(found, most=_SHOWN_LENGTH)
 
 
 def _in_toml_list(found: object) -> str:
     text = json.dumps(found) if isinstance(found, str | int | float) else "1, 2"
-    return f"[{text}]" if len(text) <= _SHOWN else "[1, 2]"
+    return f"[{text}]" if len(text) <= _SHOWN_LENGTH else "[1, 2]"
 
 
 def _close(found: object, expected: str) -> str:
@@ -131,7 +129,7 @@ def _place(location: Sequence[int | str], model: type[BaseModel], root: str) -> 
         elif is_tag:
             place += f" ({part})"
         else:
-            text = part if part.isprintable() and len(part) <= _SHOWN else _shown(part)
+            text = part if part.isprintable() and len(part) <= _SHOWN_LENGTH else _shown(part)
             place += f".{text}" if place else text
         here = inner
     return place
@@ -189,9 +187,6 @@ def _members(annotation: Any, tag: str | None = None) -> Iterator[tuple[Any, str
             yield annotation, name
 
 
-_FLAGS: Mapping[str, str] = {"heads": "head"}  # that are not called as their key
-
-
 def key_and_flag(key: str) -> str:
     """Return a key with its flag: ``map_of (--map-of)``."""
     return f"{key} (--{_FLAGS.get(key, key.replace('_', '-'))})"
@@ -216,6 +211,7 @@ def settings_error(error: ValidationError, model: type[BaseModel], *, command: s
 
 
 __all__ = [
+    "MOST_PROBLEMS",
     "NonNegative",
     "Positive",
     "Settings",

@@ -11,55 +11,8 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.packaged_weights import is_packaged, packaged
 
-
-def published_classes(name: str) -> int | None:
-    """Return the class count of a network's published weights; 0: no classifier; None: there are none.
-
-    Raises ``ModelError`` where there is no such network.
-    """
-    source, bare = split_name(name)
-    if source == "timm":
-        return _classes_in_timm(bare)
-    if source == "torchvision":
-        from torchvision import models
-
-        categories: list[str] = models.get_model_weights(bare).DEFAULT.meta["categories"]
-        return len(categories)
-    return None
-
-
-def _classes_in_timm(name: str) -> int | None:
-    import timm
-
-    if not timm.is_model_pretrained(name):
-        return None
-    known = timm.get_pretrained_cfg(name)
-    return None if known is None else int(known.num_classes)
-
-
 IMAGENET_CLASSES = 1000
-_NUMBER = re.compile(r"n\d{8}")
-
-
-def imagenet_names() -> tuple[str, ...]:
-    """Return the WordNet numbers of ImageNet's 1,000 classes in their usual order."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    return tuple(ImageNetInfo().label_names())
-
-
-def readable_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of classes, with a word for each that is a number of ImageNet: ``tench (n01440764)``."""
-    if not any(_NUMBER.fullmatch(name) for name in names):
-        return tuple(names)
-    from timm.data.imagenet_info import ImageNetInfo
-
-    known = ImageNetInfo("imagenet-22k")
-    numbers = set(known.label_names())
-    return tuple(
-        f"{known.label_name_to_description(name).partition(',')[0]} ({name})" if name in numbers else name
-        for name in names
-    )
+_WORDNET_NUMBER = re.compile(r"n\d{8}")
 
 
 def load_published_network(name: str) -> Classifier:
@@ -109,14 +62,60 @@ def _input_facts(network: str) -> dict[str, Any]:
     """Return the side in pixels that the weights were tested at, and whether their classes may be ImageNet's."""
     source, bare = split_name(network)
     if source == "torchvision":
-        from torchvision import models
+        from torchvision import models  # here: it takes seconds
 
         (size, *_) = models.get_model_weights(bare).DEFAULT.transforms().crop_size
         return {"image_size": int(size), "of_imagenet": True}
-    import timm
+    import timm  # here: it takes seconds
 
     known: Any = timm.get_pretrained_cfg(bare)
     return {"image_size": int(known.input_size[-1]), "of_imagenet": known.label_names is None}
+
+
+def published_classes(name: str) -> int | None:
+    """Return the class count of a network's published weights; 0: no classifier; None: there are none.
+
+    Raises ``ModelError`` where there is no such network.
+    """
+    source, bare = split_name(name)
+    if source == "timm":
+        return _classes_in_timm(bare)
+    if source == "torchvision":
+        from torchvision import models  # here: it takes seconds
+
+        categories: list[str] = models.get_model_weights(bare).DEFAULT.meta["categories"]
+        return len(categories)
+    return None
+
+
+def _classes_in_timm(name: str) -> int | None:
+    import timm  # here: it takes seconds
+
+    if not timm.is_model_pretrained(name):
+        return None
+    known = timm.get_pretrained_cfg(name)
+    return None if known is None else int(known.num_classes)
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """Return the WordNet numbers of ImageNet's 1,000 classes in their usual order."""
+    from timm.data.imagenet_info import ImageNetInfo  # here: it takes seconds
+
+    return tuple(ImageNetInfo().label_names())
+
+
+def readable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes, with a word for each that is a number of ImageNet: ``tench (n01440764)``."""
+    if not any(_WORDNET_NUMBER.fullmatch(name) for name in names):
+        return tuple(names)
+    from timm.data.imagenet_info import ImageNetInfo  # here: it takes seconds
+
+    known = ImageNetInfo("imagenet-22k")
+    numbers = set(known.label_names())
+    return tuple(
+        f"{known.label_name_to_description(name).partition(',')[0]} ({name})" if name in numbers else name
+        for name in names
+    )
 
 
 __all__ = [
