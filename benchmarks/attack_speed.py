@@ -29,7 +29,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from kdcam.attacks import Counted, fgsm, pgd
+from kdcam.attacks import CountedClassifier, fgsm, pgd
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
 
@@ -161,7 +161,7 @@ def _share_fooled(network: nn.Module, found: Tensor, labels: Tensor) -> float:
 
 
 def _passes(network: nn.Module, images: Tensor, labels: Tensor, setting: Setting) -> Mapping[str, float]:
-    counted = Counted(network)
+    counted = CountedClassifier(network)
     jobs(counted, images, labels, setting)[KDCAM]()
     return {
         "forwards_an_image": round(counted.forwards / len(images), 2),

@@ -105,10 +105,10 @@ def plain(classifier: Classifier) -> nn.Module:
     return classifier.network.to(memory_format=torch.contiguous_format)
 
 
-class NoKeeper:
-    """Keeps nothing: a turn is no run."""
+class NoCheckpoints:
+    """Saves nothing: a turn is no run."""
 
-    def keep(self, state: TrainState) -> None:
+    def save(self, state: TrainState) -> None:
         del state
 
     def select(self, state: TrainState) -> None:
@@ -150,7 +150,7 @@ def kdcam_job(table: Table, parts: DataParts, steps: int) -> Job:
 
 def take_turn(plan: Plan, state: TrainState, watch: ShareWatch) -> None:
     """Train on the plan's next batches, with all that the engine does in a step."""
-    train_epoch(plan, state, watch=watch, keeper=NoKeeper(), progress=Silent())
+    train_epoch(plan, state, watch=watch, checkpointer=NoCheckpoints(), progress=Silent())
     state.position.step = 0
 
 

@@ -57,7 +57,7 @@ class Snapshots:
     def __init__(self) -> None:
         self.epochs: list[dict[str, Tensor]] = []
 
-    def keep(self, state: TrainState) -> None:
+    def save(self, state: TrainState) -> None:
         self.epochs.append({name: one.clone() for name, one in state.model.student.state_dict().items()})
 
     def select(self, state: TrainState) -> None:
@@ -77,9 +77,9 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 def test_frozen_stages_stay_to_the_last_bit_until_they_wake(trained: Path, changes: dict[str, Any]) -> None:
     plan, state = assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.5}, **changes))
     start = {name: one.clone() for name, one in state.model.student.state_dict().items()}
-    kept = Snapshots()
-    fit(plan, state, keeper=kept, progress=Watcher())
-    first, second = kept.epochs
+    snapshots = Snapshots()
+    fit(plan, state, checkpointer=snapshots, progress=Watcher())
+    first, second = snapshots.epochs
     held = {name for name in start if name.startswith(STEM_AND_FIRST)}
     assert len(held) > 10  # BatchNorm's statistics among them
     assert not moved(start, first) & held
@@ -93,7 +93,7 @@ def test_frozen_stages_stay_to_the_last_bit_until_they_wake(trained: Path, chang
 def test_without_a_time_to_wake_they_never_move(trained: Path) -> None:
     plan, state = assembled(tuned(trained, {"frozen": 1}))
     start = {name: one.clone() for name, one in state.model.student.state_dict().items()}
-    fit(plan, state, keeper=Snapshots(), progress=Watcher())
+    fit(plan, state, checkpointer=Snapshots(), progress=Watcher())
     changed = moved(start, state.model.student.state_dict())
     assert not [name for name in changed if name.startswith(STEM_AND_FIRST)]
     assert "network.layer2.0.conv1.weight" in changed
@@ -103,11 +103,11 @@ def test_an_optimisers_memory_begins_with_the_waking(trained: Path) -> None:
     init = {"frozen": 1, "unfreeze": 0.5}
     plan, state = assembled(tuned(trained, init, optimizer={"name": "adamw", "lr": 0.01}))
     stem = state.model.student.network.get_parameter("conv1.weight")
-    fit(plan._replace(epochs=1), state, keeper=Snapshots(), progress=Watcher())
+    fit(plan._replace(epochs=1), state, checkpointer=Snapshots(), progress=Watcher())
     # That run of one epoch was over half when its third and last step began.
     assert state.optimizer.state[stem]["step"] == 1
     plan, state = assembled(tuned(trained, {"frozen": 1}, optimizer={"name": "adamw", "lr": 0.01}))
-    fit(plan, state, keeper=Snapshots(), progress=Watcher())
+    fit(plan, state, checkpointer=Snapshots(), progress=Watcher())
     assert state.model.student.network.get_parameter("conv1.weight") not in state.optimizer.state
     assert state.optimizer.state[state.model.student.network.get_parameter("fc.weight")]["step"] == 6
 
@@ -243,9 +243,9 @@ def test_losses_with_heads_and_parameters_of_their_own_train_from_a_start(traine
     assert {group["lr"] / 0.05 for group in state.optimizer.param_groups} >= {1, 0.5, 0.25, 0.125, 0.0625}
     rates = {id(one): group["lr"] for group in state.optimizer.param_groups for one in group["params"]}
     assert all(rates[id(one)] == 0.05 for one in state.model.objective.parameters() if one.requires_grad)
-    kept = Snapshots()
-    fit(plan, state, keeper=kept, progress=Watcher())
-    first, second = kept.epochs
+    snapshots = Snapshots()
+    fit(plan, state, checkpointer=snapshots, progress=Watcher())
+    first, second = snapshots.epochs
     begun = {key.removeprefix("student."): one for key, one in start.items() if key.startswith("student.")}
     held = {key for key in begun if key.startswith(STEM_AND_FIRST)}
     assert not moved(begun, first) & held

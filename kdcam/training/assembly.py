@@ -60,7 +60,7 @@ def assemble(checked: CheckedRun, parts: DataParts) -> tuple[Plan, TrainState]:
         )
     if len(train) == 0:
         raise DataError(f"data: {len(parts.train)} training images give no batch; at least 2 are needed")
-    _check_waking(recipe, len(train))
+    _check_unfreezing(recipe, len(train))
     plan = Plan(
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
@@ -81,17 +81,17 @@ def assemble(checked: CheckedRun, parts: DataParts) -> tuple[Plan, TrainState]:
     return plan, state
 
 
-def _check_waking(recipe: TrainRecipe, steps: int) -> None:
-    """Raise ``RecipeError`` where frozen stages would wake only after the last update of a run."""
+def _check_unfreezing(recipe: TrainRecipe, steps: int) -> None:
+    """Raise ``RecipeError`` where frozen stages would be unfrozen only after the last update of a run."""
     if recipe.init is None or recipe.init.unfreeze == 1:
         return
-    # Stages wake at the begin of a group alone.
+    # Stages are unfrozen at the begin of a group alone.
     last = last_progress(recipe.epochs, steps, accumulate=recipe.accumulate)
     if last < recipe.init.unfreeze:
         raise RecipeError(
             f"init.unfreeze: found {recipe.init.unfreeze:g}, but the last update of {recipe.epochs} epochs of {steps} "
-            f"steps begins after {last:.3g} of the run, so that nothing would wake; set a smaller one, more epochs, or "
-            "leave it out to keep the stages as they are"
+            f"steps begins after {last:.3g} of the run, so that nothing would be unfrozen; set a smaller one, more "
+            "epochs, or leave it out to keep the stages as they are"
         )
 
 

@@ -22,6 +22,8 @@ from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.settings.frozen_settings import validation_messages
 from kdcam.settings.messages import listed
 
+_CHECKPOINT_KEY = "init.checkpoint"
+_STATISTICS = ("mean", "std")
 _WEIGHT_KEYS = ("pretrained", "weights")
 
 
@@ -147,11 +149,6 @@ def _merged(written: ModelConfig, known: dict[str, Any], checkpoint: str) -> Mod
         raise RecipeError(f"{problems[0]} (with what init.checkpoint, {checkpoint}, tells)") from error
 
 
-_CHECKPOINT_KEY = "init.checkpoint"
-_STARTS = ("pretrained", "weights")
-_STATISTICS = ("mean", "std")
-
-
 def load_to_finetune(
     name_or_path: str | Path, overrides: Sequence[str] = ()
 ) -> tuple[TrainRecipe, str | None]:
@@ -186,7 +183,7 @@ def _leave_out(table: dict[str, Any], checkpoint: str, *, set_keys: Collection[s
     own = _table(table, "model")
     known = _network_of(checkpoint)
     is_other = known is not None and own.get("name", known) != known
-    keys = ("name", *_STARTS, *(_STATISTICS if is_other else ()))
+    keys = ("name", *_WEIGHT_KEYS, *(_STATISTICS if is_other else ()))
     left_out = [key for key in keys if key in own and f"model.{key}" not in set_keys]
     if left_out:
         table["model"] = {key: value for key, value in own.items() if key not in left_out}

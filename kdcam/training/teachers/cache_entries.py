@@ -1,4 +1,4 @@
-"""What is kept of a teacher: which of its outputs, for which views, under which names and in which shapes."""
+"""What is cached of a teacher: which of its outputs, for which views, under which names and in which shapes."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ FEWEST_VIEWS, MOST_VIEWS, EPOCHS_A_VIEW = 4, 16, 4
 
 
 class CacheEntry(NamedTuple):
-    """One need of losses or of the attack as it is kept: an array, or for the stages an array each."""
+    """One need of losses or of the attack as it is cached: an array, or for the stages an array each."""
 
     need: str  # teacher.logits, teacher.label_cam ...
     name: str  # which its files begin with
@@ -59,7 +59,7 @@ def output_name(need: str) -> str:
 
 
 def cache_entries(needs: Iterable[str], targets: Tensor) -> tuple[CacheEntry, ...]:
-    """Return how each need is kept; the map of the label is named after the training targets as well."""
+    """Return how each need is cached; the map of the label is named after the training targets as well."""
 
     def entry(need: str) -> CacheEntry:
         suffix = f"-{targets_digest(targets)[:12]}" if need == LABEL_CAM else ""

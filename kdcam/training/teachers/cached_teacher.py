@@ -49,10 +49,12 @@ from kdcam.training.teachers.cache_key import CacheKey, cache_key
 from kdcam.training.teachers.live_teacher import live_classifiers
 
 _GPU_SHARE = 0.5  # of a GPU's free memory that the arrays may take; the student needs the rest
+_LARGEST_HALF = torch.finfo(torch.float16).max
+_POLL_SECONDS = 0.5
 
 
 class CachedTeacher:
-    """A teacher's kept outputs for each view of each training image."""
+    """A teacher's cached outputs for each view of each training image."""
 
     def __init__(self, arrays: Mapping[str, tuple[Tensor, ...]], *, device: torch.device) -> None:
         """Take the arrays (V, N, ...) fp16 of each need; they go to a GPU where they fit into half of its free memory.
@@ -98,12 +100,8 @@ def _has_room(device: torch.device, size: int) -> bool:
     return device.type == "cuda" and size < _GPU_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-_POLL_SECONDS = 0.5
-_LARGEST_HALF = torch.finfo(torch.float16).max
-
-
 class _Job(NamedTuple):
-    """One teacher's outputs to be kept."""
+    """One teacher's outputs to be cached."""
 
     teacher: Classifier
     entries: tuple[CacheEntry, ...]
@@ -116,7 +114,7 @@ class _Job(NamedTuple):
 
 
 def cache_teachers(checked: CheckedRun, parts: DataParts, plan: Plan, progress: Progress) -> Plan:
-    """Return the plan with the kept outputs of its teachers in their place; what is not kept yet is made here.
+    """Return the plan with the cached outputs of its teachers in their place; what is not cached yet is made here.
 
     The plan must be that of `kdcam.training.assembly.assemble` for a recipe with teacher.cache = "views". The
     generators stay as they are.
@@ -128,7 +126,7 @@ def cache_teachers(checked: CheckedRun, parts: DataParts, plan: Plan, progress: 
     recipe = checked.recipe
     views = cached_views(recipe)
     if views is None:
-        raise ValueError('the recipe has teacher.cache = "none", so there is nothing to keep')
+        raise ValueError('the recipe has teacher.cache = "none", so there is nothing to cache')
     images = images_digest(parts.train.images, progress=progress)
     # Made when the first teacher wants them: they may take as much memory as the training images.
     all_views = cache(partial(_all_views, checked, parts, views))
@@ -172,7 +170,7 @@ def _all_views(checked: CheckedRun, parts: DataParts, views: Views) -> Batches:
 
 
 def _cached(job: _Job) -> CachedTeacher:
-    """Return the kept outputs of one teacher, made now where they are not there."""
+    """Return the cached outputs of one teacher, made now where they are not there."""
     contents = read_contents(job.folder, job.key)
     _warn_of_versions(job, contents)
     if _missing(job, contents):
@@ -213,16 +211,16 @@ def _locked(job: _Job) -> Iterator[None]:
 
 
 def _lock_when_free(job: _Job) -> FolderLock:
-    told = False
+    was_told = False
     while True:
         try:
             return FolderLock(job.folder)
         except FolderInUseError:
-            if not told:
+            if not was_told:
                 job.progress.message(
                     f"{job.folder}: another process fills this teacher cache; waiting for it"
                 )
-            told = True
+            was_told = True
         if job.progress.should_stop():
             raise Interrupted(f"{job.folder}: stopped while another process fills this cache")
         time.sleep(_POLL_SECONDS)
@@ -236,35 +234,35 @@ def _filled(job: _Job, contents: CacheContents) -> CacheContents:
     needs = frozenset(entry.need for entry in missing)
     measured = output_shapes(job.teacher, needs, image_size=job.image_size)
     entries = tuple(EntryShapes(entry.name, measured[entry.need]) for entry in missing)
-    filling = CacheWriter(job.folder, job.key, contents, entries)
-    _tell(job, entries, filling)
+    writer = CacheWriter(job.folder, job.key, contents, entries)
+    _tell(job, entries, writer)
     all_views = job.all_views()
-    with filling, torch.random.fork_rng(devices=[]):
-        for view in range(filling.views_done, job.key.views.per_image):
-            _fill_view(job, filling, all_views, view, needs)
-            filling.end_view()
-        filling.finish()
+    with writer, torch.random.fork_rng(devices=[]):
+        for view in range(writer.views_done, job.key.views.per_image):
+            _fill_view(job, writer, all_views, view, needs)
+            writer.end_view()
+        writer.finish()
     return read_contents(job.folder, job.key)
 
 
-def _tell(job: _Job, entries: tuple[EntryShapes, ...], filling: CacheWriter) -> None:
+def _tell(job: _Job, entries: tuple[EntryShapes, ...], writer: CacheWriter) -> None:
     views, images = job.key.views.per_image, job.key.data.images
-    going_on = f", going on after view {filling.views_done}" if filling.views_done else ""
+    going_on = f", going on after view {writer.views_done}" if writer.views_done else ""
     job.progress.message(
-        f"teacher cache: {megabytes_text(filling.whole_bytes)} ({', '.join(entry.name for entry in entries)}) for "
+        f"teacher cache: {megabytes_text(writer.whole_bytes)} ({', '.join(entry.name for entry in entries)}) for "
         f"{views} view{'' if views == 1 else 's'} of {images:,} images will be kept in {job.folder}{going_on}"
     )
     with cache_folder_errors(f"{job.folder} tells no free space", "name another folder"):
-        free = shutil.disk_usage(job.folder).free + filling.torn_bytes
-    if filling.missing_bytes > free:
+        free = shutil.disk_usage(job.folder).free + writer.torn_bytes
+    if writer.missing_bytes > free:
         raise CheckpointError(
             f"teacher.cache_folder: {job.folder} has {megabytes_text(free)} free, and the teacher's outputs take "
-            f"{megabytes_text(filling.missing_bytes)} more; name a folder on another disk, lower teacher.views, or set "
+            f"{megabytes_text(writer.missing_bytes)} more; name a folder on another disk, lower teacher.views, or set "
             'teacher.cache = "none"'
         )
 
 
-def _fill_view(job: _Job, filling: CacheWriter, all_views: Batches, view: int, needs: frozenset[str]) -> None:
+def _fill_view(job: _Job, writer: CacheWriter, all_views: Batches, view: int, needs: frozenset[str]) -> None:
     images, views = job.key.data.images, job.key.views.per_image
     done = view * images
     for batch in all_views.epoch(view):
@@ -273,13 +271,13 @@ def _fill_view(job: _Job, filling: CacheWriter, all_views: Batches, view: int, n
                 f"{job.folder}: stopped in view {view + 1} of {views} of the teacher's outputs; views before it are "
                 "kept, the same command goes on"
             )
-        filling.append(_outputs(job, batch, needs))
+        writer.append(_outputs(job, batch, needs))
         done += len(batch.indices)
         job.progress.advance("teacher's views", done, views * images)
 
 
 def _outputs(job: _Job, batch: Batch, needs: frozenset[str]) -> list[Tensor]:
-    """Return what is kept of a batch, in the order of the entries: fp16 on the CPU."""
+    """Return what is cached of a batch, in the order of the entries: fp16 on the CPU."""
     with job.precision.autocast():
         outputs = teacher_outputs(job.teacher, batch.images, batch.targets, needs)
     return [
