@@ -149,7 +149,7 @@ def _train(checked: CheckedRun, parts: DataParts, folder: RunFolder, progress: P
         fit(plan, state, checkpointer=FolderCheckpointer(folder), progress=progress)
     except Interrupted as stop:
         raise Interrupted(f"{folder.path}: {stop}; the state is kept, the same command goes on") from stop
-    result = conclude(checked, parts, state, folder.path)
+    result = _conclude(checked, parts, state, folder.path)
     folder.write_result(result)
     return RunResult(folder.path, result, was_finished=False)
 
@@ -285,7 +285,7 @@ def _restore(folder: RunFolder, state: TrainState, progress: Progress) -> None:
         )
 
 
-def conclude(checked: CheckedRun, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:
+def _conclude(checked: CheckedRun, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:
     """Return the result of a run; the test part is read here, once, for the selected and the last weights."""
     recipe, place = checked.recipe, state.position
     device = checked.precision.device
@@ -338,7 +338,6 @@ def _selection_rule(recipe: TrainRecipe, epoch: int) -> str:
 __all__ = [
     "FolderCheckpointer",
     "RunResult",
-    "conclude",
     "finished_run",
     "run_training",
 ]

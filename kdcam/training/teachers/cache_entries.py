@@ -15,8 +15,8 @@ from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runtime.eval_mode import eval_mode
 from kdcam.training.teachers.cache_folder import Shape
 
-LABEL_CAM = "teacher.label_cam"
-FEWEST_VIEWS, MOST_VIEWS, EPOCHS_A_VIEW = 4, 16, 4
+_LABEL_CAM = "teacher.label_cam"
+_FEWEST_VIEWS, _MOST_VIEWS, _EPOCHS_A_VIEW = 4, 16, 4
 
 
 class CacheEntry(NamedTuple):
@@ -42,7 +42,7 @@ def cached_views(recipe: TrainRecipe) -> Views | None:
 
 def usual_views(epochs: int) -> int:
     """Return how many views a run of so many epochs draws from unless its recipe says: 4 to 16."""
-    return min(MOST_VIEWS, max(FEWEST_VIEWS, -(-epochs // EPOCHS_A_VIEW)))
+    return min(_MOST_VIEWS, max(_FEWEST_VIEWS, -(-epochs // _EPOCHS_A_VIEW)))
 
 
 def teacher_needs(recipe: TrainRecipe) -> frozenset[str]:
@@ -62,7 +62,7 @@ def cache_entries(needs: Iterable[str], targets: Tensor) -> tuple[CacheEntry, ..
     """Return how each need is cached; the map of the label is named after the training targets as well."""
 
     def entry(need: str) -> CacheEntry:
-        suffix = f"-{targets_digest(targets)[:12]}" if need == LABEL_CAM else ""
+        suffix = f"-{targets_digest(targets)[:12]}" if need == _LABEL_CAM else ""
         return CacheEntry(need, output_name(need) + suffix)
 
     return tuple(map(entry, sorted(needs)))
@@ -97,10 +97,6 @@ def megabytes_text(size: int) -> str:
 
 
 __all__ = [
-    "EPOCHS_A_VIEW",
-    "FEWEST_VIEWS",
-    "LABEL_CAM",
-    "MOST_VIEWS",
     "CacheEntry",
     "cache_entries",
     "cached_views",

@@ -145,7 +145,7 @@ def versions_now() -> dict[str, str | None]:
     return {name: versions[name] for name in _NOTED}
 
 
-def entry_files(folder: Path, key: CacheKey, entries: Iterable[EntryShapes]) -> Iterator[ArrayFile]:
+def _entry_files(folder: Path, key: CacheKey, entries: Iterable[EntryShapes]) -> Iterator[ArrayFile]:
     """Yield the files of entries of a key, in order."""
     return array_files(folder, entries, views=key.views.per_image, images=key.data.images)
 
@@ -172,7 +172,7 @@ def read_contents(folder: Path, key: CacheKey) -> CacheContents:
         whole = tuple(
             entry
             for entry in contents.whole
-            if all(_size(file.path) == file.size() for file in entry_files(folder, key, [entry]))
+            if all(_size(file.path) == file.size() for file in _entry_files(folder, key, [entry]))
         )
     return contents._replace(whole=whole)
 
@@ -279,7 +279,7 @@ class CacheWriter:
     ) -> None:
         """Go on with the same entries where ``contents`` tells of them, or begin; the caller holds the lock."""
         self._folder, self._key, self._contents, self._entries = folder, key, contents, entries
-        self._arrays = list(entry_files(folder, key, entries))
+        self._arrays = list(_entry_files(folder, key, entries))
         self._files: list[BinaryIO] = []
         same = contents.filling == entries  # in their order, too: it is the order of what is written
         with self._write_errors():
@@ -395,7 +395,6 @@ __all__ = [
     "cache_folder_errors",
     "changed_versions",
     "empty_contents",
-    "entry_files",
     "open_arrays",
     "read_contents",
     "versions_now",
