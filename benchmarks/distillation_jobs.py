@@ -26,8 +26,7 @@ from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan, TrainState, train_epoch
 from kdcam.training.loss_terms import ShareWatch
 from kdcam.training.preflight import preflight
-from kdcam.training.teachers.cache_entries import cached_views
-from kdcam.training.teachers.cached_teacher import cache_teachers
+from kdcam.training.teachers.cached_teacher import cache_teachers, cached_views
 
 TEACHER, STUDENT, SIZE, BATCH, CLASSES = "kdcam:resnet56", "kdcam:resnet20", 32, 64, 100
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)

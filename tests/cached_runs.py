@@ -15,10 +15,9 @@ from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan
 from kdcam.training.preflight import CheckedRun, preflight
-from kdcam.training.teachers.cache_entries import teacher_needs
 from kdcam.training.teachers.cache_folder import SEVERAL
 from kdcam.training.teachers.cache_key import CacheKey, DataKey, TeacherIdentity
-from kdcam.training.teachers.cached_teacher import CachedTeacher, cache_teachers
+from kdcam.training.teachers.cached_teacher import CachedTeacher, cache_teachers, teacher_needs
 
 LABELS = {"name": "cross_entropy"}
 KD = [LABELS, {"name": "kd"}]

@@ -24,7 +24,7 @@ from kdcam.training.engine import Plan, Position, Trainable, TrainState
 from kdcam.training.length_warnings import last_progress
 from kdcam.training.loss_terms import TermMeans
 from kdcam.training.preflight import CheckedRun, learning_rate_scales, shapes_of
-from kdcam.training.teachers.cache_entries import cached_views
+from kdcam.training.teachers.cached_teacher import cached_views
 from kdcam.training.teachers.live_teacher import LiveTeacher, check_class_order
 
 

@@ -34,13 +34,6 @@ class StartingPoint(NamedTuple):
     stored: StoredModel | None = None  # what the checkpoint's config.json tells; None: it has none
 
 
-def started_model(recipe: TrainRecipe) -> ModelConfig:
-    """Return the network that a recipe trains, and what it starts from: [model], or with [init] what `starting_point`
-    makes of both.
-    """
-    return recipe.model if recipe.init is None else starting_point(recipe.init, recipe.model).model
-
-
 def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
     """Return where a fine-tuning starts; reads no weights and fetches nothing.
 
@@ -215,6 +208,5 @@ __all__ = [
     "init_message",
     "is_bare_file",
     "load_to_finetune",
-    "started_model",
     "starting_point",
 ]

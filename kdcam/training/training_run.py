@@ -31,8 +31,7 @@ from kdcam.training.length_warnings import length_warnings
 from kdcam.training.linear_probe import solve_probe
 from kdcam.training.preflight import CheckedRun, with_class_names
 from kdcam.training.saved_state import capture_state, restore_state
-from kdcam.training.teachers.cache_entries import cached_views
-from kdcam.training.teachers.cached_teacher import cache_teachers
+from kdcam.training.teachers.cached_teacher import cache_teachers, cached_views
 from kdcam.training.teachers.live_teacher import live_classifiers, score_teachers
 
 _LESS_DATA = "lower data.image_size or data.fraction, or end other programs"

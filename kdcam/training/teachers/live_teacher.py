@@ -28,6 +28,7 @@ from kdcam.runtime.progress import Progress
 from kdcam.scores.classification import score
 from kdcam.settings.messages import listed
 from kdcam.training.engine import Teacher
+from kdcam.training.starting_point import is_bare_file
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def load_teacher(
     the data's.
     """
     checkpoint, path = config.checkpoint, expanded(config.checkpoint)
-    if is_file(path) and (is_foreign(path) or not is_file(path.parent / CONFIG_FILE)):
+    if is_file(path) and is_bare_file(checkpoint):
         return _from_bare_file(config, path, summary, task)
     if exists(path):
         _check_unused(config)

@@ -14,8 +14,7 @@ from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan, TrainState, train_step
 from kdcam.training.preflight import preflight
-from kdcam.training.teachers.cache_entries import teacher_needs
-from kdcam.training.teachers.cached_teacher import CachedTeacher
+from kdcam.training.teachers.cached_teacher import CachedTeacher, teacher_needs
 
 ATTACK = {"eps": 0.1, "steps": 2, "alpha": 0.05, "maximise": "kl_to_teacher"}
 CE = {"name": "cross_entropy"}
