@@ -1,4 +1,4 @@
-"""Whole runs that start from a trained network: what is frozen stays, wakes up, and resumes bit for bit."""
+"""Whole runs that start from a trained network: what is frozen stays, is unfrozen, and resumes bit for bit."""
 
 import json
 import shutil
@@ -74,7 +74,9 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 @pytest.mark.parametrize(
     "changes", [{}, {"ema_decay": 0.5}, {"accumulate": 2}, {"optimizer": {"name": "adamw", "lr": 0.01}}]
 )
-def test_frozen_stages_stay_to_the_last_bit_until_they_wake(trained: Path, changes: dict[str, Any]) -> None:
+def test_frozen_stages_stay_to_the_last_bit_until_they_are_unfrozen(
+    trained: Path, changes: dict[str, Any]
+) -> None:
     plan, state = assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.5}, **changes))
     start = {name: one.clone() for name, one in state.model.student.state_dict().items()}
     snapshots = Snapshots()
@@ -90,7 +92,7 @@ def test_frozen_stages_stay_to_the_last_bit_until_they_wake(trained: Path, chang
         assert held <= moved(start, averaged)
 
 
-def test_without_a_time_to_wake_they_never_move(trained: Path) -> None:
+def test_without_unfreeze_they_never_move(trained: Path) -> None:
     plan, state = assembled(tuned(trained, {"frozen": 1}))
     start = {name: one.clone() for name, one in state.model.student.state_dict().items()}
     fit(plan, state, checkpointer=Snapshots(), progress=Watcher())
@@ -99,7 +101,7 @@ def test_without_a_time_to_wake_they_never_move(trained: Path) -> None:
     assert "network.layer2.0.conv1.weight" in changed
 
 
-def test_an_optimisers_memory_begins_with_the_waking(trained: Path) -> None:
+def test_an_optimisers_memory_begins_with_the_unfreezing(trained: Path) -> None:
     init = {"frozen": 1, "unfreeze": 0.5}
     plan, state = assembled(tuned(trained, init, optimizer={"name": "adamw", "lr": 0.01}))
     stem = state.model.student.network.get_parameter("conv1.weight")
@@ -118,7 +120,7 @@ def test_an_optimisers_memory_begins_with_the_waking(trained: Path) -> None:
     [{}, {"accumulate": 2, "ema_decay": 0.5, "optimizer": {"name": "adamw", "lr": 0.01}}],
     ids=["sgd", "adamw"],
 )
-def test_a_resumed_run_is_the_same_before_and_after_the_waking(
+def test_a_resumed_run_is_the_same_before_and_after_the_unfreezing(
     trained: Path, tmp_path: Path, stop_after: int, changes: dict[str, Any]
 ) -> None:
     recipe = tuned(trained, {"frozen": 2, "unfreeze": 0.5, "layer_decay": 0.5}, **changes)
@@ -171,7 +173,7 @@ def test_a_student_under_a_teacher_may_start_from_a_network_too(trained: Path, t
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler")
-def test_a_compiled_student_freezes_and_wakes_too(trained: Path) -> None:
+def test_a_compiled_student_freezes_and_unfreezes_too(trained: Path) -> None:
     states = []
     for compiled in (False, True):
         plan, state = assembled(tuned(trained, {"frozen": 2, "unfreeze": 0.5}, compile=compiled, epochs=1))
@@ -216,12 +218,14 @@ def test_rates_fall_with_depth(trained: Path) -> None:
         ({"epochs": 1, "accumulate": 4}, "0"),
     ],
 )
-def test_stages_that_would_never_wake_are_refused(trained: Path, changes: dict[str, Any], last: str) -> None:
+def test_stages_that_would_never_be_unfrozen_are_refused(
+    trained: Path, changes: dict[str, Any], last: str
+) -> None:
     with pytest.raises(RecipeError, match=rf"init\.unfreeze: found 0\.9, .* begins after {last} of the run"):
         assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.9}, **changes))
 
 
-def test_stages_that_wake_for_the_last_update_are_not(trained: Path) -> None:
+def test_stages_unfrozen_for_the_last_update_are_not(trained: Path) -> None:
     assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.66}, epochs=1))
 
 

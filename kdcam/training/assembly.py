@@ -125,7 +125,7 @@ def _seed(seed: int) -> None:
 def _moving_average(student: Classifier, decay: float) -> Any | None:
     if decay == 0:
         return None
-    from timm.utils.model_ema import ModelEmaV3
+    from timm.utils.model_ema import ModelEmaV3  # here: a run without an average need not wait for it
 
     return ModelEmaV3(student, decay=decay)
 

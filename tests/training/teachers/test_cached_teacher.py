@@ -150,7 +150,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_run(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    monkeypatch.setattr(cached_teacher, "teacher_outputs", lambda *_: pytest.fail("the teacher was run"))
+    monkeypatch.setattr(cached_teacher, "_outputs", lambda *_: pytest.fail("the teacher was run"))
     with pytest.raises(
         CheckpointError, match=r"has 0.000100 MB free, and the teacher's outputs take 0.00360 MB more"
     ):
