@@ -15,6 +15,8 @@ from kdcam.recipe.recipe_files import apply_override, read_toml, recipe_stem
 from kdcam.recipe.table_checks import cache_problems, recipe_problems
 from kdcam.settings.validation import MOST_PROBLEMS, validation_messages
 
+Command = Literal["train", "distill", "finetune"]
+
 
 class TrainRecipe(RecipeFields):
     """A training run."""
@@ -134,9 +136,6 @@ def recipe_schema() -> dict[str, Any]:
     of_methods = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Published"}}
     published["anyOf"] = [*published["anyOf"], of_methods]
     return document
-
-
-Command = Literal["train", "distill", "finetune"]
 
 
 def command_of(recipe: TrainRecipe) -> Command:

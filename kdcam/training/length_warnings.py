@@ -189,7 +189,7 @@ def _of_unfreezing(recipe: TrainRecipe, steps: int) -> Iterator[str]:
         way_out = f"{fits} or less fits" if float(fits) > 0 else "leave it out, or train longer"
         yield (
             f"init.unfreeze: found {recipe.init.unfreeze:g}, but the last update begins after {last:.3g} of the run, "
-            f"so that nothing would wake; {way_out}"
+            f"so that nothing would be unfrozen; {way_out}"
         )
 
 

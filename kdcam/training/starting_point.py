@@ -22,6 +22,8 @@ from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.settings.messages import listed
 from kdcam.settings.validation import validation_messages
 
+_CHECKPOINT_KEY = "init.checkpoint"
+_STATISTICS = ("mean", "std")
 _WEIGHT_KEYS = ("pretrained", "weights")
 
 
@@ -30,14 +32,6 @@ class StartingPoint(NamedTuple):
 
     model: ModelConfig
     stored: StoredModel | None = None  # what the checkpoint's config.json tells; None: it has none
-
-
-# How [init] and [model] become one table: docs/decisions/018.
-def started_model(recipe: TrainRecipe) -> ModelConfig:
-    """Return the network that a recipe trains, and what it starts from: [model], or with [init] what `starting_point`
-    makes of both.
-    """
-    return recipe.model if recipe.init is None else starting_point(recipe.init, recipe.model).model
 
 
 def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
@@ -148,11 +142,6 @@ def _merged(written: ModelConfig, known: dict[str, Any], checkpoint: str) -> Mod
         raise RecipeError(f"{problems[0]} (with what init.checkpoint, {checkpoint}, tells)") from error
 
 
-_CHECKPOINT_KEY = "init.checkpoint"
-_STARTS = ("pretrained", "weights")
-_STATISTICS = ("mean", "std")
-
-
 def load_to_finetune(
     name_or_path: str | Path, overrides: Sequence[str] = ()
 ) -> tuple[TrainRecipe, str | None]:
@@ -187,7 +176,7 @@ def _leave_out(table: dict[str, Any], checkpoint: str, *, set_keys: Collection[s
     own = _table(table, "model")
     known = _network_of(checkpoint)
     is_other = known is not None and own.get("name", known) != known
-    keys = ("name", *_STARTS, *(_STATISTICS if is_other else ()))
+    keys = ("name", *_WEIGHT_KEYS, *(_STATISTICS if is_other else ()))
     left_out = [key for key in keys if key in own and f"model.{key}" not in set_keys]
     if left_out:
         table["model"] = {key: value for key, value in own.items() if key not in left_out}
@@ -219,6 +208,5 @@ __all__ = [
     "init_message",
     "is_bare_file",
     "load_to_finetune",
-    "started_model",
     "starting_point",
 ]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from small_runs import small_recipe
+from small_runs import small_recipe, started_model
 
 import kdcam
 from kdcam.errors import RecipeError
-from kdcam.training.starting_point import load_to_finetune, started_model
+from kdcam.training.starting_point import load_to_finetune
 
 RECIPE = """
 epochs = 1

@@ -1,4 +1,4 @@
-"""A fault at each write of a filling in turn: what is there afterwards is whole, or made again."""
+"""A fault at each write of a cache in turn: what is there afterwards is whole, or made again."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -36,13 +36,13 @@ def fill(folder: Path) -> list[int]:
         return []
     values = VALUES if ENTRIES[0] in missing else VALUES[1:]
     values = values if ENTRIES[1] in missing else values[:1]
-    with CacheWriter(folder, KEY, contents, missing) as filling:
-        written = list(range(filling.views_done, 3))
+    with CacheWriter(folder, KEY, contents, missing) as writer:
+        written = list(range(writer.views_done, 3))
         for view in written:
             for half in (slice(0, 2), slice(2, 4)):
-                filling.append([value[view, half] for value in values])
-            filling.end_view()
-        filling.finish()
+                writer.append([value[view, half] for value in values])
+            writer.end_view()
+        writer.finish()
     return written
 
 
@@ -108,10 +108,10 @@ def test_cut_off_at_each_write_the_same_call_ends_whole(tmp_path: Path, act: Cal
 
 
 def fill_one_view_and_a_half(folder: Path) -> None:
-    with CacheWriter(folder, KEY, empty_contents(), ENTRIES) as filling:
-        filling.append([value[0] for value in VALUES])
-        filling.end_view()
-        filling.append([value[1, :2] + 7 for value in VALUES])
+    with CacheWriter(folder, KEY, empty_contents(), ENTRIES) as writer:
+        writer.append([value[0] for value in VALUES])
+        writer.end_view()
+        writer.append([value[1, :2] + 7 for value in VALUES])
 
 
 def test_views_that_are_whole_are_not_written_again(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*_: Any) -> None:
         full()
 
-    with CacheWriter(tmp_path, KEY, empty_contents(), ENTRIES) as filling:
-        filling.append([value[0] for value in VALUES])
+    with CacheWriter(tmp_path, KEY, empty_contents(), ENTRIES) as writer:
+        writer.append([value[0] for value in VALUES])
         monkeypatch.setattr(os, "fsync", refuse)
         with pytest.raises(
             CheckpointError, match=r"cannot be written \(No space left on device\); free some space"
         ):
-            filling.end_view()
+            writer.end_view()

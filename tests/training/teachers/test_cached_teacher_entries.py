@@ -6,7 +6,7 @@ from kdcam.data.batches.batch import Views
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import TEACHER_NEEDS, TeacherOutputs
 from kdcam.models.model_config import ModelConfig
-from kdcam.training.teachers.cache_entries import (
+from kdcam.training.teachers.cached_teacher import (
     cache_entries,
     cached_views,
     megabytes_text,

@@ -1,4 +1,4 @@
-"""Adversarial training under a cached teacher: what the attack reads of it is kept as well."""
+"""Adversarial training under a cached teacher: what the attack reads of it is cached as well."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan, TrainState, train_step
 from kdcam.training.preflight import preflight
-from kdcam.training.teachers.cache_entries import teacher_needs
-from kdcam.training.teachers.cached_teacher import CachedTeacher
+from kdcam.training.teachers.cached_teacher import CachedTeacher, teacher_needs
 
 ATTACK = {"eps": 0.1, "steps": 2, "alpha": 0.05, "maximise": "kl_to_teacher"}
 CE = {"name": "cross_entropy"}
@@ -61,7 +60,7 @@ def test_a_step_under_a_cached_teacher_is_that_under_the_live_one(
     torch.testing.assert_close(again, terms, rtol=2**-11, atol=1e-6)
 
 
-def test_only_an_attack_that_reads_the_teacher_adds_to_what_is_kept(teachers: list[str]) -> None:
+def test_only_an_attack_that_reads_the_teacher_adds_to_what_is_cached(teachers: list[str]) -> None:
     needs = {
         maximised: teacher_needs(
             cached_recipe(teachers[0], adversary={"maximise": maximised}, loss=[CE, {"name": "caam_cam"}])

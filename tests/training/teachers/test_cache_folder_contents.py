@@ -31,8 +31,8 @@ def write_array(folder: Path) -> None:
 
 def rewrite(folder: Path, **changes: Any) -> None:
     record = json.loads((folder / "cache.json").read_text()) | changes
-    kept = {name: value for name, value in record.items() if value is not None}
-    (folder / "cache.json").write_text(json.dumps(kept))
+    given = {name: value for name, value in record.items() if value is not None}
+    (folder / "cache.json").write_text(json.dumps(given))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
