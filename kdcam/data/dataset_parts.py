@@ -24,7 +24,7 @@ class Part:
     #                              multi-label (N, K, 4), nan where the class is absent
     paths: tuple[Path, ...] | None = None  # the files, where each image is one
     keys: Tensor | None = None  # (N, 32) uint8, the SHA-256 of the files' bytes, where they are listed
-    stamps: Tensor | None = None  # (N, 4) int64, of the files when they were read; see `picture_keys.Stamp`
+    stamps: Tensor | None = None  # (N, 4) int64, of the files when they were read; see `image_digests.Stamp`
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -17,6 +17,7 @@ from kdcam.runtime.seeding import seeded_generator
 from kdcam.settings.messages import did_you_mean, listed
 
 _SUM_TOLERANCE = 1e-6  # of a row of probabilities; kdcam's choice
+_DRAWN_AT_ONCE = 16_384  # labels; a row of K probabilities is held for each
 
 
 class TrainingImages(NamedTuple):
@@ -211,9 +212,6 @@ def _csv_rows(file: Path) -> Iterator[CsvRow]:
     return read_csv(expanded(file), error=DataError, place=f"data.noise.file: {shown(file)}")
 
 
-_DRAWN_AT_ONCE = 16_384  # labels; a row of K probabilities is held for each
-
-
 class NoisyLabels(NamedTuple):
     """The labels of the training part before and after noise."""
 
@@ -264,7 +262,7 @@ def pairflip_transition(num_classes: int, rate: float) -> Tensor:
 
 
 def asymmetric_transition(label_names: Sequence[str], rate: float) -> Tensor:
-    """Return the matrix (K, K) float64 of noise between look-alikes; see `look_alikes`, whose errors it raises."""
+    """Return the matrix (K, K) float64 of noise between look-alikes; see `confused_classes`, whose errors it raises."""
     return _mapped(confused_classes(label_names), len(label_names), rate)
 
 
