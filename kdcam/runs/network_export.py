@@ -56,7 +56,7 @@ def export(
     - "timm": a folder with model.safetensors and config.json that
       ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads without kdcam. Its images are normalised
       by the caller, with the mean and std of ``pretrained_cfg``. A head of normalised weights becomes the
-      linear layer that picks the same class; where confidences change, `Exported.change` says so.
+      linear layer that picks the same class; where confidences change, `ExportedNetwork.change` says so.
     - "onnx": a file for ONNX runtimes (needs ``pip install "kdcam[onnx]"``), images (batch, C, S, S) in [0, 1]
       in, logits (batch, K) out, the normalisation inside; label names, task and the steps from a picture file to
       the input in the model's metadata (docs/predict_with_onnx.py takes them without kdcam).

@@ -20,14 +20,14 @@ from kdcam.evaluation.few_shot.unseen_classes import check_unseen, unseen_in_fol
 from kdcam.models.model_config import InitConfig
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs import recorded_parts as kept_module
-from kdcam.runs.open_run import load_run
-from kdcam.runs.picture_record import (
+from kdcam.runs.data_record import (
     PictureRecord,
     pictures_bytes,
     pictures_digest,
     read_pictures,
     write_pictures,
 )
+from kdcam.runs.open_run import load_run
 from kdcam.runs.recorded_parts import describe_changes
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runtime.progress import Silent

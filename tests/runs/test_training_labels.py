@@ -7,8 +7,9 @@ from small_runs import SCENES, Watcher, kept_files, small_recipe
 import kdcam
 from kdcam.data.label_noise import NoisyLabels
 from kdcam.errors import CheckpointError, DataError, Interrupted
+from kdcam.runs.data_record import read_noisy_labels, write_noisy_labels
 from kdcam.runs.open_run import load_run
-from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels, write_noisy_labels
+from kdcam.runs.run_files import NOISE_FILE
 
 
 def noise(*noisy: int) -> NoisyLabels:

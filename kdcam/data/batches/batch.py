@@ -1,4 +1,4 @@
-"""The batch, the one interface through which images reach all that reads them, their order, and seeded views of them."""
+"""The batch, the one interface through which images reach all that reads them; the images' order and seeded views."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol

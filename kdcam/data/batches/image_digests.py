@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -92,17 +91,6 @@ def path_from(root: Path, path: Path) -> str:
     return inside.replace(os.sep, "/")
 
 
-def text_bytes(texts: Iterable[str]) -> Tensor:
-    """Return texts as one row of bytes, NUL behind each; any name of a file system fits."""
-    data = b"".join(os.fsencode(text) + b"\0" for text in texts)
-    return torch.from_numpy(numpy.frombuffer(data, dtype=numpy.uint8).copy())
-
-
-def texts_in(row: Tensor) -> tuple[str, ...]:
-    """Return the texts of a row of bytes."""
-    return tuple(map(os.fsdecode, row.numpy().tobytes().split(b"\0")[:-1]))
-
-
 class ImagesDigest(NamedTuple):
     """The SHA-256 of training images, and its name in a cache's key."""
 
@@ -175,6 +163,4 @@ __all__ = [
     "picture_file_digest",
     "stamp_of",
     "stamp_rows",
-    "text_bytes",
-    "texts_in",
 ]

@@ -26,6 +26,8 @@ from kdcam.settings.messages import listed, reason_text
 
 _CHARACTER = re.compile(r"character\d+")
 _PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".tiff")
+_RUNS = "all_runs"
+_LABELS = "class_labels.txt"
 _MEMBER_LIMIT = (
     10_000_000  # bytes of a drawing or a list of names when unpacked; published ones have some hundred
 )
@@ -233,12 +235,8 @@ def alphabets_of(label_names: Sequence[str]) -> str:
     return f"{len(names)} alphabet{'s' * (len(names) > 1)} ({listed(names)})"
 
 
-RUNS = "all_runs"
-LABELS = "class_labels.txt"
-
-
 class OneShotRun(NamedTuple):
-    """One run: its pictures, labelled by the place of the training picture that they belong to."""
+    """One run: its pictures, labelled by the position of the training picture that they belong to."""
 
     name: str  # run01 ...
     training: Part  # a picture a class, in the order of the files; targets (K,) are 0 ... K - 1
@@ -265,10 +263,10 @@ def omniglot_runs(path: Path, *, image_size: int = 28) -> list[OneShotRun]:
 
 def _runs_folder(path: Path) -> Traversable:
     path = expanded(path)
-    held = (path / RUNS, path / f"{RUNS}.zip") if is_folder(path) else ()
+    held = (path / _RUNS, path / f"{_RUNS}.zip") if is_folder(path) else ()
     found = next((inner for inner in held if exists(inner)), path)
     place = as_traversable(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
-    inner = place / RUNS  # a zip file may hold the folder itself
+    inner = place / _RUNS  # a zip file may hold the folder itself
     return inner if inner.is_dir() else place
 
 
@@ -282,11 +280,11 @@ def _read_run(folder: Traversable, image_size: int) -> OneShotRun:
         answer = answer_of.get(name)
         if answer is None or answer not in position:
             said = "does not name it" if answer is None else f"says {answer}, which is not there"
-            raise DataError(f"{file}: {folder / LABELS} {said}; fetch {RUNS} again")
+            raise DataError(f"{file}: {folder / _LABELS} {said}; fetch {_RUNS} again")
         targets.append(position[answer])
     lost = sorted(answer_of.keys() - {f"{folder.name}/test/{file.name}" for file in test})
     if lost:
-        raise DataError(f"{folder / LABELS}: names {lost[0]}, which is not there; fetch {RUNS} again")
+        raise DataError(f"{folder / _LABELS}: names {lost[0]}, which is not there; fetch {_RUNS} again")
     return OneShotRun(
         folder.name,
         _part(training, list(range(len(training))), image_size),
@@ -296,15 +294,15 @@ def _read_run(folder: Traversable, image_size: int) -> OneShotRun:
 
 def _answers(folder: Traversable) -> dict[str, str]:
     """Return the training picture of each test picture, by the names that the labels file gives them."""
-    file = folder / LABELS
+    file = folder / _LABELS
     if not file.is_file():
-        raise DataError(f"{file}: is not there; fetch {RUNS} again")
+        raise DataError(f"{file}: is not there; fetch {_RUNS} again")
     answers: dict[str, str] = {}
     try:
         content = read_member(file).decode("utf-8")
     except ARCHIVE_ERRORS as error:
         raise DataError(
-            f"{file}: cannot be read as text ({reason_text(error)}); fetch {RUNS} again"
+            f"{file}: cannot be read as text ({reason_text(error)}); fetch {_RUNS} again"
         ) from None
     for line, text in enumerate(content.splitlines(), 1):
         words = text.split()
@@ -323,7 +321,7 @@ def _pictures(folder: Traversable, name: str) -> list[Traversable]:
     place = folder / name
     files = [file for file in entries(place) if file.is_file()] if place.is_dir() else []
     if not files:
-        raise DataError(f"{place}: holds no picture; fetch {RUNS} again")
+        raise DataError(f"{place}: holds no picture; fetch {_RUNS} again")
     return files
 
 

@@ -182,7 +182,7 @@ def _test_part(folder: Path, config: DataConfig, *, rest: bool, progress: Progre
     if not is_folder(folder):
         return load_data(config, progress=progress).test
     read = read_run_data(folder, config, progress=progress)
-    check_part(folder, "test", read.lacks.get("test"), rest=rest)
+    check_part(folder, "test", read.missing.get("test"), rest=rest)
     return read.parts.test
 
 
