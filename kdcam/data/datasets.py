@@ -52,7 +52,7 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
     """Return the data set that ``config`` names, read, split (stratified, seeded) and with its label noise.
 
     Pictures of listed files are held out by their keys, see `held_out_by_keys`; those of sets with a fixed order by
-    their place in it.
+    their position in it.
 
     Raises:
         DataError: files are missing or broken, a class has no training image (of several labels an image: no
@@ -63,7 +63,7 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
 
 
 def load_data_by_position(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
-    """Return what `load_data` gave before pictures had keys: all are held out by their place in the list of files.
+    """Return what `load_data` gave before pictures had keys: all are held out by their position in the list of files.
 
     For runs that kept no keys of their pictures; arguments and errors as those of `load_data`.
     """

@@ -353,11 +353,11 @@ class PictureFrame(NamedTuple):
         return (found[0], found[1], found[2], found[3])
 
     def pixel(self, image_size: int, *, across: float = 1.0, down: float = 1.0) -> tuple[float, float]:
-        """Return width and height, in the pixels of `in_square`, of a place of the stored picture.
+        """Return width and height, in the pixels of `in_square`, of an area of the stored picture.
 
         Args:
             image_size: as that of `in_square`.
-            across: width of the place, in pixels of the stored picture; by default it is one of them.
+            across: width of the area, in pixels of the stored picture; by default it is one of them.
             down: its height.
         """
         scale = image_size / min(self.width, self.height)

@@ -42,9 +42,7 @@ class PictureRecord:
     """All files that a run's data held, and which of them were in which part."""
 
     table: PictureTable
-    parts: Mapping[
-        str, Tensor
-    ]  # positions in the table, in the order of the part; empty where there was no such part
+    parts: Mapping[str, Tensor]  # positions in the table, in the order of the part; empty: no such part
     label_names: tuple[str, ...]  # of the run: those of the table, or some of them
 
     @cached_property

@@ -166,7 +166,7 @@ def _write_timm_folder(classifier: Classifier, place: Path, format: str) -> floa
 
 
 def _timm_logits(folder: Path, normalised: Tensor) -> Tensor:
-    import timm
+    import timm  # here: other formats would wait for it
 
     with torch.random.fork_rng(devices=[]):
         network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -204,7 +204,7 @@ def _traced(classifier: Classifier) -> torch.export.ExportedProgram:
 def _onnx(
     classifier: Classifier, program: torch.export.ExportedProgram
 ) -> tuple[bytes, Callable[[Tensor], Tensor]]:
-    import onnxruntime
+    import onnxruntime  # here: an extra that may be missing
 
     size = sum(tensor.nbytes for tensor in classifier.state_dict().values())
     if size > _ONNX_LIMIT:

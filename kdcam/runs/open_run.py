@@ -42,9 +42,7 @@ class LoadedRun(NamedTuple):
     missing: Mapping[str, MissingPictures] = {}  # by part, what is lost of it; `part` refuses it
     rest: bool = False  # what is left of a part is taken
     pictures: str | None = None  # the digest of the record of its pictures, where it kept one
-    renamed: Mapping[
-        str, str
-    ] = {}  # path of a picture when the run was made -> path now, where it is another one
+    renamed: Mapping[str, str] = {}  # path of a picture when the run was made -> path now, where they differ
 
     def part(self, name: str) -> Part:
         """Return the training, validation or test part, just as it was when the run was made.

@@ -38,7 +38,7 @@ class RunData(NamedTuple):
     parts: DataParts
     missing: Mapping[str, MissingPictures]  # by part; empty where nothing tells
     digest: str | None  # of the record of its pictures
-    renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where it is another one
+    renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where they differ
     record: PictureRecord | None = None  # None: the run is from before there were records
 
 

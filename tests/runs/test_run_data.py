@@ -19,7 +19,7 @@ from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
 from kdcam.evaluation.few_shot.unseen_classes import check_unseen, unseen_in_folder
 from kdcam.models.model_config import InitConfig
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs import recorded_parts as kept_module
+from kdcam.runs import recorded_parts
 from kdcam.runs.data_record import (
     PictureRecord,
     pictures_bytes,
@@ -225,13 +225,13 @@ def test_only_changed_files_are_read_again(
     trained: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = list[str]()
-    plain = kept_module.file_key
+    plain = recorded_parts.file_key
 
     def counted(path: Path) -> object:
         read.append(path.name)
         return plain(path)
 
-    monkeypatch.setattr(kept_module, "file_key", counted)
+    monkeypatch.setattr(recorded_parts, "file_key", counted)
     load_run(trained / "run", device="cpu")
     assert read == []
     load_run(place.run, data={"root": str(place.root)}, device="cpu")  # other inodes: each once

@@ -10,7 +10,11 @@ from kdcam.runtime.seeding import seeded_generator
 
 EVALUATION_BATCH = 256
 # Behind the seed, so that no two draws share a stream.
-ORDER_STREAM, AUGMENT_STREAM, CROP_FLIP_STREAM, VIEW_STREAM, EPISODE_STREAM = range(5)
+ORDER_STREAM = 0
+AUGMENT_STREAM = 1
+CROP_FLIP_STREAM = 2
+VIEW_STREAM = 3
+EPISODE_STREAM = 4
 
 
 class Batch(NamedTuple):
@@ -19,9 +23,7 @@ class Batch(NamedTuple):
     images: Tensor  # (N, C, H, W) float32 in [0, 1]
     targets: Tensor  # (N,) int64, or (N, K) float rows for multi-label
     indices: Tensor  # (N,) int64, position in the part (train, validation or test)
-    views: Tensor | None = (
-        None  # (N,) int64 on the CPU, which seeded view each image shows; None: there are none
-    )
+    views: Tensor | None = None  # (N,) int64 on the CPU, the seeded view of each image; None: no views
     host_indices: Tensor | None = None  # (N,) int64, indices once more, on the CPU; only beside views
 
 
@@ -80,7 +82,7 @@ def batch_bounds(count: int, batch_size: int, *, drop_single: bool) -> list[tupl
 
 
 class ImageOrder:
-    """Which images the batches of an epoch hold: all, shuffled in training; `EpisodeOrder` stands in its place."""
+    """Which images the batches of an epoch hold: all, shuffled in training. Of episodes: `EpisodeOrder`."""
 
     def __init__(self, count: int, batch_size: int, *, training: bool, seed: int) -> None:
         self.bounds = batch_bounds(count, batch_size, drop_single=training)

@@ -1,4 +1,7 @@
-"""One picture file read right: EXIF rotation, alpha, palette, 16 bit, CMYK, gray; a broken one is named."""
+"""One picture file read right: EXIF rotation, alpha, palette, 16 bit, CMYK, gray; a broken one is named.
+
+Pillow is imported by the functions that need it: runs on other data do not wait for it.
+"""
 
 import logging
 import os

@@ -83,10 +83,10 @@ def draw_episodes(
         dtype=torch.float64,
     )
     chosen = _drawn(counts.new_full((episodes,), len(labels)), uniform[:, : 2 * ways])  # (T, ways)
-    places = _drawn(counts[chosen].flatten(), uniform[:, 2 * ways :].reshape(episodes * ways, 2 * each))
+    picks = _drawn(counts[chosen].flatten(), uniform[:, 2 * ways :].reshape(episodes * ways, 2 * each))
     starts = counts.cumsum(0) - counts
     by_class = torch.argsort(targets.cpu(), stable=True)
-    images = by_class[starts[chosen][..., None] + places.view(episodes, ways, each)]
+    images = by_class[starts[chosen][..., None] + picks.view(episodes, ways, each)]
     return Episodes(images[..., :shots].flatten(1), images[..., shots:].flatten(1), labels[chosen])
 
 

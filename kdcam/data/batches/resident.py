@@ -29,9 +29,7 @@ class ResidentImages:
                 f"pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; wanted uint8 (N, C, H, W)"
             )
         self.pixels = pixels.contiguous(memory_format=torch.channels_last)
-        self.image_size = (
-            image_size  # the side that batches have; pixels of another size are resized by the batch
-        )
+        self.image_size = image_size  # the side that batches have; other pixels are resized by the batch
 
     def __len__(self) -> int:
         """Return the number of images."""

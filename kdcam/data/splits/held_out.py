@@ -1,4 +1,4 @@
-"""Which images are held out of training: stratified and seeded, by place in the data or by the keys of files."""
+"""Which images are held out of training: stratified and seeded, by position in the data or by the keys of files."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
