@@ -55,6 +55,10 @@ class SourceParts(NamedTuple):
     skipped: tuple[str, ...] = ()  # files left out, each with the reason
     unread: tuple[Path, ...] = ()  # these files
 
+    def present(self) -> list[Part]:
+        """Return the parts that are there, training first."""
+        return [part for part in (self.train, self.validation, self.test) if part is not None]
+
     def unkeyed(self) -> Self:
         """Return the same parts without the keys of their pictures."""
         train, validation, test = (
@@ -91,7 +95,7 @@ class DataParts:
     skipped: tuple[str, ...] = ()  # bad image files left out, each with the reason
     table: PictureTable | None = None  # of all files, where the source lists files
 
-    def held(self) -> dict[str, Part | None]:
+    def by_name(self) -> dict[str, Part | None]:
         """Return the parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 

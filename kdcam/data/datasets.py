@@ -104,7 +104,7 @@ def _table(whole: SourceParts, config: DataConfig) -> PictureTable | None:
     """Return all files of a source that lists them; None: it does not, or they have no keys."""
     if whole.train.keys is None or not isinstance(config, PictureFilesConfig):
         return None
-    parts = [part for part in (whole.train, whole.validation, whole.test) if part is not None]
+    parts = whole.present()
     root = expanded(config.root)
     return PictureTable(
         tuple(path_from(root, path) for part in parts for path in part.paths or ()),
@@ -311,9 +311,7 @@ def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
     """
     if not isinstance(config, PictureFilesConfig):
         return None
-    listing = list_source(config)
-    parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
-    paths = [path for part in parts for path in part.paths]
+    paths = [path for part in list_source(config).present() for path in part.paths]
     chosen = [paths[index * len(paths) // most] for index in range(most)] if len(paths) > most else paths
     bad = [reason for reason in map(bad_image_reason, chosen) if reason is not None]
     if bad and config.on_bad_image == "error":

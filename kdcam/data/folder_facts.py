@@ -108,9 +108,7 @@ def measure_folder(root: Path, *, labels: Path | None = None, progress: Progress
         raise DataError(
             f"{shown(root)}: not one of {len(headers)} files looked at is a picture; first: {unreadable[0]}"
         )
-    files = sum(
-        len(part.paths) for part in (listed.train, listed.validation, listed.test) if part is not None
-    )
+    files = sum(len(part.paths) for part in listed.present())
     read = load_source(config, progress) if files <= _READ else None
     targets = listed.train.targets if read is None else read.train.targets
     held = (listed.validation, listed.test) if read is None else (read.validation, read.test)

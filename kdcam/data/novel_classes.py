@@ -51,8 +51,7 @@ def novel_classes(
         progress.warning(
             f"{len(source.skipped)} files of the data left out: {first_few(source.skipped, between='; ')}"
         )
-    held = (source.train, source.validation, source.test)
-    parts = [select_classes(one, source.label_names, names)[0] for one in held if one is not None]
+    parts = [select_classes(one, source.label_names, names)[0] for one in source.present()]
     whole = join_parts([one for one in parts if len(one)])
     check_each_class(config, whole, names, part)
     return whole, names

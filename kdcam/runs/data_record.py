@@ -83,7 +83,7 @@ def record_pictures(parts: DataParts, config: DataConfig) -> PictureRecord | Non
             [] if part is None else [position[path_from(root, path)] for path in part.paths or ()],
             dtype=torch.int64,
         )
-        for name, part in parts.held().items()
+        for name, part in parts.by_name().items()
     }
     return PictureRecord(table, positions, parts.label_names)
 

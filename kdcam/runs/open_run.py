@@ -50,7 +50,7 @@ class LoadedRun(NamedTuple):
         Raises ``DataError`` where the run has none of that name, or pictures of it are gone or changed (with ``rest``:
         where nothing of it is left).
         """
-        part = self.parts.held()[name]
+        part = self.parts.by_name()[name]
         if part is None:
             raise DataError(f"{self.path}: its data has no {name} part; choose another with --part")
         check_part(self.path, name, self.missing.get(name), rest=self.rest)
@@ -153,7 +153,7 @@ def _warn_of_changed_parts(folder: Path, parts: DataParts, progress: Progress) -
         before = read_json(folder / RESULT_FILE)["images"]
         changed = [
             f"{name} {before[name]} then, {len(part or ())} now"
-            for name, part in parts.held().items()
+            for name, part in parts.by_name().items()
             if before[name] != len(part or ())
         ]
     if changed:

@@ -166,10 +166,9 @@ class _Files:
         self, record: PictureRecord, config: PictureFilesConfig, listing: ListedParts, progress: Progress
     ) -> None:
         self.root, self.progress = data_folder(config.root), progress
-        parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
         self.labels: dict[str, Label] = {
             path_from(self.root, path): label
-            for part in parts
+            for part in listing.present()
             for path, label in zip(part.paths, labels_by_name(part.targets, listing.label_names), strict=True)
         }
         # A label file names what it named, and the picture may lie elsewhere now.

@@ -103,7 +103,7 @@ def test_the_record_tells_all_files_and_their_parts(trained: Path) -> None:
 def test_the_parts_are_bit_for_bit_those_that_were_trained_on(place: Place) -> None:
     fresh = kdcam.data.datasets.load_data(recipe_on(place.root).data)  # type: ignore[attr-defined]
     read = load_run(place.run, data={"root": str(place.root)}, device="cpu").parts
-    for one, same in zip(fresh.held().values(), read.held().values(), strict=True):
+    for one, same in zip(fresh.by_name().values(), read.by_name().values(), strict=True):
         assert one is not None
         assert same is not None
         assert torch.equal(one.images.pixels, same.images.pixels)  # type: ignore[union-attr]

@@ -44,6 +44,10 @@ class ListedParts(NamedTuple):
     validation: ListedFiles | None  # None: to be held out of training
     test: ListedFiles | None
 
+    def present(self) -> list[ListedFiles]:
+        """Return the parts that are there, training first."""
+        return [part for part in (self.train, self.validation, self.test) if part is not None]
+
 
 def data_folder(root: Path) -> Path:
     """Return ``root`` with ``~`` written out; ``DataError`` where it is no folder."""
