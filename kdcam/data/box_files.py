@@ -28,9 +28,8 @@ class BoxLine(NamedTuple):
     class_name: str | None
     corners: tuple[float, float, float, float]  # x0, y0, x1, y1 as written
     inclusive: bool  # whether x1 and y1 are the last pixel; else the first one outside
-    frame: (
-        int | None
-    )  # side in pixels of the square that the corners are measured in; None: the picture's own size
+    # side, in pixels, of the square that the corners are measured in; None: the picture's own size
+    frame: int | None
 
     @property
     def edges(self) -> tuple[float, float, float, float]:
@@ -68,8 +67,7 @@ def read_boxes(
         if of_text and value is not None:
             raise DataError(
                 f"{path}: {key_and_flag(key)} = {value} is of CSV files only, and Tiny-ImageNet's files say it "
-                "themselves; "
-                "remove it"
+                "themselves; remove it"
             )
     if is_folder(path):
         files = sorted(path.glob(_TINY_FILES))

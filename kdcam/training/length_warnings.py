@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from kdcam.data.batches.resident import batch_bounds
+from kdcam.data.batches.batch import batch_bounds
 from kdcam.losses.loss import LossConfig, term_names
 from kdcam.losses.shared.angular_margins import AnnealedMarginConfig
 from kdcam.optim.schedule import MultistepConfig, TimmScheduleConfig

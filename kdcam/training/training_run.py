@@ -15,11 +15,18 @@ from kdcam.models.heads import logits_layer_name
 from kdcam.recipe.table_checks import idle_settings, is_solved_probe
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
-from kdcam.runs.picture_record import pictures_bytes, pictures_digest, record_pictures, write_pictures
+from kdcam.runs.data_record import (
+    check_training_data,
+    pictures_bytes,
+    pictures_digest,
+    record_pictures,
+    training_data,
+    write_noisy_labels,
+    write_pictures,
+)
 from kdcam.runs.run_data import resumed_data, warn_of_changed_data, warn_of_seen
 from kdcam.runs.run_files import RESUME_FOLDER, Resume, find_state, has_saved_state
 from kdcam.runs.run_folder import RunFolder
-from kdcam.runs.training_labels import check_training_data, training_data, write_noisy_labels
 from kdcam.runtime.memory import memory_errors
 from kdcam.runtime.progress import EpochRecord, Progress
 from kdcam.scores.classification import score

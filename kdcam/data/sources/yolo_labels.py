@@ -177,7 +177,7 @@ def read_names(file: Path) -> tuple[str, ...]:
 
 
 def _yaml_names(file: Path) -> list[Any]:
-    from kdcam.files.yaml_files import read_yaml
+    from kdcam.files.yaml_files import read_yaml  # here: other data would wait for PyYAML
 
     document = read_yaml(file, error=DataError)
     names = document.get("names") if isinstance(document, dict) else None

@@ -1,4 +1,4 @@
-"""Which images are held out of training: stratified and seeded, by place in the data or by the keys of files."""
+"""Which images are held out of training: stratified and seeded, by position in the data or by the keys of files."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,11 @@ from torch import Tensor
 
 from kdcam.errors import DataError
 from kdcam.runtime.seeding import seeded_generator
+
+HeldPart = Literal["test", "validation"]
+
+_TRAIN = "train"
+_RANGE = 2**64  # of the eight bytes of a digest that are taken as a number
 
 
 def held_out_counts(counts: Sequence[int], share: float) -> list[int]:
@@ -29,8 +34,7 @@ def held_out_counts(counts: Sequence[int], share: float) -> list[int]:
 
 
 def check_split(counts: Sequence[int], share: float, *, key: str, place: str) -> None:
-    """Raise DataError when the share named ``key`` of ``place``'s images, ``counts`` a class, holds nothing
-    out."""
+    """Raise DataError when the share named ``key`` of ``place``'s images, ``counts`` a class, holds nothing out."""
     if share > 0 and sum(held_out_counts(counts, share)) == 0:
         raise DataError(nothing_held_out(sum(counts), len(counts), share, key=key, place=place))
 
@@ -64,8 +68,7 @@ def check_labelled(targets: Tensor) -> None:
 
 
 def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (kept, held out): positions in ``targets`` (N,) in rising order, disjoint, all of them
-    together."""
+    """Return (kept, held out): positions in ``targets`` (N,) in rising order, disjoint, all of them together."""
     held = held_out_counts(torch.bincount(targets, minlength=num_classes).tolist(), share)
     generator = seeded_generator(seed)
     shuffled = torch.randperm(len(targets), generator=generator)
@@ -76,8 +79,7 @@ def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: i
 
 
 def stratified_rows_split(targets: Tensor, *, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (kept, held out): positions in ``targets`` (N, K) of 0 and 1 in rising order, disjoint, all of them
-    together.
+    """Return (kept, held out): as `stratified_split`, of rows ``targets`` (N, K) of 0 and 1.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011, "On the stratification of multi-label data"):
     the images of the class with the fewest images left go, one by one, to the side that lacks most of that
@@ -113,9 +115,8 @@ class _Sides:
         counts = targets.sum(0).tolist()
         self.positions: tuple[list[int], list[int]] = ([], [])
         self.room = list(sizes)  # images
-        self.wanted = [
-            [part * count for count in counts] for part in (1 - share, share)
-        ]  # images of each class
+        # images of each class
+        self.wanted = [[part * count for count in counts] for part in (1 - share, share)]
         self.left = {position: _classes_of(row) for position, row in enumerate(targets.tolist())}
         self.counts_left = counts
 
@@ -180,12 +181,6 @@ def drawn_positions(targets: Tensor, n_examples: int) -> Tensor | None:
     shuffled = torch.randperm(len(targets), generator=generator)
     turn = torch.randperm(int(classes[-1]) + 1, generator=generator)
     return shuffled[interleave_classes(turn[targets[shuffled]])[:n_examples]]
-
-
-HeldPart = Literal["test", "validation"]
-
-_TRAIN = "train"
-_RANGE = 2**64
 
 
 class HeldOut(NamedTuple):

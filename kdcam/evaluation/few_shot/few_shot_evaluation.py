@@ -39,8 +39,8 @@ from kdcam.files.paths import exists, expanded
 from kdcam.models.classifier import Classifier
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
 from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.runs.data_record import recorded_digest
 from kdcam.runs.open_run import Weights, load, recipe_of
-from kdcam.runs.picture_record import recorded_digest
 from kdcam.runs.run_data import with_data_locations
 from kdcam.runs.run_files import EPISODES_FILE, FEW_SHOT_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress, Silent

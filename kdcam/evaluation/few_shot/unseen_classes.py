@@ -15,7 +15,7 @@ from kdcam.data.source_configs import DataConfig, ImageFolderConfig
 from kdcam.errors import DataError, RecipeError
 from kdcam.models.classifier import Classifier
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs.picture_record import read_pictures
+from kdcam.runs.data_record import read_pictures
 from kdcam.runs.provenance import provenance_of
 from kdcam.runs.recorded_parts import load_left_out
 from kdcam.runs.run_data import (

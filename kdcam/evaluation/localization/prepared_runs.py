@@ -250,7 +250,7 @@ def _lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
 
     A name is that of the picture that bore it when the run was made.
     """
-    lost = {name for lack in loaded.lacks.values() for name in (*lack.gone, *lack.edited, *lack.relabelled)}
+    lost = {name for lack in loaded.missing.values() for name in (*lack.gone, *lack.edited, *lack.relabelled)}
     now = {_plain_name(former): _plain_name(path) for former, path in loaded.renamed.items()}
     by_name = {Path(former).name: Path(path).name for former, path in loaded.renamed.items()}
     kept = (line for line in lines if line.by_name or _plain_name(line.picture) not in lost)

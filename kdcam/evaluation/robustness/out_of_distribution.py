@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from kdcam.corruptions.colour import gray_of
-from kdcam.data.batches.batch import Batches, ChangedBatches
-from kdcam.data.batches.resident import epoch_order
+from kdcam.data.batches.batch import Batches, ChangedBatches, epoch_order
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches, load_data
@@ -183,7 +182,7 @@ def _test_part(folder: Path, config: DataConfig, *, rest: bool, progress: Progre
     if not is_folder(folder):
         return load_data(config, progress=progress).test
     read = read_run_data(folder, config, progress=progress)
-    check_part(folder, "test", read.lacks.get("test"), rest=rest)
+    check_part(folder, "test", read.missing.get("test"), rest=rest)
     return read.parts.test
 
 

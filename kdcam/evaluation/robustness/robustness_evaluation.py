@@ -35,8 +35,7 @@ from kdcam.files.paths import exists
 from kdcam.models.weights.config_json import read_config
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.open_run import LoadedRun, Weights, load_run, recipe_of
-from kdcam.runs.run_files import RESULT_FILE, Resume
-from kdcam.runs.training_labels import NOISE_FILE
+from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE, Resume
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import listed
 

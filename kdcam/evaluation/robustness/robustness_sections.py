@@ -53,9 +53,9 @@ from kdcam.evaluation.robustness.robustness_file import (
 from kdcam.evaluation.robustness.robustness_settings import BudgetSettings, RobustnessEvaluationSettings
 from kdcam.evaluation.robustness.section_keys import asked_sections
 from kdcam.files.paths import exists
+from kdcam.runs.data_record import read_noisy_labels
 from kdcam.runs.open_run import LoadedRun
-from kdcam.runs.run_files import RESULT_FILE
-from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels
+from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.scores.calibration import CalibrationReport, calibration_report
 from kdcam.settings.messages import listed
