@@ -23,10 +23,10 @@ def test_all_is_sorted_as_ruff_sorts_and_names_what_is_documented() -> None:
 
 def test_the_lazy_table_and_all_agree() -> None:
     assert set(kdcam._HOMES) | {"__version__"} == set(kdcam.__all__)
-    for name, (module, attribute) in kdcam._HOMES.items():
+    for name, module in kdcam._HOMES.items():
         home = import_module(module)
-        assert getattr(kdcam, name) is getattr(home, attribute)
-        assert attribute in home.__all__
+        assert getattr(kdcam, name) is getattr(home, name)
+        assert name in home.__all__
 
 
 def test_dir_shows_what_is_not_imported_yet() -> None:
@@ -78,3 +78,8 @@ def test_a_module_is_imported_first_of_all(module: str, names: str) -> None:
 
 def test_public_modules_are_reached_by_attribute() -> None:
     run_python("import kdcam; kdcam.cam.maps.caam; kdcam.attacks.pgd; kdcam.losses.LOSSES")
+
+
+def test_every_room_that_users_reach_is_there() -> None:
+    for room in kdcam._SUBPACKAGES:
+        assert getattr(kdcam, room) is import_module(f"kdcam.{room}")
