@@ -437,6 +437,8 @@ def folds_of(pairs: Pairs, folds: int | None) -> Numbers:
 
 __all__ = [
     "USUAL_FOLDS",
+    "Flags",
+    "Numbers",
     "PairLine",
     "Pairs",
     "contiguous_folds",

@@ -264,9 +264,9 @@ IMAGE, AGNOSTIC = torch.rand(1, 40, 40), torch.rand(5, 5)
 CAPTIONS = [("cat", "label"), ("dog", "")]
 
 
-def drawn(maps: torch.Tensor, **look) -> list[np.ndarray]:
+def drawn(maps: torch.Tensor, **style) -> list[np.ndarray]:
     row = panels(
-        IMAGE, AGNOSTIC, maps, title=("input", "maps: cam"), captions=CAPTIONS, look=MapStyle(**look)
+        IMAGE, AGNOSTIC, maps, title=("input", "maps: cam"), captions=CAPTIONS, style=MapStyle(**style)
     )
     return [picture[:, -160:] for picture in row]  # without the captions
 
@@ -293,7 +293,7 @@ def test_on_one_scale_a_flat_map_looks_flat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("look", "message"),
+    ("style", "message"),
     [
         (MapStyle(alpha=1.5), r"alpha: found 1.5; allowed: 0 .* to 1"),
         (MapStyle(alpha=float("nan")), "alpha: found nan"),
@@ -304,7 +304,7 @@ def test_on_one_scale_a_flat_map_looks_flat() -> None:
         (MapStyle(scale="all"), "scale: found 'all'; allowed: each, row"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(look: MapStyle, message: str) -> None:
+def test_what_cannot_be_drawn_is_refused(style: MapStyle, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        check_map_style(look)
+        check_map_style(style)
     check_map_style(MapStyle())

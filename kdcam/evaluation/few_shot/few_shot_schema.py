@@ -14,7 +14,7 @@ from kdcam.settings.frozen_settings import Settings, key_and_flag, settings_erro
 from kdcam.settings.messages import listed
 
 FewShotHead = Literal["prototype", "cosine-prototype", "logistic", "baseline", "baseline++"]
-
+ONE_SHOT_RUNS = "Omniglot one-shot error"
 _OF_EPISODES = ("ways", "shots", "queries", "episodes", "classes", "fine_tune_last_stage")
 
 
@@ -71,9 +71,8 @@ def refuse_without_split(settings: FewShotSettings) -> None:
     """Raise ``RecipeError`` where settings choose among held-out classes, and a folder is asked about instead."""
     if "classes" in settings.model_fields_set:
         raise RecipeError(
-            f"few-shot: {key_and_flag('classes')} does nothing with {key_and_flag('root')}, all classes of "
-            "which are asked about; "
-            "remove one of them"
+            f"few-shot: {key_and_flag('classes')} does nothing with {key_and_flag('root')}, all classes of which are "
+            "asked about; remove one of them"
         )
 
 
@@ -90,9 +89,6 @@ def refuse_without_episodes(settings: FewShotSettings, place: str) -> None:
             f"few-shot: {listed(given)} would do nothing: {place} holds out no classes, so that only Omniglot's "
             f"one-shot runs are asked; remove this, or name a folder of new classes ({key_and_flag('root')})"
         )
-
-
-ONE_SHOT_RUNS = "Omniglot one-shot error"
 
 
 @dataclass(frozen=True)

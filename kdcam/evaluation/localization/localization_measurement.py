@@ -22,6 +22,109 @@ from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import require_finite_outputs
 from kdcam.runtime.progress import Progress
 
+_SHOWN = 6  # maps that are kept for a picture: kdcam's choice
+_ROUNDING = 1e-6  # pixels
+
+
+class BoxedImages(NamedTuple):
+    """Images with boxes, in batches; each row of boxes (a pair of an image and a class, usually) has a map."""
+
+    batches: Batches  # in order
+    boxes: ObjectBoxes  # of these images
+    digest: str  # of `kdcam.evaluation.localization.prepared_runs.evaluated_digest`
+
+
+class MapOptions(NamedTuple):
+    """What decides the numbers beside network and images."""
+
+    kind: MapKind
+    by_label: bool  # the map of the label, else of the class that the network says
+    resolution: int  # side in pixels
+    contours: Contours
+
+
+class LocatedMaps(NamedTuple):
+    """Maps of some images, with what they are held against."""
+
+    images: Tensor  # (M, C, S, S), one a map
+    maps: Tensor  # (M, H, W)
+    boxes: Tensor  # (M, B, 4), as those of `ObjectBoxes`, on the CPU
+    pixels: Tensor  # (M, B, 2), as those of `ObjectBoxes`, on the CPU
+
+
+class LocalizationCounts(NamedTuple):
+    """What was counted."""
+
+    maps: int
+    images: int
+    tally: BoxTally
+    pointing: float  # share of the maps whose highest place lies in a box
+    energy: float  # mean share of a map's positive part that lies in a box
+    flat_maps: int  # constant or not finite: they show no place
+    first: LocatedMaps  # the first `_SHOWN`, on the CPU
+
+
+def measure_localization(
+    classifier: Classifier, sample: BoxedImages, options: MapOptions, *, task: str, progress: Progress
+) -> LocalizationCounts:
+    """Return what is counted of the maps of a sample's images.
+
+    Raises ``Interrupted`` where the user asked to stop, ``DataError`` for a picture that cannot be read.
+    """
+    tally, size = BoxTally(), sample.boxes.image_size
+    pointing = flat = 0
+    energy = 0.0
+    first: list[LocatedMaps] = []
+    with eval_mode(classifier):
+        for located in located_batches(classifier, sample, options):
+            small = byte_maps(located.maps, options.resolution).cpu().numpy()
+            tally.add(level_overlaps(small, objects_of(located, options), contours=options.contours))
+            boxes = located.boxes.to(located.maps.device, torch.float32)
+            pointing += int(pointing_game(located.maps, boxes, size).sum())
+            energy += float(energy_inside(located.maps, boxes, size).double().sum())
+            flat += int(flat_maps(located.maps).sum())
+            if len(first) < _SHOWN:
+                first += _single(located, _SHOWN - len(first))
+            progress.advance(task, tally.maps, len(sample.boxes.images))
+            if progress.should_stop():
+                raise Interrupted(
+                    "the evaluation was stopped; nothing of it is kept, the same command begins anew"
+                )
+    images = len(sample.boxes.images.unique())
+    shown = LocatedMaps(*(torch.cat(column) for column in zip(*first, strict=True)))
+    return LocalizationCounts(
+        tally.maps, images, tally, pointing / tally.maps, energy / tally.maps, flat, shown
+    )
+
+
+def located_batches(
+    classifier: Classifier, sample: BoxedImages, options: MapOptions
+) -> Iterator[LocatedMaps]:
+    """Yield the maps of a sample's images, batch by batch; the classifier is in eval mode."""
+    boxes = sample.boxes
+    for batch in sample.batches.epoch(0):
+        rows = _rows(boxes, batch)
+        if rows.stop > rows.start:
+            local = boxes.images[rows] - int(batch.indices[0])
+            images = batch.images[local.to(batch.images.device)]
+            classes = boxes.classes[rows].to(images.device) if options.by_label else None
+            maps = batch_maps(classifier, images, classes, options.kind)
+            yield LocatedMaps(images, maps, boxes.boxes[rows], boxes.pixels[rows])
+
+
+def _rows(boxes: ObjectBoxes, batch: Batch) -> slice:
+    first, last = int(batch.indices[0]), int(batch.indices[-1])
+    begin, end = torch.searchsorted(boxes.images, torch.tensor([first, last + 1])).tolist()
+    return slice(begin, end)
+
+
+def _single(located: LocatedMaps, most: int) -> list[LocatedMaps]:
+    """Return the first maps, each alone, copied to the CPU."""
+    return [
+        LocatedMaps(*(column[row : row + 1].cpu().clone() for column in located))
+        for row in range(min(most, len(located.maps)))
+    ]
+
 
 def map_kind_for(classifier: Classifier, kind: MapKind) -> MapKind:
     """Return ``kind``, or "gradcam" where "cam" is asked of a network without an exact CAM.
@@ -71,100 +174,12 @@ def batch_maps(classifier: Classifier, images: Tensor, classes: Tensor | None, k
         return (grad_cam if kind == "gradcam" else hires_cam)(feature_map.detach(), gradient)
 
 
-SHOWN = 6  # maps that are kept for a picture: kdcam's choice
-_ROUNDING = 1e-6  # pixels
-
-
-class BoxedImages(NamedTuple):
-    """Images with boxes, in batches; each row of boxes (a pair of an image and a class, usually) has a map."""
-
-    batches: Batches  # in order
-    boxes: ObjectBoxes  # of these images
-    digest: str  # of `kdcam.evaluation.localization.prepared_runs.evaluated_digest`
-
-
-class MapOptions(NamedTuple):
-    """What decides the numbers beside network and images."""
-
-    kind: MapKind
-    by_label: bool  # the map of the label, else of the class that the network says
-    resolution: int  # side in pixels
-    contours: Contours
-
-
-class LocatedMaps(NamedTuple):
-    """Maps of some images, with what they are held against."""
-
-    images: Tensor  # (M, C, S, S), one a map
-    maps: Tensor  # (M, H, W)
-    boxes: Tensor  # (M, B, 4), as those of `ObjectBoxes`, on the CPU
-    pixels: Tensor  # (M, B, 2), as those of `ObjectBoxes`, on the CPU
-
-
-class LocalizationCounts(NamedTuple):
-    """What was counted."""
-
-    maps: int
-    images: int
-    tally: BoxTally
-    pointing: float  # share of the maps whose highest place lies in a box
-    energy: float  # mean share of a map's positive part that lies in a box
-    flat_maps: int  # constant or not finite: they show no place
-    first: LocatedMaps  # the first `SHOWN`, on the CPU
-
-
-def located_batches(classifier: Classifier, sample: BoxedImages, look: MapOptions) -> Iterator[LocatedMaps]:
-    """Yield the maps of a sample's images, batch by batch; the classifier is in eval mode."""
-    boxes = sample.boxes
-    for batch in sample.batches.epoch(0):
-        rows = _rows(boxes, batch)
-        if rows.stop > rows.start:
-            local = boxes.images[rows] - int(batch.indices[0])
-            images = batch.images[local.to(batch.images.device)]
-            classes = boxes.classes[rows].to(images.device) if look.by_label else None
-            maps = batch_maps(classifier, images, classes, look.kind)
-            yield LocatedMaps(images, maps, boxes.boxes[rows], boxes.pixels[rows])
-
-
-def measure_localization(
-    classifier: Classifier, sample: BoxedImages, look: MapOptions, *, task: str, progress: Progress
-) -> LocalizationCounts:
-    """Return what is counted of the maps of a sample's images.
-
-    Raises ``Interrupted`` where the user asked to stop, ``DataError`` for a picture that cannot be read.
-    """
-    tally, size = BoxTally(), sample.boxes.image_size
-    pointing = flat = 0
-    energy = 0.0
-    first: list[LocatedMaps] = []
-    with eval_mode(classifier):
-        for located in located_batches(classifier, sample, look):
-            small = byte_maps(located.maps, look.resolution).cpu().numpy()
-            tally.add(level_overlaps(small, objects_of(located, look), contours=look.contours))
-            boxes = located.boxes.to(located.maps.device, torch.float32)
-            pointing += int(pointing_game(located.maps, boxes, size).sum())
-            energy += float(energy_inside(located.maps, boxes, size).double().sum())
-            flat += int(flat_maps(located.maps).sum())
-            if len(first) < SHOWN:
-                first += _single(located, SHOWN - len(first))
-            progress.advance(task, tally.maps, len(sample.boxes.images))
-            if progress.should_stop():
-                raise Interrupted(
-                    "the evaluation was stopped; nothing of it is kept, the same command begins anew"
-                )
-    images = len(sample.boxes.images.unique())
-    shown = LocatedMaps(*(torch.cat(column) for column in zip(*first, strict=True)))
-    return LocalizationCounts(
-        tally.maps, images, tally, pointing / tally.maps, energy / tally.maps, flat, shown
-    )
-
-
-def objects_of(located: LocatedMaps, look: MapOptions) -> NDArray[np.float64]:
+def objects_of(located: LocatedMaps, options: MapOptions) -> NDArray[np.float64]:
     """Return the objects' boxes (M, B, 4) in whole pixels of maps at the resolution, the last one included."""
     size, boxes = located.images.shape[-1], located.boxes.numpy()
-    if look.contours == "regions":
-        return whole_pixels(boxes, size, look.resolution)
-    return truncated_pixels(boxes, located.pixels.numpy(), size, look.resolution)
+    if options.contours == "regions":
+        return whole_pixels(boxes, size, options.resolution)
+    return truncated_pixels(boxes, located.pixels.numpy(), size, options.resolution)
 
 
 def whole_pixels(boxes: NDArray[np.float64], image_size: int, resolution: int) -> NDArray[np.float64]:
@@ -209,22 +224,7 @@ def _cut_down(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.floor(values + _ROUNDING))
 
 
-def _single(located: LocatedMaps, most: int) -> list[LocatedMaps]:
-    """Return the first maps, each alone, copied to the CPU."""
-    return [
-        LocatedMaps(*(column[row : row + 1].cpu().clone() for column in located))
-        for row in range(min(most, len(located.maps)))
-    ]
-
-
-def _rows(boxes: ObjectBoxes, batch: Batch) -> slice:
-    first, last = int(batch.indices[0]), int(batch.indices[-1])
-    begin, end = torch.searchsorted(boxes.images, torch.tensor([first, last + 1])).tolist()
-    return slice(begin, end)
-
-
 __all__ = [
-    "SHOWN",
     "BoxedImages",
     "LocalizationCounts",
     "LocatedMaps",

@@ -13,8 +13,38 @@ from kdcam.models.classifier import Classifier
 from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import FiniteCheck
 
-BYTES = 255
+_LARGEST_BYTE = 255
 _LARGE_EXPONENT = 100  # of the 128 that float32 has: 2^-100 is still a normal number
+
+
+class PointingScores(NamedTuple):
+    """Shares of images, in [0, 1], whose map is highest inside the box of the labelled object."""
+
+    label_cam: float  # the class activation map of the label
+    caam: float  # the class-agnostic activation map
+
+
+def pointing_scores(classifier: Classifier, batches: Batches, boxes: Tensor) -> PointingScores:
+    """Return how often a classifier's maps point into the boxes (N, 4) of a part's images.
+
+    Raises ``ModelError`` for a network without a feature map or without a linear classifier, and where its maps are not
+    finite.
+    """
+    finite = FiniteCheck("feature maps")
+    hits = torch.zeros(2, dtype=torch.int64)
+    with eval_mode(classifier), torch.no_grad():
+        for batch in batches.epoch(0):
+            outputs = classifier.outputs(batch.images)
+            if outputs.feature_map is None or outputs.weight is None:
+                raise ModelError(f"{classifier.config.name!r} has no class activation map to point with")
+            finite.take(outputs.feature_map)
+            of_batch = boxes[batch.indices.cpu()].to(batch.images.device)
+            label_cam = target_cam(outputs.feature_map, outputs.weight, batch.targets)
+            for row, maps in enumerate((label_cam, caam(outputs.feature_map))):
+                hits[row] += pointing_game(maps, of_batch, batch.images.shape[-1]).sum().cpu()
+    finite.require("pointing game")
+    label_hits, caam_hits = hits.tolist()
+    return PointingScores(label_hits / batches.num_images, caam_hits / batches.num_images)
 
 
 def pointing_game(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
@@ -88,13 +118,7 @@ def byte_maps(maps: Tensor, size: int) -> Tensor:
     low, high = enlarged.amin((1, 2), keepdim=True), enlarged.amax((1, 2), keepdim=True)
     spread = high - low
     shares = (enlarged - low) / spread.where(spread > 0, 1)
-    return (shares.masked_fill(flat, 0) * BYTES).to(torch.uint8)
-
-
-def _summable(maps: Tensor) -> Tensor:
-    """Return maps (N, H, W) whose sums and differences stay finite: large ones divided by a power of two, exactly."""
-    exponents = maps.abs().amax((1, 2), keepdim=True).frexp().exponent
-    return maps * torch.exp2(-exponents.clamp(0, _LARGE_EXPONENT).float())
+    return (shares.masked_fill(flat, 0) * _LARGEST_BYTE).to(torch.uint8)
 
 
 def _several_boxes(maps: Tensor, boxes: Tensor) -> Tensor:
@@ -118,38 +142,13 @@ def _enlarged(maps: Tensor, image_size: int) -> Tensor:
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-class PointingScores(NamedTuple):
-    """Shares of images, in [0, 1], whose map is highest inside the box of the labelled object."""
-
-    label_cam: float  # the class activation map of the label
-    caam: float  # the class-agnostic activation map
-
-
-def pointing_scores(classifier: Classifier, batches: Batches, boxes: Tensor) -> PointingScores:
-    """Return how often a classifier's maps point into the boxes (N, 4) of a part's images.
-
-    Raises ``ModelError`` for a network without a feature map or without a linear classifier, and where its maps are not
-    finite.
-    """
-    finite = FiniteCheck("feature maps")
-    hits = torch.zeros(2, dtype=torch.int64)
-    with eval_mode(classifier), torch.no_grad():
-        for batch in batches.epoch(0):
-            outputs = classifier.outputs(batch.images)
-            if outputs.feature_map is None or outputs.weight is None:
-                raise ModelError(f"{classifier.config.name!r} has no class activation map to point with")
-            finite.take(outputs.feature_map)
-            of_batch = boxes[batch.indices.cpu()].to(batch.images.device)
-            label_cam = target_cam(outputs.feature_map, outputs.weight, batch.targets)
-            for row, maps in enumerate((label_cam, caam(outputs.feature_map))):
-                hits[row] += pointing_game(maps, of_batch, batch.images.shape[-1]).sum().cpu()
-    finite.require("pointing game")
-    label_hits, caam_hits = hits.tolist()
-    return PointingScores(label_hits / batches.num_images, caam_hits / batches.num_images)
+def _summable(maps: Tensor) -> Tensor:
+    """Return maps (N, H, W) whose sums and differences stay finite: large ones divided by a power of two, exactly."""
+    exponents = maps.abs().amax((1, 2), keepdim=True).frexp().exponent
+    return maps * torch.exp2(-exponents.clamp(0, _LARGE_EXPONENT).float())
 
 
 __all__ = [
-    "BYTES",
     "PointingScores",
     "byte_maps",
     "energy_inside",

@@ -1,6 +1,7 @@
 """A run made ready to be measured: its network, the images whose boxes are known, these boxes and their digest."""
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,48 +34,9 @@ from kdcam.runs.run_data import warn_of_trained
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.settings.frozen_settings import key_and_flag
+from kdcam.settings.messages import reason_text
 
 _BOX_STEPS = 1_000_000  # of an image's side: boxes that differ by rounding alone are the same
-
-
-def evaluated_digest(part: Part, boxes: ObjectBoxes) -> str:
-    """Return a digest (SHA-256) of images with the classes and boxes that are held against their maps.
-
-    Where files lie, what they are called and in which order they come makes no difference, nor does the size that
-    their pictures are brought to: boxes count as shares of the image's side. Of images in memory the pixels count.
-
-    Args:
-        part: the images.
-        boxes: of these.
-
-    Raises ``DataError`` where a file cannot be read.
-    """
-    shares = (boxes.boxes / boxes.image_size * _BOX_STEPS).round()
-    lines, content = [], dict[int, str]()
-    for image, number, rows in zip(
-        boxes.images.tolist(), boxes.classes.tolist(), shares.tolist(), strict=True
-    ):
-        if image not in content:
-            content[image] = hashlib.sha256(_content(part, image)).hexdigest()
-        known = sorted(
-            [int(value) for value in row] for row in rows if row[0] == row[0]
-        )  # nan: there is none
-        lines.append(f"{content[image]} {number} {known}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def _content(part: Part, index: int) -> bytes:
-    if part.paths is not None:
-        path = part.paths[index]
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from None
-    images = part.images
-    pixels = images.pixels[index] if isinstance(images, ResidentImages) else images.read(index)
-    return pixels.cpu().contiguous().numpy().tobytes()
-
-
 _WORKERS = 2  # processes that decode pictures which are no part of a run's data: kdcam's choice
 
 
@@ -83,7 +45,7 @@ class PreparedRun(NamedTuple):
 
     path: Path
     classifier: Classifier
-    look: MapOptions
+    options: MapOptions
     evaluated: BoxedImages
     validation: BoxedImages | None  # where the thresholds are found there
 
@@ -93,7 +55,7 @@ class _Known(NamedTuple):
 
     part: Part  # the images to evaluate
     boxes: ObjectBoxes  # of these
-    digest: str  # see `kdcam.evaluation.localization.prepared_runs.evaluated_digest`
+    digest: str  # see `evaluated_digest`
 
 
 class RunPreparer:
@@ -148,12 +110,12 @@ class RunPreparer:
         known = self._known_of_part(loaded, name)
         other = self._settings.threshold_from == "validation"
         validation = self._sample(loaded, self._known_of_part(loaded, "validation")) if other else None
-        look = self._look(loaded.path, loaded.classifier, drawn=known.part.paths is None)
-        return PreparedRun(loaded.path, loaded.classifier, look, self._sample(loaded, known), validation)
+        options = self._map_options(loaded.path, loaded.classifier, drawn=known.part.paths is None)
+        return PreparedRun(loaded.path, loaded.classifier, options, self._sample(loaded, known), validation)
 
     def _open_pictures(self, path: Path, root: Path) -> PreparedRun:
         classifier = load(path, weights=self._weights, device=self._device)
-        look = self._look(path, classifier, drawn=False)
+        options = self._map_options(path, classifier, drawn=False)
         key = (classifier.class_names, classifier.image_size, classifier.in_channels)
         known = self._known.get(key) or self._known_of_pictures(classifier, root)
         self._known[key] = known
@@ -169,14 +131,14 @@ class RunPreparer:
             seed=0,
             device=classifier.mean.device,
         )
-        return PreparedRun(path, classifier, look, BoxedImages(batches, known.boxes, known.digest), None)
+        return PreparedRun(path, classifier, options, BoxedImages(batches, known.boxes, known.digest), None)
 
     def _known_of_pictures(self, classifier: Classifier, root: Path) -> _Known:
         names, size = classifier.class_names, classifier.image_size
         pictures = named_pictures(self._lines or (), root=root, label_names=names, image_size=size)
         source = FilePictures(pictures.paths)
         images = StreamImages(source, image_size=size, channels=classifier.in_channels)
-        return self._some(Part(images, pictures.targets, paths=pictures.paths), pictures.boxes)
+        return self._selected(Part(images, pictures.targets, paths=pictures.paths), pictures.boxes)
 
     def _known_of_part(self, loaded: LoadedRun, name: str) -> _Known:
         part, config = loaded.part(name), loaded.recipe.data
@@ -204,9 +166,9 @@ class RunPreparer:
             raise DataError(
                 f"{loaded.path}: the middle squares of its {name} images show none of the {boxes.cut_away} objects"
             )
-        return self._known.setdefault(key, self._some(part, boxes))
+        return self._known.setdefault(key, self._selected(part, boxes))
 
-    def _some(self, part: Part, boxes: ObjectBoxes) -> _Known:
+    def _selected(self, part: Part, boxes: ObjectBoxes) -> _Known:
         """Return the images to take and their boxes."""
         chosen = self._chosen(boxes, part.targets)
         boxes = boxes_of_images(one_row_per_image(boxes) if self._map_an_image else boxes, chosen)
@@ -227,13 +189,12 @@ class RunPreparer:
         chosen: Tensor = images[:wanted] if drawn is None else images[drawn].sort().values
         return chosen
 
-    def _look(self, path: Path, classifier: Classifier, *, drawn: bool) -> MapOptions:
+    def _map_options(self, path: Path, classifier: Classifier, *, drawn: bool) -> MapOptions:
         settings = self._settings
         if classifier.task == "multi-label" and settings.map_of == "predicted":
             raise RecipeError(
                 f"localize.{key_and_flag('map_of')}: found predicted, but {path} has several labels an image "
-                "and says no "
-                "single class; take label, for the labels' maps"
+                "and says no single class; take label, for the labels' maps"
             )
         kind = map_kind_for(classifier, settings.map)
         if kind != settings.map:
@@ -245,6 +206,17 @@ class RunPreparer:
         return MapOptions(kind, settings.map_of == "label", resolution, settings.contours)
 
 
+def boxes_of_images(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
+    """Return the boxes of some images (n,), sorted positions, numbered from 0 on in this order."""
+    of_chosen = torch.isin(boxes.images, chosen)
+    return boxes._replace(
+        images=torch.searchsorted(chosen, boxes.images[of_chosen]),
+        classes=boxes.classes[of_chosen],
+        boxes=boxes.boxes[of_chosen],
+        pixels=boxes.pixels[of_chosen],
+    )
+
+
 def _lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
     """Return lines of boxes with their pictures as these are called now; boxes of lost pictures are left out.
 
@@ -252,15 +224,17 @@ def _lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
     """
     lost = {name for lack in loaded.lacks.values() for name in (*lack.gone, *lack.edited, *lack.relabelled)}
     now = {_plain_name(former): _plain_name(path) for former, path in loaded.renamed.items()}
-    by_name = {Path(former).name: Path(path).name for former, path in loaded.renamed.items()}
-    kept = (line for line in lines if line.by_name or _plain_name(line.picture) not in lost)
+    now_by_name = {Path(former).name: Path(path).name for former, path in loaded.renamed.items()}
+
+    def picture_now(line: BoxLine) -> str:
+        if line.by_name:
+            return now_by_name.get(line.picture, line.picture)
+        return now.get(_plain_name(line.picture), line.picture)
+
     return [
-        line._replace(
-            picture=(by_name if line.by_name else now).get(
-                line.picture if line.by_name else _plain_name(line.picture), line.picture
-            )
-        )
-        for line in kept
+        line._replace(picture=picture_now(line))
+        for line in lines
+        if line.by_name or _plain_name(line.picture) not in lost
     ]
 
 
@@ -269,15 +243,41 @@ def _plain_name(path: str) -> str:
     return Path(os.path.normpath(path)).as_posix()
 
 
-def boxes_of_images(boxes: ObjectBoxes, chosen: Tensor) -> ObjectBoxes:
-    """Return the boxes of some images (n,), sorted positions, numbered from 0 on in this order."""
-    kept = torch.isin(boxes.images, chosen)
-    return boxes._replace(
-        images=torch.searchsorted(chosen, boxes.images[kept]),
-        classes=boxes.classes[kept],
-        boxes=boxes.boxes[kept],
-        pixels=boxes.pixels[kept],
-    )
+def evaluated_digest(part: Part, boxes: ObjectBoxes) -> str:
+    """Return a digest (SHA-256) of images with the classes and boxes that are held against their maps.
+
+    Where files lie, what they are called and in which order they come makes no difference, nor does the size that
+    their pictures are brought to: boxes count as shares of the image's side. Of images in memory the pixels count.
+
+    Args:
+        part: the images.
+        boxes: of these.
+
+    Raises ``DataError`` where a file cannot be read.
+    """
+    shares = (boxes.boxes / boxes.image_size * _BOX_STEPS).round()
+    lines, content = [], dict[int, str]()
+    for image, number, rows in zip(
+        boxes.images.tolist(), boxes.classes.tolist(), shares.tolist(), strict=True
+    ):
+        if image not in content:
+            content[image] = hashlib.sha256(_content(part, image)).hexdigest()
+        # nan: there is none
+        known = sorted([int(value) for value in row] for row in rows if not math.isnan(row[0]))
+        lines.append(f"{content[image]} {number} {known}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _content(part: Part, index: int) -> bytes:
+    if part.paths is not None:
+        path = part.paths[index]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be opened ({reason_text(error)})") from None
+    images = part.images
+    pixels = images.pixels[index] if isinstance(images, ResidentImages) else images.read(index)
+    return pixels.cpu().contiguous().numpy().tobytes()
 
 
 __all__ = [

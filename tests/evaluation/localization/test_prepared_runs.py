@@ -40,7 +40,7 @@ def test_images_and_boxes_stay_together_when_only_some_are_taken(
             )
             known = every.boxes[:, 0]
         opened = RunPreparer(localization_settings(settings), **OPTIONS | {"batch_size": 3}).open(run)
-        located = list(located_batches(opened.classifier, opened.evaluated, opened.look))
+        located = list(located_batches(opened.classifier, opened.evaluated, opened.options))
         shown = torch.cat([one.images for one in located])
         boxes = torch.cat([one.boxes for one in located])[:, 0]
         assert len(shown) == images
