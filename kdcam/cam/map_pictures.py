@@ -23,6 +23,7 @@ RgbImage = NDArray[np.float32]
 
 COLORMAP = "inferno"  # perceptually uniform: equal steps of the map look equally large; dark is low
 _TEXT_SIZE = 11  # pixels
+_LEAST_PIXELS = 160  # of a picture's side: enough for a caption
 
 
 def overlay(
@@ -79,7 +80,7 @@ def grid(rows: Sequence[Sequence[RgbImage]], *, gap: int = 2) -> RgbImage:
     return canvas
 
 
-def magnified(picture: RgbImage, *, least: int) -> RgbImage:
+def magnified(picture: RgbImage, *, least: int = _LEAST_PIXELS) -> RgbImage:
     """Return a picture whose pixels are repeated, as often as it takes for ``least`` pixels of height and width."""
     times = -(-least // min(picture.shape[1:]))
     return picture.repeat(times, axis=1).repeat(times, axis=2)

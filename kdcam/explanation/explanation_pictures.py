@@ -35,7 +35,6 @@ from kdcam.settings.messages import did_you_mean, listed
 
 Scale = Literal["each", "row"]
 Caption = tuple[str, str]
-_LEAST_PIXELS = 160  # of a picture's side: enough for a caption; smaller images are magnified
 _USUAL_COLORMAPS = ("inferno", "magma", "viridis", "jet", "... (matplotlib's)")
 
 
@@ -212,7 +211,7 @@ def _open_run(classifier: Classifier, path: str | Path, asked: _Asked, progress:
     if reader.height == reader.width == 1:
         progress.warning(
             f"{path}: {classifier.config.name} has a map of 1 x 1 for pictures of {classifier.image_size} pixels, "
-            "so its maps are even and show no place; train it on larger pictures"
+            "so its maps are even and show no location; train it on larger pictures"
         )
     readable = readable_names(names)
     return _Run(Path(path), classifier, names, readable, reader, method, known, tuple(dict.fromkeys(chosen)))
@@ -293,7 +292,7 @@ def panels(
         captions: of the class maps.
         style: how they are drawn.
     """
-    base = magnified(to_picture(image), least=_LEAST_PIXELS)
+    base = magnified(to_picture(image))
     size = base.shape[1], base.shape[2]
     drawn = [
         (drawn_maps(agnostic[None], size=size)[0], ("CAAM", "")),

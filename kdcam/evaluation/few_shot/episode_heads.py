@@ -1,4 +1,4 @@
-"""The heads by name: what each makes of episodes' support embeddings, and how many queries it tells rightly."""
+"""The heads by name: what each makes of episodes' support embeddings, and how many queries it classifies correctly."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -236,8 +236,8 @@ def logistic_heads(support: Tensor, *, weight_decay: float = HEAD_WEIGHT_DECAY) 
     flat = flat - middle
     # The best weights lie in the span of the images: the problem is as small as their number, in its main axes.
     values, vectors = torch.linalg.eigh(flat @ flat.transpose(1, 2))
-    kept = values > _RANK * values[:, -1:].clamp(min=_LEAST)
-    lengths = torch.where(kept, values, 0).sqrt()
+    spanned = values > _RANK * values[:, -1:].clamp(min=_LEAST)
+    lengths = torch.where(spanned, values, 0).sqrt()
     targets = torch.arange(ways, device=support.device).repeat_interleave(shots).expand(episodes, -1)
     solved = solve_logistic(vectors * lengths[:, None], targets, num_classes=ways, weight_decay=weight_decay)
     lost = int((~solved.converged).sum())
@@ -246,7 +246,7 @@ def logistic_heads(support: Tensor, *, weight_decay: float = HEAD_WEIGHT_DECAY) 
             f"few-shot.{key_and_flag('heads')}: the logistic regression of {lost} of {episodes} episodes (logistic) "
             "was not solved, as happens to very large embeddings; leave the head logistic out"
         )
-    back = vectors * torch.where(kept, 1 / lengths.clamp(min=_LEAST), 0)[:, None]
+    back = vectors * torch.where(spanned, 1 / lengths.clamp(min=_LEAST), 0)[:, None]
     weight = (flat.transpose(1, 2) @ (back @ solved.weight)).transpose(1, 2)
     return LinearHeads(weight, solved.bias - (weight @ middle.transpose(1, 2))[..., 0])
 
@@ -372,7 +372,7 @@ def correct_queries(
     task: str = "episodes",
     progress: Progress | None = None,
 ) -> Tensor:
-    """Return how many of each episode's queries a head tells rightly, (T,) int64 from 0 to ways * queries.
+    """Return how many of each episode's queries a head classifies correctly, (T,) int64 from 0 to ways * queries.
 
     Args:
         embeddings: (N, E) float32 of the images that the episodes are of.

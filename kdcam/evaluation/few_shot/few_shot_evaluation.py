@@ -132,7 +132,7 @@ def _path(given: str | Path | None) -> Path | None:
 
 def _open_runs(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]:
     """Return all runs with their images: a wrong last one is refused before the first is asked."""
-    opened, read = list[_Opened](), dict[str, UnseenClasses]()
+    opened, shared = list[_Opened](), dict[str, UnseenClasses]()
     for path in runs:
         # With data of its own any network will do, that of a run or not.
         given = plan.root is not None or plan.one_shot_runs is not None
@@ -140,7 +140,7 @@ def _open_runs(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]:
         classifier = load(path, weights=plan.weights, device=device)
         unseen = None
         if plan.root is not None or has_unseen_classes(recipe) or plan.one_shot_runs is None:
-            unseen = _unseen(path, classifier, recipe, plan, read)
+            unseen = _unseen(path, classifier, recipe, plan, shared)
             check_unseen(unseen, path, progress=plan.progress)
         opened.append(_Opened(path, classifier, unseen))
     _check_same_images(opened)
@@ -166,14 +166,14 @@ def _unseen(
     classifier: Classifier,
     recipe: TrainRecipe | None,
     plan: _Plan,
-    read: dict[str, UnseenClasses],
+    shared: dict[str, UnseenClasses],
 ) -> UnseenClasses:
-    """Return the images of new classes; runs that take the same ones share them in ``read``."""
+    """Return the images of new classes; runs that take the same ones share them in ``shared``."""
     if plan.root is not None:
         key = f"{plan.root} {classifier.image_size} {classifier.in_channels}"
-        if key not in read:
-            read[key] = unseen_in_folder(plan.root, classifier, progress=plan.progress)
-        return read[key]
+        if key not in shared:
+            shared[key] = unseen_in_folder(plan.root, classifier, progress=plan.progress)
+        return shared[key]
     assert recipe is not None
     if not has_unseen_classes(recipe):
         raise DataError(
@@ -182,12 +182,12 @@ def _unseen(
         )
     learned = classifier.label_names
     key = f"{recipe.data.model_dump_json()} {learned} {recorded_digest(path)}"
-    if key not in read:
+    if key not in shared:
         config = with_data_locations(recipe.data, plan.data, path)
-        read[key] = unseen_of_split(
+        shared[key] = unseen_of_split(
             path, config, plan.settings.classes, learned, rest=plan.rest, progress=plan.progress
         )
-    return read[key]
+    return shared[key]
 
 
 def _check_same_images(opened: Sequence[_Opened]) -> None:

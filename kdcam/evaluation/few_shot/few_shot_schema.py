@@ -93,7 +93,7 @@ def refuse_without_episodes(settings: FewShotSettings, place: str) -> None:
 
 @dataclass(frozen=True)
 class EpisodeScores:
-    """How many queries one head told rightly in each episode."""
+    """How many queries one head classified correctly in each episode."""
 
     head: str  # one of the heads, or "fine-tuned"
     ways: int
@@ -109,7 +109,7 @@ class EpisodeScores:
 
     @property
     def accuracies(self) -> list[float]:
-        """The share of right queries in each episode, in [0, 1]."""
+        """The share of correct queries in each episode, in [0, 1]."""
         return [count / (self.ways * self.queries) for count in self.right]
 
     @property
@@ -129,7 +129,7 @@ class EpisodeScores:
 
 @dataclass(frozen=True)
 class OneShotScores:
-    """How many of the 20 test drawings one head told rightly in each of Omniglot's official one-shot runs."""
+    """How many of the 20 test drawings one head classified correctly in each of Omniglot's official one-shot runs."""
 
     head: str
     drawings: int  # test drawings in a run

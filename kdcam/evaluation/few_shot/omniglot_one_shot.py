@@ -36,7 +36,7 @@ def one_shot_scores(
     batch_size: int,
     progress: Progress,
 ) -> tuple[OneShotScores, ...]:
-    """Return how many test drawings of each official run each head tells rightly.
+    """Return how many test drawings of each official run each head classifies correctly.
 
     Each run is an episode of one support drawing for each of 20 characters, whose queries are its 20 test drawings,
     one of each. Ways, shots, queries and episodes of ``settings`` do not count. A network of three channels gets three

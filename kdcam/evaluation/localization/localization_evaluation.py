@@ -46,7 +46,6 @@ from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import reason_text
 
 LOCALIZATION_PICTURE = "localization.png"
-_LEAST_PIXELS = 160  # of a picture's side
 _LINE = 2  # pixels
 # Okabe and Ito 2008: told apart with any common colour vision, and both from the colours of the map
 _OBJECT, _FOUND = (0.34, 0.71, 0.91), (0.0, 0.62, 0.45)
@@ -252,7 +251,7 @@ def _panel(run: MeasuredRun, index: int) -> RgbImage:
     known = located.boxes[index].isfinite().all(1).numpy()
     objects = located.boxes[index].numpy()[known]
     overlap = float(intersection_over_union(found, objects_of(located, options)[index][known]).max())
-    base = magnified(to_picture(located.images[index].cpu()), least=_LEAST_PIXELS)
+    base = magnified(to_picture(located.images[index].cpu()))
     outlines = [BoxOutline(_shares(box / size), _OBJECT) for box in objects]
     outlines.append(BoxOutline(_shares((found + np.array([0, 0, 1, 1])) / resolution), _FOUND))
     shown = overlay(base, minmax_normalize(torch.nan_to_num(located.maps[index].cpu())))

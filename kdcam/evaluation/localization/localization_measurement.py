@@ -58,9 +58,9 @@ class LocalizationCounts(NamedTuple):
     maps: int
     images: int
     tally: BoxTally
-    pointing: float  # share of the maps whose highest place lies in a box
+    pointing: float  # share of the maps whose highest position lies in a box
     energy: float  # mean share of a map's positive part that lies in a box
-    flat_maps: int  # constant or not finite: they show no place
+    flat_maps: int  # constant or not finite: they show no location
     first: LocatedMaps  # the first `_SHOWN`, on the CPU
 
 

@@ -152,7 +152,7 @@ class LocalizationReport:
     maps: int  # one for each pair of an image and a class whose object has a box; of no class or the predicted one,
     #            one an image
     max_box: MaxBoxAcc
-    pointing: float  # share of the maps whose highest place lies in a box
+    pointing: float  # share of the maps whose highest position lies in a box
     energy: float  # mean share of a map's positive part that lies in a box
     flat_maps: int  # constant or not finite: a miss in everything
     map: str  # "gradcam" also where "cam" was asked of a network without an exact CAM
@@ -205,7 +205,7 @@ class RunLocalization:
 
 
 def left_out_text(left_out: Mapping[str, int], flat_maps: int) -> str:
-    """Return in words what the numbers do not cover, and how many maps show no place; empty: nothing of it."""
+    """Return in words what the numbers do not cover, and how many maps show no location; empty: nothing of it."""
     counts = {**left_out, "flat_maps": flat_maps}
     return "; ".join(f"{counts[key]:,} {words}" for key, words in _LEFT_OUT.items() if counts[key])
 

@@ -48,7 +48,7 @@ def pointing_scores(classifier: Classifier, batches: Batches, boxes: Tensor) -> 
 
 
 def pointing_game(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
-    """Return for each image whether the highest place of its map lies in one of its boxes.
+    """Return for each image whether the highest position of its map lies in one of its boxes.
 
     The map is brought to the image's size first (bilinear); of several equally high pixels the first in
     reading order counts. A constant map, or one that is not finite, points nowhere: a miss.
@@ -77,7 +77,7 @@ def energy_inside(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
     """Return for each image which share of its map's positive part lies in its boxes.
 
     The map is brought to the image's size first (bilinear). A map without any positive value, a constant one, which
-    shows no place, or one that is not finite has nothing inside.
+    shows no location, or one that is not finite has nothing inside.
 
     Args:
         maps: (N, H, W), of any scale.
@@ -101,7 +101,7 @@ def energy_inside(maps: Tensor, boxes: Tensor, image_size: int) -> Tensor:
 
 
 def flat_maps(maps: Tensor) -> Tensor:
-    """Return (N,) whether each map (N, H, W) shows no place: it is constant, or not finite."""
+    """Return (N,) whether each map (N, H, W) shows no location: it is constant, or not finite."""
     flat = maps.detach().float().flatten(1)
     return (flat.amax(1) <= flat.amin(1)) | ~flat.isfinite().all(1)
 
@@ -133,8 +133,8 @@ def _several_boxes(maps: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _highest_pixels(maps: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
-    places = _enlarged(maps, image_size).flatten(1).argmax(1)
-    return places % image_size, torch.div(places, image_size, rounding_mode="floor")
+    positions = _enlarged(maps, image_size).flatten(1).argmax(1)
+    return positions % image_size, torch.div(positions, image_size, rounding_mode="floor")
 
 
 def _enlarged(maps: Tensor, image_size: int) -> Tensor:

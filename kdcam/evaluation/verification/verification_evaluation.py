@@ -1,6 +1,5 @@
 """verify: whether runs tell one person from two in pairs of pictures, all on the same pairs."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
+from kdcam.blocks.plots import PLOT_COLOURS, PLOT_DASHES, label_axes, png_bytes
 from kdcam.data.batches.batch import EVALUATION_BATCH, Batches
 from kdcam.data.batches.decoding import bad_image_reason, map_in_threads
 from kdcam.data.batches.resident import ResidentBatches, ResidentImages
@@ -49,9 +49,6 @@ _NAMED = 3  # people named in a sentence
 _READING_TASK = "reading pictures of pairs"
 _WORKERS = 2  # processes that decode large pictures: kdcam's choice
 _FEWEST_STEPS = 10  # of the grid below the middle distance, or its thresholds are coarse: kdcam's choice
-# Okabe and Ito 2008: told apart with any common colour vision; without its yellow, which is faint on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", ":", "-.")
 
 PairImages = ResidentImages | StreamImages
 
@@ -336,21 +333,17 @@ def draw_roc(curves: Mapping[str, RocCurve], *, others: int) -> bytes:
             100 * numpy.maximum(curve.far, 0.5 / others),
             100 * curve.tar,
             label=_legend_label(name),
-            color=_COLOURS[index % len(_COLOURS)],
-            linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
+            color=PLOT_COLOURS[index % len(PLOT_COLOURS)],
+            linestyle=PLOT_DASHES[index // len(PLOT_COLOURS) % len(PLOT_DASHES)],
             drawstyle="steps-post",
         )
     axes.set_xscale("log")
     axes.set_xlim(100 / others, 100)
     axes.set_ylim(0, 101)
-    axes.set_xlabel("pairs of two people accepted (%)")
-    axes.set_ylabel("pairs of one person accepted (%)")
-    axes.grid(visible=True, alpha=0.3)
+    label_axes(axes, "pairs of two people accepted (%)", "pairs of one person accepted (%)")
     # Below: beside them long names of runs would leave the axes no width.
     figure.legend(loc="outside lower left", fontsize="small", frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})  # equal bytes for equal numbers
-    return picture.getvalue()
+    return png_bytes(figure)
 
 
 def _legend_label(name: str) -> str:

@@ -18,7 +18,7 @@ _BLOCK = 10_000  # pairs whose embeddings are held at once: kdcam's choice
 
 
 class FoldScore(NamedTuple):
-    """The pairs of one fold, told by the threshold that is best on the others."""
+    """The pairs of one fold, classified at the threshold that is best on the others."""
 
     pairs: int
     threshold: float  # squared distance; a pair below it is taken for one person
@@ -75,7 +75,7 @@ def fold_scores(
 
 
 def best_threshold(distances: Values, same: Flags, *, thresholds: Thresholds) -> float:
-    """Return the smallest threshold with the most pairs told rightly.
+    """Return the smallest threshold with the most pairs classified correctly.
 
     Args:
         distances: (P,) squared, in [0, 4].
@@ -197,7 +197,7 @@ def _below(distances: Values, thresholds: Values) -> Numbers:
 
 
 def _right(distances: Values, same: Flags, thresholds: Values) -> Numbers:
-    """Return how many pairs are told rightly at each threshold."""
+    """Return how many pairs are classified correctly at each threshold."""
     others = distances[~same]
     right: Numbers = _below(distances[same], thresholds) + len(others) - _below(others, thresholds)
     return right
