@@ -6,7 +6,6 @@ import numpy
 import pytest
 from scipy import stats
 
-from kdcam.comparison.table.comparison_result import epochs_to_reach
 from kdcam.scores.intervals import (
     episode_difference,
     mean_and_deviation,
@@ -14,6 +13,8 @@ from kdcam.scores.intervals import (
     paired_seed_difference,
     t_quantile,
 )
+
+VALUES = numpy.random.default_rng(0).integers(20, 76, 600) / 75
 
 
 def test_mean_and_sample_standard_deviation_of_hand_worked_numbers() -> None:
@@ -71,18 +72,6 @@ def test_one_pair_has_no_interval_and_no_pair_no_difference() -> None:
 def test_the_quantiles_of_the_tables() -> None:
     assert t_quantile(0.975, 4) == pytest.approx(2.776, abs=5e-4)
     assert t_quantile(0.5, 3) == pytest.approx(0.0, abs=1e-12)
-
-
-@pytest.mark.parametrize(("level", "epoch"), [(0.1, 1), (0.2, 1), (0.21, 3), (0.5, 3), (0.51, None)], ids=str)
-def test_epochs_to_reach(level: float, epoch: int | None) -> None:
-    assert epochs_to_reach((0.2, None, 0.5, 0.3), level) == epoch
-
-
-def test_nothing_reaches_anything() -> None:
-    assert epochs_to_reach((), 0.0) is None
-
-
-VALUES = numpy.random.default_rng(0).integers(20, 76, 600) / 75
 
 
 def test_equals_numpy_and_scipy() -> None:

@@ -15,6 +15,9 @@ from kdcam.evaluation.few_shot.few_shot_schema import (
     refuse_without_split,
 )
 
+SCORES = EpisodeScores("prototype", 5, 1, 3, "digest", (15, 0, 6))
+ONE_SHOT = OneShotScores("prototype", 20, (20, 10), "images")
+
 
 def test_defaults_are_the_usual_protocol() -> None:
     found = few_shot_settings({})
@@ -49,12 +52,6 @@ def test_what_would_do_nothing_is_named_by_key_and_flag() -> None:
     said = r"few-shot: shots \(--shots\), fine_tune_last_stage \(--fine-tune-last-stage\) would do .*net holds out no"
     with pytest.raises(RecipeError, match=said):
         refuse_without_episodes(asked, "net")
-
-
-SCORES = EpisodeScores("prototype", 5, 1, 3, "digest", (15, 0, 6))
-
-
-ONE_SHOT = OneShotScores("prototype", 20, (20, 10), "images")
 
 
 def test_shares_and_interval_of_hand_worked_counts() -> None:

@@ -27,7 +27,8 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.runtime.progress import Silent
 
-LOOK = MapOptions("cam", True, 24, "regions")
+OPTIONS = MapOptions("cam", True, 24, "regions")
+CLASSES = torch.tensor([2, 0, 1, 2])
 
 
 def scenes(*, multi_label: bool, batch_size: int):
@@ -46,7 +47,7 @@ def scenes(*, multi_label: bool, batch_size: int):
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_all_batches_together_are_as_one_by_hand(multi_label: bool) -> None:
     network, sample = scenes(multi_label=multi_label, batch_size=7)
-    found = measure_localization(network, sample, LOOK, task="measuring", progress=Silent())
+    found = measure_localization(network, sample, OPTIONS, task="measuring", progress=Silent())
     assert network.training
     network.eval()
     (batch,) = scenes(multi_label=multi_label, batch_size=30)[1].batches.epoch(0)
@@ -69,7 +70,7 @@ def test_a_network_that_sees_nothing_misses_everything() -> None:
     network, sample = scenes(multi_label=False, batch_size=30)
     with torch.no_grad():
         network.network.get_classifier().weight.zero_()
-    found = measure_localization(network, sample, LOOK, task="measuring", progress=Silent())
+    found = measure_localization(network, sample, OPTIONS, task="measuring", progress=Silent())
     assert (found.flat_maps, found.pointing, found.energy) == (30, 0, 0)
     assert found.tally.accuracies().v2 == 0
 
@@ -77,9 +78,9 @@ def test_a_network_that_sees_nothing_misses_everything() -> None:
 def test_the_map_of_what_the_network_says() -> None:
     network, sample = scenes(multi_label=False, batch_size=30)
     said = measure_localization(
-        network, sample, LOOK._replace(by_label=False), task="measuring", progress=Silent()
+        network, sample, OPTIONS._replace(by_label=False), task="measuring", progress=Silent()
     )
-    labelled = measure_localization(network, sample, LOOK, task="measuring", progress=Silent())
+    labelled = measure_localization(network, sample, OPTIONS, task="measuring", progress=Silent())
     assert said.energy != labelled.energy
 
 
@@ -89,7 +90,7 @@ def test_objects_at_the_upper_left_are_no_hit_of_flat_maps() -> None:
         network.network.get_classifier().weight.zero_()
     corner = torch.tensor([0.0, 0.0, 1.0, 1.0]).double().expand_as(sample.boxes.boxes)
     sample = sample._replace(boxes=sample.boxes._replace(boxes=corner))
-    look = LOOK._replace(resolution=16)
+    look = OPTIONS._replace(resolution=16)
     assert (
         measure_localization(network, sample, look, task="measuring", progress=Silent()).tally.accuracies().v2
         == 0
@@ -99,7 +100,7 @@ def test_objects_at_the_upper_left_are_no_hit_of_flat_maps() -> None:
 def test_it_stops_when_asked() -> None:
     network, sample = scenes(multi_label=False, batch_size=7)
     with pytest.raises(Interrupted, match=r"the evaluation was stopped; nothing of it is kept"):
-        measure_localization(network, sample, LOOK, task="measuring", progress=Watcher(stop_after=2))
+        measure_localization(network, sample, OPTIONS, task="measuring", progress=Watcher(stop_after=2))
     assert network.training
 
 
@@ -138,16 +139,13 @@ def test_the_rule_decides_which_whole_pixels_are_measured() -> None:
     network, sample = scenes(multi_label=False, batch_size=30)
     first = {}
     for contours in ("regions", "wsol"):
-        look = LOOK._replace(resolution=40, contours=contours)
+        look = OPTIONS._replace(resolution=40, contours=contours)
         measured = measure_localization(network, sample, look, task="measuring", progress=Silent())
         first[contours] = objects_of(measured.first, look)
     boxes = sample.boxes.boxes[:6].numpy()
     assert np.array_equal(first["regions"], whole_pixels(boxes, 16, 40))
     assert np.array_equal(first["wsol"], truncated_pixels(boxes, np.ones((6, 1, 2)), 16, 40))
     assert not np.array_equal(first["wsol"], first["regions"])
-
-
-CLASSES = torch.tensor([2, 0, 1, 2])
 
 
 def network(name: str, size: int) -> Classifier:
