@@ -6,6 +6,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING = 1e-6  # pixels
+
+
 LEVELS = 255  # a pixel is above level l if it is l + 1 or more: nothing is above 255
 OVERLAPS = (0.3, 0.5, 0.7)  # intersection over union that counts as a hit: those of MaxBoxAccV2
 V1_OVERLAP = 0.5  # that of MaxBoxAcc
@@ -295,6 +298,48 @@ def _labels(runs: _Runs, *, stride: int, diagonal: bool) -> tuple[Integers, int]
     return labels.astype(np.int64), int(regions)
 
 
+def whole_pixels(boxes: NDArray[np.float64], image_size: int, resolution: int) -> NDArray[np.float64]:
+    """Return boxes with exclusive ends, in pixels of the image, as whole pixels of a map, the last one included.
+
+    Corners are cut down to whole pixels; a box keeps one pixel at least.
+
+    Args:
+        boxes: (N, B, 4), nan where there is none.
+        image_size: side of the image, in pixels.
+        resolution: side of the map.
+    """
+    scaled = _cut_down(boxes * resolution / image_size)
+    begins = np.minimum(scaled[..., :2], resolution - 1)
+    return np.concatenate([begins, np.maximum(scaled[..., 2:] - 1, begins)], axis=-1)
+
+
+def truncated_pixels(
+    boxes: NDArray[np.float64], pixels: NDArray[np.float64], image_size: int, resolution: int
+) -> NDArray[np.float64]:
+    """Return boxes as `whole_pixels` does, but by the rule of clovaai/wsolevaluation.
+
+    There the last pixel inside is scaled and cut down, not the first one outside: the same where a picture has the
+    map's resolution, a pixel less where it is smaller, and sometimes a pixel more where it is larger.
+
+    Args:
+        boxes: as those of `whole_pixels`.
+        pixels: (N, B, 2), of a pixel that a box was given in; see `kdcam.data.object_boxes.ObjectBoxes`.
+        image_size: side of the image, in pixels.
+        resolution: side of the map.
+
+    Source: resize_bbox in evaluation.py, commit 0c476cd.
+    """
+    last = boxes[..., 2:] - pixels
+    scaled = _cut_down(np.concatenate([boxes[..., :2], last], axis=-1) * resolution / image_size)
+    begins = np.minimum(scaled[..., :2], resolution - 1)
+    return np.concatenate([begins, np.maximum(scaled[..., 2:], begins)], axis=-1)
+
+
+def _cut_down(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Whole pixels that went through other scales come back with rounding errors, on either side.
+    return np.asarray(np.floor(values + _ROUNDING))
+
+
 __all__ = [
     "LEVELS",
     "OVERLAPS",
@@ -310,4 +355,6 @@ __all__ = [
     "largest_box",
     "level_overlaps",
     "regions_of",
+    "truncated_pixels",
+    "whole_pixels",
 ]

@@ -12,7 +12,13 @@ from kdcam.cam.maps import caam, grad_cam, hires_cam, target_cam
 from kdcam.data.batches.batch import Batch, Batches
 from kdcam.data.object_boxes import ObjectBoxes
 from kdcam.errors import Interrupted
-from kdcam.evaluation.localization.box_accuracy import BoxTally, Contours, level_overlaps
+from kdcam.evaluation.localization.box_accuracy import (
+    BoxTally,
+    Contours,
+    level_overlaps,
+    truncated_pixels,
+    whole_pixels,
+)
 from kdcam.evaluation.localization.localization_schema import MapKind
 from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, flat_maps, pointing_game
 from kdcam.explanation.class_maps import method_for
@@ -23,7 +29,6 @@ from kdcam.runtime.numerics import require_finite_outputs
 from kdcam.runtime.progress import Progress
 
 _SHOWN = 6  # maps that are kept for a picture: kdcam's choice
-_ROUNDING = 1e-6  # pixels
 
 
 class BoxedImages(NamedTuple):
@@ -182,48 +187,6 @@ def objects_of(located: LocatedMaps, options: MapOptions) -> NDArray[np.float64]
     return truncated_pixels(boxes, located.pixels.numpy(), size, options.resolution)
 
 
-def whole_pixels(boxes: NDArray[np.float64], image_size: int, resolution: int) -> NDArray[np.float64]:
-    """Return boxes with exclusive ends, in pixels of the image, as whole pixels of a map, the last one included.
-
-    Corners are cut down to whole pixels; a box keeps one pixel at least.
-
-    Args:
-        boxes: (N, B, 4), nan where there is none.
-        image_size: side of the image, in pixels.
-        resolution: side of the map.
-    """
-    scaled = _cut_down(boxes * resolution / image_size)
-    begins = np.minimum(scaled[..., :2], resolution - 1)
-    return np.concatenate([begins, np.maximum(scaled[..., 2:] - 1, begins)], axis=-1)
-
-
-def truncated_pixels(
-    boxes: NDArray[np.float64], pixels: NDArray[np.float64], image_size: int, resolution: int
-) -> NDArray[np.float64]:
-    """Return boxes as `whole_pixels` does, but by the rule of clovaai/wsolevaluation.
-
-    There the last pixel inside is scaled and cut down, not the first one outside: the same where a picture has the
-    map's resolution, a pixel less where it is smaller, and sometimes a pixel more where it is larger.
-
-    Args:
-        boxes: as those of `whole_pixels`.
-        pixels: (N, B, 2), of a pixel that a box was given in; see `kdcam.data.object_boxes.ObjectBoxes`.
-        image_size: side of the image, in pixels.
-        resolution: side of the map.
-
-    Source: resize_bbox in evaluation.py, commit 0c476cd.
-    """
-    last = boxes[..., 2:] - pixels
-    scaled = _cut_down(np.concatenate([boxes[..., :2], last], axis=-1) * resolution / image_size)
-    begins = np.minimum(scaled[..., :2], resolution - 1)
-    return np.concatenate([begins, np.maximum(scaled[..., 2:], begins)], axis=-1)
-
-
-def _cut_down(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Whole pixels that went through other scales come back with rounding errors, on either side.
-    return np.asarray(np.floor(values + _ROUNDING))
-
-
 __all__ = [
     "BoxedImages",
     "LocalizationCounts",
@@ -234,6 +197,4 @@ __all__ = [
     "map_kind_for",
     "measure_localization",
     "objects_of",
-    "truncated_pixels",
-    "whole_pixels",
 ]

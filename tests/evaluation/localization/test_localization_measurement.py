@@ -9,7 +9,12 @@ from kdcam.data.datasets import batches, load_data
 from kdcam.data.object_boxes import boxes_of_source
 from kdcam.data.source_configs import DigitScenesConfig
 from kdcam.errors import Interrupted, ModelError
-from kdcam.evaluation.localization.box_accuracy import BoxTally, level_overlaps
+from kdcam.evaluation.localization.box_accuracy import (
+    BoxTally,
+    level_overlaps,
+    truncated_pixels,
+    whole_pixels,
+)
 from kdcam.evaluation.localization.localization_measurement import (
     BoxedImages,
     MapOptions,
@@ -17,8 +22,6 @@ from kdcam.evaluation.localization.localization_measurement import (
     map_kind_for,
     measure_localization,
     objects_of,
-    truncated_pixels,
-    whole_pixels,
 )
 from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, pointing_game
 from kdcam.explanation.class_maps import explain_image
