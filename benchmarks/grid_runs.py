@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcam.api import train
-from kdcam.evaluation.localization.pointing_game import pointing_scores
+from kdcam.evaluation.localization.localization_measurement import pointing_scores
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.open_run import load_run
 from kdcam.scores.embeddings import effective_rank, feature_table

@@ -6,14 +6,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDING = 1e-6  # pixels
-
-
 LEVELS = 255  # a pixel is above level l if it is l + 1 or more: nothing is above 255
 OVERLAPS = (0.3, 0.5, 0.7)  # intersection over union that counts as a hit: those of MaxBoxAccV2
 V1_OVERLAP = 0.5  # that of MaxBoxAcc
 _TOGETHER = 8  # maps; more of them leave the processor's cache and are no faster, and 257 would leave 16 bits
-
+_ROUNDING = 1e-6  # pixels
 Contours = Literal["regions", "wsol"]
 Integers = NDArray[np.int64]
 Shares = NDArray[np.float64]

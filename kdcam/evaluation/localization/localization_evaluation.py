@@ -17,6 +17,7 @@ from kdcam.evaluation.localization.localization_measurement import (
     BoxedImages,
     LocalizationCounts,
     LocatedMaps,
+    byte_maps,
     measure_localization,
     objects_of,
 )
@@ -28,7 +29,6 @@ from kdcam.evaluation.localization.localization_schema import (
     RunLocalization,
     localization_settings,
 )
-from kdcam.evaluation.localization.pointing_game import byte_maps
 from kdcam.evaluation.localization.prepared_runs import PreparedRun, RunPreparer
 from kdcam.files.atomic_writes import check_writable, make_folder
 from kdcam.files.digests import weights_digest
@@ -82,7 +82,8 @@ def localize(
     """Return how well the maps of runs find the objects; written to localization.json in each run folder.
 
     MaxBoxAccV2 and MaxBoxAcc (V1), the pointing game and the energy inside the box; see
-    `kdcam.evaluation.localization.box_accuracy.level_overlaps` and `kdcam.evaluation.localization.pointing_game`.
+    `kdcam.evaluation.localization.box_accuracy.level_overlaps` and
+    `kdcam.evaluation.localization.localization_measurement`.
 
     Args:
         runs: A run folder, or several. With ``root`` also files, timm folders and names of networks with published

@@ -46,7 +46,7 @@ def test_the_result_lies_beside_the_run(scenes_runs: dict[str, Path]) -> None:
 
 
 def test_it_agrees_with_the_pointing_game_of_the_quickstart(scenes_runs: dict[str, Path]) -> None:
-    from kdcam.evaluation.localization.pointing_game import pointing_scores
+    from kdcam.evaluation.localization.localization_measurement import pointing_scores
 
     loaded = load_run(scenes_runs["one"], device="cpu")
     test = loaded.part("test")

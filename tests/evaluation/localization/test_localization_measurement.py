@@ -19,11 +19,13 @@ from kdcam.evaluation.localization.localization_measurement import (
     BoxedImages,
     MapOptions,
     batch_maps,
+    byte_maps,
+    energy_inside,
     map_kind_for,
     measure_localization,
     objects_of,
+    pointing_game,
 )
-from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, pointing_game
 from kdcam.explanation.class_maps import explain_image
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier
@@ -93,9 +95,11 @@ def test_objects_at_the_upper_left_are_no_hit_of_flat_maps() -> None:
         network.network.get_classifier().weight.zero_()
     corner = torch.tensor([0.0, 0.0, 1.0, 1.0]).double().expand_as(sample.boxes.boxes)
     sample = sample._replace(boxes=sample.boxes._replace(boxes=corner))
-    look = OPTIONS._replace(resolution=16)
+    options = OPTIONS._replace(resolution=16)
     assert (
-        measure_localization(network, sample, look, task="measuring", progress=Silent()).tally.accuracies().v2
+        measure_localization(network, sample, options, task="measuring", progress=Silent())
+        .tally.accuracies()
+        .v2
         == 0
     )
 
@@ -107,44 +111,13 @@ def test_it_stops_when_asked() -> None:
     assert network.training
 
 
-def test_whole_pixels_are_cut_down_and_keep_one() -> None:
-    boxes = np.array([[[0, 0, 48, 48], [3.5, 4.2, 10.9, 12.0], [7.1, 7.2, 7.3, 7.4], [47.9, 47.9, 48, 48]]])
-    assert whole_pixels(boxes, 48, 48)[0].tolist() == [[0, 0, 47, 47], [3, 4, 9, 11], [7, 7, 7, 7], [47] * 4]
-    assert whole_pixels(boxes, 48, 96)[0, 1].tolist() == [7, 8, 20, 23]
-    assert np.isnan(whole_pixels(np.full((1, 1, 4), np.nan), 48, 48)).all()
-
-
-def test_pixels_of_a_picture_come_back_from_any_image_size_as_they_were() -> None:
-    pixels = np.arange(224.0)
-    corners = np.stack([pixels, pixels, pixels + 1, pixels + 1], axis=1)
-    expected = np.stack([pixels] * 4, axis=1)
-    for image_size in range(8, 225):
-        boxes = corners * image_size / 224  # as `PictureFrame.in_square` does
-        assert np.array_equal(whole_pixels(boxes[:, None], image_size, 224)[:, 0], expected)
-        size = np.full((224, 1, 2), image_size / 224)
-        assert np.array_equal(truncated_pixels(boxes[:, None], size, image_size, 224)[:, 0], expected)
-
-
-@pytest.mark.parametrize("side", [32, 64, 100, 224, 300, 500])
-def test_truncated_pixels_are_as_published_for_pictures_of_any_size(side: int) -> None:
-    generator = np.random.default_rng(side)
-    begins = generator.integers(0, side, (50, 1, 2))
-    lasts = generator.integers(begins, side)
-    expected = [int(value * 224 / side) for value in np.concatenate([begins, lasts], 2).ravel().tolist()]
-    edges = np.concatenate([begins, lasts + 1], axis=2) * 96 / side
-    found = truncated_pixels(edges, np.full((50, 1, 2), 96 / side), 96, 224)
-    assert found.ravel().tolist() == expected
-    if side != 224:
-        assert not np.array_equal(found, whole_pixels(edges, 96, 224))
-
-
 def test_the_rule_decides_which_whole_pixels_are_measured() -> None:
     network, sample = scenes(multi_label=False, batch_size=30)
     first = {}
     for contours in ("regions", "wsol"):
-        look = OPTIONS._replace(resolution=40, contours=contours)
-        measured = measure_localization(network, sample, look, task="measuring", progress=Silent())
-        first[contours] = objects_of(measured.first, look)
+        options = OPTIONS._replace(resolution=40, contours=contours)
+        measured = measure_localization(network, sample, options, task="measuring", progress=Silent())
+        first[contours] = objects_of(measured.first, options)
     boxes = sample.boxes.boxes[:6].numpy()
     assert np.array_equal(first["regions"], whole_pixels(boxes, 16, 40))
     assert np.array_equal(first["wsol"], truncated_pixels(boxes, np.ones((6, 1, 2)), 16, 40))

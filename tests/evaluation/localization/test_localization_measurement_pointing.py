@@ -1,4 +1,4 @@
-"""Tests of kdcam.evaluation.localization.pointing_game."""
+"""Tests of kdcam.evaluation.localization.localization_measurement: the pointing game, energy inside, 8-bit maps."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from kdcam.data.datasets import batches, load_data
 from kdcam.data.source_configs import DigitScenesConfig
 from kdcam.errors import ModelError
-from kdcam.evaluation.localization.pointing_game import (
+from kdcam.evaluation.localization.localization_measurement import (
     byte_maps,
     energy_inside,
     flat_maps,
