@@ -113,7 +113,7 @@ def localize(
     )
     run_paths = [runs] if isinstance(runs, str | Path) else runs
     # All are prepared first: a wrong last one is refused before the first is measured.
-    prepared = [preparer.open(path) for path in run_paths]
+    prepared = [preparer.prepare(path) for path in run_paths]
     folders = [one.path for one in prepared if exists(one.path / RECIPE_FILE)]
     together = None if figures is None else expanded(figures)
     _check_outputs(folders, together, draw=draw)

@@ -50,7 +50,7 @@ class PreparedRun(NamedTuple):
     validation: BoxedImages | None  # where the thresholds are found there
 
 
-class _Known(NamedTuple):
+class _KnownBoxes(NamedTuple):
     """Images with known boxes, as runs share them."""
 
     part: Part  # the images to evaluate
@@ -59,7 +59,7 @@ class _Known(NamedTuple):
 
 
 class RunPreparer:
-    """Opens runs one after the other; files of boxes, and images that runs share, are held once."""
+    """Makes runs ready one after the other; files of boxes, and images that runs share, are held once."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class RunPreparer:
         self._settings, self._weights, self._batch_size = settings, weights, batch_size
         self._device, self._progress = device, progress
         self._data, self._rest = data, rest
-        self._known: dict[tuple[object, ...], _Known] = {}
+        self._known: dict[tuple[object, ...], _KnownBoxes] = {}
         # Such maps are the same for all boxes of an image.
         self._map_an_image = settings.map == "caam" or settings.map_of == "predicted"
         self._lines: Sequence[BoxLine] | None = None
@@ -85,14 +85,14 @@ class RunPreparer:
                 settings.boxes, box_ends=settings.box_ends, class_column=settings.class_column
             )
 
-    def open(self, path: str | Path) -> PreparedRun:
+    def prepare(self, path: str | Path) -> PreparedRun:
         """Return a run with the images to evaluate.
 
         Raises ``CheckpointError`` for the run, ``DataError`` for its data or boxes, ``ModelError`` for a network
         without a map, ``RecipeError`` for settings that cannot be of it.
         """
         if self._settings.root is not None:
-            return self._open_pictures(Path(path), self._settings.root)
+            return self._prepare_pictures(Path(path), self._settings.root)
         if not exists(expanded(path) / RECIPE_FILE):
             raise CheckpointError(
                 f"{path}: holds no {RECIPE_FILE}, so it is no run folder; name one that `kdcam train` made, or, for "
@@ -113,7 +113,7 @@ class RunPreparer:
         options = self._map_options(loaded.path, loaded.classifier, drawn=known.part.paths is None)
         return PreparedRun(loaded.path, loaded.classifier, options, self._sample(loaded, known), validation)
 
-    def _open_pictures(self, path: Path, root: Path) -> PreparedRun:
+    def _prepare_pictures(self, path: Path, root: Path) -> PreparedRun:
         classifier = load(path, weights=self._weights, device=self._device)
         options = self._map_options(path, classifier, drawn=False)
         key = (classifier.class_names, classifier.image_size, classifier.in_channels)
@@ -133,16 +133,16 @@ class RunPreparer:
         )
         return PreparedRun(path, classifier, options, BoxedImages(batches, known.boxes, known.digest), None)
 
-    def _known_of_pictures(self, classifier: Classifier, root: Path) -> _Known:
+    def _known_of_pictures(self, classifier: Classifier, root: Path) -> _KnownBoxes:
         names, size = classifier.class_names, classifier.image_size
         pictures = named_pictures(self._lines or (), root=root, label_names=names, image_size=size)
         source = FilePictures(pictures.paths)
         images = StreamImages(source, image_size=size, channels=classifier.in_channels)
         return self._selected(Part(images, pictures.targets, paths=pictures.paths), pictures.boxes)
 
-    def _known_of_part(self, loaded: LoadedRun, name: str) -> _Known:
-        part, config = loaded.part(name), loaded.recipe.data
-        key = (config.model_dump_json(), loaded.pictures, name)
+    def _known_of_part(self, loaded: LoadedRun, name: str) -> _KnownBoxes:
+        part = loaded.part(name)
+        key = (loaded.recipe.data.model_dump_json(), loaded.pictures, name)
         if key in self._known:
             return self._known[key]
         if name == "train" and loaded.parts.noise is not None:
@@ -150,33 +150,37 @@ class RunPreparer:
             self._progress.message(
                 f"{loaded.path}: its training labels are noisy; the maps measured are those of the labels before noise"
             )
-        if self._lines is not None:
-            root = config.root if isinstance(config, PictureFilesConfig) else None
-            lines = _lines_now(self._lines, loaded)
-            boxes = boxes_of_part(lines, part, root=root, label_names=loaded.parts.label_names)
-        else:
-            known = boxes_of_source(part)
-            if known is None:
-                raise DataError(
-                    f"{loaded.path}: its data knows no boxes of its {name} images; name a file of them with --boxes "
-                    "(a CSV file with the columns path, x0, y0, x1, y1, or Tiny-ImageNet's files)"
-                )
-            boxes = known
+        boxes = self._boxes_of_part(loaded, part, name)
         if len(boxes.images) == 0:
             raise DataError(
                 f"{loaded.path}: the middle squares of its {name} images show none of the {boxes.cut_away} objects"
             )
         return self._known.setdefault(key, self._selected(part, boxes))
 
-    def _selected(self, part: Part, boxes: ObjectBoxes) -> _Known:
+    def _boxes_of_part(self, loaded: LoadedRun, part: Part, name: str) -> ObjectBoxes:
+        """Return the boxes of the file, where one is named, else the data's own."""
+        if self._lines is not None:
+            config = loaded.recipe.data
+            root = config.root if isinstance(config, PictureFilesConfig) else None
+            lines = _lines_now(self._lines, loaded)
+            return boxes_of_part(lines, part, root=root, label_names=loaded.parts.label_names)
+        boxes = boxes_of_source(part)
+        if boxes is None:
+            raise DataError(
+                f"{loaded.path}: its data knows no boxes of its {name} images; name a file of them with --boxes "
+                "(a CSV file with the columns path, x0, y0, x1, y1, or Tiny-ImageNet's files)"
+            )
+        return boxes
+
+    def _selected(self, part: Part, boxes: ObjectBoxes) -> _KnownBoxes:
         """Return the images to take and their boxes."""
         chosen = self._chosen(boxes, part.targets)
         boxes = boxes_of_images(one_row_per_image(boxes) if self._map_an_image else boxes, chosen)
         if len(chosen) < len(part):  # else the pixels need no copy
             part = part.subset(chosen)
-        return _Known(part, boxes, evaluated_digest(part, boxes))
+        return _KnownBoxes(part, boxes, evaluated_digest(part, boxes))
 
-    def _sample(self, loaded: LoadedRun, known: _Known) -> BoxedImages:
+    def _sample(self, loaded: LoadedRun, known: _KnownBoxes) -> BoxedImages:
         return BoxedImages(loaded.batches(known.part, batch_size=self._batch_size), known.boxes, known.digest)
 
     def _chosen(self, boxes: ObjectBoxes, targets: Tensor) -> Tensor:
