@@ -22,8 +22,10 @@ from kdcam.settings.messages import did_you_mean, first_few
 MOST_PER_FOLD = 300  # pairs of a kind in a fold, as in LFW's own
 _GENUINE, _IMPOSTOR = 0, 1  # so that the two draws share no stream
 _TRIES = 8  # draws by people for each pair wanted, before any pairs are taken: kdcam's choice
+
 NumberedPicture = tuple[str, int]
 """A person and the picture's number."""
+
 PicturePairs = list[tuple[NumberedPicture, NumberedPicture]]
 
 

@@ -42,10 +42,9 @@ from kdcam.runs.run_files import (
 )
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.embeddings import feature_table
-from kdcam.settings.messages import first_few, listed
+from kdcam.settings.messages import first_few
 
 ROC_PICTURE = "roc.png"
-_NAMED = 3  # people named in a sentence
 _READING_TASK = "reading pictures of pairs"
 _WORKERS = 2  # processes that decode large pictures: kdcam's choice
 _FEWEST_STEPS = 10  # of the grid below the middle distance, or its thresholds are coarse: kdcam's choice
@@ -173,7 +172,7 @@ def _tell_doubts(
 ) -> None:
     similar = similar_names([name for name in pairs.people if name not in known], known)
     if similar:
-        named = listed(f"{name!r} (its class {other!r})" for name, other in list(similar.items())[:_NAMED])
+        named = first_few(f"{name!r} (its class {other!r})" for name, other in similar.items())
         progress.warning(
             f"{path}: {len(similar)} people of {pairs.file} are called nearly as its classes are: {named}; if they are "
             "the same, its numbers are not those of new people"
