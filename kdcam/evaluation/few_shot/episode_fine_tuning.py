@@ -107,9 +107,8 @@ def _last_stage(classifier: Classifier) -> list[nn.Parameter]:
     stages, depths = stage_count(classifier.network), stage_depths(classifier.network)
     if stages < 1:
         raise ModelError(
-            f"few-shot.{key_and_flag('fine_tune_last_stage')}: {classifier.config.name!r} tells no stages "
-            "apart; leave it "
-            "out, or take another network"
+            f"few-shot.{key_and_flag('fine_tune_last_stage')}: {classifier.config.name!r} tells no stages apart; leave "
+            "it out, or take another network"
         )
     found = []
     for name, parameter in classifier.network.named_parameters():

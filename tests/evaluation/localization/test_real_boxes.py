@@ -11,7 +11,7 @@ import torch
 import kdcam
 from kdcam.data.box_files import read_boxes
 from kdcam.data.object_boxes import named_pictures
-from kdcam.evaluation.localization.localization_measurement import whole_pixels
+from kdcam.evaluation.localization.box_accuracy import whole_pixels
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.runs.checkpoint import save_model

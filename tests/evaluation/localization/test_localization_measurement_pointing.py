@@ -1,9 +1,20 @@
-"""Tests of kdcam.evaluation.localization.pointing_game."""
+"""Tests of kdcam.evaluation.localization.localization_measurement: the pointing game, energy inside, 8-bit maps."""
 
 import pytest
 import torch
 
-from kdcam.evaluation.localization.pointing_game import byte_maps, energy_inside, flat_maps, pointing_game
+from kdcam.data.datasets import batches, load_data
+from kdcam.data.source_configs import DigitScenesConfig
+from kdcam.errors import ModelError
+from kdcam.evaluation.localization.localization_measurement import (
+    byte_maps,
+    energy_inside,
+    flat_maps,
+    pointing_game,
+    pointing_scores,
+)
+from kdcam.models.build import build_classifier
+from kdcam.models.model_config import ModelConfig
 
 
 def peak(size: int, row: int, column: int) -> torch.Tensor:
@@ -132,3 +143,48 @@ def test_flat_byte_maps_are_zeros() -> None:
     found = byte_maps(maps, 6)
     assert found.flatten(1).amax(1).tolist() == [0, 0, 255]
     assert flat_maps(maps).tolist() == [True, True, False]
+
+
+def test_counts_maps_that_are_highest_inside_the_box() -> None:
+    config = DigitScenesConfig(image_size=16, train_size=60, test_size=30)
+    test = load_data(config).test
+    assert test is not None
+    assert test.boxes is not None
+    torch.manual_seed(0)
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8"), num_classes=10, in_channels=1, image_size=16
+    )
+    loader = batches(test, batch_size=7, training=False, config=config, seed=0, device=torch.device("cpu"))
+    everywhere = torch.tensor([[0.0, 0.0, 16.0, 16.0]]).expand(30, 4)
+    nowhere = torch.zeros(30, 4)
+    assert pointing_scores(classifier, loader, everywhere) == (1.0, 1.0)
+    assert pointing_scores(classifier, loader, nowhere) == (0.0, 0.0)
+    label_cam, caam = pointing_scores(classifier, loader, test.boxes)
+    assert 0 <= label_cam <= 1
+    assert 0 <= caam <= 1
+
+
+def test_a_network_without_maps_is_refused() -> None:
+    config = DigitScenesConfig(image_size=32, train_size=60, test_size=4)
+    test = load_data(config).test
+    assert test is not None
+    assert test.boxes is not None
+    network = build_classifier(ModelConfig(name="test_vit"), num_classes=10, in_channels=1, image_size=32)
+    loader = batches(test, batch_size=4, training=False, config=config, seed=0, device=torch.device("cpu"))
+    with pytest.raises(ModelError, match="no class activation map"):
+        pointing_scores(network, loader, test.boxes)
+
+
+def test_maps_that_are_no_numbers_point_nowhere() -> None:
+    config = DigitScenesConfig(image_size=16, train_size=60, test_size=9)
+    test = load_data(config).test
+    assert test is not None
+    assert test.boxes is not None
+    network = build_classifier(
+        ModelConfig(name="kdcam:resnet8"), num_classes=10, in_channels=1, image_size=16
+    )
+    with torch.no_grad():
+        next(network.network.parameters()).fill_(torch.nan)
+    loader = batches(test, batch_size=4, training=False, config=config, seed=0, device=torch.device("cpu"))
+    with pytest.raises(ModelError, match=r"pointing game: the feature maps of 9 of 9 images are not finite"):
+        pointing_scores(network, loader, test.boxes)
