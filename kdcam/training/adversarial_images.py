@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdcam.attacks.gradient_steps import ascend_loss, random_ball_points
-from kdcam.attacks.norm_ball import NormBall
+from kdcam.attacks.gradient_steps import ascend_loss
+from kdcam.attacks.norm_ball import NormBall, random_ball_points
 from kdcam.attacks.objective import attack_loss
 from kdcam.data.batches.batch import Batch
 from kdcam.models.classifier import Classifier, Outputs, Task, TeacherOutputs

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from kdcam.corruptions.colour import gray_of
+from kdcam.corruptions.corruption_functions import gray_of
 from kdcam.data.batches.batch import Batches, ChangedBatches
 from kdcam.data.batches.resident import epoch_order
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
