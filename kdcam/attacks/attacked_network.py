@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -31,15 +31,18 @@ def attack_context(
     _check_loss(loss, targets)
     device = images.device
     checked = _FiniteCheckedNetwork(model, len(images), device)
-    with ExitStack() as stack:
-        stack.enter_context(eval_mode(model))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+    with attack_mode(model, device), torch.inference_mode(False), torch.enable_grad():
         # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
         yield checked, wide(images.detach().clone()), AttackGoal(loss, targets.clone(), last_label=last_label)
     checked.require_finite()
+
+
+@contextmanager
+def attack_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a network into eval mode and float32 while it is attacked; it and torch's random state are put back."""
+    rng = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with eval_mode(network), rng, torch.autocast(device.type, enabled=False):
+        yield
 
 
 class _FiniteCheckedNetwork(nn.Module):
@@ -213,6 +216,7 @@ __all__ = [
     "CountedClassifier",
     "GradientPass",
     "attack_context",
+    "attack_mode",
     "check_budget",
     "check_counts",
     "gradient_pass",
