@@ -71,6 +71,4 @@ class AdversaryConfig(Settings):
         return frozenset({"teacher.logits"} if self.maximise == "kl_to_teacher" else ())
 
 
-__all__ = [
-    "AdversaryConfig",
-]
+__all__ = ["AdversaryConfig"]

@@ -128,18 +128,18 @@ class FolderSet:
         )
 
     def _listed(self, name: str, severity: int) -> tuple[list[Path], Tensor]:
-        place = self.folder / name / str(severity)
-        if not is_folder(place):
+        folder = self.folder / name / str(severity)
+        if not is_folder(folder):
             raise DataError(
-                f"{place}: not there; the layout is {name}/1 to {name}/5, in each a folder a class"
+                f"{folder}: not there; the layout is {name}/1 to {name}/5, in each a folder a class"
             )
         numbers = {nfc(label): number for number, label in enumerate(self.wanted.label_names)}
-        classes = class_folders(place)
-        _check_class_folders(place, tuple(classes), tuple(numbers))
+        classes = class_folders(folder)
+        _check_class_folders(folder, tuple(classes), tuple(numbers))
         files = [(path, numbers[name]) for name, found in classes.items() for path in files_below(found)]
         if not files:
             raise DataError(
-                f"{place}: holds no picture in class folders; fill it, or leave this severity out"
+                f"{folder}: holds no picture in class folders; fill it, or leave this severity out"
             )
         return [path for path, _ in files], torch.tensor([label for _, label in files])
 
@@ -236,11 +236,11 @@ def _check_published_order(path: Path, label_names: Sequence[str]) -> None:
                 )
 
 
-def _check_class_folders(place: Path, found: Sequence[str], label_names: Sequence[str]) -> None:
+def _check_class_folders(folder: Path, found: Sequence[str], label_names: Sequence[str]) -> None:
     unknown = [name for name in found if name not in label_names]
     if unknown:
         raise DataError(
-            f"{place / unknown[0]}: the classifier has no class {unknown[0]!r}; its classes: "
+            f"{folder / unknown[0]}: the classifier has no class {unknown[0]!r}; its classes: "
             f"{first_few(label_names, most=_NAMED)}; class folders must bear its label names"
         )
 

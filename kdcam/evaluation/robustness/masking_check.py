@@ -17,7 +17,6 @@ from kdcam.settings.messages import failed_check_text
 MASKING_WARNING = "this number may be gradient masking"
 LEAST_IMAGES = 10  # kdcam's choice: one image of fewer says nothing of a share
 BLACK_BOX_LIMIT = 0.002  # AutoAttack's 0.2 points
-
 _ROUNDING = 1e-9  # of differences of shares: 0.4 - 0.3 is more than 0.1
 
 
@@ -31,9 +30,8 @@ class MaskingCheck(BaseModel):
     value: float | None  # None: there was too little to measure it on, so that it counts as passed
     limit: float
     text: str  # what was measured, and what a failure means
-    eps: float | None = (
-        None  # [0, 1] pixel units, of the budget that it was measured at; None: without an attack
-    )
+    # [0, 1] pixel units, of the budget that it was measured at; None: without an attack
+    eps: float | None = None
 
 
 def share_check(

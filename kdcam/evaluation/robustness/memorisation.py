@@ -24,9 +24,8 @@ class Memorisation(BaseModel):
 
     images: int
     wrong_labels: int
-    memorised: (
-        float | None
-    )  # share of the wrongly labelled predicted as their wrong label; None: there are none
+    # share of the wrongly labelled predicted as their wrong label; None: there are none
+    memorised: float | None
     recovered: float | None  # share of the wrongly labelled predicted as their true label
     clean_label_acc: float | None  # accuracy on the rightly labelled; None: there are none
     overall_noisy_acc: float  # share of all images predicted as the label that was trained on

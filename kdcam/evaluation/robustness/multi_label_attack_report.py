@@ -119,22 +119,22 @@ def multi_label_attack_report(
     images = images_to_attack(batches, n_examples)
     targets, clean = _clean(classifier, batches, images, work=work, progress=progress)
     stop_with_results_kept(progress)
-    rows = planned_attacks(classifier, attacks, source, targets.shape[1])
-    clock = RemainingTime([piece for row in rows for piece in row.pieces], images, progress)
-    attacked = [_run_row(row, classifier, batches, targets, work=work, clock=clock) for row in rows]
+    planned = planned_attacks(classifier, attacks, source, targets.shape[1])
+    clock = RemainingTime([stage for row in planned for stage in row.stages], images, progress)
+    attacked = [_run_attack(row, classifier, batches, targets, work=work, clock=clock) for row in planned]
     zeros = work.counts(_CLEAN)["zero_gradients"]
     warn_of_zero_gradients(zeros, images, progress)
     right = torch.stack([right_decisions(logits, targets) for logits in (clean, *attacked)])
-    kept = right.all(0)
+    always = right.all(0)
     return MultiLabelRobustnessReport(
         images=images,
         subset=subset_text(images, whole=images == batches.num_images),
         loss="binary cross-entropy, summed over the classes",
         clean=_scores(clean, targets),
-        rows=tuple(_row(row, logits, targets, work) for row, logits in zip(rows, attacked, strict=True)),
-        worst_case_label_acc=share_of(kept),
-        worst_case_exact_acc=share_of(kept.all(1)),
-        curve=_curve(rows, right),
+        rows=tuple(_row(row, logits, targets, work) for row, logits in zip(planned, attacked, strict=True)),
+        worst_case_label_acc=share_of(always),
+        worst_case_exact_acc=share_of(always.all(1)),
+        curve=_curve(planned, right),
         zero_gradients=zeros,
     )
 
@@ -148,19 +148,19 @@ def _clean(
         marks.fill_(PENDING)
         counts["zero_gradients"] = 0
     targets = []
-    for places, batch in first_batches(batches, images):
+    for positions, batch in first_batches(batches, images):
         targets.append(batch.targets.cpu())
-        pending = marks[places] == PENDING  # all or none, but after a resume with another batch size
+        pending = marks[positions] == PENDING  # all or none, but after a resume with another batch size
         if not bool(pending.any()):
             continue
         some = pending.to(batch.images.device)
         logits = logits_of(classifier, batch.images[some])
         _check_rows(batch.targets[some], logits)
         counts["zero_gradients"] += zero_gradients(classifier, batch.images[some], batch.targets[some])
-        work.rows(_CLEAN, (images, logits.shape[1]))[places[pending]] = logits.float().cpu()
-        marks[places[pending]] = STANDS
+        work.rows(_CLEAN, (images, logits.shape[1]))[positions[pending]] = logits.float().cpu()
+        marks[positions[pending]] = STANDS
         work.save()
-        progress.advance(_CLEAN, int(places[-1]) + 1, images)
+        progress.advance(_CLEAN, int(positions[-1]) + 1, images)
         stop_with_results_kept(progress)
     rows = torch.cat(targets)
     return rows, work.rows(_CLEAN, tuple(rows.shape))
@@ -174,8 +174,8 @@ def _check_rows(targets: Tensor, logits: Tensor) -> None:
         )
 
 
-def _run_row(
-    row: PlannedAttack,
+def _run_attack(
+    planned: PlannedAttack,
     classifier: nn.Module,
     batches: Batches,
     targets: Tensor,
@@ -183,40 +183,42 @@ def _run_row(
     work: PartialResults,
     clock: RemainingTime,
 ) -> Tensor:
-    """Return the logits (images, K) after a row's attack."""
-    (piece,) = row.pieces
-    found = work.rows(piece.key, tuple(targets.shape))
+    """Return the logits (images, K) after an attack."""
+    (stage,) = planned.stages
+    found = work.rows(stage.key, tuple(targets.shape))
 
-    def judge(places: Tensor, batch: Batch, adversarial: Tensor) -> Tensor:
-        found[places] = logits_of(classifier, adversarial).float().cpu()
+    def judge(positions: Tensor, batch: Batch, adversarial: Tensor) -> Tensor:
+        found[positions] = logits_of(classifier, adversarial).float().cpu()
         return torch.ones(len(batch.indices), dtype=torch.bool)
 
     everything = torch.ones(len(targets), dtype=torch.bool)
-    clock.begin(piece, len(targets), int((work.marks(piece.key, len(targets)) == PENDING).sum()))
-    run_stage(piece, batches, everything, judge=judge, work=work, pace=clock)
+    clock.begin(stage, len(targets), int((work.marks(stage.key, len(targets)) == PENDING).sum()))
+    run_stage(stage, batches, everything, judge=judge, work=work, clock=clock)
     return found
 
 
-def _row(row: PlannedAttack, logits: Tensor, targets: Tensor, work: PartialResults) -> MultiLabelAttackRow:
-    passes = stage_passes(row.pieces[0], work)
+def _row(
+    planned: PlannedAttack, logits: Tensor, targets: Tensor, work: PartialResults
+) -> MultiLabelAttackRow:
+    passes = stage_passes(planned.stages[0], work)
     return MultiLabelAttackRow(
-        attack=row.label,
-        norm=row.attack.norm,
-        eps=row.attack.eps,
-        settings=row.attack.model_dump(mode="json"),
+        attack=planned.label,
+        norm=planned.attack.norm,
+        eps=planned.attack.eps,
+        settings=planned.attack.model_dump(mode="json"),
         scores=_scores(logits, targets),
         forwards=passes.forwards / len(targets),
         backwards=passes.backwards / len(targets),
     )
 
 
-def _curve(rows: Sequence[PlannedAttack], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
+def _curve(planned: Sequence[PlannedAttack], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
     points = []
-    for eps, places in attacks_by_budget(rows).items():
-        kept = right[[0, *(place + 1 for place in places)]].all(0)
+    for eps, numbers in attacks_by_budget(planned).items():
+        always = right[[0, *(number + 1 for number in numbers)]].all(0)
         points.append(
             MultiLabelCurvePoint(
-                eps=eps, worst_case_label_acc=share_of(kept), worst_case_exact_acc=share_of(kept.all(1))
+                eps=eps, worst_case_label_acc=share_of(always), worst_case_exact_acc=share_of(always.all(1))
             )
         )
     return tuple(points)

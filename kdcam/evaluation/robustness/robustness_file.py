@@ -21,6 +21,8 @@ from kdcam.runtime.progress import Progress
 from kdcam.scores.calibration import CalibrationReport
 from kdcam.settings.messages import listed
 
+ROBUSTNESS_FILE = "robustness.json"
+
 
 class CorruptionSection(BaseModel):
     """Accuracy under corruptions, and errors as multiples of a base run's."""
@@ -74,8 +76,6 @@ class RunRobustness(BaseModel):
         return {**self.model_dump(mode="json"), "warning": MASKING_WARNING if self.failed_checks else None}
 
 
-ROBUSTNESS_FILE = "robustness.json"
-
 _EMPTY: dict[str, Any] = {
     "attacks": None,
     "checks": (),
@@ -86,7 +86,7 @@ _EMPTY: dict[str, Any] = {
     "label_noise": None,
 }
 _KINDS = {section: kind for section, kind in get_type_hints(RunRobustness).items() if section in _EMPTY}
-# The settings that each section is made with, as `EvaluationSettings` names them.
+# The settings that each section is made with, as `RobustnessEvaluationSettings` names them.
 _SETTINGS_OF: dict[str, tuple[str, ...]] = {
     "attacks": ("budgets", "from_zero", "source"),
     "checks": ("budgets", "source"),

@@ -26,6 +26,7 @@ from kdcam.runs.data_record import read_noisy_labels
 from kdcam.runs.open_run import LoadedRun, Weights, recipe_of
 from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE
 from kdcam.runtime.progress import Progress
+from kdcam.settings.messages import reason_text
 
 PROTOCOL = 4  # of the numbers; another number is another way to come by them, and nothing kept is taken over
 
@@ -47,7 +48,7 @@ def network_key(loaded: LoadedRun, weights: Weights) -> str:
 def section_keys(
     loaded: LoadedRun,
     settings: RobustnessEvaluationSettings,
-    others: ReferenceNetworks,
+    references: ReferenceNetworks,
     *,
     network: str,
     batch_size: int,
@@ -60,14 +61,14 @@ def section_keys(
     Args:
         loaded: the run.
         settings: what is asked for.
-        others: the runs that it is held against.
+        references: the source and the base.
         network: what `network_key` returned.
         batch_size: counts where an attack draws by the batch.
         progress: who watches.
 
     Raises ``DataError`` where images are missing or cannot be read.
     """
-    facts = _Facts(loaded, settings, others, batch_size, progress)
+    facts = _SectionFacts(loaded, settings, references, batch_size, progress)
     makers: Mapping[str, Callable[[], dict[str, Any]]] = {
         "attacks": facts.attacks,
         "checks": facts.attacks,
@@ -87,12 +88,12 @@ def section_keys(
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _SectionFacts:
     """What decides the numbers of each section, beside the network."""
 
     loaded: LoadedRun
     settings: RobustnessEvaluationSettings
-    others: ReferenceNetworks
+    references: ReferenceNetworks
     batch_size: int
     progress: Progress
 
@@ -109,12 +110,11 @@ class _Facts:
         return _part_digests(self.loaded.part("test"), self.progress)
 
     def attacks(self) -> dict[str, Any]:
-        budgets = self.settings.budgets
-        by_batch = any(config.name == "autoattack" for budget in budgets for config in budget.configs())
+        by_batch = any(config.name == "autoattack" for config in self.settings.attack_configs)
         return {
             "images": self.examples,
-            "budgets": [budget.model_dump(mode="json") for budget in budgets],
-            "source": _source_facts(self.others.source),
+            "budgets": [budget.model_dump(mode="json") for budget in self.settings.budgets],
+            "source": _reference_facts(self.references.source),
             "batch": self.batch_size if by_batch else None,
         }
 
@@ -124,7 +124,7 @@ class _Facts:
             "names": self.settings.corruptions,
             "severities": self.settings.severities,
             "seed": self.settings.seed,
-            "base": _source_facts(self.others.base),
+            "base": _reference_facts(self.references.base),
         }
 
     def corrupted_set(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class _Facts:
             "set": folder_fingerprint(self.settings.corrupted_set),
             "severities": self.settings.severities,
             "n_examples": self.settings.n_examples,
-            "base": _source_facts(self.others.base),
+            "base": _reference_facts(self.references.base),
         }
 
     def calibration(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def folder_fingerprint(folder: Path) -> dict[str, Any]:
     try:
         return {"path": str(place), "files": combined_digest({"files": sorted(_files(place))})}
     except OSError as error:
-        raise DataError(f"{place}: cannot be read ({error.strerror or error}); restore the folder") from error
+        raise DataError(f"{place}: cannot be read ({reason_text(error)}); restore the folder") from error
 
 
 def _files(place: Path) -> Iterator[list[Any]]:
@@ -184,8 +184,8 @@ def _files(place: Path) -> Iterator[list[Any]]:
                 yield [os.fsencode(entry.path).hex(), facts.st_size, facts.st_mtime_ns]
 
 
-def _source_facts(source: ReferenceNetwork | None) -> list[str] | None:
-    return None if source is None else [source.name, _identity(source.classifier)]
+def _reference_facts(reference: ReferenceNetwork | None) -> list[str] | None:
+    return None if reference is None else [reference.name, _identity(reference.classifier)]
 
 
 def _foreign_facts(named: str, loaded: LoadedRun) -> dict[str, Any]:

@@ -5,15 +5,20 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import BaseModel
+from tensor_batches import TensorBatches
 
-from kdcam.errors import CheckpointError
+from kdcam.errors import CheckpointError, Interrupted
+from kdcam.evaluation.robustness.corruption_report import corruption_report
+from kdcam.evaluation.robustness.evaluated_images import collect_logits
 from kdcam.evaluation.robustness.partial_results import (
     PENDING,
     STANDS,
     PartialResults,
     combined_digest,
     remove_orphaned_tensors,
+    stop_with_results_kept,
 )
+from kdcam.runtime.progress import Silent
 
 ONE = "robustness-progress-one.json"
 
@@ -166,3 +171,24 @@ def test_what_does_not_fit_the_work_is_refused(tmp_path: Path) -> None:
 def test_a_digest_knows_values_and_not_their_order() -> None:
     assert combined_digest({"a": 1, "b": (2.0, 3)}) == combined_digest({"b": [2.0, 3], "a": 1})
     assert combined_digest({"a": 1}) != combined_digest({"a": 2})
+
+
+class Stopping(Silent):
+    """Somebody who wants to stop at once."""
+
+    def should_stop(self) -> bool:
+        """Return True."""
+        return True
+
+
+def test_nothing_happens_where_nobody_asks() -> None:
+    stop_with_results_kept(Silent())
+
+
+def test_loops_over_images_stop() -> None:
+    classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    batches = TensorBatches(torch.rand(6, 1, 8, 8), torch.arange(6) % 3)
+    with pytest.raises(Interrupted, match=r"what is done is kept"):
+        collect_logits(classifier, batches, task="calibration", progress=Stopping())
+    with pytest.raises(Interrupted, match=r"what is done is kept"):
+        corruption_report(classifier, batches, n_examples=6, progress=Stopping())
