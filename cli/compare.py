@@ -182,7 +182,7 @@ def _show_plan(
 
 def _show(comparison: "Comparison", place: Path) -> None:
     from kdcam.comparison.table.notes import choosing_note, other_data_note, selection_notes, tested_note
-    from kdcam.comparison.table.output_folder import CSV_FILE, CURVES_FILE, JSON_FILE, MARKDOWN_FILE
+    from kdcam.comparison.table.output_folder import COMPARISON_FILE, CSV_FILE, CURVES_FILE, MARKDOWN_FILE
 
     from . import render
 
@@ -201,7 +201,9 @@ def _show(comparison: "Comparison", place: Path) -> None:
         render.show_text(f"left out: {text}")
     for run in comparison.failed:
         render.show_text(f"failed: {run.name}: {run.reason}")
-    names = [MARKDOWN_FILE, CSV_FILE, JSON_FILE, *([CURVES_FILE] if exists(place / CURVES_FILE) else [])]
+    names = [MARKDOWN_FILE, CSV_FILE, COMPARISON_FILE]
+    if exists(place / CURVES_FILE):
+        names.append(CURVES_FILE)
     render.show_text(f"all columns and how they were made: {place}/ {', '.join(names)}")
 
 

@@ -1,6 +1,5 @@
 """The folder of a comparison: its tables and its picture of curves, which may be committed, and its runs."""
 
-import io
 import math
 import os
 import time
@@ -9,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdcam.blocks.plots import PLOT_COLOURS, PLOT_DASHES, label_axes
+from kdcam.blocks.plots import PLOT_COLOURS, PLOT_DASHES, label_axes, png_bytes
 from kdcam.comparison.table.comparison_result import ComparedRow, epochs_to_reach, median_epochs
 from kdcam.comparison.table.text_formats import Comparison
 from kdcam.errors import CheckpointError, FolderInUseError
@@ -19,6 +18,7 @@ from kdcam.files.json_files import read_json, write_json
 from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.runs.run_files import find_state
 from kdcam.scores.main_scores import SCORE_WORDS
+from kdcam.settings.messages import reason_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ScoreCurve = Sequence[float | None]  # validation score by epoch, in [0, 1]
 
-_LEVELS = 200
+_LEVELS = 200  # of the score, at which the right plot counts epochs
 
 
 def draw_score_curves(comparison: Comparison) -> bytes | None:
@@ -58,9 +58,7 @@ def draw_score_curves(comparison: Comparison) -> bytes | None:
     scores.xaxis.set_major_locator(MaxNLocator(integer=True))
     label_axes(reached, name, "epochs to reach it")
     figure.legend(loc="outside right upper", fontsize="small", frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})  # equal bytes for equal curves
-    return picture.getvalue()
+    return png_bytes(figure)
 
 
 def score_levels(curves: Sequence[ScoreCurve]) -> list[float]:
@@ -102,7 +100,9 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
 
 
 RUNS_FOLDER = "runs"
-JSON_FILE, CSV_FILE, MARKDOWN_FILE = "comparison.json", "comparison.csv", "comparison.md"
+COMPARISON_FILE = "comparison.json"
+CSV_FILE = "comparison.csv"
+MARKDOWN_FILE = "comparison.md"
 CURVES_FILE = "curves.png"
 PREVIOUS_TABLE = "comparison-previous"
 """The name, before .json, .csv and .md, of the last table that had rows or runs which its successor lacks."""
@@ -144,7 +144,7 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
     """Write the tables and the picture of a comparison, each whole or not at all.
 
     Returns the rows and finished seeds of the table before that this one lacks; where there are any, it is kept under
-    `PREVIOUS`. Without ``keeps_previous`` the table before is not looked at.
+    `PREVIOUS_TABLE`. Without ``keeps_previous`` the table before is not looked at.
 
     Raises ``CheckpointError`` where one cannot be written.
     """
@@ -152,10 +152,10 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
     lock = _wait_for_lock(output / RUNS_FOLDER)
     try:
         remove_leftovers(output)
-        lost = _lost(output / JSON_FILE, comparison) if keeps_previous else ()
+        lost = _lost(output / COMPARISON_FILE, comparison) if keeps_previous else ()
         if lost:
             _keep_previous(output)
-        write_json(output / JSON_FILE, comparison.to_json())
+        write_json(output / COMPARISON_FILE, comparison.to_json())
         write_atomically(output / CSV_FILE, comparison.to_csv().encode(errors="backslashreplace"))
         write_atomically(output / MARKDOWN_FILE, comparison.to_markdown().encode(errors="backslashreplace"))
         if picture is not None:
@@ -188,7 +188,7 @@ def _lost_rows(before: Iterable[Mapping[str, Any]], here: Mapping[str, set[int]]
 
 
 def _keep_previous(output: Path) -> None:
-    for name in (CSV_FILE, MARKDOWN_FILE, JSON_FILE):
+    for name in (CSV_FILE, MARKDOWN_FILE, COMPARISON_FILE):
         if is_file(output / name):
             write_atomically(output / f"{PREVIOUS_TABLE}{Path(name).suffix}", (output / name).read_bytes())
 
@@ -206,14 +206,14 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: is of an earlier comparison and cannot be removed ({error.strerror or error})"
+            f"{path}: is of an earlier comparison and cannot be removed ({reason_text(error)})"
         ) from error
 
 
 __all__ = [
+    "COMPARISON_FILE",
     "CSV_FILE",
     "CURVES_FILE",
-    "JSON_FILE",
     "MARKDOWN_FILE",
     "PREVIOUS_TABLE",
     "RUNS_FOLDER",

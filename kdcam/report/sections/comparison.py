@@ -6,13 +6,13 @@ from pathlib import Path
 
 from kdcam.blocks.document import Block, Facts, Note, Section, Table
 from kdcam.comparison.table.notes import notes_of
+from kdcam.comparison.table.output_folder import COMPARISON_FILE, CURVES_FILE
 from kdcam.comparison.table.text_formats import Comparison, columns_of, evaluation_lines, stored_comparison
 from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import is_file
-from kdcam.report.reported_run import COMPARISON_FILE, read_picture
+from kdcam.report.reported_run import read_picture
 from kdcam.settings.messages import listed
 
-_CURVES_FILE = "curves.png"
 _CURVES = (
     "Left: validation score by epoch, mean and range over the seeds. Right: epochs to each level of it, median over "
     "the seeds."
@@ -30,8 +30,8 @@ def comparison_section(folder: Path, *, title: str) -> Section:
         notes = (Note(text) for text in notes_of(stored))
         blocks: list[Block] = [*_unfinished(stored), *_tables(stored), *notes]
         facts = _facts(stored)
-    if is_file(folder / _CURVES_FILE):
-        blocks.append(read_picture(folder / _CURVES_FILE, _CURVES))
+    if is_file(folder / CURVES_FILE):
+        blocks.append(read_picture(folder / CURVES_FILE, _CURVES))
     return Section(title, (*blocks, facts))
 
 

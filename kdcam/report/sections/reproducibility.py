@@ -94,13 +94,13 @@ def _measured(run: ReportedRun) -> Iterator[tuple[str, str]]:
     if run.epochs:
         with layout_errors(run.folder / METRICS_FILE):
             seconds = fsum(float(epoch["seconds"]) for epoch in run.epochs)
-            pace = median(float(epoch["images_per_second"]) for epoch in run.epochs)
+            throughput = median(float(epoch["images_per_second"]) for epoch in run.epochs)
             solved = run.result is not None and "probe" in run.result
             yield (
                 "training",
                 f"{duration_text(seconds)} for features and fits"
                 if solved
-                else f"{duration_text(seconds)} in {len(run.epochs)} epochs, {pace:,.0f} images/s (median)",
+                else f"{duration_text(seconds)} in {len(run.epochs)} epochs, {throughput:,.0f} images/s (median)",
             )
 
 
