@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdcam.blocks.document import Table
+from kdcam.comparison.plan.grid import parse_names, parse_seeds
 from kdcam.files.paths import exists
+from kdcam.scores.main_scores import SCORE_NAMES
 
+from . import render
 from .options import Device, Json, Quiet, Sets
 
 if TYPE_CHECKING:
@@ -16,8 +20,6 @@ if TYPE_CHECKING:
     from kdcam.comparison.plan.comparison_plan import ComparisonPlan
     from kdcam.comparison.table.comparison_result import ComparedRow
     from kdcam.comparison.table.text_formats import Comparison
-
-    from .render import Table
 
 Recipes = Annotated[
     list[str] | None,
@@ -111,11 +113,12 @@ def compare(
 
     Exit code 0: every run is done; 1: one or more failed (the table stands and names them), or nothing could be run.
     """
-    from kdcam.comparison.execution import DEFAULT_SEEDS, default_comparison_folder, run_comparison
-    from kdcam.comparison.plan.comparison_plan import plan_comparison
-    from kdcam.comparison.plan.grid import parse_names, parse_seeds
-
-    from . import render
+    from kdcam.comparison.execution import (  # slow: torch
+        DEFAULT_SEEDS,
+        default_comparison_folder,
+        run_comparison,
+    )
+    from kdcam.comparison.plan.comparison_plan import plan_comparison  # slow: torch
 
     plan = plan_comparison(
         recipes or (),
@@ -144,8 +147,13 @@ def compare(
 
 
 def _check_plan(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
-    from kdcam.comparison.execution import devices_of, find_cell_states, preflight_cells, teacher_digests
-    from kdcam.comparison.table.output_folder import check_output
+    from kdcam.comparison.execution import (  # slow: torch
+        devices_of,
+        find_cell_states,
+        preflight_cells,
+        teacher_digests,
+    )
+    from kdcam.comparison.table.output_folder import check_output  # slow: pydantic
 
     devices = devices_of(device, jobs)
     check_output(place)
@@ -155,8 +163,6 @@ def _check_plan(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) 
 def _show_plan(
     plan: "ComparisonPlan", states: "Sequence[CellState]", place: Path, *, as_json: bool, quiet: bool
 ) -> None:
-    from . import render
-
     refused = sum(state.problem is not None for state in states)
     missing = sum(state.problem is None and state.state != "finished" for state in states)
     if as_json:
@@ -177,14 +183,22 @@ def _show_plan(
     title = f"{place}: {missing} of {len(states)} runs are missing" + (
         f", {refused} cannot be run" if refused else ""
     )
-    render.show_table(render.Table(("run", "state"), rows, title=title, left=2))
+    render.show_table(Table(("run", "state"), rows, title=title, left=2))
 
 
 def _show(comparison: "Comparison", place: Path) -> None:
-    from kdcam.comparison.table.notes import choosing_note, other_data_note, selection_notes, tested_note
-    from kdcam.comparison.table.output_folder import COMPARISON_FILE, CSV_FILE, CURVES_FILE, MARKDOWN_FILE
-
-    from . import render
+    from kdcam.comparison.table.notes import (  # slow: numpy
+        choosing_note,
+        other_data_note,
+        selection_notes,
+        tested_note,
+    )
+    from kdcam.comparison.table.output_folder import (  # slow: pydantic
+        COMPARISON_FILE,
+        CSV_FILE,
+        CURVES_FILE,
+        MARKDOWN_FILE,
+    )
 
     tables = (
         comparison_table(comparison, title=str(place)),
@@ -207,10 +221,13 @@ def _show(comparison: "Comparison", place: Path) -> None:
     render.show_text(f"all columns and how they were made: {place}/ {', '.join(names)}")
 
 
-def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
+def comparison_table(comparison: "Comparison", *, title: str) -> Table:
     """Return the scores of a comparison, in columns that fit a terminal; empty ones are left out."""
-    from kdcam.comparison.table.text_formats import difference_text, percent_text, seeds_text
-    from kdcam.scores.main_scores import SCORE_NAMES
+    from kdcam.comparison.table.text_formats import (  # slow: pydantic
+        difference_text,
+        percent_text,
+        seeds_text,
+    )
 
     def shown_difference(row: "ComparedRow") -> str:
         text = difference_text(row.difference)
@@ -232,9 +249,9 @@ def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
     return _filled(columns, title=words + differs)
 
 
-def further_table(comparison: "Comparison") -> "Table":
+def further_table(comparison: "Comparison") -> Table:
     """Return what else a reader looks for, in columns that fit a terminal; empty ones are left out."""
-    from kdcam.comparison.table.text_formats import percent_text, plain_text, speed_text
+    from kdcam.comparison.table.text_formats import percent_text, plain_text, speed_text  # slow: pydantic
 
     rows = comparison.rows
     columns = {
@@ -250,11 +267,9 @@ def further_table(comparison: "Comparison") -> "Table":
     return _filled(columns)
 
 
-def evaluation_table(comparison: "Comparison") -> "Table":
+def evaluation_table(comparison: "Comparison") -> Table:
     """Return what later evaluations of the runs found: few-shot, verification, localization."""
-    from kdcam.comparison.table.text_formats import evaluation_lines
-
-    from .render import Table
+    from kdcam.comparison.table.text_formats import evaluation_lines  # slow: pydantic
 
     heads, lines = evaluation_lines(comparison)
     if not lines:
@@ -264,9 +279,7 @@ def evaluation_table(comparison: "Comparison") -> "Table":
     )
 
 
-def _filled(columns: "Mapping[str, Sequence[str]]", *, title: str = "") -> "Table":
-    from .render import Table
-
+def _filled(columns: "Mapping[str, Sequence[str]]", *, title: str = "") -> Table:
     filled = {name: texts for name, texts in columns.items() if any(texts)}
     return Table(tuple(filled), list(zip(*filled.values(), strict=True)), title=title)
 

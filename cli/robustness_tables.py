@@ -1,23 +1,19 @@
 """The tables of `kdcam evaluate-robustness`: a column a run; those beside attacks and checks: `shift_tables`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from kdcam.blocks.document import Table
+from kdcam.evaluation.robustness.attack_report import AttackRow, RobustnessReport
+from kdcam.evaluation.robustness.masking_check import MASKING_WARNING, MaskingCheck, failure_text
+from kdcam.evaluation.robustness.multi_label_attack_report import (
+    MultiLabelAttackRow,
+    MultiLabelRobustnessReport,
+)
+from kdcam.scores.main_scores import score_text
 from kdcam.settings.messages import amount_text, eps_text
 
-from .render import Table, score_text
-from .shift_tables import calibration_table, corruption_tables, foreign_table, label_noise_table
-
-if TYPE_CHECKING:
-    from kdcam.evaluation.robustness.attack_report import AttackRow, RobustnessReport
-    from kdcam.evaluation.robustness.masking_check import MaskingCheck
-    from kdcam.evaluation.robustness.multi_label_attack_report import (
-        MultiLabelAttackRow,
-        MultiLabelRobustnessReport,
-    )
-    from kdcam.evaluation.robustness.robustness_file import RunRobustness
-
-    Runs = Sequence[RunRobustness]
+from .shift_tables import Runs, calibration_table, corruption_tables, foreign_table, label_noise_table
 
 ScoreLine = tuple[str, str, Sequence[float | None]]  # name, budget, a score a run
 
@@ -31,7 +27,7 @@ class AttackCost(NamedTuple):
     backwards: float | None
 
 
-def tables(found: "Runs") -> list[Table]:
+def tables(found: Runs) -> list[Table]:
     """Return the tables of all sections that there are."""
     makers: dict[str, Callable[[Runs], Table | list[Table]]] = {
         "attacks": attack_tables,
@@ -51,23 +47,19 @@ def tables(found: "Runs") -> list[Table]:
     return made
 
 
-def warnings(found: "Runs") -> Iterator[str]:
+def warnings(found: Runs) -> Iterator[str]:
     """Yield a line for each failed check."""
-    from kdcam.evaluation.robustness.masking_check import failure_text
 
     for run in found:
         for check in run.failed_checks:
             yield f"WARNING: {run.run}: {failure_text(check)}"
 
 
-def attack_tables(found: "Runs") -> list[Table]:
+def attack_tables(found: Runs) -> list[Table]:
     """Return tables with a row an attack and a column a run: one table a score, and one of what the attacks took.
 
     Runs with one label an image have an accuracy; those with several share none of their scores with them.
     """
-    from kdcam.evaluation.robustness.attack_report import RobustnessReport
-    from kdcam.evaluation.robustness.masking_check import MASKING_WARNING
-    from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
 
     masked = {str(run.run): MASKING_WARNING if run.failed_checks else "" for run in found}
     single: list[tuple[str, RobustnessReport]] = []
@@ -91,7 +83,7 @@ def attack_tables(found: "Runs") -> list[Table]:
     return made
 
 
-def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[ScoreLine]:
+def _accuracy_lines(reports: Sequence[RobustnessReport]) -> Iterator[ScoreLine]:
     yield "clean", "", [report.clean_acc for report in reports]
     for same in zip(*(report.rows for report in reports), strict=True):
         yield same[0].attack, eps_text(same[0].norm, same[0].eps), [row.robust_acc for row in same]
@@ -110,7 +102,7 @@ def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[ScoreLine
 
 
 def _multi_label_tables(
-    names: Sequence[str], reports: "Sequence[MultiLabelRobustnessReport]"
+    names: Sequence[str], reports: Sequence[MultiLabelRobustnessReport]
 ) -> Iterator[Table]:
     titles = {
         "label_acc": ("label accuracy (decisions at probability 0.5)", "decision"),
@@ -155,7 +147,7 @@ def passes_table(names: Sequence[str], spent: Sequence[Sequence[AttackCost]]) ->
     return Table(("attack", "budget", *names), rows, title=title, left=2)
 
 
-def _attack_cost(row: "AttackRow | MultiLabelAttackRow") -> AttackCost:
+def _attack_cost(row: AttackRow | MultiLabelAttackRow) -> AttackCost:
     return AttackCost(row.attack, eps_text(row.norm, row.eps), row.forwards, row.backwards)
 
 
@@ -165,7 +157,7 @@ def _passes_text(spent: AttackCost) -> str:
     return f"{spent.forwards:,.1f} + {spent.backwards:,.1f}"
 
 
-def check_table(found: "Runs") -> Table:
+def check_table(found: Runs) -> Table:
     """Return a table of whether the attacks can be believed."""
     rows = []
     for name in dict.fromkeys(check.name for run in found for check in run.checks):
@@ -175,7 +167,7 @@ def check_table(found: "Runs") -> Table:
     return Table(("check", *names), rows, title="can the attacks be believed?")
 
 
-def _check_text(check: "MaskingCheck | None") -> str:
+def _check_text(check: MaskingCheck | None) -> str:
     if check is None:
         return "-"
     value = "-" if check.value is None else f"{check.value:.3g}"

@@ -1,26 +1,23 @@
 """The tables of `kdcam evaluate-robustness` on corruptions, calibration, other images and label noise."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from kdcam.blocks.document import Table
+from kdcam.evaluation.robustness.corruption_report import CorruptionReport
+from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
+from kdcam.evaluation.robustness.robustness_file import (
+    CorruptionSection,
+    ForeignDataSection,
+    RunRobustness,
+)
+from kdcam.scores.calibration import Calibration, CalibrationReport
+from kdcam.scores.main_scores import score_text
 from kdcam.settings.messages import listed
 
-from .render import Table, score_text
-
-if TYPE_CHECKING:
-    from kdcam.evaluation.robustness.corruption_report import CorruptionReport
-    from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
-    from kdcam.evaluation.robustness.robustness_file import (
-        CorruptionSection,
-        ForeignDataSection,
-        RunRobustness,
-    )
-    from kdcam.scores.calibration import Calibration, CalibrationReport
-
-    Runs = Sequence[RunRobustness]
+Runs = Sequence[RunRobustness]
 
 
-def corruption_tables(found: "Runs", section: str) -> list[Table]:
+def corruption_tables(found: Runs, section: str) -> list[Table]:
     """Return a table of errors by corruption; of a single run by severity, too; and relative to a base run."""
     sections: list[CorruptionSection] = [getattr(run, section) for run in found]
     first, names = sections[0].report, [str(run.run) for run in found]
@@ -47,7 +44,7 @@ def corruption_tables(found: "Runs", section: str) -> list[Table]:
     return made + _relative_table(names, sections)
 
 
-def _corruption_title(reports: "Sequence[CorruptionReport]") -> str:
+def _corruption_title(reports: Sequence[CorruptionReport]) -> str:
     notes = listed(dict.fromkeys(report.note for report in reports))
     subsets = " or ".join(dict.fromkeys(report.subset for report in reports))
     severities = listed(reports[0].severities)
@@ -61,7 +58,7 @@ def _marked(means: Sequence[str], errors: Sequence[Mapping[str, float | None]]) 
     return [f"{mean} (of {len(of_run)})" for mean, of_run in zip(means, errors, strict=True)]
 
 
-def _relative_table(names: Sequence[str], sections: "Sequence[CorruptionSection]") -> list[Table]:
+def _relative_table(names: Sequence[str], sections: Sequence[CorruptionSection]) -> list[Table]:
     relatives = [one.relative for one in sections if one.relative is not None]
     if len(relatives) < len(sections):
         return []
@@ -79,7 +76,7 @@ def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def calibration_table(found: "Runs") -> Table:
+def calibration_table(found: Runs) -> Table:
     """Return a table of calibration before and after temperature scaling."""
     reports: list[CalibrationReport] = [run.calibration for run in found if run.calibration]
     states: dict[str, Sequence[Calibration | None]] = {
@@ -97,7 +94,7 @@ def calibration_table(found: "Runs") -> Table:
     )
 
 
-def foreign_table(found: "Runs") -> Table:
+def foreign_table(found: Runs) -> Table:
     """Return a table of how well runs tell their own images from others."""
     rows = []
     sections: list[ForeignDataSection] = [run.out_of_distribution for run in found if run.out_of_distribution]
@@ -114,7 +111,7 @@ def foreign_table(found: "Runs") -> Table:
     )
 
 
-def label_noise_table(found: "Runs") -> Table:
+def label_noise_table(found: Runs) -> Table:
     """Return a table of what became of wrong training labels."""
     reports = [run.label_noise for run in found if run.label_noise]
     shares: dict[str, list[float | None]] = {
@@ -122,20 +119,20 @@ def label_noise_table(found: "Runs") -> Table:
         "wrong labels, realised": [report.realised_rate for report in reports],
         "clean test, selected": [report.selected_test_acc for report in reports],
         "clean test, last": [report.last_test_acc for report in reports],
-        "wrong labels memorised": [_kept(report, "memorised") for report in reports],
-        "wrong labels recovered": [_kept(report, "recovered") for report in reports],
-        "right labels learned": [_kept(report, "clean_label_acc") for report in reports],
+        "wrong labels memorised": [_memorisation_score(report, "memorised") for report in reports],
+        "wrong labels recovered": [_memorisation_score(report, "recovered") for report in reports],
+        "right labels learned": [_memorisation_score(report, "clean_label_acc") for report in reports],
     }
     rows = [("kind", *(report.kind or "-" for report in reports))]
     rows += [(name, *(score_text("acc", value) for value in values)) for name, values in shares.items()]
-    by_loss = [_kept(report, "wrong_label_auroc") for report in reports]
+    by_loss = [_memorisation_score(report, "wrong_label_auroc") for report in reports]
     rows.append(("wrong labels found by their loss (AUROC)", *map(_ratio, by_loss)))
     return Table(("label noise", *(str(run.run) for run in found)), rows, title="label noise")
 
 
-def _kept(report: "LabelNoiseReport", score: str) -> float | None:
+def _memorisation_score(report: LabelNoiseReport, score: str) -> float | None:
     value: float | None = getattr(report.memorisation, score, None)
     return value
 
 
-__all__ = ["calibration_table", "corruption_tables", "foreign_table", "label_noise_table"]
+__all__ = ["Runs", "calibration_table", "corruption_tables", "foreign_table", "label_noise_table"]

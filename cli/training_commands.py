@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from kdcam import api
+from kdcam.blocks.document import Table
 from kdcam.data.datasets import decode_sample
 from kdcam.models.layer_groups import frozen_stages
 from kdcam.recipe.train_recipe import Command, TrainRecipe, check_command, load_recipe
@@ -16,6 +19,7 @@ from kdcam.runtime.machine import thread_advice
 from kdcam.runtime.memory import keep_freed_memory
 from kdcam.runtime.precision import pick_device
 from kdcam.runtime.progress import Progress
+from kdcam.scores.main_scores import score_text
 from kdcam.training.preflight import CheckedRun, preflight
 from kdcam.training.starting_point import load_to_finetune
 from kdcam.training.teachers.cached_teacher import cache_forecast
@@ -23,52 +27,6 @@ from kdcam.training.teachers.cached_teacher import cache_forecast
 from . import render
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def toml_text(table: Mapping[str, Any]) -> str:
-    """Return a table as TOML, ``name`` first in each table, without the keys that are None."""
-    return "\n".join(_toml_lines(table, "")).strip("\n") + "\n"
-
-
-def _toml_lines(table: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """Yield plain values first: in TOML they would belong to the table before them otherwise."""
-    named = {"name": table["name"], **table} if "name" in table else table
-    present = {key: value for key, value in named.items() if value is not None}
-    for key, value in present.items():
-        if not _is_table(value) and not _is_tables(value):
-            yield f"{_toml_key(key)} = {_toml_value(value)}"
-    for key, value in present.items():
-        path = prefix + _toml_key(key)
-        if _is_table(value):
-            yield from ("", f"[{path}]", *_toml_lines(value, path + "."))
-        elif _is_tables(value):
-            for item in value:
-                yield from ("", f"[[{path}]]", *_toml_lines(item, path + "."))
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _is_tables(value: Any) -> bool:
-    return _is_list(value) and len(value) > 0 and all(_is_table(item) for item in value)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _toml_key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
-
-
-def _toml_value(value: Any) -> str:
-    if _is_list(value):
-        return f"[{', '.join(_toml_value(item) for item in value)}]"
-    # JSON's texts, numbers and booleans are TOML's too, but for one character that JSON leaves as it is.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 _LEFT_OUT = ("mean_class_acc",)  # so that the table fits 80 columns; result.json and `kdcam evaluate` have it
 
 
@@ -139,7 +97,6 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
 
 
 def _hint_at_threads(device: str, progress: Progress) -> None:
-    import torch
 
     advice = thread_advice(torch.get_num_threads()) if pick_device(device).type == "cpu" else None
     if advice is not None:
@@ -198,7 +155,7 @@ def _frozen(checked: CheckedRun) -> int | None:
     return None if frozen is None else sum(parameter.numel() for parameter in frozen.parameters)
 
 
-def result_table(result: Mapping[str, Any], *, title: str) -> render.Table:
+def result_table(result: Mapping[str, Any], *, title: str) -> Table:
     """Return a table of a run's scores: a row for each kind of weights and part of the data."""
     rows = [
         (weights, str(result[weights]["epoch"]), part, result["images"][part], result[weights][part])
@@ -211,7 +168,7 @@ def result_table(result: Mapping[str, Any], *, title: str) -> render.Table:
         for name in dict.fromkeys(name for *_, scores in rows for name in scores)
         if name not in _LEFT_OUT
     ]
-    return render.Table(
+    return Table(
         ("weights", "epoch", "part", "images", *names),
         [
             (
@@ -219,13 +176,57 @@ def result_table(result: Mapping[str, Any], *, title: str) -> render.Table:
                 epoch,
                 part,
                 f"{images:,}",
-                *(render.score_text(name, scores.get(name)) for name in names),
+                *(score_text(name, scores.get(name)) for name in names),
             )
             for weights, epoch, part, images, scores in rows
         ],
         title=title,
         left=3,
     )
+
+
+def toml_text(table: Mapping[str, Any]) -> str:
+    """Return a table as TOML, ``name`` first in each table, without the keys that are None."""
+    return "\n".join(_toml_lines(table, "")).strip("\n") + "\n"
+
+
+def _toml_lines(table: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Yield plain values first: in TOML they would belong to the table before them otherwise."""
+    named = {"name": table["name"], **table} if "name" in table else table
+    present = {key: value for key, value in named.items() if value is not None}
+    for key, value in present.items():
+        if not _is_table(value) and not _is_tables(value):
+            yield f"{_toml_key(key)} = {_toml_value(value)}"
+    for key, value in present.items():
+        path = prefix + _toml_key(key)
+        if _is_table(value):
+            yield from ("", f"[{path}]", *_toml_lines(value, path + "."))
+        elif _is_tables(value):
+            for item in value:
+                yield from ("", f"[[{path}]]", *_toml_lines(item, path + "."))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_tables(value: Any) -> bool:
+    return _is_list(value) and len(value) > 0 and all(_is_table(item) for item in value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _toml_key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+
+
+def _toml_value(value: Any) -> str:
+    if _is_list(value):
+        return f"[{', '.join(_toml_value(item) for item in value)}]"
+    # JSON's texts, numbers and booleans are TOML's too, but for one character that JSON leaves as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 __all__ = [
