@@ -130,23 +130,23 @@ def compare(
         teachers=teachers or (),
         seeds=DEFAULT_SEEDS if seeds is None else parse_seeds(seeds),
     )
-    place = output or default_comparison_folder(plan.rows[0].source)
+    folder = output or default_comparison_folder(plan.rows[0].source)
     if dry_run:
-        states = _check_plan(plan, place, jobs=jobs, device=device)
-        _show_plan(plan, states, place, as_json=as_json, quiet=quiet)
+        states = _check_plan(plan, folder, jobs=jobs, device=device)
+        _show_plan(plan, states, folder, as_json=as_json, quiet=quiet)
         raise typer.Exit(int(any(state.problem is not None for state in states)))
     with render.watching(quiet=quiet) as progress:
         comparison = run_comparison(
-            plan, output=place, jobs=jobs, device=device, progress=progress, command=("kdcam", *sys.argv[1:])
+            plan, output=folder, jobs=jobs, device=device, progress=progress, command=("kdcam", *sys.argv[1:])
         )
     if as_json:
         render.show_json(comparison.to_json())
     else:
-        _show(comparison, place)
+        _show(comparison, folder)
     raise typer.Exit(int(bool(comparison.failed)))
 
 
-def _check_plan(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
+def _check_plan(plan: "ComparisonPlan", folder: Path, *, jobs: int, device: str) -> "list[CellState]":
     from kdcam.comparison.execution import (  # slow: torch
         devices_of,
         find_cell_states,
@@ -156,12 +156,12 @@ def _check_plan(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) 
     from kdcam.comparison.table.output_folder import check_output  # slow: pydantic
 
     devices = devices_of(device, jobs)
-    check_output(place)
-    return preflight_cells(plan, find_cell_states(plan, place, teacher_digests(plan)), devices[0])
+    check_output(folder)
+    return preflight_cells(plan, find_cell_states(plan, folder, teacher_digests(plan)), devices[0])
 
 
 def _show_plan(
-    plan: "ComparisonPlan", states: "Sequence[CellState]", place: Path, *, as_json: bool, quiet: bool
+    plan: "ComparisonPlan", states: "Sequence[CellState]", folder: Path, *, as_json: bool, quiet: bool
 ) -> None:
     refused = sum(state.problem is not None for state in states)
     missing = sum(state.problem is None and state.state != "finished" for state in states)
@@ -171,7 +171,7 @@ def _show_plan(
             for one in states
         ]
         counts = {"missing": missing, "refused": refused}
-        render.show_json({"output": str(place), "messages": plan.messages, **counts, "runs": runs})
+        render.show_json({"output": str(folder), "messages": plan.messages, **counts, "runs": runs})
         return
     for text in () if quiet else plan.messages:
         render.show_notice(text)
@@ -180,13 +180,13 @@ def _show_plan(
         (one.name, words[one.state] if one.problem is None else f"cannot be run: {one.problem}")
         for one in states
     ]
-    title = f"{place}: {missing} of {len(states)} runs are missing" + (
+    title = f"{folder}: {missing} of {len(states)} runs are missing" + (
         f", {refused} cannot be run" if refused else ""
     )
     render.show_table(Table(("run", "state"), rows, title=title, left=2))
 
 
-def _show(comparison: "Comparison", place: Path) -> None:
+def _show(comparison: "Comparison", folder: Path) -> None:
     from kdcam.comparison.table.notes import (  # slow: numpy
         choosing_note,
         other_data_note,
@@ -201,7 +201,7 @@ def _show(comparison: "Comparison", place: Path) -> None:
     )
 
     tables = (
-        comparison_table(comparison, title=str(place)),
+        comparison_table(comparison, title=str(folder)),
         further_table(comparison),
         evaluation_table(comparison),
     )
@@ -216,9 +216,9 @@ def _show(comparison: "Comparison", place: Path) -> None:
     for run in comparison.failed:
         render.show_text(f"failed: {run.name}: {run.reason}")
     names = [MARKDOWN_FILE, CSV_FILE, COMPARISON_FILE]
-    if exists(place / CURVES_FILE):
+    if exists(folder / CURVES_FILE):
         names.append(CURVES_FILE)
-    render.show_text(f"all columns and how they were made: {place}/ {', '.join(names)}")
+    render.show_text(f"all columns and how they were made: {folder}/ {', '.join(names)}")
 
 
 def comparison_table(comparison: "Comparison", *, title: str) -> Table:

@@ -43,12 +43,14 @@ def list_networks(
         if source in (None, model.source)
     ]
     if as_json:
-        render.show_json([{"name": name, "source": place, "exact_cam": cam} for name, place, cam in found])
+        render.show_json(
+            [{"name": name, "source": library, "exact_cam": cam} for name, library, cam in found]
+        )
         return
     if not found:
         render.show_notice("no network has such a name; `kdcam models list` prints all of them")
         return
-    rows = [(name, place, _CAM_WORDS[cam]) for name, place, cam in found]
+    rows = [(name, library, _CAM_WORDS[cam]) for name, library, cam in found]
     render.show_table(Table(("name", "source", "exact CAM"), rows, left=3))
 
 

@@ -41,22 +41,12 @@ def list_recipes(as_json: Json = False) -> None:
 
 
 def _command_of(table: dict[str, object]) -> str:
-    if "teacher" in table or _reads_teacher(table):
+    """Return the command that a recipe is meant for; without [teacher] perhaps ``kdcam distill R --teacher RUN``."""
+    from kdcam.comparison.plan.row_recipes import reads_teacher  # slow: torch
+
+    if "teacher" in table or "method" in table or reads_teacher(table):
         return "distill"
     return "finetune" if "init" in table else "train"
-
-
-def _reads_teacher(table: dict[str, object]) -> bool:
-    """Return whether a recipe without a [teacher] table is meant for ``kdcam distill R --teacher RUN``."""
-    from kdcam.losses import LOSSES  # slow: torch
-
-    if "method" in table:
-        return True
-    losses = table.get("loss", [])
-    names = (
-        [loss.get("name") for loss in losses if isinstance(loss, dict)] if isinstance(losses, list) else []
-    )
-    return any(LOSSES[name].reads_teacher() for name in names if name in LOSSES)
 
 
 @app.command("show")
@@ -119,18 +109,18 @@ def new_recipe(
     with render.watching(quiet=False) as progress:
         facts, machine = measure_folder(folder, labels=labels, progress=progress), measure_machine()
     advice = advise(facts, machine)
-    told = notes(facts, machine, advice)
+    remarks = notes(facts, machine, advice)
     text = "\n".join(recipe_lines(facts, machine, advice)) + "\n"
     if output is not None:
         _write(output, text)
     if as_json:
         file = None if output is None else str(output)
         recipe = parse_toml(text, error=RecipeError, place="the recipe")
-        render.show_json({"file": file, "notes": told, "recipe": recipe})
+        render.show_json({"file": file, "notes": remarks, "recipe": recipe})
     elif output is None:
         render.show_page(text)
     else:
-        for note in told:
+        for note in remarks:
             render.show_text(note)
         render.show_text(f"wrote {output}; next: kdcam train {output}")
 

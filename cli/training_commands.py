@@ -67,11 +67,11 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
     """
     recipe, note = _loaded(name, options, command)
     check_command(recipe, command)
-    place = options.output or api.default_run_folder(recipe)
+    folder = options.output or api.default_run_folder(recipe)
     if note is not None and not options.quiet:
         render.show_notice(note)
     if options.dry_run:
-        _show_plan(preflight(recipe, device=options.device, fetches=False), place, options)
+        _show_plan(preflight(recipe, device=options.device, fetches=False), folder, options)
         return
     run = {"train": api.train, "distill": api.distill, "finetune": api.finetune}[command]
     keep_freed_memory()
@@ -79,7 +79,7 @@ def run_recipe(name: str, options: RunOptions, *, command: Command) -> None:
         _hint_at_threads(options.device, progress)
         done = run(
             recipe,
-            output=place,
+            output=folder,
             device=options.device,
             resume=options.resume,
             command=("kdcam", *sys.argv[1:]),
@@ -110,12 +110,12 @@ def _loaded(name: str, options: RunOptions, command: Command) -> tuple[TrainReci
     return load_recipe(name, options.overrides, method=options.method), None
 
 
-def _show_plan(checked: CheckedRun, place: Path, options: RunOptions) -> None:
+def _show_plan(checked: CheckedRun, folder: Path, options: RunOptions) -> None:
     recipe = checked.recipe.model_dump(mode="json", exclude_none=True)
     facts = {
-        "output": str(place),
+        "output": str(folder),
         "output_holds": {"new": "no run", "unfinished": "an unfinished run", "finished": "a finished run"}[
-            find_state(place)
+            find_state(folder)
         ],
         "device": str(checked.precision.device),
         "precision": str(checked.precision.dtype).removeprefix("torch."),

@@ -126,10 +126,10 @@ def verification_table(found: "Sequence[VerificationReport]") -> Table:
     rows = []
     for report in found:
         scores = report.scores
-        told = [spread_text(one.mean, one.std) for one in scores.true_accepts]
+        true_accepts = [spread_text(one.mean, one.std) for one in scores.true_accepts]
         accuracy = spread_text(scores.accuracy, scores.std)
         ends = (f"{scores.auc:.4f}", f"{scores.eer:.2%}", f"{scores.threshold:.3f}")
-        rows.append((str(report.run), accuracy, *told, *ends))
+        rows.append((str(report.run), accuracy, *true_accepts, *ends))
     columns = ("run", "accuracy", *rates, "AUC", "EER", "threshold")
     return Table(columns, rows, title=_title(first))
 

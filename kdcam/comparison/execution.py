@@ -36,7 +36,6 @@ from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import listed
 from kdcam.training.preflight import preflight
 
-
 DEFAULT_SEEDS = (0, 1, 2)
 
 

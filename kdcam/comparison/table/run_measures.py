@@ -179,7 +179,7 @@ class EvaluationKind(NamedTuple):
     """One kind of evaluation."""
 
     file: str  # in the run folder
-    images: tuple[str, ...]  # where the images that were asked about, and what was taken of them, are told
+    images: tuple[str, ...]  # keys that tell the images that were asked about, and what was taken of them
     choices: frozenset[str] = frozenset()  # settings that only say which numbers there are, or are of others
     # One file may hold several kinds: of which list of scores the numbers are, by name; None: of all of them.
     scores: str | None = None
@@ -266,13 +266,13 @@ def _by_episode(content: Mapping[str, Any], kind: EvaluationKind) -> dict[str, E
 
 def _comparable_facts(content: Mapping[str, Any], kind: EvaluationKind) -> str:
     settings = {key: value for key, value in content["settings"].items() if key not in kind.choices}
-    images = [_value_at(content, place) for place in kind.images]
+    images = [_value_at(content, key) for key in kind.images]
     return json.dumps([settings, images], sort_keys=True)
 
 
-def _value_at(content: Mapping[str, Any], place: str) -> Any:
-    """Return what stands at a place (``map``, ``novel.classes``); of a list of tables in the first, of null None."""
-    name, _, key = place.partition(".")
+def _value_at(content: Mapping[str, Any], dotted_key: str) -> Any:
+    """Return the value of ``map`` or ``novel.classes``; of a list of tables that in the first, of null None."""
+    name, _, key = dotted_key.partition(".")
     table = content[name]
     if key and isinstance(table, list):
         table = table[0]

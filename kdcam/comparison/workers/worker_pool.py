@@ -52,7 +52,7 @@ class WorkerPool:
         self.progress, self.on_end = progress, on_end
         self.board = ProgressBoard(progress, done=done, failed=failed, total=done + failed + len(tasks))
         self.events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
-        self.workers: dict[int, Worker] = {}  # by their place among the devices
+        self.workers: dict[int, Worker] = {}  # by their device's index
         self.failed: dict[str, str] = {}
         self.busy: Counter[str] = Counter()  # how often a run's folder was found busy
         self.stopped: list[str] = []
@@ -196,7 +196,7 @@ class ProgressBoard:
     def __init__(self, progress: Progress, *, done: int, total: int, failed: int = 0) -> None:
         self.progress = progress
         self.done, self.failed, self.total = done, failed, total
-        self.told: set[str] = set()
+        self.shown_lines: set[str] = set()
         self.bars: dict[str, dict[str, int]] = {}  # run -> piece of work -> its total, while it is shown
         self.epoch_told: dict[str, float] = {}
 
@@ -211,14 +211,14 @@ class ProgressBoard:
 
     def message(self, name: str, text: str) -> None:
         """Tell a line of a run; one that another run told before is left out."""
-        if text not in self.told:
-            self.told.add(text)
+        if text not in self.shown_lines:
+            self.shown_lines.add(text)
             self.progress.message(f"{name}: {text}")
 
     def warning(self, name: str, text: str) -> None:
         """Tell a warning of a run; one that another run told before is left out."""
-        if text not in self.told:
-            self.told.add(text)
+        if text not in self.shown_lines:
+            self.shown_lines.add(text)
             self.progress.warning(f"{name}: {text}")
 
     def move(self, name: str, done: int, total: int, task: str = _TRAINING) -> None:

@@ -120,15 +120,15 @@ def _flat(run: ReportedRun) -> dict[str, str]:
         return dict(_leaves({**recipe, "seed": run.record["seed"], **others}, ""))
 
 
-def _leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{place}.{key}" if place else str(key))
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{place}[{_name(item, index)}]")
+            yield from _leaves(item, f"{key}[{_name(item, index)}]")
     elif value is not None:
-        yield place, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _name(item: Any, index: int) -> str:
