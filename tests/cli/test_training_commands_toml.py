@@ -11,7 +11,7 @@ from kdcam.recipe.train_recipe import load_recipe
 def test_shipped_recipes_come_back(module, name: str) -> None:
     teacher = ["teacher.checkpoint=runs/x"] if 'name = "kd"' in shipped_recipes()[name] else []
     table = load_recipe(name, teacher).model_dump(mode="json", exclude_none=True)
-    assert tomllib.loads(module("toml_text").toml_text(table)) == table
+    assert tomllib.loads(module("training_commands").toml_text(table)) == table
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_shipped_recipes_come_back(module, name: str) -> None:
     ],
 )
 def test_round_trip(module, table: dict[str, Any]) -> None:
-    assert tomllib.loads(module("toml_text").toml_text(table)) == table
+    assert tomllib.loads(module("training_commands").toml_text(table)) == table
 
 
 def test_none_is_left_out_and_name_comes_first(module) -> None:
-    text = module("toml_text").toml_text({"weight": 1.0, "name": "kd", "root": None})
+    text = module("training_commands").toml_text({"weight": 1.0, "name": "kd", "root": None})
     assert text == 'name = "kd"\nweight = 1.0\n'

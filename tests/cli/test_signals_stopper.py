@@ -19,7 +19,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_the_first_asks_and_the_second_stops(
     module, capfd: pytest.CaptureFixture[str], clock: list[float], number: int, name: str
 ) -> None:
-    with module("stopping").Stopper() as stopper:
+    with module("signals").Stopper() as stopper:
         assert stopper.asked() is False
         signal.raise_signal(number)
         assert stopper.asked() is True
@@ -32,7 +32,7 @@ def test_the_first_asks_and_the_second_stops(
 
 
 def test_signals_in_a_row_are_one(module, capfd: pytest.CaptureFixture[str], clock: list[float]) -> None:
-    with module("stopping").Stopper() as stopper:
+    with module("signals").Stopper() as stopper:
         stopper.asked()
         for number in (signal.SIGTERM, *SIGNALS, signal.SIGINT):
             signal.raise_signal(number)
@@ -44,7 +44,7 @@ def test_signals_in_a_row_are_one(module, capfd: pytest.CaptureFixture[str], clo
 def test_the_third_ends_the_process(module, monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
     ended = []
     monkeypatch.setattr("os._exit", ended.append)
-    with module("stopping").Stopper():
+    with module("signals").Stopper():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -59,27 +59,27 @@ def test_the_third_ends_the_process(module, monkeypatch: pytest.MonkeyPatch, clo
 def test_before_training_looks_at_it_an_interrupt_is_an_interrupt(
     module, capfd: pytest.CaptureFixture[str], number: int
 ) -> None:
-    with module("stopping").Stopper(), pytest.raises(KeyboardInterrupt):
+    with module("signals").Stopper(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
     assert capfd.readouterr().err.startswith("kdcam: stopped by ")
 
 
 def test_the_handlers_are_put_back_where_no_signal_came(module) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with module("stopping").Stopper():
+    with module("signals").Stopper():
         assert all(signal.getsignal(number) not in before for number in SIGNALS)
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_what_nohup_ignores_stays_ignored(module) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with module("stopping").Stopper() as stopper:
+    with module("signals").Stopper() as stopper:
         signal.raise_signal(signal.SIGHUP)
         assert stopper.asked() is False
 
 
 def test_a_process_has_one_stopper(module) -> None:
-    stopping = module("stopping")
+    stopping = module("signals")
     with stopping.Stopper() as outer:
         with stopping.stopping() as inner:
             assert inner is outer
@@ -91,7 +91,7 @@ def test_a_process_has_one_stopper(module) -> None:
 
 
 def test_as_the_process_ends_signals_do_nothing(module, capfd: pytest.CaptureFixture[str]) -> None:
-    with module("stopping").Stopper() as stopper:
+    with module("signals").Stopper() as stopper:
         stopper.end()
         for number in SIGNALS:
             signal.raise_signal(number)
@@ -100,7 +100,7 @@ def test_as_the_process_ends_signals_do_nothing(module, capfd: pytest.CaptureFix
 
 
 def test_a_forked_process_leaves_it_to_its_parent(module, monkeypatch: pytest.MonkeyPatch) -> None:
-    with module("stopping").Stopper() as stopper:
+    with module("signals").Stopper() as stopper:
         monkeypatch.setattr(stopper, "process", os.getpid() + 1)
         signal.raise_signal(signal.SIGINT)
         assert stopper.asked() is False
@@ -110,7 +110,7 @@ def test_in_another_thread_it_takes_nothing(module) -> None:
     found = []
 
     def work() -> None:
-        with module("stopping").Stopper() as stopper:
+        with module("signals").Stopper() as stopper:
             found.append(stopper.asked())
 
     thread = threading.Thread(target=work)

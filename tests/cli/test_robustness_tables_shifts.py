@@ -38,7 +38,7 @@ def tables(
     module: Callable[[str], ModuleType], *sections: CorruptionSection
 ) -> list[tuple[str, list[tuple[str, ...]]]]:
     runs = [SimpleNamespace(run=Path(str(number)), corruptions=one) for number, one in enumerate(sections)]
-    made = module("shift_tables").corruption_tables(runs, "corruptions")
+    made = module("robustness_tables").corruption_tables(runs, "corruptions")
     return [(table.title, [tuple(row) for row in table.rows]) for table in made]
 
 
