@@ -45,8 +45,8 @@ from kdcam.runs.run_data import with_data_locations
 from kdcam.runs.run_files import EPISODES_FILE, FEW_SHOT_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.embeddings import FeatureTable, feature_table
-from kdcam.settings.frozen_settings import key_and_flag
 from kdcam.settings.messages import reason_text
+from kdcam.settings.validation import key_and_flag
 
 
 class _Plan(NamedTuple):

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from kdcam.data.sources.part_names import PartName
 from kdcam.evaluation.localization.box_accuracy import Contours, MaxBoxAcc
-from kdcam.settings.frozen_settings import Settings, key_and_flag, settings_error
+from kdcam.settings.validation import Settings, key_and_flag, settings_error
 
 MapKind = Literal["cam", "caam", "gradcam", "hirescam"]
 

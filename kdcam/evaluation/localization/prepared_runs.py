@@ -33,8 +33,8 @@ from kdcam.runs.open_run import LoadedRun, Weights, load, load_run
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
-from kdcam.settings.frozen_settings import key_and_flag
 from kdcam.settings.messages import reason_text
+from kdcam.settings.validation import key_and_flag
 
 _BOX_STEPS = 1_000_000  # of an image's side: boxes that differ by rounding alone are the same
 _WORKERS = 2  # processes that decode pictures which are no part of a run's data: kdcam's choice
@@ -226,7 +226,11 @@ def _lines_now(lines: Sequence[BoxLine], loaded: LoadedRun) -> list[BoxLine]:
 
     A name is that of the picture that bore it when the run was made.
     """
-    lost = {name for lack in loaded.lacks.values() for name in (*lack.gone, *lack.edited, *lack.relabelled)}
+    lost = {
+        name
+        for missing in loaded.missing.values()
+        for name in (*missing.gone, *missing.edited, *missing.relabelled)
+    }
     now = {_plain_name(former): _plain_name(path) for former, path in loaded.renamed.items()}
     now_by_name = {Path(former).name: Path(path).name for former, path in loaded.renamed.items()}
 

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from kdcam.corruptions.corruption_functions import gray_of
-from kdcam.data.batches.batch import Batches, ChangedBatches
-from kdcam.data.batches.resident import epoch_order
+from kdcam.data.batches.batch import Batches, ChangedBatches, epoch_order
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches, load_data
