@@ -83,7 +83,7 @@ def calibration(logits: Tensor, targets: Tensor) -> Calibration:
         brier=_brier(logits, targets),
         ece=report.ece,
         mce=float(gaps[images > 0].max()),
-        rows=tuple(_row(place, bins) for place in range(ECE_BINS)),
+        rows=tuple(_row(number, bins) for number in range(ECE_BINS)),
     )
 
 
@@ -144,14 +144,14 @@ def _brier(logits: Tensor, targets: Tensor) -> float:
     return float(probabilities.square().sum(1).mean())
 
 
-def _row(place: int, bins: _Bins) -> ReliabilityRow:
-    there = bool(bins.images[place] > 0)
+def _row(number: int, bins: _Bins) -> ReliabilityRow:
+    there = bool(bins.images[number] > 0)
     return ReliabilityRow(
-        lower=place / ECE_BINS,
-        upper=(place + 1) / ECE_BINS,
-        images=int(bins.images[place]),
-        confidence=float(bins.confidence[place]) if there else None,
-        accuracy=float(bins.accuracy[place]) if there else None,
+        lower=number / ECE_BINS,
+        upper=(number + 1) / ECE_BINS,
+        images=int(bins.images[number]),
+        confidence=float(bins.confidence[number]) if there else None,
+        accuracy=float(bins.accuracy[number]) if there else None,
     )
 
 

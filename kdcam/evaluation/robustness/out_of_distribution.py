@@ -189,13 +189,12 @@ def unlabelled_batches(
 
     Raises ``DataError`` where there is no picture that can be read.
     """
-    place = expanded(folder)
-    if not is_folder(place):
+    if not is_folder(folder):
         raise DataError(
-            f"out of distribution: {place} is {'a file' if exists(place) else 'not there'}; name a folder of "
+            f"out of distribution: {folder} is {'a file' if exists(folder) else 'not there'}; name a folder of "
             "pictures"
         )
-    paths = readable_pictures([place], progress=progress)
+    paths = readable_pictures([folder], progress=progress)
     images = StreamImages(
         FilePictures(paths),
         image_size=image_size,
