@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import AnyAttack
@@ -45,10 +45,8 @@ from kdcam.runtime.progress import Progress, Silent
 _CLEAN = "clean"
 
 
-class StageRow(BaseModel):
+class StageRow(BaseModel, frozen=True):
     """What is left after one stage of an attack; each stage attacks the images that the ones before left standing."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # apgd-ce
     attacked: int  # images
@@ -57,10 +55,8 @@ class StageRow(BaseModel):
     backwards: float  # image-backwards for each image attacked
 
 
-class AttackRow(BaseModel):
+class AttackRow(BaseModel, frozen=True):
     """The result of one attack; `robust_acc` is over all evaluated images, also those wrong from the start."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
     norm: str
@@ -74,19 +70,15 @@ class AttackRow(BaseModel):
     stages: tuple[StageRow, ...] = ()
 
 
-class CurvePoint(BaseModel):
+class CurvePoint(BaseModel, frozen=True):
     """What is left under every attack of one budget and of the smaller ones of its norm."""
-
-    model_config = ConfigDict(frozen=True)
 
     eps: float
     worst_case_acc: float
 
 
-class RobustnessReport(BaseModel):
+class RobustnessReport(BaseModel, frozen=True):
     """Accuracy of a classifier on clean and on attacked images."""
-
-    model_config = ConfigDict(frozen=True)
 
     images: int
     subset: str  # which images, in words

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import AnyAttack, check_attacks
@@ -41,20 +41,16 @@ from kdcam.scores.classification import multi_label_report
 _CLEAN = "clean"
 
 
-class MultiLabelScores(BaseModel):
+class MultiLabelScores(BaseModel, frozen=True):
     """Scores over all evaluated images; a decision is one class of one image, at probability 0.5."""
-
-    model_config = ConfigDict(frozen=True)
 
     label_acc: float  # share of right decisions
     mean_ap: float | None  # mean average precision of the classes with positives; None: none has
     exact_acc: float  # share of images with all decisions right
 
 
-class MultiLabelAttackRow(BaseModel):
+class MultiLabelAttackRow(BaseModel, frozen=True):
     """The scores after one attack; every image is attacked, since there is no "right" image."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
     norm: str
@@ -65,20 +61,16 @@ class MultiLabelAttackRow(BaseModel):
     backwards: float
 
 
-class MultiLabelCurvePoint(BaseModel):
+class MultiLabelCurvePoint(BaseModel, frozen=True):
     """What is left under every attack of one budget and of the smaller ones of its norm."""
-
-    model_config = ConfigDict(frozen=True)
 
     eps: float
     worst_case_label_acc: float
     worst_case_exact_acc: float
 
 
-class MultiLabelRobustnessReport(BaseModel):
+class MultiLabelRobustnessReport(BaseModel, frozen=True):
     """Scores of a multi-label classifier on clean and on attacked images."""
-
-    model_config = ConfigDict(frozen=True)
 
     task: Literal["multi-label"] = "multi-label"
     images: int

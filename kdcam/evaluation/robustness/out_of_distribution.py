@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from kdcam.corruptions.corruption_functions import gray_of
@@ -33,20 +33,16 @@ ScoreName = Literal["max_softmax", "energy"]
 _OF_TRAINING = {"augment", "cutmix", "mixup", "noise"}
 
 
-class DetectionRow(BaseModel):
+class DetectionRow(BaseModel, frozen=True):
     """How well one score tells the two data sets apart; images of the classifier's own are the positives."""
-
-    model_config = ConfigDict(frozen=True)
 
     score: ScoreName
     auroc: float  # chance that an own image scores above a foreign one, ties half; 0.5: blind
     fpr_at_95: float  # share of foreign images let in by the threshold that lets in 95 % of the own
 
 
-class OutOfDistributionReport(BaseModel):
+class OutOfDistributionReport(BaseModel, frozen=True):
     """What a classifier's scores say of images of another data set."""
-
-    model_config = ConfigDict(frozen=True)
 
     own_images: int
     foreign_images: int

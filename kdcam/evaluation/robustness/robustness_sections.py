@@ -16,7 +16,7 @@ from kdcam.data.batches.batch import Batches
 from kdcam.data.splits.held_out import drawn_positions
 from kdcam.errors import CheckpointError
 from kdcam.evaluation.robustness.attack_report import RobustnessReport, attack_report, right_images
-from kdcam.evaluation.robustness.corrupted_sets import ArraySet, FolderSet, open_corrupted_set
+from kdcam.evaluation.robustness.corrupted_sets import CorruptedSet, open_corrupted_set
 from kdcam.evaluation.robustness.corruption_report import (
     CorruptionReport,
     corrupted_set_report,
@@ -316,7 +316,7 @@ def corrupted_set_section(context: SectionContext, partial: PartialResults) -> C
     return _with_base(context, partial, of)
 
 
-def _open_set(loaded: LoadedRun, folder: Path) -> ArraySet | FolderSet:
+def _open_set(loaded: LoadedRun, folder: Path) -> CorruptedSet:
     classifier = loaded.classifier
     return open_corrupted_set(
         folder, classifier.class_names, image_size=classifier.image_size, channels=classifier.in_channels
