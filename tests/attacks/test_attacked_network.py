@@ -174,7 +174,7 @@ def test_attacks_that_fool_nobody_take_about_the_passes_that_are_expected(
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_it_gives_what_the_classifier_gives(
+def test_a_counted_classifier_gives_what_the_classifier_gives(
     context: type[torch.no_grad], model: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
     counted = CountedClassifier(model)
@@ -185,7 +185,7 @@ def test_it_gives_what_the_classifier_gives(
     assert torch.equal(fgsm(counted, *batch, eps=EPS), fgsm(model, *batch, eps=EPS))
 
 
-def test_modes_of_the_classifier_come_back(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+def test_modes_of_a_counted_classifier_come_back(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     model.train()
     model.norm.eval()
     counted = CountedClassifier(model)

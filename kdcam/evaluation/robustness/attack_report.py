@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import AnyAttack
@@ -45,10 +45,8 @@ from kdcam.runtime.progress import Progress, Silent
 _CLEAN = "clean"
 
 
-class StageRow(BaseModel):
+class StageRow(BaseModel, frozen=True):
     """What is left after one stage of an attack; each stage attacks the images that the ones before left standing."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # apgd-ce
     attacked: int  # images
@@ -57,10 +55,8 @@ class StageRow(BaseModel):
     backwards: float  # image-backwards for each image attacked
 
 
-class AttackRow(BaseModel):
+class AttackRow(BaseModel, frozen=True):
     """The result of one attack; `robust_acc` is over all evaluated images, also those wrong from the start."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
     norm: str
@@ -74,19 +70,15 @@ class AttackRow(BaseModel):
     stages: tuple[StageRow, ...] = ()
 
 
-class CurvePoint(BaseModel):
+class CurvePoint(BaseModel, frozen=True):
     """What is left under every attack of one budget and of the smaller ones of its norm."""
-
-    model_config = ConfigDict(frozen=True)
 
     eps: float
     worst_case_acc: float
 
 
-class RobustnessReport(BaseModel):
+class RobustnessReport(BaseModel, frozen=True):
     """Accuracy of a classifier on clean and on attacked images."""
-
-    model_config = ConfigDict(frozen=True)
 
     images: int
     subset: str  # which images, in words
@@ -113,7 +105,7 @@ def attack_report(
     *,
     n_examples: int,
     source: ReferenceNetwork | None = None,
-    work: PartialResults | None = None,
+    partial: PartialResults | None = None,
     progress: Progress | None = None,
 ) -> RobustnessReport:
     """Return the accuracy under each attack and under all of them; modes and random state stay as they were.
@@ -127,22 +119,22 @@ def attack_report(
         attacks: what to run, as `BudgetSettings.configs` gives; of several budgets, if wanted.
         n_examples: the first so many images are taken, or all where there are fewer.
         source: attacks are crafted on this classifier, too, and the images tried on the one evaluated.
-        work: what has been found so far, kept after each batch; by default in memory alone.
+        partial: what has been found so far, kept after each batch; by default in memory alone.
         progress: who watches.
 
     Raises ``DataError`` when there is no image or images carry several labels, ``ModelError`` when the
     logits are not finite or an attack cannot work on so few classes, ``Interrupted`` when asked to stop.
     """
-    progress, work = progress or Silent(), work or PartialResults()
+    progress, partial = progress or Silent(), partial or PartialResults()
     if not attacks:
         raise ValueError("no attacks; wanted at least one")
     images = images_to_attack(batches, n_examples)
-    clean = right_images(classifier, batches, images, work=work, progress=progress)
+    clean = right_images(classifier, batches, images, partial=partial, progress=progress)
     stop_with_results_kept(progress)
-    planned = planned_attacks(classifier, attacks, source, work.counts(_CLEAN)["classes"])
+    planned = planned_attacks(classifier, attacks, source, partial.counts(_CLEAN)["classes"])
     clock = RemainingTime([stage for row in planned for stage in row.stages], int(clean.sum()), progress)
-    standing = [_run_attack(row, classifier, batches, clean, work=work, clock=clock) for row in planned]
-    warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
+    standing = [_run_attack(row, classifier, batches, clean, partial=partial, clock=clock) for row in planned]
+    warn_of_zero_gradients(zeros := partial.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
     last = [after_stages[-1] for after_stages in standing]
     return RobustnessReport(
         images=images,
@@ -150,7 +142,8 @@ def attack_report(
         loss=losses_text(planned),
         clean_acc=int(clean.sum()) / images,
         rows=tuple(
-            _row(row, after_stages, clean, work) for row, after_stages in zip(planned, standing, strict=True)
+            _row(row, after_stages, clean, partial)
+            for row, after_stages in zip(planned, standing, strict=True)
         ),
         worst_case_acc=share_of(torch.stack(last).all(0)),
         curve=_curve(planned, last),
@@ -161,10 +154,10 @@ def attack_report(
 
 
 def right_images(
-    classifier: nn.Module, batches: Batches, images: int, *, work: PartialResults, progress: Progress
+    classifier: nn.Module, batches: Batches, images: int, *, partial: PartialResults, progress: Progress
 ) -> Tensor:
     """Return which of the first images (images,) bool a classifier is right on, on the CPU; counts zero gradients."""
-    marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
+    marks, counts = partial.marks(_CLEAN, images), partial.counts(_CLEAN)
     if not {"classes", "zero_gradients"} <= counts.keys():
         marks.fill_(PENDING)
         counts["zero_gradients"] = 0
@@ -176,7 +169,7 @@ def right_images(
         if bool(right.any()):
             counts["zero_gradients"] += zero_gradients(classifier, batch.images[right], batch.targets[right])
         marks[positions] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
-        work.save()
+        partial.save()
         progress.advance(_CLEAN, int((marks != PENDING).sum()), images)
         stop_with_results_kept(progress)
     return marks == STANDS
@@ -195,7 +188,7 @@ def _run_attack(
     batches: Batches,
     clean: Tensor,
     *,
-    work: PartialResults,
+    partial: PartialResults,
     clock: RemainingTime,
 ) -> list[Tensor]:
     """Return what stands (images,) after each stage."""
@@ -206,18 +199,18 @@ def _run_attack(
     standing: list[Tensor] = []
     stands = clean
     for stage in planned.stages:
-        pending = stands & (work.marks(stage.key, len(clean)) == PENDING)
+        pending = stands & (partial.marks(stage.key, len(clean)) == PENDING)
         clock.begin(stage, int(stands.sum()), int(pending.sum()))
-        stands = run_stage(stage, batches, stands, judge=judge, work=work, clock=clock)
+        stands = run_stage(stage, batches, stands, judge=judge, partial=partial, clock=clock)
         standing.append(stands)
     return standing
 
 
 def _row(
-    planned: PlannedAttack, standing: Sequence[Tensor], clean: Tensor, work: PartialResults
+    planned: PlannedAttack, standing: Sequence[Tensor], clean: Tensor, partial: PartialResults
 ) -> AttackRow:
     right, left = int(clean.sum()), int(standing[-1].sum())
-    passes = [stage_passes(stage, work) for stage in planned.stages]
+    passes = [stage_passes(stage, partial) for stage in planned.stages]
     return AttackRow(
         attack=planned.label,
         norm=planned.attack.norm,

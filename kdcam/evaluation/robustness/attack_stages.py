@@ -162,7 +162,7 @@ def run_stage(
     candidates: Tensor,
     *,
     judge: Judge,
-    work: PartialResults,
+    partial: PartialResults,
     clock: RemainingTime,
 ) -> Tensor:
     """Return which of all images (images,) bool still stand; those that are no candidates do not.
@@ -172,12 +172,12 @@ def run_stage(
         batches: the part, in order.
         candidates: (images,) bool on the CPU, the images to attack.
         judge: what counts as right.
-        work: what has been done already is not done again.
+        partial: what has been done already is not done again.
         clock: is told of every batch.
 
     Raises ``DataError`` where the attack leaves its budget or [0, 1].
     """
-    marks, counts = work.marks(stage.key, len(candidates)), work.counts(stage.key)
+    marks, counts = partial.marks(stage.key, len(candidates)), partial.counts(stage.key)
     images = int(candidates.sum())
     for positions, batch in rebatched(batches, candidates & (marks == PENDING)):
         counted = CountedClassifier(stage.crafted_on)
@@ -188,7 +188,7 @@ def run_stage(
         took = PassCounts(len(positions), counted.forwards, counted.backwards)
         for name, number in took._asdict().items():
             counts[name] = counts.get(name, 0) + number
-        work.save()
+        partial.save()
         clock.tell(stage, int((candidates & (marks != PENDING)).sum()), images)
     return candidates & (marks == STANDS)
 
@@ -213,9 +213,9 @@ def _check_within(attack: AnyAttack, clean: Tensor, found: Tensor) -> None:
         )
 
 
-def stage_passes(stage: AttackStage, work: PartialResults) -> PassCounts:
+def stage_passes(stage: AttackStage, partial: PartialResults) -> PassCounts:
     """Return what a finished stage took."""
-    counts = work.counts(stage.key)
+    counts = partial.counts(stage.key)
     return PassCounts(*(counts.get(name, 0) for name in PassCounts._fields))
 
 

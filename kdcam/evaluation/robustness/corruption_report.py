@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.corruptions.image_corruption import check_corruption_names, corrupt
@@ -25,20 +25,16 @@ NO_CLEAN_NOTE = "no clean accuracy, since its images are not known to be those o
 _TASK = "corruptions"
 
 
-class CorruptionRow(BaseModel):
+class CorruptionRow(BaseModel, frozen=True):
     """The result of one corruption."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     accuracies: tuple[float, ...]  # by severity, in the report's order
     mean_error: float  # 1 - accuracy, mean over the severities
 
 
-class CorruptionReport(BaseModel):
+class CorruptionReport(BaseModel, frozen=True):
     """Accuracy of a classifier on corrupted images, all of which count, also those wrong from the start."""
-
-    model_config = ConfigDict(frozen=True)
 
     source: str  # OWN_CORRUPTIONS, or the folder of a published set
     images: int  # of each corruption and severity
@@ -236,10 +232,8 @@ def _same_size(found: CorruptedSet, sizes: dict[str, int]) -> int:
     return images
 
 
-class RelativeRow(BaseModel):
+class RelativeRow(BaseModel, frozen=True):
     """A corruption's errors as multiples of the base run's; 1: as the base."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     error: float | None  # sum of errors over severities / the base's; None: the base makes none
@@ -247,10 +241,8 @@ class RelativeRow(BaseModel):
     added_error: float | None
 
 
-class RelativeErrors(BaseModel):
+class RelativeErrors(BaseModel, frozen=True):
     """Errors under corruptions as multiples of a base run's."""
-
-    model_config = ConfigDict(frozen=True)
 
     rows: tuple[RelativeRow, ...]
     mean_error: float | None  # mean over the corruptions that have the number; None: none has

@@ -92,22 +92,14 @@ def chosen_images(batch: Batch, chosen: Tensor) -> Batch:
 
 
 def _joined(first: PlacedBatch, second: PlacedBatch) -> PlacedBatch:
-    one, other = first.batch, second.batch
     return PlacedBatch(
         torch.cat([first.positions, second.positions]),
-        Batch(
-            torch.cat([one.images, other.images]),
-            torch.cat([one.targets, other.targets]),
-            torch.cat([one.indices, other.indices]),
-        ),
+        Batch(*(torch.cat(tensors) for tensors in zip(first.batch[:3], second.batch[:3], strict=True))),
     )
 
 
 def _cut(placed: PlacedBatch, part: slice) -> PlacedBatch:
-    batch = placed.batch
-    return PlacedBatch(
-        placed.positions[part], Batch(batch.images[part], batch.targets[part], batch.indices[part])
-    )
+    return PlacedBatch(placed.positions[part], Batch(*(tensor[part] for tensor in placed.batch[:3])))
 
 
 def zero_gradients(classifier: nn.Module, images: Tensor, targets: Tensor) -> int:

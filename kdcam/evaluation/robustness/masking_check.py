@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks import pgd
@@ -20,10 +20,8 @@ BLACK_BOX_LIMIT = 0.002  # AutoAttack's 0.2 points
 _ROUNDING = 1e-9  # of differences of shares: 0.4 - 0.3 is more than 0.1
 
 
-class MaskingCheck(BaseModel):
+class MaskingCheck(BaseModel, frozen=True):
     """One sign: whether it is as it should be."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     passed: bool

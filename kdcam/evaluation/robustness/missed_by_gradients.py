@@ -7,7 +7,7 @@ cross-entropy and on the margin that square lowers, leave it standing, too.
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 
 from kdcam.attacks import cw_margin, square
@@ -25,10 +25,8 @@ _ITERATIVE = 10  # gradient steps from which on an attack should leave nothing t
 _SAMPLE = 100  # images of a gain: kept for a check
 
 
-class AttackGain(BaseModel):
+class AttackGain(BaseModel, frozen=True):
     """What one kind of attacks alone fools, at the budget where that is most."""
-
-    model_config = ConfigDict(frozen=True)
 
     share: float  # of all evaluated images
     norm: Norm

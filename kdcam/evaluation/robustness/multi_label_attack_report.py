@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import AnyAttack, check_attacks
@@ -41,20 +41,16 @@ from kdcam.scores.classification import multi_label_report
 _CLEAN = "clean"
 
 
-class MultiLabelScores(BaseModel):
+class MultiLabelScores(BaseModel, frozen=True):
     """Scores over all evaluated images; a decision is one class of one image, at probability 0.5."""
-
-    model_config = ConfigDict(frozen=True)
 
     label_acc: float  # share of right decisions
     mean_ap: float | None  # mean average precision of the classes with positives; None: none has
     exact_acc: float  # share of images with all decisions right
 
 
-class MultiLabelAttackRow(BaseModel):
+class MultiLabelAttackRow(BaseModel, frozen=True):
     """The scores after one attack; every image is attacked, since there is no "right" image."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
     norm: str
@@ -65,20 +61,16 @@ class MultiLabelAttackRow(BaseModel):
     backwards: float
 
 
-class MultiLabelCurvePoint(BaseModel):
+class MultiLabelCurvePoint(BaseModel, frozen=True):
     """What is left under every attack of one budget and of the smaller ones of its norm."""
-
-    model_config = ConfigDict(frozen=True)
 
     eps: float
     worst_case_label_acc: float
     worst_case_exact_acc: float
 
 
-class MultiLabelRobustnessReport(BaseModel):
+class MultiLabelRobustnessReport(BaseModel, frozen=True):
     """Scores of a multi-label classifier on clean and on attacked images."""
-
-    model_config = ConfigDict(frozen=True)
 
     task: Literal["multi-label"] = "multi-label"
     images: int
@@ -103,7 +95,7 @@ def multi_label_attack_report(
     *,
     n_examples: int,
     source: ReferenceNetwork | None = None,
-    work: PartialResults | None = None,
+    partial: PartialResults | None = None,
     progress: Progress | None = None,
 ) -> MultiLabelRobustnessReport:
     """Return the scores before and after each attack; modes and random state stay as they were.
@@ -112,17 +104,19 @@ def multi_label_attack_report(
     Arguments and errors as those of `kdcam.evaluation.robustness.attack_report.attack_report`, but the targets are rows
     (N, K) of 0 and 1, and an attack that needs one label an image is refused with ``RecipeError``.
     """
-    progress, work = progress or Silent(), work or PartialResults()
+    progress, partial = progress or Silent(), partial or PartialResults()
     if not attacks:
         raise ValueError("no attacks; wanted at least one")
     check_attacks(attacks, num_classes=1, multi_label=True)  # each class is a decision of its own
     images = images_to_attack(batches, n_examples)
-    targets, clean = _clean(classifier, batches, images, work=work, progress=progress)
+    targets, clean = _clean(classifier, batches, images, partial=partial, progress=progress)
     stop_with_results_kept(progress)
     planned = planned_attacks(classifier, attacks, source, targets.shape[1])
     clock = RemainingTime([stage for row in planned for stage in row.stages], images, progress)
-    attacked = [_run_attack(row, classifier, batches, targets, work=work, clock=clock) for row in planned]
-    zeros = work.counts(_CLEAN)["zero_gradients"]
+    attacked = [
+        _run_attack(row, classifier, batches, targets, partial=partial, clock=clock) for row in planned
+    ]
+    zeros = partial.counts(_CLEAN)["zero_gradients"]
     warn_of_zero_gradients(zeros, images, progress)
     right = torch.stack([right_decisions(logits, targets) for logits in (clean, *attacked)])
     always = right.all(0)
@@ -131,7 +125,9 @@ def multi_label_attack_report(
         subset=subset_text(images, whole=images == batches.num_images),
         loss="binary cross-entropy, summed over the classes",
         clean=_scores(clean, targets),
-        rows=tuple(_row(row, logits, targets, work) for row, logits in zip(planned, attacked, strict=True)),
+        rows=tuple(
+            _row(row, logits, targets, partial) for row, logits in zip(planned, attacked, strict=True)
+        ),
         worst_case_label_acc=share_of(always),
         worst_case_exact_acc=share_of(always.all(1)),
         curve=_curve(planned, right),
@@ -140,10 +136,10 @@ def multi_label_attack_report(
 
 
 def _clean(
-    classifier: nn.Module, batches: Batches, images: int, *, work: PartialResults, progress: Progress
+    classifier: nn.Module, batches: Batches, images: int, *, partial: PartialResults, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Return targets and clean logits (images, K) on the CPU; counts zero gradients."""
-    marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
+    marks, counts = partial.marks(_CLEAN, images), partial.counts(_CLEAN)
     if "zero_gradients" not in counts:
         marks.fill_(PENDING)
         counts["zero_gradients"] = 0
@@ -157,13 +153,13 @@ def _clean(
         logits = logits_of(classifier, batch.images[some])
         _check_rows(batch.targets[some], logits)
         counts["zero_gradients"] += zero_gradients(classifier, batch.images[some], batch.targets[some])
-        work.rows(_CLEAN, (images, logits.shape[1]))[positions[pending]] = logits.float().cpu()
+        partial.rows(_CLEAN, (images, logits.shape[1]))[positions[pending]] = logits.float().cpu()
         marks[positions[pending]] = STANDS
-        work.save()
+        partial.save()
         progress.advance(_CLEAN, int(positions[-1]) + 1, images)
         stop_with_results_kept(progress)
     rows = torch.cat(targets)
-    return rows, work.rows(_CLEAN, tuple(rows.shape))
+    return rows, partial.rows(_CLEAN, tuple(rows.shape))
 
 
 def _check_rows(targets: Tensor, logits: Tensor) -> None:
@@ -180,27 +176,27 @@ def _run_attack(
     batches: Batches,
     targets: Tensor,
     *,
-    work: PartialResults,
+    partial: PartialResults,
     clock: RemainingTime,
 ) -> Tensor:
     """Return the logits (images, K) after an attack."""
     (stage,) = planned.stages
-    found = work.rows(stage.key, tuple(targets.shape))
+    found = partial.rows(stage.key, tuple(targets.shape))
 
     def judge(positions: Tensor, batch: Batch, adversarial: Tensor) -> Tensor:
         found[positions] = logits_of(classifier, adversarial).float().cpu()
         return torch.ones(len(batch.indices), dtype=torch.bool)
 
     everything = torch.ones(len(targets), dtype=torch.bool)
-    clock.begin(stage, len(targets), int((work.marks(stage.key, len(targets)) == PENDING).sum()))
-    run_stage(stage, batches, everything, judge=judge, work=work, clock=clock)
+    clock.begin(stage, len(targets), int((partial.marks(stage.key, len(targets)) == PENDING).sum()))
+    run_stage(stage, batches, everything, judge=judge, partial=partial, clock=clock)
     return found
 
 
 def _row(
-    planned: PlannedAttack, logits: Tensor, targets: Tensor, work: PartialResults
+    planned: PlannedAttack, logits: Tensor, targets: Tensor, partial: PartialResults
 ) -> MultiLabelAttackRow:
-    passes = stage_passes(planned.stages[0], work)
+    passes = stage_passes(planned.stages[0], partial)
     return MultiLabelAttackRow(
         attack=planned.label,
         norm=planned.attack.norm,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from kdcam.corruptions.corruption_functions import gray_of
@@ -32,20 +32,16 @@ ScoreName = Literal["max_softmax", "energy"]
 _OF_TRAINING = {"augment", "cutmix", "mixup", "noise"}
 
 
-class DetectionRow(BaseModel):
+class DetectionRow(BaseModel, frozen=True):
     """How well one score tells the two data sets apart; images of the classifier's own are the positives."""
-
-    model_config = ConfigDict(frozen=True)
 
     score: ScoreName
     auroc: float  # chance that an own image scores above a foreign one, ties half; 0.5: blind
     fpr_at_95: float  # share of foreign images let in by the threshold that lets in 95 % of the own
 
 
-class OutOfDistributionReport(BaseModel):
+class OutOfDistributionReport(BaseModel, frozen=True):
     """What a classifier's scores say of images of another data set."""
-
-    model_config = ConfigDict(frozen=True)
 
     own_images: int
     foreign_images: int
@@ -188,13 +184,12 @@ def unlabelled_batches(
 
     Raises ``DataError`` where there is no picture that can be read.
     """
-    place = expanded(folder)
-    if not is_folder(place):
+    if not is_folder(folder):
         raise DataError(
-            f"out of distribution: {place} is {'a file' if exists(place) else 'not there'}; name a folder of "
+            f"out of distribution: {folder} is {'a file' if exists(folder) else 'not there'}; name a folder of "
             "pictures"
         )
-    paths = readable_pictures([place], progress=progress)
+    paths = readable_pictures([folder], progress=progress)
     images = StreamImages(
         FilePictures(paths),
         image_size=image_size,

@@ -16,7 +16,7 @@ from kdcam.data.batches.batch import Batches
 from kdcam.data.splits.held_out import drawn_positions
 from kdcam.errors import CheckpointError
 from kdcam.evaluation.robustness.attack_report import RobustnessReport, attack_report, right_images
-from kdcam.evaluation.robustness.corrupted_sets import ArraySet, FolderSet, open_corrupted_set
+from kdcam.evaluation.robustness.corrupted_sets import CorruptedSet, open_corrupted_set
 from kdcam.evaluation.robustness.corruption_report import (
     CorruptionReport,
     corrupted_set_report,
@@ -93,7 +93,7 @@ class SectionContext:
         found = self.loaded.batches(part.subset(self.drawn), batch_size=self.batch_size)
         return drawn_batches(found, self.drawn)
 
-    def told(self, report: AnyReport) -> AnyReport:
+    def with_subset(self, report: AnyReport) -> AnyReport:
         """Return a report on `test` that says which images these are."""
         if self.drawn is None:
             return report
@@ -135,40 +135,40 @@ def run_sections(context: SectionContext, file: RobustnessFile, keys: Mapping[st
     Raises ``KdcamError`` subclasses as the sections do, ``Interrupted`` when asked to stop.
     """
     folder, asked = context.loaded.path, asked_sections(context.loaded.path, context.settings)
-    works = {section: PartialResults(folder, key=keys[section], fresh=context.fresh) for section in asked}
+    partials = {section: PartialResults(folder, key=keys[section], fresh=context.fresh) for section in asked}
     # Work under way is newer than a result of the same key: someone started over.
     taken = [
         section
-        for section, work in works.items()
-        if not context.fresh and not work.resumed and file.has(section, keys[section])
+        for section, partial in partials.items()
+        if not context.fresh and not partial.resumed and file.has(section, keys[section])
     ]
-    if context.refused is not None and len(taken) < len(works):
+    if context.refused is not None and len(taken) < len(partials):
         raise context.refused
-    _tell_of_resumed(context, works, taken)
+    _tell_of_resumed(context, partials, taken)
     if context.settings.attack and not file.has("checks", keys["checks"]):
         file.drop("checks")  # they were of other attacks
-    for section, work in works.items():
+    for section, partial in partials.items():
         if section in taken:
             file.keep(section)
         else:
             stop_with_results_kept(context.progress)
             # The clean pass that the attacks began with is of use to the checks.
-            before = works["attacks"] if section == "checks" and "attacks" not in taken else work
-            file.put(section, keys[section], _section(context, section, work, file, before))
-            work.finish()
+            before = partials["attacks"] if section == "checks" and "attacks" not in taken else partial
+            file.put(section, keys[section], _section(context, section, partial, file, before))
+            partial.finish()
 
 
 def _tell_of_resumed(
-    context: SectionContext, works: Mapping[str, PartialResults], taken: Sequence[str]
+    context: SectionContext, partials: Mapping[str, PartialResults], taken: Sequence[str]
 ) -> None:
     folder = context.loaded.path
-    for work in works.values():
-        if work.note is not None:
-            context.progress.warning(f"{folder / work.name}: {work.note}; that section starts over")
-    if len(taken) == len(works):
+    for partial in partials.values():
+        if partial.note is not None:
+            context.progress.warning(f"{folder / partial.name}: {partial.note}; that section starts over")
+    if len(taken) == len(partials):
         context.progress.message(f"{folder}: evaluated just so before, {ROBUSTNESS_FILE} is taken as it is")
         return
-    resumed = [work.name for work in works.values() if work.resumed]
+    resumed = [partial.name for partial in partials.values() if partial.resumed]
     context.progress.message(
         f"{folder}: {context.settings.summary}"
         + (f"; goes on from {listed(resumed)}" if resumed else "")
@@ -177,20 +177,24 @@ def _tell_of_resumed(
 
 
 def _section(
-    context: SectionContext, section: str, work: PartialResults, file: RobustnessFile, before: PartialResults
+    context: SectionContext,
+    section: str,
+    partial: PartialResults,
+    file: RobustnessFile,
+    before: PartialResults,
 ) -> Any:
     """Return a section, found now; None: the run has none."""
     match section:
         case "attacks":
-            return attack_section(context, work)
+            return attack_section(context, partial)
         case "checks":
             report = file.whole.attacks
             assert report is not None  # put before
-            return check_section(context, report, work, before)
+            return check_section(context, report, partial, before)
         case "corruptions":
-            return corruption_section(context, work)
+            return corruption_section(context, partial)
         case "corrupted_set":
-            return corrupted_set_section(context, work)
+            return corrupted_set_section(context, partial)
         case "calibration":
             return calibration_section(context)
         case "out_of_distribution":
@@ -200,7 +204,7 @@ def _section(
 
 
 def attack_section(
-    context: SectionContext, work: PartialResults
+    context: SectionContext, partial: PartialResults
 ) -> RobustnessReport | MultiLabelRobustnessReport:
     """Return the accuracies under every attack of every budget."""
     several = context.loaded.recipe.task == "multi-label"
@@ -212,16 +216,16 @@ def attack_section(
         context.settings.attack_configs,
         n_examples=context.settings.n_examples,
         source=context.references.source,
-        work=work,
+        partial=partial,
         progress=context.progress,
     )
-    return context.told(report)
+    return context.with_subset(report)
 
 
 def check_section(
     context: SectionContext,
     report: RobustnessReport | MultiLabelRobustnessReport,
-    work: PartialResults,
+    partial: PartialResults,
     before: PartialResults,
 ) -> tuple[MaskingCheck, ...]:
     """Return whether the attacks can be believed, at the largest budget that leaves something; warns of what failed.
@@ -229,15 +233,15 @@ def check_section(
     Args:
         context: the run.
         report: of its attacks.
-        work: holds the checks that are done.
+        partial: holds the checks that are done.
         before: holds which images are right at the start, where the attacks found that just now.
     """
     budget = _checked_budget(context.settings, report)
     if isinstance(report, RobustnessReport):
         right = right_images(
-            context.loaded.classifier, context.test, report.images, work=before, progress=context.progress
+            context.loaded.classifier, context.test, report.images, partial=before, progress=context.progress
         )
-        known = AttackFindings(
+        findings = AttackFindings(
             report.images,
             report.zero_gradients / max(int(right.sum()), 1),
             report.black_box_gain,
@@ -245,14 +249,14 @@ def check_section(
         )
     else:
         right = torch.ones(report.images, dtype=torch.bool)
-        known = AttackFindings(report.images, report.zero_gradients / report.images)
+        findings = AttackFindings(report.images, report.zero_gradients / report.images)
     found = masking_checks(
         context.loaded.classifier,
         context.test,
         right,
         Budget(budget.norm, budget.eps, budget.seed),
-        known=known,
-        work=work,
+        findings=findings,
+        partial=partial,
         progress=context.progress,
     )
     for check in failed_checks(found):
@@ -273,7 +277,7 @@ def _checked_budget(
     return standing[-1] if standing else settings.budgets[0]
 
 
-def corruption_section(context: SectionContext, work: PartialResults) -> CorruptionSection:
+def corruption_section(context: SectionContext, partial: PartialResults) -> CorruptionSection:
     """Return the accuracies under kdcam's corruptions."""
     names = None if "all" in context.settings.corruptions else context.settings.corruptions
 
@@ -287,12 +291,12 @@ def corruption_section(context: SectionContext, work: PartialResults) -> Corrupt
             seed=context.settings.seed,
             progress=context.progress,
         )
-        return context.told(report)
+        return context.with_subset(report)
 
-    return _with_base(context, work, of)
+    return _with_base(context, partial, of)
 
 
-def corrupted_set_section(context: SectionContext, work: PartialResults) -> CorruptionSection:
+def corrupted_set_section(context: SectionContext, partial: PartialResults) -> CorruptionSection:
     """Return the accuracies on a published corrupted test set."""
     assert context.settings.corrupted_set is not None
     found = _open_set(context.loaded, context.settings.corrupted_set)
@@ -309,10 +313,10 @@ def corrupted_set_section(context: SectionContext, work: PartialResults) -> Corr
             progress=context.progress,
         )
 
-    return _with_base(context, work, of)
+    return _with_base(context, partial, of)
 
 
-def _open_set(loaded: LoadedRun, folder: Path) -> ArraySet | FolderSet:
+def _open_set(loaded: LoadedRun, folder: Path) -> CorruptedSet:
     classifier = loaded.classifier
     return open_corrupted_set(
         folder, classifier.class_names, image_size=classifier.image_size, channels=classifier.in_channels
@@ -320,14 +324,14 @@ def _open_set(loaded: LoadedRun, folder: Path) -> ArraySet | FolderSet:
 
 
 def _with_base(
-    context: SectionContext, work: PartialResults, of: Callable[[torch.nn.Module], CorruptionReport]
+    context: SectionContext, partial: PartialResults, of: Callable[[torch.nn.Module], CorruptionReport]
 ) -> CorruptionSection:
-    report = work.section("run", CorruptionReport, lambda: of(context.loaded.classifier))
+    report = partial.section("run", CorruptionReport, lambda: of(context.loaded.classifier))
     base = context.references.base
     if base is None:
         return CorruptionSection(report=report)
     stop_with_results_kept(context.progress)
-    relative = relative_errors(report, work.section("base", CorruptionReport, lambda: of(base.classifier)))
+    relative = relative_errors(report, partial.section("base", CorruptionReport, lambda: of(base.classifier)))
     return CorruptionSection(report=report, base=base.name, relative=relative)
 
 

@@ -166,15 +166,15 @@ def folder_fingerprint(folder: Path) -> dict[str, Any]:
 
     Raises ``DataError`` where it cannot be read.
     """
-    place = resolved(expanded(folder))
+    root = resolved(expanded(folder))
     try:
-        return {"path": str(place), "files": combined_digest({"files": sorted(_files(place))})}
+        return {"path": str(root), "files": combined_digest({"files": sorted(_files(root))})}
     except OSError as error:
-        raise DataError(f"{place}: cannot be read ({reason_text(error)}); restore the folder") from error
+        raise DataError(f"{root}: cannot be read ({reason_text(error)}); restore the folder") from error
 
 
-def _files(place: Path) -> Iterator[list[Any]]:
-    with os.scandir(place) as found:
+def _files(root: Path) -> Iterator[list[Any]]:
+    with os.scandir(root) as found:
         for entry in found:
             if entry.is_dir():
                 yield from _files(Path(entry.path))
