@@ -14,12 +14,7 @@ from kdcam.recipe.recipe_fields import RecipeFields, TeacherConfig
 from kdcam.settings.messages import listed
 
 HEAD_NEEDS = {"cosine_head": "cosine", "unit_weight_head": "unit-weight", "gaussian_head": "gaussian"}
-_OF_STEPS = (
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "schedule",
-)  # keys that mean nothing where nothing is stepped
+_OF_STEPS = ("epochs", "batch_size", "optimizer", "schedule")  # mean nothing where a classifier is solved
 
 
 def recipe_problems(recipe: RecipeFields) -> Iterator[str]:

@@ -145,6 +145,15 @@ def learning_rate_scales(recipe: TrainRecipe, student: Classifier) -> dict[str, 
     return {f"network.{name}": scale for name, scale in scales.items()}
 
 
+def shapes_of(checked: CheckedRun, train_targets: torch.Tensor) -> tuple[Shapes, ...]:
+    """Return what the losses may know before training: one for each teacher, or one without any."""
+    classes = len(checked.summary.label_names)
+    return tuple(
+        Shapes(checked.recipe.task, classes, train_targets, checked.student_widths, teacher)
+        for teacher in checked.teacher_widths or (None,)
+    )
+
+
 def _built(recipe: TrainRecipe, model: ModelConfig, summary: DataSummary, *, fetches: bool) -> Classifier:
     config = model if fetches else model.model_copy(update={"pretrained": False})
     with torch.random.fork_rng(devices=[]):
@@ -285,15 +294,6 @@ def _check_validation(recipe: TrainRecipe, summary: DataSummary) -> None:
             'data.validation: found 0 with select = "best", and the data has no validation part of its own, which '
             'leaves nothing to select on; hold a part out (validation = 0.1) or take the last epoch (select = "last")'
         )
-
-
-def shapes_of(checked: CheckedRun, train_targets: torch.Tensor) -> tuple[Shapes, ...]:
-    """Return what the losses may know before training: one for each teacher, or one without any."""
-    classes = len(checked.summary.label_names)
-    return tuple(
-        Shapes(checked.recipe.task, classes, train_targets, checked.student_widths, teacher)
-        for teacher in checked.teacher_widths or (None,)
-    )
 
 
 __all__ = [
