@@ -5,33 +5,43 @@ The other tests read, write and check words: they need no other settings of the 
 
 from pathlib import Path
 
-FOLDERS = ("cam", "few_shot", "localization", "losses", "robustness", "teacher_cache", "verification")
+FOLDERS = (
+    "attacks",
+    "cam",
+    "corruptions",
+    "few_shot",
+    "localization",
+    "losses",
+    "robustness",
+    "teachers",
+    "verification",
+)
 FILES = (
     "test_adversarial_training.py",
     "test_cifar_resnet.py",
-    "test_crafting.py",
+    "test_adversarial_images.py",
+    "test_earlier_runs.py",
     "test_embeddings.py",
     "test_engine.py",
     "test_finetuning.py",
     "test_golden.py",
     "test_linear_probe.py",
-    "test_resume.py",
-    "test_scores.py",
-    "test_stored_model.py",
-    "test_teachers.py",
-    "test_training.py",
+    "test_saved_state.py",
+    "test_classification.py",
+    "test_config_json.py",
+    "test_training_run.py",
 )
 # Two runs that must be equal to the last bit, and what has references of its own: also on two threads.
 BITS = (
     "test_adversarial_training.py",
-    "test_crafting.py",
+    "test_adversarial_images.py",
     "test_engine.py",
     "test_finetuning.py",
     "test_golden.py",
-    "test_golden_views.py",
+    "test_cached_teacher_golden_views.py",
     "test_memorisation.py",
-    "test_resume.py",
-    "test_shared_cache.py",
+    "test_saved_state.py",
+    "test_cached_teacher_shared.py",
 )
 _TESTS = Path(__file__).parent
 

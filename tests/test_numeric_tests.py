@@ -12,5 +12,5 @@ def test_each_name_is_that_of_a_file_or_folder(name: str) -> None:
 def test_files_have_the_markers_of_their_names() -> None:
     tests = numeric_tests._TESTS
     assert markers(tests / "losses" / "test_kd.py") == ["numeric"]
-    assert markers(tests / "anywhere" / "test_resume.py") == ["numeric", "bits"]
+    assert markers(tests / "anywhere" / "test_saved_state.py") == ["numeric", "bits"]
     assert markers(tests / "cli" / "test_train.py") == []
