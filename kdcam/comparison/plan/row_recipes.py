@@ -21,6 +21,7 @@ from kdcam.settings.validation import validation_messages
 
 ALONE = "alone"
 """The method that takes the teacher away: only the loss on the labels."""
+
 _METHODS_ONLY = (ALONE, *(name for name in method_names() if name not in LOSSES))  # names that are no losses
 # The task says which loss is on the labels, and the adversary may read the teacher.
 _KEYS_OF_LOSSES = ("adversary", "task")

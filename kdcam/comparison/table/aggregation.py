@@ -25,8 +25,8 @@ from kdcam.scores.intervals import (
 )
 from kdcam.scores.main_scores import MAIN_SCORES
 
-RunsBySeed = Mapping[int, RunMeasures]  # by seed
-RunsByRow = Mapping[str, RunsBySeed]
+RunsBySeed = Mapping[int, RunMeasures]
+RunsByRow = Mapping[str, RunsBySeed]  # by the row's name
 
 
 def build_comparison(

@@ -23,7 +23,6 @@ from kdcam.settings.messages import reason_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
 RUNS_FOLDER = "runs"
 COMPARISON_FILE = "comparison.json"
 CSV_FILE = "comparison.csv"
@@ -31,6 +30,7 @@ MARKDOWN_FILE = "comparison.md"
 CURVES_FILE = "curves.png"
 PREVIOUS_TABLE = "comparison-previous"
 """The name, before .json, .csv and .md, of the last table that had rows or runs which its successor lacks."""
+
 _LOCK_POLL_SECONDS = 0.05
 _LEVELS = 200  # of the score, at which the right plot counts epochs
 ScoreCurve = Sequence[float | None]  # validation score by epoch, in [0, 1]

@@ -279,8 +279,8 @@ def _value_at(content: Mapping[str, Any], dotted_key: str) -> Any:
     return table if table is None or not key else table[key]
 
 
-_TITLES = {"one-shot": "few-shot"}
-_WORDS = {
+_KIND_TITLES = {"one-shot": "few-shot"}
+_MEASURE_TITLES = {
     "auc": "area under the ROC curve",
     "eer": "equal error rate",
     "max_box_acc_v2": "MaxBoxAccV2",
@@ -292,7 +292,7 @@ _WORDS = {
 
 def evaluation_title(kind: str, name: str) -> str:
     """Return how a number of a kind of evaluation is called in a table."""
-    return f"{_TITLES.get(kind, kind)}: {_WORDS.get(name, name)}"
+    return f"{_KIND_TITLES.get(kind, kind)}: {_MEASURE_TITLES.get(name, name)}"
 
 
 __all__ = [
