@@ -98,7 +98,7 @@ class RobustnessFile:
     ) -> None:
         """Read what there is.
 
-        What is of other weights, or not as kdcam writes it, is told of and left aside; the file that holds it is
+        What is of other weights, or not as kdcam writes it, is reported and left aside; the file that holds it is
         written over with the first new section. Raises ``CheckpointError`` for a file that is no JSON object.
         """
         self._folder, self._network, self._weights = folder, network, weights

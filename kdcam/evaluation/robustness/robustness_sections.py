@@ -343,7 +343,7 @@ def calibration_section(context: SectionContext) -> CalibrationReport:
 
 
 def out_of_distribution_section(context: SectionContext) -> ForeignDataSection:
-    """Return how well the whole test part is told from foreign images."""
+    """Return how well the scores tell the whole test part from foreign images."""
     named = context.settings.ood
     assert named is not None
     foreign = foreign_batches(named, context.loaded, batch_size=context.batch_size, progress=context.progress)

@@ -145,7 +145,7 @@ class RobustnessEvaluationSettings(Settings):
     corrupted_set: Path | None = None  # a folder laid out as CIFAR-10-C or ImageNet-C
     calibration: bool = False
     ood: str | None = None  # a folder of pictures, a run (its test part) or a data set's name
-    base: Path | None = None  # a run that corruption errors are told relative to
+    base: Path | None = None  # a run that corruption errors are relative to
 
     @model_validator(mode="after")
     def _each_setting_counts(self) -> Self:
@@ -175,7 +175,7 @@ class RobustnessEvaluationSettings(Settings):
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The sections of robustness.json that are asked for; label noise is told of whenever a run was given some."""
+        """The sections of robustness.json that are asked for; label noise is reported whenever a run was given some."""
         wanted = {
             "attacks": self.attack,
             "checks": self.attack and self.checks,
