@@ -14,7 +14,7 @@ from kdcam.settings.validation import key_and_flag
 
 BoxEnds = Literal["exclusive", "inclusive"]
 
-TINY_IMAGENET_SIDE = 64  # pixels: its boxes go from 0 to 63, whatever size a copy's pictures have
+_TINY_IMAGENET_SIDE = 64  # pixels: its boxes go from 0 to 63, whatever size a copy's pictures have
 _CORNERS = ("x0", "y0", "x1", "y1")
 _TINY_FILES = "*_boxes.txt"
 
@@ -128,7 +128,7 @@ def _tiny_lines(path: Path) -> Iterator[BoxLine]:
                 f"{place}: has {len(words)} words; wanted {form!r} as in Tiny-ImageNet's files, or a CSV file"
             )
         corners = _corners(words[-4:], place, inclusive=True)
-        yield BoxLine(place, words[0], True, from_file or words[1], corners, True, TINY_IMAGENET_SIDE)
+        yield BoxLine(place, words[0], True, from_file or words[1], corners, True, _TINY_IMAGENET_SIDE)
 
 
 def _corners(words: list[str], place: str, *, inclusive: bool) -> tuple[float, float, float, float]:
@@ -149,4 +149,4 @@ def _corners(words: list[str], place: str, *, inclusive: bool) -> tuple[float, f
     return x0, y0, x1, y1
 
 
-__all__ = ["TINY_IMAGENET_SIDE", "BoxEnds", "BoxLine", "read_boxes"]
+__all__ = ["BoxEnds", "BoxLine", "read_boxes"]

@@ -101,7 +101,7 @@ def boxes_of_part(
             "boxes: the run's images are no picture files that a file of boxes could name; leave --boxes out where the "
             "data knows its boxes (digit-scenes), or name a folder of pictures with --root"
         )
-    pictures, found = PartPictures(part.paths), _Found(part.images.image_size)
+    pictures, found = _PartPictures(part.paths), _Found(part.images.image_size)
     for line in lines:
         index = pictures.position(line, root)
         if index is None:
@@ -141,9 +141,9 @@ def named_pictures(
     if not is_folder(root):
         raise DataError(f"root: {root} is no folder; name the folder of the pictures with --root")
     paths: dict[Path, int] = {}
-    found, by_name = _Found(image_size), FolderPictures(root)
+    found, by_name = _Found(image_size), _FolderPictures(root)
     for line in lines:
-        path = by_name.path(line) if line.by_name else existing_picture(line, root)
+        path = by_name.path(line) if line.by_name else _existing_picture(line, root)
         index = paths.setdefault(path, len(paths))
         name = line.class_name if line.class_name is not None else path.parent.name
         _add(found, line, path, (index, _class_index(line, name, label_names)))
@@ -240,11 +240,11 @@ def _gathered(found: _Found, images: int) -> ObjectBoxes:
     )
 
 
-class PartPictures:
+class _PartPictures:
     """The positions of a part's pictures, by path and by name."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.by_path = {plain_path(path): index for index, path in enumerate(paths)}
+        self.by_path = {_plain_path(path): index for index, path in enumerate(paths)}
         self.by_name: dict[str, list[int]] = defaultdict(list)
         for index, path in enumerate(paths):
             self.by_name[path.name].append(index)
@@ -256,9 +256,9 @@ class PartPictures:
         Raises ``DataError`` where a path leads nowhere.
         """
         if not line.by_name:
-            index = self.by_path.get(plain_path(expanded(root) / line.picture))
+            index = self.by_path.get(_plain_path(expanded(root) / line.picture))
             if index is None:
-                existing_picture(line, expanded(root))  # of another part, or nowhere: then it is an error
+                _existing_picture(line, expanded(root))  # of another part, or nowhere: then it is an error
             return index
         alike = self.by_name.get(line.picture, [])
         if len(alike) > 1:
@@ -266,7 +266,7 @@ class PartPictures:
         return alike[0] if alike else None
 
 
-class FolderPictures:
+class _FolderPictures:
     """Pictures below a folder by name; the folder is listed at the first question."""
 
     def __init__(self, root: Path) -> None:
@@ -290,10 +290,10 @@ class FolderPictures:
                 f"{line.place}: {len(alike) or 'no'} pictures below {self.root} are called {_shown(line)}; name the "
                 "folder of the pictures that the boxes are of with --root"
             )
-        return plain_path(alike[0])
+        return _plain_path(alike[0])
 
 
-def existing_picture(line: BoxLine, root: Path) -> Path:
+def _existing_picture(line: BoxLine, root: Path) -> Path:
     """Return the picture of a box by its path from a folder on, as `plain_path` gives it.
 
     Raises ``DataError`` where there is no such file.
@@ -305,7 +305,7 @@ def existing_picture(line: BoxLine, root: Path) -> Path:
             "folder that holds them all with --root"
         )
     if line.picture and is_file(path):
-        return plain_path(path)
+        return _plain_path(path)
     turned = ", with / between folders" if "\\" in line.picture else ""
     raise DataError(
         f"{line.place}: there is no picture {_shown(line)} below {root}; name pictures from that folder on{turned}, or "
@@ -313,7 +313,7 @@ def existing_picture(line: BoxLine, root: Path) -> Path:
     )
 
 
-def plain_path(path: Path) -> Path:
+def _plain_path(path: Path) -> Path:
     """Return a path from the root of the file system on, without ``..``; links stay."""
     return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links away from the names in the file
 
@@ -398,16 +398,12 @@ def _stored_size(image: "Image") -> tuple[int, int]:
 
 __all__ = [
     "Edges",
-    "FolderPictures",
     "NamedPictures",
     "ObjectBoxes",
-    "PartPictures",
     "PictureFrame",
     "boxes_of_part",
     "boxes_of_source",
-    "existing_picture",
     "named_pictures",
     "one_row_per_image",
     "picture_frame",
-    "plain_path",
 ]

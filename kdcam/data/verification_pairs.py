@@ -86,7 +86,7 @@ def _readable(path: Path) -> str:
     return str(path).encode(errors="backslashreplace").decode()
 
 
-class PairLine(NamedTuple):
+class _PairLine(NamedTuple):
     """One pair, as a file gives it."""
 
     place: str  # file and line, for errors
@@ -112,11 +112,11 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
     """
     file, folder = expanded(path), IdentityFolder(Path(root))
     if is_list(file):
-        lines = read_two_lists(file, folder)
+        lines = _read_two_lists(file, folder)
     elif file.suffix.lower() == ".csv":
-        lines = read_csv_pairs(file, folder)
+        lines = _read_csv_pairs(file, folder)
     else:
-        lines = read_lfw(file, folder)
+        lines = _read_lfw(file, folder)
     for same, words in ((True, "one person"), (False, "two people")):
         if not any(line.same is same for line in lines):
             raise DataError(f"{file}: of its {len(lines)} pairs none is of {words}; both kinds are needed")
@@ -124,7 +124,7 @@ def read_pairs(path: str | Path, root: str | Path) -> Pairs:
     return replace(pairs, notes=(*folder.notes, *_repeats(pairs, lines)))
 
 
-def _numbered(file: Path, root: Path, lines: Sequence[PairLine]) -> Pairs:
+def _numbered(file: Path, root: Path, lines: Sequence[_PairLine]) -> Pairs:
     real = {path: resolved(path) for line in lines for path in (line.first, line.second)}
     named: dict[Path, Path] = {}  # by the file itself, which several paths may lead to: the first of them
     people: dict[Path, str | None] = {}
@@ -155,9 +155,9 @@ def _numbered(file: Path, root: Path, lines: Sequence[PairLine]) -> Pairs:
     )
 
 
-def _repeats(pairs: Pairs, lines: Sequence[PairLine]) -> Iterator[str]:
+def _repeats(pairs: Pairs, lines: Sequence[_PairLine]) -> Iterator[str]:
     """Yield a sentence where pairs come again, in either order; ``DataError`` where such two are told differently."""
-    before: dict[tuple[int, int], PairLine] = {}
+    before: dict[tuple[int, int], _PairLine] = {}
     again = 0
     for one, other, line in zip(pairs.first.tolist(), pairs.second.tolist(), lines, strict=True):
         earlier = before.setdefault((min(one, other), max(one, other)), line)
@@ -223,7 +223,7 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def in_turn(pairs: Sequence[PairLine]) -> list[PairLine]:
+def _in_turn(pairs: Sequence[_PairLine]) -> list[_PairLine]:
     """Return pairs of one person and pairs of two in turn, each kind in its order; what one has more comes last."""
     genuine, others = ([pair for pair in pairs if pair.same is same] for same in (True, False))
     both = list(chain.from_iterable(zip(genuine, others, strict=False)))
@@ -231,7 +231,7 @@ def in_turn(pairs: Sequence[PairLine]) -> list[PairLine]:
     return both + genuine[shorter:] + others[shorter:]
 
 
-def read_lfw(path: Path, folder: IdentityFolder) -> list[PairLine]:
+def _read_lfw(path: Path, folder: IdentityFolder) -> list[_PairLine]:
     """Return the pairs of a file in the format of LFW's pairs.txt.
 
     Its first line is ``folds n``: of each fold n lines ``Name i j`` (two pictures of one person) and n lines
@@ -256,7 +256,7 @@ def read_lfw(path: Path, folder: IdentityFolder) -> list[PairLine]:
         )
     found = [_lfw_pair(f"{path}, line {number}", line, folder) for number, line in lines]
     if folds == 1:
-        return in_turn(found)
+        return _in_turn(found)
     numbered = [pair._replace(fold=str(index // (2 * each))) for index, pair in enumerate(found)]
     for fold in range(folds):
         genuine = sum(pair.same for pair in numbered[2 * each * fold : 2 * each * (fold + 1)])
@@ -268,7 +268,7 @@ def read_lfw(path: Path, folder: IdentityFolder) -> list[PairLine]:
     return numbered
 
 
-def _lfw_pair(place: str, line: str, folder: IdentityFolder) -> PairLine:
+def _lfw_pair(place: str, line: str, folder: IdentityFolder) -> _PairLine:
     line = line.rstrip()
     cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
     numbers = cells[1:] if len(cells) == 3 else cells[1::2]
@@ -285,7 +285,7 @@ def _lfw_pair(place: str, line: str, folder: IdentityFolder) -> PairLine:
         )
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
-    return PairLine(place, first, second, len(cells) == 3, people)
+    return _PairLine(place, first, second, len(cells) == 3, people)
 
 
 def is_list(path: Path) -> bool:
@@ -293,7 +293,7 @@ def is_list(path: Path) -> bool:
     return is_folder(path) or (path.suffix == ".txt" and _LIST.fullmatch(path.stem) is not None)
 
 
-def list_files(path: Path) -> list[tuple[Path, Path]]:
+def _list_files(path: Path) -> list[tuple[Path, Path]]:
     """Return the two lists (same, diff) of each fold: of the one that ``path`` belongs to, or of all in a folder.
 
     In a folder the lists ``*_test_same.txt`` count where there are any, else all ``*_same.txt``.
@@ -317,7 +317,7 @@ def list_files(path: Path) -> list[tuple[Path, Path]]:
     chosen = sorted(tests or stems, key=natural_order)
     if not chosen:
         raise DataError(f"{path}: holds no lists of pairs such as 01_test_same.txt and 01_test_diff.txt")
-    return [list_files(_existing(path, stem))[0] for stem in chosen]
+    return [_list_files(_existing(path, stem))[0] for stem in chosen]
 
 
 def _existing(folder: Path, stem: str) -> Path:
@@ -325,7 +325,7 @@ def _existing(folder: Path, stem: str) -> Path:
     return same if is_file(same) else folder / f"{stem}diff.txt"
 
 
-def read_two_lists(path: Path, folder: IdentityFolder) -> list[PairLine]:
+def _read_two_lists(path: Path, folder: IdentityFolder) -> list[_PairLine]:
     """Return the pairs of lists in LFWcrop's form: ``01_test_same.txt`` and ``01_test_diff.txt`` for each fold.
 
     A line holds two stems, ``A_0001 B_0002``, of the pictures A/A_0001.* and B/B_0002.* (or of such files right below
@@ -333,8 +333,8 @@ def read_two_lists(path: Path, folder: IdentityFolder) -> list[PairLine]:
 
     Raises ``DataError`` for a line of another form, a person or picture that is not there, or a pair in the wrong list.
     """
-    found: list[PairLine] = []
-    both = list_files(path)
+    found: list[_PairLine] = []
+    both = _list_files(path)
     for fold, files in enumerate(both):
         pairs = [
             _stems_pair(f"{file}, line {number}", line, folder, same=same)
@@ -342,11 +342,11 @@ def read_two_lists(path: Path, folder: IdentityFolder) -> list[PairLine]:
             for number, line in numbered_lines(file)
         ]
         name = str(fold) if len(both) > 1 else None
-        found += [pair._replace(fold=name) for pair in in_turn(pairs)]
+        found += [pair._replace(fold=name) for pair in _in_turn(pairs)]
     return found
 
 
-def _stems_pair(place: str, line: str, folder: IdentityFolder, *, same: bool) -> PairLine:
+def _stems_pair(place: str, line: str, folder: IdentityFolder, *, same: bool) -> _PairLine:
     stems = line.split()
     matches = [match for match in map(_STEM.fullmatch, stems) if match is not None]
     names = [match[1] for match in matches]
@@ -361,7 +361,7 @@ def _stems_pair(place: str, line: str, folder: IdentityFolder, *, same: bool) ->
         first, second = (_stem_picture(folder, match) for match in matches)
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
-    return PairLine(place, first, second, same, (names[0], names[1]))
+    return _PairLine(place, first, second, same, (names[0], names[1]))
 
 
 def _stem_picture(folder: IdentityFolder, match: re.Match[str]) -> Path:
@@ -372,7 +372,7 @@ def _stem_picture(folder: IdentityFolder, match: re.Match[str]) -> Path:
     return flat[0] if flat else folder.picture(person, number)
 
 
-def read_csv_pairs(path: Path, folder: IdentityFolder) -> list[PairLine]:
+def _read_csv_pairs(path: Path, folder: IdentityFolder) -> list[_PairLine]:
     """Return the pairs of a CSV file with the columns first, second (paths from the folder on), same and maybe fold.
 
     ``same`` is 1 or 0 (true or false). A picture's person is the name of the first folder on its path; of pictures
@@ -399,7 +399,7 @@ def _csv_cells(place: str, line: str) -> list[str]:
 
 def _csv_pairs(
     header: Sequence[str], rows: Iterable[tuple[str, list[str]]], folder: IdentityFolder
-) -> Iterator[PairLine]:
+) -> Iterator[_PairLine]:
     for place, cells in rows:
         if len(cells) != len(header):
             raise DataError(f"{place}: found {len(cells)} cells; the first line has {len(header)}")
@@ -416,7 +416,7 @@ def _csv_pairs(
                 f"{place}: says that the pictures show {'one person' if same else 'two people'}, and they lie in the "
                 f"folders of {one!r} and {other!r}; correct it, or name the folder of the people's folders (--root)"
             )
-        yield PairLine(place, first, second, same, (one, other), fold)
+        yield _PairLine(place, first, second, same, (one, other), fold)
 
 
 def _csv_picture(place: str, cell: str, folder: IdentityFolder) -> tuple[Path, str | None]:
@@ -437,16 +437,10 @@ __all__ = [
     "USUAL_FOLDS",
     "Flags",
     "Numbers",
-    "PairLine",
     "Pairs",
     "contiguous_folds",
     "folds_of",
-    "in_turn",
     "is_list",
-    "list_files",
     "numbered_lines",
-    "read_csv_pairs",
-    "read_lfw",
     "read_pairs",
-    "read_two_lists",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdcam.data.batches.batch import Batch
 
-CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
+_CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
 
 
 class CropFlips(NamedTuple):
@@ -52,7 +52,7 @@ def apply_crop_flips(images: Tensor, moves: CropFlips) -> Tensor:
 
 def crop_flips_for(names: Sequence[str], n: int, *, size: int, generator: torch.Generator) -> CropFlips:
     """Return the moves that crop and flip, where ``names`` holds them, make of ``n`` images of ``size`` rows."""
-    shift = max(1, size // CROP_FRACTION) if "crop" in names else 0
+    shift = max(1, size // _CROP_FRACTION) if "crop" in names else 0
     return draw_crop_flips(n, shift=shift, flip="flip" in names, generator=generator)
 
 
@@ -106,7 +106,6 @@ class Mixing:
 
 
 __all__ = [
-    "CROP_FRACTION",
     "CropFlips",
     "Mixing",
     "apply_crop_flips",

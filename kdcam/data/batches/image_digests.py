@@ -49,11 +49,11 @@ def stamp_of(path: str | Path) -> Stamp | None:
 def file_key(path: Path) -> FileKey:
     """Return the key and the stamp of a file; ``DataError`` where it cannot be read."""
     stamp = stamp_of(path)  # before the bytes: what changes while they are read gets another stamp
-    key = picture_file_digest(path)
+    key = _picture_file_digest(path)
     return FileKey(key, stamp or (0, 0, 0, 0))
 
 
-def picture_file_digest(path: Path) -> bytes:
+def _picture_file_digest(path: Path) -> bytes:
     """Return the SHA-256 of a file's bytes; ``DataError`` where it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -130,7 +130,7 @@ def _add_files(
         contents = [files.digests[index] for index in order]
     else:
         contents = map_in_threads(
-            lambda index: picture_file_digest(paths[index]),
+            lambda index: _picture_file_digest(paths[index]),
             len(paths),
             task="digests of the training pictures",
             progress=progress,
@@ -160,7 +160,6 @@ __all__ = [
     "key_rows",
     "keys_in",
     "path_from",
-    "picture_file_digest",
     "stamp_of",
     "stamp_rows",
 ]

@@ -180,7 +180,7 @@ class _Keys:
             yield list(zip(variants, indices[start:end], strict=True))
 
 
-def leave_signals_to_parent(worker: int) -> None:
+def _leave_signals_to_parent(worker: int) -> None:
     """Let a data worker ignore what asks a run to stop, which a terminal and a scheduler send to all its processes.
 
     The main process needs the workers' batches until it has kept its state; they end when it does.
@@ -225,7 +225,7 @@ class StreamBatches:
             batch_sampler=self._keys,
             num_workers=workers,
             collate_fn=_collate,
-            worker_init_fn=leave_signals_to_parent,
+            worker_init_fn=_leave_signals_to_parent,
             persistent_workers=training and workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would draw a base seed from torch's own generator
@@ -275,4 +275,4 @@ class StreamBatches:
             yield Batch(to_float(there[0], self._image_size), there[1], there[2], *seen)
 
 
-__all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages", "leave_signals_to_parent"]
+__all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages"]

@@ -29,7 +29,7 @@ _PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".
 _RUNS = "all_runs"
 _LABELS = "class_labels.txt"
 _MEMBER_LIMIT = 10_000_000  # bytes unpacked; published drawings and lists of names have some hundred
-ARCHIVE_ERRORS = (
+_ARCHIVE_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -63,7 +63,7 @@ def list_characters(root: Path) -> tuple[Character, ...]:
             have different drawings.
     """
     alphabets: dict[str, tuple[str, tuple[Character, ...]]] = {}
-    for folder, drawings in _alphabet_folders(as_traversable(root)).items():
+    for folder, drawings in _alphabet_folders(_as_traversable(root)).items():
         name = PurePath(folder).name
         characters = _characters(name, drawings)
         first, known = alphabets.setdefault(name, (folder, characters))
@@ -80,7 +80,7 @@ def list_characters(root: Path) -> tuple[Character, ...]:
     return tuple(character for _, (_, found) in sorted(alphabets.items()) for character in found)
 
 
-def as_traversable(
+def _as_traversable(
     root: Path, *, key: str = "data.root", wanted: str = "a folder or a .zip file of Omniglot"
 ) -> Traversable:
     """Return a folder, or the inside of a zip file; ``DataError``, that says ``key``, where it is neither."""
@@ -96,13 +96,13 @@ def as_traversable(
 def _inside(file: Path) -> zipfile.Path:
     try:
         return zipfile.Path(file)
-    except ARCHIVE_ERRORS as error:
+    except _ARCHIVE_ERRORS as error:
         raise DataError(
             f"{shown(str(file))}: cannot be read as a zip file ({reason_text(error)}); fetch it again"
         ) from None
 
 
-def entries(folder: Traversable) -> list[Traversable]:
+def _entries(folder: Traversable) -> list[Traversable]:
     """Return what lies right below a folder and is not hidden, by name."""
     found = (entry for entry in folder.iterdir() if not _hidden(entry.name))
     return sorted(found, key=lambda entry: entry.name)
@@ -169,14 +169,14 @@ def _checksum(file: Traversable) -> int:
     if isinstance(file, zipfile.Path):
         return file.root.getinfo(file.at).CRC
     try:
-        return zlib.crc32(read_member(file))
+        return zlib.crc32(_read_member(file))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{shown(str(file))}: cannot be read ({reason_text(error)}); restore the file"
         ) from None
 
 
-def read_member(file: Traversable) -> bytes:
+def _read_member(file: Traversable) -> bytes:
     """Return the bytes of a drawing or a list of names, of a zip file's member those that it unpacks to.
 
     Raises one of `ARCHIVE_ERRORS`; ``ValueError`` where it unpacks to more than such a file has.
@@ -198,11 +198,11 @@ def read_ink(file: Traversable, image_size: int) -> Tensor:
     from PIL import Image  # here: runs on other data would wait for it
 
     try:
-        with picture_file(read_member(file), place=shown(str(file))) as picture:
+        with picture_file(_read_member(file), place=shown(str(file))) as picture:
             gray = numpy.asarray(picture.convert("L"))
     except DataError as error:
         raise DataError(f"{error}; fetch the set again") from None
-    except ARCHIVE_ERRORS as error:
+    except _ARCHIVE_ERRORS as error:
         raise DataError(
             f"{shown(str(file))}: cannot be read as a picture ({reason_text(error)}); fetch the set again"
         ) from None
@@ -253,7 +253,7 @@ def omniglot_runs(path: Path, *, image_size: int = 28) -> list[OneShotRun]:
             picture once with a training picture.
     """
     folders = [
-        entry for entry in entries(_runs_folder(path)) if entry.name.startswith("run") and entry.is_dir()
+        entry for entry in _entries(_runs_folder(path)) if entry.name.startswith("run") and entry.is_dir()
     ]
     if not folders:
         raise DataError(f"{path}: holds no run01, run02 ...; name Omniglot's all_runs.zip or its folder")
@@ -264,7 +264,7 @@ def _runs_folder(path: Path) -> Traversable:
     path = expanded(path)
     held = (path / _RUNS, path / f"{_RUNS}.zip") if is_folder(path) else ()
     found = next((inner for inner in held if exists(inner)), path)
-    folder = as_traversable(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
+    folder = _as_traversable(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
     inner = folder / _RUNS  # a zip file may hold the folder itself
     return inner if inner.is_dir() else folder
 
@@ -298,8 +298,8 @@ def _answers(folder: Traversable) -> dict[str, str]:
         raise DataError(f"{file}: is not there; fetch {_RUNS} again")
     answers: dict[str, str] = {}
     try:
-        content = read_member(file).decode("utf-8")
-    except ARCHIVE_ERRORS as error:
+        content = _read_member(file).decode("utf-8")
+    except _ARCHIVE_ERRORS as error:
         raise DataError(
             f"{file}: cannot be read as text ({reason_text(error)}); fetch {_RUNS} again"
         ) from None
@@ -318,7 +318,7 @@ def _answers(folder: Traversable) -> dict[str, str]:
 
 def _pictures(folder: Traversable, name: str) -> list[Traversable]:
     pictures = folder / name
-    files = [file for file in entries(pictures) if file.is_file()] if pictures.is_dir() else []
+    files = [file for file in _entries(pictures) if file.is_file()] if pictures.is_dir() else []
     if not files:
         raise DataError(f"{pictures}: holds no picture; fetch {_RUNS} again")
     return files
@@ -330,15 +330,11 @@ def _part(files: Sequence[Traversable], targets: Sequence[int], image_size: int)
 
 
 __all__ = [
-    "ARCHIVE_ERRORS",
     "Character",
     "OneShotRun",
     "alphabets_of",
-    "as_traversable",
-    "entries",
     "list_characters",
     "load_omniglot",
     "omniglot_runs",
     "read_ink",
-    "read_member",
 ]

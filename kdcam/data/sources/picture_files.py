@@ -86,22 +86,14 @@ def is_picture_name(name: str) -> bool:
     return PurePath(name).suffix.lower() in _PICTURE_SUFFIXES
 
 
-def expand_folders(paths: Iterable[str | Path], *, progress: Progress) -> list[Path]:
-    """Return the paths with each folder replaced by the pictures below it, told apart by their suffixes.
-
-    A file without a suffix is one where it begins like a picture. What is left out is counted in a message.
-
-    Raises ``DataError`` for a folder that holds no picture.
-    """
-    return [path for path, _ in _expanded(paths, progress)]
-
-
 def readable_pictures(paths: Iterable[str | Path], *, progress: Progress) -> list[Path]:
-    """Return the paths with folders replaced as by ``expand_folders``, all of them decoded once.
+    """Return the paths with each folder replaced by the pictures below it, all of them decoded once.
 
-    A picture of a folder that cannot be read is left out with a warning.
+    Pictures are told by their suffixes, or begin like one where they have none; what is left out of a folder is counted
+    in a message. A picture of a folder that cannot be read is left out with a warning.
 
-    Raises ``DataError`` for a file that is named itself and cannot be read as a picture, and where no picture is left.
+    Raises ``DataError`` for a folder that holds no picture, for a file that is named itself and cannot be read as a
+    picture, and where no picture is left.
     """
     found = _expanded(paths, progress)
     reasons = [bad_image_reason(path) for path, _ in until_stopped(found, progress)]
@@ -271,7 +263,6 @@ __all__ = [
     "ListedFiles",
     "ListedParts",
     "data_folder",
-    "expand_folders",
     "is_picture_name",
     "load_listed",
     "named_file",

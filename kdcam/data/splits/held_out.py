@@ -36,10 +36,10 @@ def held_out_counts(counts: Sequence[int], share: float) -> list[int]:
 def check_split(counts: Sequence[int], share: float, *, key: str, place: str) -> None:
     """Raise DataError when the share named ``key`` of ``place``'s images, ``counts`` a class, holds nothing out."""
     if share > 0 and sum(held_out_counts(counts, share)) == 0:
-        raise DataError(nothing_held_out(sum(counts), len(counts), share, key=key, place=place))
+        raise DataError(_nothing_held_out(sum(counts), len(counts), share, key=key, place=place))
 
 
-def nothing_held_out(images: int, num_classes: int, share: float, *, key: str, place: str) -> str:
+def _nothing_held_out(images: int, num_classes: int, share: float, *, key: str, place: str) -> str:
     """Return what to say where the share named ``key`` of ``place``'s images holds none out."""
     out = 'and select = "last"' if key == "validation" else "(no test part)"
     return (
@@ -57,7 +57,7 @@ def checked_split(
     else:
         kept, held = stratified_split(targets, num_classes=num_classes, share=share, seed=seed)
     if len(held) == 0:
-        raise DataError(nothing_held_out(len(targets), num_classes, share, key=key, place=place))
+        raise DataError(_nothing_held_out(len(targets), num_classes, share, key=key, place=place))
     return kept, held
 
 
@@ -250,7 +250,7 @@ def held_out_by_keys(
             spare = _spare(part_of, members) if round(share * left) > 0 else set()
             if not spare:
                 images = sum(part_of[key] != "test" for key in keys)
-                raise DataError(nothing_held_out(images, len(label_names), share, key=part, place=place))
+                raise DataError(_nothing_held_out(images, len(label_names), share, key=part, place=place))
             part_of[min(spare, key=lambda key: draws[key].order)] = part
         left -= sum(found == part for found in part_of.values())
     parts = [part_of[key] for key in keys]
@@ -372,7 +372,6 @@ __all__ = [
     "held_out_counts",
     "interleave_classes",
     "key_order",
-    "nothing_held_out",
     "one_of_each_class",
     "stratified_rows_split",
     "stratified_split",
