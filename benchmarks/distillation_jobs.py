@@ -26,8 +26,7 @@ from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan, TrainState, train_epoch
 from kdcam.training.loss_terms import ShareWatch
 from kdcam.training.preflight import preflight
-from kdcam.training.teachers.cache_entries import cached_views
-from kdcam.training.teachers.cached_teacher import cache_teachers
+from kdcam.training.teachers.cached_teacher import cache_teachers, cached_views
 
 TEACHER, STUDENT, SIZE, BATCH, CLASSES = "kdcam:resnet56", "kdcam:resnet20", 32, 64, 100
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -105,10 +104,10 @@ def plain(classifier: Classifier) -> nn.Module:
     return classifier.network.to(memory_format=torch.contiguous_format)
 
 
-class NoKeeper:
-    """Keeps nothing: a turn is no run."""
+class NoCheckpoints:
+    """Saves nothing: a turn is no run."""
 
-    def keep(self, state: TrainState) -> None:
+    def save(self, state: TrainState) -> None:
         del state
 
     def select(self, state: TrainState) -> None:
@@ -150,7 +149,7 @@ def kdcam_job(table: Table, parts: DataParts, steps: int) -> Job:
 
 def take_turn(plan: Plan, state: TrainState, watch: ShareWatch) -> None:
     """Train on the plan's next batches, with all that the engine does in a step."""
-    train_epoch(plan, state, watch=watch, keeper=NoKeeper(), progress=Silent())
+    train_epoch(plan, state, watch=watch, checkpointer=NoCheckpoints(), progress=Silent())
     state.position.step = 0
 
 

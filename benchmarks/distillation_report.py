@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdcam.comparison.table.output_folder import CURVES_FILE, JSON_FILE, MARKDOWN_FILE
+from kdcam.comparison.table.output_folder import COMPARISON_FILE, CURVES_FILE, MARKDOWN_FILE
 
 COMMAND = "python benchmarks/distillation_table.py --cifar FOLDER --jobs 2"
 STUDY_COMMAND = "python benchmarks/map_matching.py --jobs 2 --out docs/results/map-matching.json"
@@ -30,7 +30,7 @@ def write_report(comparison: Path, study: Path, out: Path, *, replaced: Mapping[
     The remarks stand in distillation_remarks.md beside this file.
     """
     table, record = (
-        _replaced((comparison / name).read_text(), replaced) for name in (MARKDOWN_FILE, JSON_FILE)
+        _replaced((comparison / name).read_text(), replaced) for name in (MARKDOWN_FILE, COMPARISON_FILE)
     )
     text = ["# Distillation methods under one teacher", "", f"Made by `{COMMAND}`.", ""]
     text += [Path(__file__).with_name("distillation_remarks.md").read_text().strip(), "", SIZED, ""]

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcam.api import train
-from kdcam.evaluation.localization.pointing_game import pointing_scores
+from kdcam.evaluation.localization.localization_measurement import pointing_scores
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.open_run import load_run
-from kdcam.scores.embeddings import effective_rank, embeddings_of
+from kdcam.scores.embeddings import effective_rank, feature_table
 
 SEARCH_SEED, SEEDS = 100, (0, 1, 2)
 
@@ -81,7 +81,7 @@ def do(one: Job) -> Table:
         "test_score": result["selected"]["test"][key],
         "test_score_last": result["last"]["test"][key],
         "test_nll": result["selected"]["test"]["nll"],
-        "effective_rank": effective_rank(embeddings_of(loaded.classifier, batches)),
+        "effective_rank": effective_rank(feature_table(loaded.classifier, batches).embeddings),
         "pointing_cam": None,
         "pointing_caam": None,
         "images": result["images"],

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from kdcam.evaluation.localization.box_accuracy import level_overlaps
-from kdcam.evaluation.localization.pointing_game import byte_maps
+from kdcam.evaluation.localization.localization_measurement import byte_maps
 
 SIDE = 224
 TOGETHER = 8  # maps in a call of kdcam

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kdcam.api import distill, train
 from kdcam.cam.map_pictures import save_png
-from kdcam.evaluation.localization.pointing_game import pointing_scores
+from kdcam.evaluation.localization.localization_measurement import pointing_scores
 from kdcam.quickstart import cam_picture
 from kdcam.recipe.recipe_files import read_toml
 from kdcam.recipe.train_recipe import read_recipe

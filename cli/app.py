@@ -1,6 +1,7 @@
 """The subcommands of `kdcam`, and the one place where an error becomes a line and an exit code.
 
-Command modules import nothing heavy at their top, so that ``kdcam --help`` waits for neither torch nor timm.
+Command modules import nothing slow at their top, so that ``kdcam --help`` waits for neither torch nor timm: what a
+command needs of them it imports itself, with a word on what is slow.
 """
 
 from io import StringIO
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+import kdcam
 from kdcam.errors import Interrupted, KdcamError
 from kdcam.runtime.memory import memory_text
 
@@ -66,8 +68,6 @@ app.command()(doctor)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        import kdcam
-
         render.show_text(kdcam.__version__)
         raise typer.Exit
 

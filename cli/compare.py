@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdcam.blocks.document import Table
+from kdcam.comparison.plan.grid import parse_names, parse_seeds
 from kdcam.files.paths import exists
+from kdcam.scores.main_scores import SCORE_NAMES
 
+from . import render
 from .options import Device, Json, Quiet, Sets
 
 if TYPE_CHECKING:
@@ -16,8 +20,6 @@ if TYPE_CHECKING:
     from kdcam.comparison.plan.comparison_plan import ComparisonPlan
     from kdcam.comparison.table.comparison_result import ComparedRow
     from kdcam.comparison.table.text_formats import Comparison
-
-    from .render import Table
 
 Recipes = Annotated[
     list[str] | None,
@@ -111,11 +113,12 @@ def compare(
 
     Exit code 0: every run is done; 1: one or more failed (the table stands and names them), or nothing could be run.
     """
-    from kdcam.comparison.execution import DEFAULT_SEEDS, default_comparison_folder, run_comparison
-    from kdcam.comparison.plan.comparison_plan import plan_comparison
-    from kdcam.comparison.plan.grid import parse_names, parse_seeds
-
-    from . import render
+    from kdcam.comparison.execution import (  # slow: torch
+        DEFAULT_SEEDS,
+        default_comparison_folder,
+        run_comparison,
+    )
+    from kdcam.comparison.plan.comparison_plan import plan_comparison  # slow: torch
 
     plan = plan_comparison(
         recipes or (),
@@ -127,36 +130,39 @@ def compare(
         teachers=teachers or (),
         seeds=DEFAULT_SEEDS if seeds is None else parse_seeds(seeds),
     )
-    place = output or default_comparison_folder(plan.rows[0].source)
+    folder = output or default_comparison_folder(plan.rows[0].source)
     if dry_run:
-        states = _check_plan(plan, place, jobs=jobs, device=device)
-        _show_plan(plan, states, place, as_json=as_json, quiet=quiet)
+        states = _check_plan(plan, folder, jobs=jobs, device=device)
+        _show_plan(plan, states, folder, as_json=as_json, quiet=quiet)
         raise typer.Exit(int(any(state.problem is not None for state in states)))
     with render.watching(quiet=quiet) as progress:
         comparison = run_comparison(
-            plan, output=place, jobs=jobs, device=device, progress=progress, command=("kdcam", *sys.argv[1:])
+            plan, output=folder, jobs=jobs, device=device, progress=progress, command=("kdcam", *sys.argv[1:])
         )
     if as_json:
         render.show_json(comparison.to_json())
     else:
-        _show(comparison, place)
+        _show(comparison, folder)
     raise typer.Exit(int(bool(comparison.failed)))
 
 
-def _check_plan(plan: "ComparisonPlan", place: Path, *, jobs: int, device: str) -> "list[CellState]":
-    from kdcam.comparison.execution import devices_of, find_cell_states, preflight_cells, teacher_digests
-    from kdcam.comparison.table.output_folder import check_output
+def _check_plan(plan: "ComparisonPlan", folder: Path, *, jobs: int, device: str) -> "list[CellState]":
+    from kdcam.comparison.execution import (  # slow: torch
+        devices_of,
+        find_cell_states,
+        preflight_cells,
+        teacher_digests,
+    )
+    from kdcam.comparison.table.output_folder import check_output  # slow: pydantic
 
     devices = devices_of(device, jobs)
-    check_output(place)
-    return preflight_cells(plan, find_cell_states(plan, place, teacher_digests(plan)), devices[0])
+    check_output(folder)
+    return preflight_cells(plan, find_cell_states(plan, folder, teacher_digests(plan)), devices[0])
 
 
 def _show_plan(
-    plan: "ComparisonPlan", states: "Sequence[CellState]", place: Path, *, as_json: bool, quiet: bool
+    plan: "ComparisonPlan", states: "Sequence[CellState]", folder: Path, *, as_json: bool, quiet: bool
 ) -> None:
-    from . import render
-
     refused = sum(state.problem is not None for state in states)
     missing = sum(state.problem is None and state.state != "finished" for state in states)
     if as_json:
@@ -165,7 +171,7 @@ def _show_plan(
             for one in states
         ]
         counts = {"missing": missing, "refused": refused}
-        render.show_json({"output": str(place), "messages": plan.messages, **counts, "runs": runs})
+        render.show_json({"output": str(folder), "messages": plan.messages, **counts, "runs": runs})
         return
     for text in () if quiet else plan.messages:
         render.show_notice(text)
@@ -174,20 +180,28 @@ def _show_plan(
         (one.name, words[one.state] if one.problem is None else f"cannot be run: {one.problem}")
         for one in states
     ]
-    title = f"{place}: {missing} of {len(states)} runs are missing" + (
+    title = f"{folder}: {missing} of {len(states)} runs are missing" + (
         f", {refused} cannot be run" if refused else ""
     )
-    render.show_table(render.Table(("run", "state"), rows, title=title, left=2))
+    render.show_table(Table(("run", "state"), rows, title=title, left=2))
 
 
-def _show(comparison: "Comparison", place: Path) -> None:
-    from kdcam.comparison.table.notes import choosing_note, other_data_note, selection_notes, tested_note
-    from kdcam.comparison.table.output_folder import CSV_FILE, CURVES_FILE, JSON_FILE, MARKDOWN_FILE
-
-    from . import render
+def _show(comparison: "Comparison", folder: Path) -> None:
+    from kdcam.comparison.table.notes import (  # slow: numpy
+        choosing_note,
+        other_data_note,
+        selection_notes,
+        tested_note,
+    )
+    from kdcam.comparison.table.output_folder import (  # slow: pydantic
+        COMPARISON_FILE,
+        CSV_FILE,
+        CURVES_FILE,
+        MARKDOWN_FILE,
+    )
 
     tables = (
-        comparison_table(comparison, title=str(place)),
+        comparison_table(comparison, title=str(folder)),
         further_table(comparison),
         evaluation_table(comparison),
     )
@@ -201,14 +215,19 @@ def _show(comparison: "Comparison", place: Path) -> None:
         render.show_text(f"left out: {text}")
     for run in comparison.failed:
         render.show_text(f"failed: {run.name}: {run.reason}")
-    names = [MARKDOWN_FILE, CSV_FILE, JSON_FILE, *([CURVES_FILE] if exists(place / CURVES_FILE) else [])]
-    render.show_text(f"all columns and how they were made: {place}/ {', '.join(names)}")
+    names = [MARKDOWN_FILE, CSV_FILE, COMPARISON_FILE]
+    if exists(folder / CURVES_FILE):
+        names.append(CURVES_FILE)
+    render.show_text(f"all columns and how they were made: {folder}/ {', '.join(names)}")
 
 
-def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
+def comparison_table(comparison: "Comparison", *, title: str) -> Table:
     """Return the scores of a comparison, in columns that fit a terminal; empty ones are left out."""
-    from kdcam.comparison.table.text_formats import difference_text, percent_text, seeds_text
-    from kdcam.scores.main_scores import SCORE_NAMES
+    from kdcam.comparison.table.text_formats import (  # slow: pydantic
+        difference_text,
+        percent_text,
+        seeds_text,
+    )
 
     def shown_difference(row: "ComparedRow") -> str:
         text = difference_text(row.difference)
@@ -230,9 +249,9 @@ def comparison_table(comparison: "Comparison", *, title: str) -> "Table":
     return _filled(columns, title=words + differs)
 
 
-def further_table(comparison: "Comparison") -> "Table":
+def further_table(comparison: "Comparison") -> Table:
     """Return what else a reader looks for, in columns that fit a terminal; empty ones are left out."""
-    from kdcam.comparison.table.text_formats import percent_text, plain_text, speed_text
+    from kdcam.comparison.table.text_formats import percent_text, plain_text, speed_text  # slow: pydantic
 
     rows = comparison.rows
     columns = {
@@ -248,11 +267,9 @@ def further_table(comparison: "Comparison") -> "Table":
     return _filled(columns)
 
 
-def evaluation_table(comparison: "Comparison") -> "Table":
+def evaluation_table(comparison: "Comparison") -> Table:
     """Return what later evaluations of the runs found: few-shot, verification, localization."""
-    from kdcam.comparison.table.text_formats import evaluation_lines
-
-    from .render import Table
+    from kdcam.comparison.table.text_formats import evaluation_lines  # slow: pydantic
 
     heads, lines = evaluation_lines(comparison)
     if not lines:
@@ -262,9 +279,7 @@ def evaluation_table(comparison: "Comparison") -> "Table":
     )
 
 
-def _filled(columns: "Mapping[str, Sequence[str]]", *, title: str = "") -> "Table":
-    from .render import Table
-
+def _filled(columns: "Mapping[str, Sequence[str]]", *, title: str = "") -> Table:
     filled = {name: texts for name, texts in columns.items() if any(texts)}
     return Table(tuple(filled), list(zip(*filled.values(), strict=True)), title=title)
 

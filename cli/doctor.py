@@ -2,6 +2,9 @@
 
 import typer
 
+from kdcam.blocks.document import Table
+
+from . import render
 from .options import Json
 
 
@@ -12,9 +15,7 @@ def doctor(as_json: Json = False) -> None:
 
     Exits with 1 when something is wrong.
     """
-    from kdcam.doctor import examine
-
-    from . import render
+    from kdcam.doctor import examine  # slow: importlib.metadata
 
     findings = examine()
     healthy = all(finding.state != "problem" for finding in findings)
@@ -22,7 +23,7 @@ def doctor(as_json: Json = False) -> None:
         render.show_json({"healthy": healthy, "findings": [finding._asdict() for finding in findings]})
     else:
         rows = [(finding.name, finding.state, finding.found) for finding in findings]
-        render.show_table(render.Table(("what", "state", "found"), rows, left=3))
+        render.show_table(Table(("what", "state", "found"), rows, left=3))
         for finding in findings:
             if finding.advice:
                 render.show_text(f"{finding.name}: {finding.found}\n  -> {finding.advice}")

@@ -1,9 +1,14 @@
 """`kdcam evaluate`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kdcam.blocks.document import Table
+from kdcam.scores.main_scores import score_text
+
+from . import render
 from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunPath, Weights
 
 if TYPE_CHECKING:
@@ -11,8 +16,6 @@ if TYPE_CHECKING:
 
     from kdcam.comparison.table.run_measures import StoredEvaluations
     from kdcam.scores.classification import ClassificationReport, MultiLabelReport
-
-    from .render import Table
 
 Threshold = Annotated[
     float | None,
@@ -48,14 +51,11 @@ def evaluate(
     of several labels an image: mean average precision, F1 of all decisions and of the classes, classes.
     Below, of selected weights, what few-shot, verify and localize have found of them.
     """
-    from pathlib import Path
 
-    from kdcam import api
-    from kdcam.comparison.table.run_measures import StoredEvaluations, read_evaluations
-    from kdcam.models.weights.config_json import read_config
-    from kdcam.recipe.recipe_files import data_overrides
-
-    from . import render
+    from kdcam import api  # slow: torch
+    from kdcam.comparison.table.run_measures import StoredEvaluations, read_evaluations  # slow: pydantic
+    from kdcam.models.weights.config_json import read_config  # slow: torch
+    from kdcam.recipe.recipe_files import data_overrides  # slow: tomllib
 
     with render.watching(quiet=quiet) as progress:
         report = api.evaluate(
@@ -79,18 +79,13 @@ def evaluate(
         render.show_json({**head, **report.to_json(), "evaluations": found})
         return
     title = f"{run}: {weights} weights, {part} part, {report.images:,} images"
-    for index, table in enumerate(_tables(report, names, title=title)):
-        if index > 0:
-            render.show_text("")
-        render.show_table(table)
+    render.show_tables(_tables(report, names, title=title))
     _show_others(others)
 
 
 def _show_others(others: "StoredEvaluations") -> None:
     """Print the headlines of other evaluations in the run's folder, and which are not shown."""
-    from kdcam.comparison.table.run_measures import evaluation_title
-
-    from . import render
+    from kdcam.comparison.table.run_measures import evaluation_title  # slow: pydantic
 
     rows = [
         (evaluation_title(kind, name), f"{value:.2%}")
@@ -99,7 +94,7 @@ def _show_others(others: "StoredEvaluations") -> None:
     ]
     if rows:
         render.show_text("")
-        render.show_table(render.Table(("other evaluation", "value"), rows, title="on images of their own"))
+        render.show_table(Table(("other evaluation", "value"), rows, title="on images of their own"))
     for reason in others.left_out:
         render.show_notice(f"not shown: {reason}")
 
@@ -107,9 +102,7 @@ def _show_others(others: "StoredEvaluations") -> None:
 def _tables(
     report: "ClassificationReport | MultiLabelReport", names: "Sequence[str]", *, title: str
 ) -> "Iterator[Table]":
-    from kdcam.scores.classification import ClassificationReport
-
-    from .render import Table, score_text
+    from kdcam.scores.classification import ClassificationReport  # slow: torch
 
     yield Table(
         ("score", "value"),
@@ -124,10 +117,8 @@ def _tables(
         yield label_table(report, names)
 
 
-def label_table(report: "MultiLabelReport", names: "Sequence[str]") -> "Table":
+def label_table(report: "MultiLabelReport", names: "Sequence[str]") -> Table:
     """Return each label's average precision and F1 as a table."""
-    from .render import Table, score_text
-
     rows = [
         (name, score_text("mean_ap", precision), score_text("f1", f1))
         for name, precision, f1 in zip(names, report.per_class_ap, report.per_class_f1, strict=True)
@@ -137,10 +128,8 @@ def label_table(report: "MultiLabelReport", names: "Sequence[str]") -> "Table":
     )
 
 
-def class_table(report: "ClassificationReport", names: "Sequence[str]") -> "Table":
+def class_table(report: "ClassificationReport", names: "Sequence[str]") -> Table:
     """Return each class's accuracy as a table."""
-    from .render import Table, score_text
-
     rows = [
         (name, f"{sum(counts):,}", score_text("acc", accuracy))
         for name, counts, accuracy in zip(names, report.confusion, report.per_class_acc, strict=True)
@@ -148,10 +137,8 @@ def class_table(report: "ClassificationReport", names: "Sequence[str]") -> "Tabl
     return Table(("class", "images", "acc"), rows)
 
 
-def confusion_matrix(report: "ClassificationReport", names: "Sequence[str]") -> "Table":
+def confusion_matrix(report: "ClassificationReport", names: "Sequence[str]") -> Table:
     """Return the confusion matrix as a table."""
-    from .render import Table
-
     rows = [
         (name, *(str(count) if count else "." for count in counts))
         for name, counts in zip(names, report.confusion, strict=True)
@@ -159,10 +146,8 @@ def confusion_matrix(report: "ClassificationReport", names: "Sequence[str]") -> 
     return Table(("true \\ predicted", *names), rows, title="confusion matrix")
 
 
-def commonest_confusions(report: "ClassificationReport", names: "Sequence[str]") -> "Table":
+def commonest_confusions(report: "ClassificationReport", names: "Sequence[str]") -> Table:
     """Return the commonest confusions as a table."""
-    from .render import Table
-
     wrong = [
         (count, names[true], names[predicted])
         for true, counts in enumerate(report.confusion)

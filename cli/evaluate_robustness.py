@@ -1,17 +1,31 @@
 """`kdcam evaluate-robustness`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, Resume, RunPaths, Weights
+import kdcam
+
+from . import render
+from .options import (
+    BatchSize,
+    DataSets,
+    Device,
+    Json,
+    Pictures,
+    Quiet,
+    Rest,
+    Resume,
+    RunPaths,
+    Weights,
+    given,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdcam.evaluation.robustness.robustness_file import RunRobustness
-
 
 Attacks = Annotated[
     str | None,
@@ -111,10 +125,6 @@ Ood = Annotated[
         "fashion-mnist or mnist=FOLDER.",
     ),
 ]
-Pictures = Annotated[
-    bool,
-    typer.Option("--pictures/--no-pictures", help="Draw into each run's figures/."),
-]
 Figures = Annotated[
     Path | None,
     typer.Option(
@@ -160,31 +170,26 @@ def evaluate_robustness(
     run, and writes robustness.json and figures/ into each run; there what other commands found of the same weights
     stays. Stopped at any time, the same command goes on.
     """
-    import kdcam
-    from kdcam.recipe.recipe_files import data_overrides
+    from kdcam.recipe.recipe_files import data_overrides  # slow: tomllib
 
-    from . import render
-
-    flags = {
-        "attacks": _names(attacks),
-        "norm": None if norm is None else norm.lower(),
-        "eps": eps,
-        "alpha": alpha,
-        "steps": steps,
-        "restarts": restarts,
-        "seed": seed,
-        "n_examples": n_examples,
-        "source": source,
-        "checks": None if checks else False,
-        "corruptions": _names(corruptions),
-        "severities": severities,
-        "corrupted_set": corrupted_set,
-        "base": base,
-        "calibration": calibration or None,
-        "ood": ood,
-    }
-    # The defaults live in the library: only what the user gave is handed over.
-    settings: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    settings = given(
+        attacks=_names(attacks),
+        norm=None if norm is None else norm.lower(),
+        eps=eps,
+        alpha=alpha,
+        steps=steps,
+        restarts=restarts,
+        seed=seed,
+        n_examples=n_examples,
+        source=source,
+        checks=None if checks else False,
+        corruptions=_names(corruptions),
+        severities=severities,
+        corrupted_set=corrupted_set,
+        base=base,
+        calibration=calibration or None,
+        ood=ood,
+    )
     with render.watching(quiet=quiet) as progress:
         found = kdcam.evaluate_robustness(
             runs,
@@ -210,12 +215,9 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def _show(found: "Sequence[RunRobustness]") -> None:
-    from . import render, robustness_tables
+    from . import robustness_tables  # slow: torch
 
-    for number, table in enumerate(robustness_tables.tables(found)):
-        if number > 0:
-            render.show_text("")
-        render.show_table(table)
+    render.show_tables(robustness_tables.tables(found))
     render.show_text("")
     for run in found:
         if run.attacks is not None:

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import kdcam
+from kdcam.blocks.document import Table
+
+from . import render
 from .options import Device, Json, Quiet, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdcam.explanation.explanation_pictures import Explanation
-
-    from .render import Table
 
 Method = Annotated[
     Literal["cam", "gradcam", "hirescam"],
@@ -83,10 +85,6 @@ def explain(
     A PNG a picture: the input, the map of all classes (CAAM), and those of the label, where it is known, of the
     prediction and of the strongest wrong class; of several labels an image, of the classes predicted present.
     """
-    import kdcam
-
-    from . import render
-
     with render.watching(quiet=quiet) as progress:
         found = kdcam.explain(
             [run, *(more_runs or [])],
@@ -108,10 +106,8 @@ def explain(
         render.show_table(explain_table(found))
 
 
-def explain_table(found: "Sequence[Explanation]") -> "Table":
+def explain_table(found: "Sequence[Explanation]") -> Table:
     """Return a table with a row a class map; picture and run are named once."""
-    from .render import Table
-
     rows = []
     for one in found:
         first = True

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from . import render
 from .options import Json, Weights
 
 
@@ -25,9 +26,7 @@ def export(
 
     The written network is loaded again, and its logits are compared with those expected.
     """
-    from kdcam.runs.network_export import export as write
-
-    from . import render
+    from kdcam.runs.network_export import export as write  # slow: torch
 
     done = write(run, format=format, output=output, weights=weights)
     if as_json:

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import kdcam
+from kdcam.blocks.document import Table
+
+from . import render
 from .options import BatchSize, DataSets, Device, Json, Quiet, Rest, RunsElseNetworks, Weights, given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kdcam.evaluation.few_shot.few_shot_schema import EpisodeScores, FewShotReport
-
-    from .render import Table
 
 Ways = Annotated[
     int | None, typer.Option("--ways", min=2, metavar="N", help="Classes in an episode.  [default: 5]")
@@ -95,10 +97,7 @@ def few_shot(
     with its 95 % interval over episodes, and the difference to the first run, paired by episode. Written to
     few-shot.json, the episodes to few-shot-episodes.safetensors.
     """
-    import kdcam
-    from kdcam.recipe.recipe_files import data_overrides
-
-    from . import render
+    from kdcam.recipe.recipe_files import data_overrides  # slow: tomllib
 
     sizes = {"ways": ways, "shots": None if shots is None else _numbers(shots), "queries": queries}
     drawn = {"episodes": episodes, "seed": seed, "classes": classes, "heads": tuple(heads or ()) or None}
@@ -122,16 +121,7 @@ def few_shot(
             document["difference"] = {"to": str(found[0].run), "headline": one.differences(found[0])}
         render.show_json(documents)
     else:
-        _show(found)
-
-
-def _show(found: "Sequence[FewShotReport]") -> None:
-    from . import render
-
-    for index, table in enumerate(_tables(found)):
-        if index > 0:
-            render.show_text("")
-        render.show_table(table)
+        render.show_tables(_tables(found))
 
 
 def _numbers(shots: str) -> tuple[int, ...]:
@@ -158,11 +148,9 @@ def _title(first: "FewShotReport") -> str:
     )
 
 
-def episode_table(found: "Sequence[FewShotReport]", *, title: str = "") -> "Table":
+def episode_table(found: "Sequence[FewShotReport]", *, title: str = "") -> Table:
     """Return a row for each kind of episode and run; from the second run on with the difference to the first."""
-    from kdcam.evaluation.few_shot.few_shot_schema import interval_text
-
-    from .render import Table
+    from kdcam.evaluation.few_shot.few_shot_schema import interval_text  # slow: pydantic
 
     several = len(found) > 1
     rows = []
@@ -176,16 +164,14 @@ def episode_table(found: "Sequence[FewShotReport]", *, title: str = "") -> "Tabl
 
 
 def _difference(scores: "EpisodeScores", base: "EpisodeScores", number: int) -> str:
-    from kdcam.evaluation.few_shot.few_shot_schema import interval_text
+    from kdcam.evaluation.few_shot.few_shot_schema import interval_text  # slow: pydantic
 
     return "" if number == 0 else interval_text(scores.difference(base), signed=True)
 
 
-def one_shot_table(found: "Sequence[FewShotReport]") -> "Table":
+def one_shot_table(found: "Sequence[FewShotReport]") -> Table:
     """Return a row for each head and run on Omniglot's official one-shot runs."""
-    from kdcam.evaluation.few_shot.few_shot_schema import interval_text
-
-    from .render import Table
+    from kdcam.evaluation.few_shot.few_shot_schema import interval_text  # slow: pydantic
 
     rows = []
     for index, first in enumerate(found[0].one_shot):

@@ -30,7 +30,7 @@ def finetune(
 
     The same command again goes on with an unfinished run and prints the result of a finished one.
     """
-    from .training_commands import RunOptions, overrides, run_recipe
+    from .training_commands import RunOptions, overrides, run_recipe  # slow: torch
 
     changes = overrides(sets or (), start=start, seed=seed)
     options = RunOptions(changes, output, device, resume, dry_run, as_json, quiet)

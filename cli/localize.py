@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import kdcam
+from kdcam.blocks.document import Table
+
+from . import render
 from .options import (
     BatchSize,
     DataSets,
@@ -23,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdcam.evaluation.localization.localization_schema import RunLocalization
-
-    from .render import Table
 
 Map = Annotated[
     Literal["cam", "caam", "gradcam", "hirescam"] | None,
@@ -134,10 +136,7 @@ def localize(
     MaxBoxAccV2 (overlaps of 30, 50 and 70 %), MaxBoxAcc (V1), pointing game and energy inside the box, for images
     whose boxes are known. Writes localization.json and figures/localization.png into each run.
     """
-    import kdcam
-    from kdcam.recipe.recipe_files import data_overrides
-
-    from . import render
+    from kdcam.recipe.recipe_files import data_overrides  # slow: tomllib
 
     which = given(boxes=boxes, root=root, box_ends=box_ends, class_column=class_column, part=part)
     how = given(map=map_kind, map_of=map_of, resolution=resolution, contours=contours)
@@ -162,17 +161,13 @@ def localize(
 
 
 def _show(found: "Sequence[RunLocalization]") -> None:
-    from . import render
-
     render.show_table(localization_table(found))
     for line in notes(found):
         render.show_text(line)
 
 
-def localization_table(found: "Sequence[RunLocalization]") -> "Table":
+def localization_table(found: "Sequence[RunLocalization]") -> Table:
     """Return a table with a row a run, and the threshold at which each accuracy is best."""
-    from .render import Table
-
     columns = ["run", "map", "images", "MaxBoxAccV2"]
     columns += [f"at {one.overlap:.0%}" for one in found[0].report.max_box.best_box]
     columns += ["MaxBoxAcc V1", "pointing", "energy inside"]
@@ -198,7 +193,10 @@ def localization_table(found: "Sequence[RunLocalization]") -> "Table":
 
 def notes(found: "Sequence[RunLocalization]") -> list[str]:
     """Return how the numbers were found, and what they do not cover."""
-    from kdcam.evaluation.localization.localization_schema import CONTOUR_RULES, left_out_text
+    from kdcam.evaluation.localization.localization_schema import (  # slow: pydantic
+        CONTOUR_RULES,
+        left_out_text,
+    )
 
     reports = [run.report for run in found]
     thresholds = [

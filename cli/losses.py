@@ -1,9 +1,16 @@
 """`kdcam losses list` and `kdcam losses show NAME`."""
 
+import inspect
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kdcam.blocks.document import Table
+from kdcam.errors import RecipeError
+from kdcam.settings.messages import did_you_mean, listed
+
+from . import render
 from .options import Json
 
 if TYPE_CHECKING:
@@ -20,9 +27,7 @@ def list_losses(as_json: Json = False) -> None:
 
     What each needs, which targets it takes, and its idea.
     """
-    from kdcam.losses import LOSSES
-
-    from . import render
+    from kdcam.losses import LOSSES  # slow: torch
 
     cards = [
         {
@@ -40,7 +45,7 @@ def list_losses(as_json: Json = False) -> None:
         (str(card["name"]), ", ".join(card["needs"]) or "-", ", ".join(card["takes"]), str(card["summary"]))
         for card in cards
     ]
-    render.show_table(render.Table(("loss", "needs", "takes", "summary"), rows, left=4))
+    render.show_table(Table(("loss", "needs", "takes", "summary"), rows, left=4))
 
 
 @app.command("show")
@@ -52,11 +57,7 @@ def show_loss(
 
     Idea, equation, when it helps and where it fails, and its keys with their defaults.
     """
-    from kdcam.errors import RecipeError
-    from kdcam.losses import LOSSES
-    from kdcam.settings.messages import did_you_mean, listed
-
-    from . import render
+    from kdcam.losses import LOSSES  # slow: torch
 
     if name not in LOSSES:
         raise RecipeError(
@@ -81,18 +82,16 @@ def show_loss(
     render.show_text(f"Takes: {listed(sorted(config.takes))}")
     render.show_text("")
     rows = [(key, _default_text(field), field.description or "") for key, field in fields.items()]
-    render.show_table(render.Table(("key", "default", "meaning"), rows, left=3))
+    render.show_table(Table(("key", "default", "meaning"), rows, left=3))
 
 
 def _card(config: type) -> str:
-    import inspect
 
     return inspect.getdoc(config) or ""
 
 
 def _summary(config: type) -> str:
     """Return a card's first sentence-like part on one line, without the reference in brackets."""
-    import re
 
     first = " ".join(_card(config).split("\n\n")[0].split())
     return re.sub(r" \([^()]*(\([^()]*\)[^()]*)*\)", "", first).rstrip(".")

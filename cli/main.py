@@ -31,11 +31,11 @@ def main() -> None:
 
 
 def _run() -> int:
-    from .streams import ReaderGone, guarded_streams
+    from .streams import ReaderGone, guarded_streams  # here: signals are taken first
 
     try:
         with guarded_streams():
-            from .app import run
+            from .app import run  # here: signals are taken first, and its errors are written
 
             return run()
     except ReaderGone:

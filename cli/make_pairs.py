@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+import kdcam
+
+from . import render
 from .options import Json
 
 Folder = Annotated[Path, typer.Argument(help="With a folder of pictures for each person.")]
@@ -43,10 +46,6 @@ def make_pairs(
 
     Written in the format of LFW's pairs.txt: in each fold as many pairs of one person as of two.
     """
-    import kdcam
-
-    from . import render
-
     found = kdcam.make_pairs(
         folder,
         output,

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from kdcam.blocks.document import Table
+
+from . import render
 from .options import Device, Json, Weights
 
 
@@ -24,9 +27,7 @@ def predict(
     Of a folder the files that are no pictures, or cannot be read, are left out and counted.
     The score is a probability: of the one label, or, in a run of several labels an image, of each by itself.
     """
-    from kdcam.api import predict as predict_pictures
-
-    from . import render
+    from kdcam.api import predict as predict_pictures  # slow: torch
 
     with render.watching(quiet=False) as progress:
         found = predict_pictures(run, images, top=top, weights=weights, device=device, progress=progress)
@@ -50,7 +51,7 @@ def predict(
         for one in found
         for rank, (label, score) in enumerate(zip(one.labels, one.scores, strict=True))
     ]
-    render.show_table(render.Table(("image", "class", "score"), rows, left=2))
+    render.show_table(Table(("image", "class", "score"), rows, left=2))
 
 
 __all__ = ["predict"]

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from kdcam.blocks.document import Table
+from kdcam.runtime.memory import keep_freed_memory
+
 from . import render
 from .options import Device, Json, Quiet
 
@@ -19,9 +22,8 @@ def quickstart(
     quiet: Quiet = False,
 ) -> None:
     """Train a teacher with CAM-loss, distil a student, and compare both: accuracy, pointing, robustness, pictures."""
-    from kdcam.evaluation.robustness.attack_report import RobustnessReport
-    from kdcam.quickstart import run_quickstart
-    from kdcam.runtime.memory import keep_freed_memory
+    from kdcam.evaluation.robustness.attack_report import RobustnessReport  # slow: torch
+    from kdcam.quickstart import run_quickstart  # slow: torch
 
     keep_freed_memory()
     with render.watching(quiet=quiet) as progress:
@@ -45,7 +47,7 @@ def quickstart(
         return
     columns = list(rows[0])
     render.show_table(
-        render.Table(
+        Table(
             columns,
             [
                 [str(row["network"]), f"{row['parameters']:,}", *(f"{row[name]:.1%}" for name in columns[2:])]

@@ -5,8 +5,12 @@ from typing import Annotated
 
 import typer
 
+from kdcam.blocks.document import Table
+from kdcam.errors import RecipeError
+from kdcam.files.atomic_writes import write_atomically
 from kdcam.files.paths import exists
 
+from . import render
 from .options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a run.", rich_markup_mode=None)
@@ -15,11 +19,8 @@ app = typer.Typer(no_args_is_help=True, help="Recipes: the files that describe a
 @app.command("list")
 def list_recipes(as_json: Json = False) -> None:
     """List the recipes that come with kdcam."""
-    from kdcam.errors import RecipeError
-    from kdcam.files.toml_files import parse_toml
-    from kdcam.recipe.recipe_files import shipped_recipes
-
-    from . import render
+    from kdcam.files.toml_files import parse_toml  # slow: tomllib
+    from kdcam.recipe.recipe_files import shipped_recipes  # slow: tomllib
 
     tables = {
         name: parse_toml(text, error=RecipeError, place=name) for name, text in shipped_recipes().items()
@@ -36,26 +37,16 @@ def list_recipes(as_json: Json = False) -> None:
         render.show_json(entries)
         return
     rows = [tuple(entry.values()) for entry in entries]
-    render.show_table(render.Table(("recipe", "command", "description"), rows, left=3))
+    render.show_table(Table(("recipe", "command", "description"), rows, left=3))
 
 
 def _command_of(table: dict[str, object]) -> str:
-    if "teacher" in table or _reads_teacher(table):
+    """Return the command that a recipe is meant for; without [teacher] perhaps ``kdcam distill R --teacher RUN``."""
+    from kdcam.comparison.plan.row_recipes import reads_teacher  # slow: torch
+
+    if "teacher" in table or "method" in table or reads_teacher(table):
         return "distill"
     return "finetune" if "init" in table else "train"
-
-
-def _reads_teacher(table: dict[str, object]) -> bool:
-    """Return whether a recipe without a [teacher] table is meant for ``kdcam distill R --teacher RUN``."""
-    from kdcam.losses import LOSSES
-
-    if "method" in table:
-        return True
-    losses = table.get("loss", [])
-    names = (
-        [loss.get("name") for loss in losses if isinstance(loss, dict)] if isinstance(losses, list) else []
-    )
-    return any(LOSSES[name].reads_teacher() for name in names if name in LOSSES)
 
 
 @app.command("show")
@@ -67,9 +58,7 @@ def show_recipe(
 
     To make it your own: kdcam recipes show NAME > mine.toml
     """
-    from kdcam.recipe.recipe_files import read_toml, recipe_text
-
-    from . import render
+    from kdcam.recipe.recipe_files import read_toml, recipe_text  # slow: tomllib
 
     if as_json:
         render.show_json(read_toml(name))
@@ -83,9 +72,7 @@ def show_schema() -> None:
 
     Every key with its type, bounds and default.
     """
-    from kdcam.recipe.train_recipe import recipe_schema
-
-    from . import render
+    from kdcam.recipe.train_recipe import recipe_schema  # slow: torch
 
     render.show_json(recipe_schema())
 
@@ -113,36 +100,32 @@ def new_recipe(
     Reads the pictures once (of more than 20,000 some hundred headers), looks at this machine, and says in comments why
     each number was chosen. With label files the recipe is one of several labels a picture.
     """
-    from kdcam.data.folder_facts import measure_folder, measure_machine
-    from kdcam.errors import RecipeError
-    from kdcam.files.toml_files import parse_toml
-    from kdcam.training.recipe_advice import advise, notes, recipe_lines
-
-    from . import render
+    from kdcam.data.folder_facts import measure_folder, measure_machine  # slow: torch
+    from kdcam.files.toml_files import parse_toml  # slow: tomllib
+    from kdcam.training.recipe_advice import advise, notes, recipe_lines  # slow: torch
 
     if output is not None:
         _check_free(output)
     with render.watching(quiet=False) as progress:
         facts, machine = measure_folder(folder, labels=labels, progress=progress), measure_machine()
     advice = advise(facts, machine)
-    told = notes(facts, machine, advice)
+    remarks = notes(facts, machine, advice)
     text = "\n".join(recipe_lines(facts, machine, advice)) + "\n"
     if output is not None:
         _write(output, text)
     if as_json:
         file = None if output is None else str(output)
         recipe = parse_toml(text, error=RecipeError, place="the recipe")
-        render.show_json({"file": file, "notes": told, "recipe": recipe})
+        render.show_json({"file": file, "notes": remarks, "recipe": recipe})
     elif output is None:
         render.show_page(text)
     else:
-        for note in told:
+        for note in remarks:
             render.show_text(note)
         render.show_text(f"wrote {output}; next: kdcam train {output}")
 
 
 def _check_free(file: Path) -> None:
-    from kdcam.errors import RecipeError
 
     if exists(file):
         raise RecipeError(
@@ -151,7 +134,6 @@ def _check_free(file: Path) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from kdcam.files.atomic_writes import write_atomically
 
     write_atomically(file, text.encode())  # a part of it would bar the next try
 

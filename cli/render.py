@@ -7,12 +7,14 @@ through `kdcam.settings.messages.message_text` or `one_line` here, so that no me
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from kdcam.blocks.document import Table
 from kdcam.files.json_files import json_form
 from kdcam.runtime.progress import EpochRecord, Progress, Silent, StepRecord
+from kdcam.scores.main_scores import score_text
 from kdcam.settings.messages import duration_text, message_text, one_line
 
 from .signals import Stopper, stopping
@@ -23,29 +25,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-_SHARES = (
-    "acc",
-    "acc1",
-    "acc5",
-    "ece",
-    "f1",
-    "label_acc",
-    "macro_f1",
-    "mce",
-    "mean_ap",
-    "micro_f1",
-    "mean_class_acc",
-)  # in [0, 1], shown as percentages
 _EPOCH_SCORES = ("acc1", "mean_ap", "nll")  # on an epoch's line; metrics.jsonl has all
-
-
-class Table(NamedTuple):
-    """Rows of text under column names; the first column is aligned to the left, the others to the right."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-    left: int = 1  # columns from the first on that are aligned to the left
 
 
 def show_text(text: str) -> None:
@@ -76,8 +56,8 @@ def show_json(value: Any) -> None:
 
 def show_table(table: Table) -> None:
     """Print a table: as wide as it is where stdout is no terminal, folded into the window where it is one."""
-    from rich import box
-    from rich.table import Table as RichTable
+    from rich import box  # slow: rich
+    from rich.table import Table as RichTable  # slow: rich
 
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(table.columns):
@@ -92,6 +72,14 @@ def show_table(table: Table) -> None:
     _write("\n".join([*title, *(line for line in lines if line)]))
 
 
+def show_tables(tables: Iterable[Table]) -> None:
+    """Print tables, an empty line between two."""
+    for index, table in enumerate(tables):
+        if index > 0:
+            _write("")
+        show_table(table)
+
+
 def show_error(text: str) -> None:
     """Print an error on stderr."""
     _say(f"kdcam: error: {text}")
@@ -100,13 +88,6 @@ def show_error(text: str) -> None:
 def show_notice(text: str) -> None:
     """Print a line on stderr that belongs to no progress."""
     _say(text)
-
-
-def score_text(name: str, value: float | None) -> str:
-    """Return a score as shown in tables: shares as percentages; ``-`` where there is none."""
-    if value is None:
-        return "-"
-    return f"{value:.2%}" if name in _SHARES else f"{value:.4f}"
 
 
 def show_usage(text: str) -> None:
@@ -124,7 +105,7 @@ def watching(*, quiet: bool) -> Iterator[Progress]:
 
     Raises ``RecipeError`` where this is one of several processes.
     """
-    from kdcam.runtime.distributed import check_single_process
+    from kdcam.runtime.distributed import check_single_process  # slow: torch
 
     check_single_process()
     with stopping() as stopper:
@@ -268,7 +249,7 @@ def _escaped_character(character: str) -> str:
 
 
 def _console(*, error: bool) -> "Console":
-    from rich.console import Console
+    from rich.console import Console  # slow: rich
 
     stream = sys.stderr if error else sys.stdout
     # emoji: a class called ":cat:" is no cat
@@ -278,8 +259,8 @@ def _console(*, error: bool) -> "Console":
 
 
 def _bars(console: "Console") -> "Bars":
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn  # slow: rich
+    from rich.progress import Progress as Bars  # slow: rich
 
     return Bars(
         TextColumn("{task.description}", markup=False),
@@ -296,14 +277,13 @@ __all__ = [
     "BarProgress",
     "LineProgress",
     "QuietProgress",
-    "Table",
     "epoch_line",
-    "score_text",
     "show_error",
     "show_json",
     "show_notice",
     "show_page",
     "show_table",
+    "show_tables",
     "show_text",
     "show_usage",
     "watching",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from . import render
 from .options import Json
 
 Folders = Annotated[
@@ -29,9 +30,7 @@ def report(runs: Folders, output: File = None, as_json: Json = False) -> None:
     Scores, learning curves, robustness, the pictures of figures/ and how it was made; several runs side by side; the
     table of a comparison. Nothing is computed anew, and the file needs nothing but itself.
     """
-    from kdcam.report import write_report
-
-    from . import render
+    from kdcam.report import write_report  # slow: pydantic
 
     file = write_report(runs, output)
     if as_json:

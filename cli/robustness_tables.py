@@ -1,24 +1,27 @@
-"""The tables of `kdcam evaluate-robustness`: a column a run; those beside attacks and checks: `shift_tables`."""
+"""The tables of `kdcam evaluate-robustness`, a column a run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from kdcam.settings.messages import amount_text, eps_text
+from kdcam.blocks.document import MISSING, Table, number_text
+from kdcam.evaluation.robustness.attack_report import AttackRow, RobustnessReport
+from kdcam.evaluation.robustness.corruption_report import CorruptionReport
+from kdcam.evaluation.robustness.masking_check import MASKING_WARNING, MaskingCheck, failure_text
+from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
+from kdcam.evaluation.robustness.multi_label_attack_report import (
+    MultiLabelAttackRow,
+    MultiLabelRobustnessReport,
+)
+from kdcam.evaluation.robustness.robustness_file import (
+    CorruptionSection,
+    ForeignDataSection,
+    RunRobustness,
+)
+from kdcam.scores.calibration import Calibration, CalibrationReport
+from kdcam.scores.main_scores import score_text
+from kdcam.settings.messages import amount_text, eps_text, listed
 
-from .render import Table, score_text
-from .shift_tables import calibration_table, corruption_tables, foreign_table, label_noise_table
-
-if TYPE_CHECKING:
-    from kdcam.evaluation.robustness.attack_report import AttackRow, RobustnessReport
-    from kdcam.evaluation.robustness.masking_check import MaskingCheck
-    from kdcam.evaluation.robustness.multi_label_attack_report import (
-        MultiLabelAttackRow,
-        MultiLabelRobustnessReport,
-    )
-    from kdcam.evaluation.robustness.robustness_file import RunRobustness
-
-    Runs = Sequence[RunRobustness]
-
+Runs = Sequence[RunRobustness]
 ScoreLine = tuple[str, str, Sequence[float | None]]  # name, budget, a score a run
 
 
@@ -31,7 +34,7 @@ class AttackCost(NamedTuple):
     backwards: float | None
 
 
-def tables(found: "Runs") -> list[Table]:
+def tables(found: Runs) -> list[Table]:
     """Return the tables of all sections that there are."""
     makers: dict[str, Callable[[Runs], Table | list[Table]]] = {
         "attacks": attack_tables,
@@ -51,23 +54,19 @@ def tables(found: "Runs") -> list[Table]:
     return made
 
 
-def warnings(found: "Runs") -> Iterator[str]:
+def warnings(found: Runs) -> Iterator[str]:
     """Yield a line for each failed check."""
-    from kdcam.evaluation.robustness.masking_check import failure_text
 
     for run in found:
         for check in run.failed_checks:
             yield f"WARNING: {run.run}: {failure_text(check)}"
 
 
-def attack_tables(found: "Runs") -> list[Table]:
+def attack_tables(found: Runs) -> list[Table]:
     """Return tables with a row an attack and a column a run: one table a score, and one of what the attacks took.
 
     Runs with one label an image have an accuracy; those with several share none of their scores with them.
     """
-    from kdcam.evaluation.robustness.attack_report import RobustnessReport
-    from kdcam.evaluation.robustness.masking_check import MASKING_WARNING
-    from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
 
     masked = {str(run.run): MASKING_WARNING if run.failed_checks else "" for run in found}
     single: list[tuple[str, RobustnessReport]] = []
@@ -91,7 +90,7 @@ def attack_tables(found: "Runs") -> list[Table]:
     return made
 
 
-def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[ScoreLine]:
+def _accuracy_lines(reports: Sequence[RobustnessReport]) -> Iterator[ScoreLine]:
     yield "clean", "", [report.clean_acc for report in reports]
     for same in zip(*(report.rows for report in reports), strict=True):
         yield same[0].attack, eps_text(same[0].norm, same[0].eps), [row.robust_acc for row in same]
@@ -110,7 +109,7 @@ def _accuracy_lines(reports: "Sequence[RobustnessReport]") -> Iterator[ScoreLine
 
 
 def _multi_label_tables(
-    names: Sequence[str], reports: "Sequence[MultiLabelRobustnessReport]"
+    names: Sequence[str], reports: Sequence[MultiLabelRobustnessReport]
 ) -> Iterator[Table]:
     titles = {
         "label_acc": ("label accuracy (decisions at probability 0.5)", "decision"),
@@ -155,17 +154,17 @@ def passes_table(names: Sequence[str], spent: Sequence[Sequence[AttackCost]]) ->
     return Table(("attack", "budget", *names), rows, title=title, left=2)
 
 
-def _attack_cost(row: "AttackRow | MultiLabelAttackRow") -> AttackCost:
+def _attack_cost(row: AttackRow | MultiLabelAttackRow) -> AttackCost:
     return AttackCost(row.attack, eps_text(row.norm, row.eps), row.forwards, row.backwards)
 
 
 def _passes_text(spent: AttackCost) -> str:
     if spent.forwards is None or spent.backwards is None:
-        return "-"
+        return MISSING
     return f"{spent.forwards:,.1f} + {spent.backwards:,.1f}"
 
 
-def check_table(found: "Runs") -> Table:
+def check_table(found: Runs) -> Table:
     """Return a table of whether the attacks can be believed."""
     rows = []
     for name in dict.fromkeys(check.name for run in found for check in run.checks):
@@ -175,10 +174,10 @@ def check_table(found: "Runs") -> Table:
     return Table(("check", *names), rows, title="can the attacks be believed?")
 
 
-def _check_text(check: "MaskingCheck | None") -> str:
+def _check_text(check: MaskingCheck | None) -> str:
     if check is None:
-        return "-"
-    value = "-" if check.value is None else f"{check.value:.3g}"
+        return MISSING
+    value = MISSING if check.value is None else f"{check.value:.3g}"
     at = "" if check.eps is None else f", eps {check.eps:.3g}"
     return f"{value} (limit {check.limit:.3g}{at})" + ("" if check.passed else " FAILED")
 
@@ -187,11 +186,131 @@ def _every(counted: str, curves: int, norm: str, eps: float) -> str:
     return f"each {counted}" + (f", eps {amount_text(eps, norm)}" if curves > 1 else "")
 
 
+def corruption_tables(found: Runs, section: str) -> list[Table]:
+    """Return a table of errors by corruption; of a single run by severity, too; and relative to a base run."""
+    sections: list[CorruptionSection] = [getattr(run, section) for run in found]
+    first, names = sections[0].report, [str(run.run) for run in found]
+    title = _corruption_title([one.report for one in sections])
+    if len(found) == 1:
+        columns = ("corruption", *(f"severity {severity}" for severity in first.severities), "mean error")
+        rows = [
+            (
+                row.name,
+                *(score_text("acc", 1 - one) for one in row.accuracies),
+                score_text("acc", row.mean_error),
+            )
+            for row in first.rows
+        ]
+        rows.append(("mean", *("" for _ in first.severities), score_text("acc", first.mean_error)))
+        made = [Table(columns, rows, title=title)]
+    else:
+        errors = [{row.name: row.mean_error for row in one.report.rows} for one in sections]
+        every = dict.fromkeys(name for of_run in errors for name in of_run)
+        lines = [(name, *(score_text("acc", of_run.get(name)) for of_run in errors)) for name in every]
+        means = [score_text("acc", one.report.mean_error) for one in sections]
+        lines.append(("mean", *_marked(means, errors)))
+        made = [Table(("corruption", *names), lines, title=title)]
+    return made + _relative_table(names, sections)
+
+
+def _corruption_title(reports: Sequence[CorruptionReport]) -> str:
+    notes = listed(dict.fromkeys(report.note for report in reports))
+    subsets = " or ".join(dict.fromkeys(report.subset for report in reports))
+    severities = listed(reports[0].severities)
+    return f"{reports[0].source}: error, severities {severities}, {subsets} ({notes})"
+
+
+def _marked(means: Sequence[str], errors: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """Return means, each with how many corruptions it is of where runs differ: gray ones have none of colours."""
+    if all(of_run.keys() == errors[0].keys() for of_run in errors):
+        return list(means)
+    return [f"{mean} (of {len(of_run)})" for mean, of_run in zip(means, errors, strict=True)]
+
+
+def _relative_table(names: Sequence[str], sections: Sequence[CorruptionSection]) -> list[Table]:
+    relatives = [one.relative for one in sections if one.relative is not None]
+    if len(relatives) < len(sections):
+        return []
+    errors = [{row.name: row.error for row in one.rows} for one in relatives]
+    every = dict.fromkeys(name for of_run in errors for name in of_run)
+    rows = [(name, *(number_text(of_run.get(name), 3) for of_run in errors)) for name in every]
+    rows.append(("mean", *_marked([number_text(one.mean_error, 3) for one in relatives], errors)))
+    added = [number_text(one.mean_added_error, 3) for one in relatives]
+    rows.append(("mean, added to the clean error", *_marked(added, errors)))
+    title = f"errors as multiples of those of {sections[0].base}"
+    return [Table(("corruption", *names), rows, title=title)]
+
+
+def calibration_table(found: Runs) -> Table:
+    """Return a table of calibration before and after temperature scaling."""
+    reports: list[CalibrationReport] = [run.calibration for run in found if run.calibration]
+    states: dict[str, Sequence[Calibration | None]] = {
+        "as trained": [report.before for report in reports],
+        "at its temperature": [report.after for report in reports],
+    }
+    rows = [
+        (score, when, *(score_text(score, getattr(state, score, None)) for state in of_runs))
+        for score in ("nll", "brier", "ece", "mce")
+        for when, of_runs in states.items()
+    ]
+    rows.append(
+        ("temperature", "fitted on validation", *(number_text(report.temperature, 3) for report in reports))
+    )
+    return Table(
+        ("calibration", "", *(str(run.run) for run in found)), rows, title="calibration, test part", left=2
+    )
+
+
+def foreign_table(found: Runs) -> Table:
+    """Return a table of how well runs tell their own images from others."""
+    rows = []
+    sections: list[ForeignDataSection] = [run.out_of_distribution for run in found if run.out_of_distribution]
+    for same in zip(*(section.report.rows for section in sections), strict=True):
+        rows.append((same[0].score, "AUROC", *(f"{row.auroc:.4f}" for row in same)))
+        rows.append(
+            (same[0].score, "foreign at 95 % own", *(score_text("acc", row.fpr_at_95) for row in same))
+        )
+    return Table(
+        ("score", "", *(str(run.run) for run in found)),
+        rows,
+        title=f"images of {sections[0].data}",
+        left=2,
+    )
+
+
+def label_noise_table(found: Runs) -> Table:
+    """Return a table of what became of wrong training labels."""
+    reports = [run.label_noise for run in found if run.label_noise]
+    shares: dict[str, list[float | None]] = {
+        "wrong labels, nominal": [report.nominal_rate for report in reports],
+        "wrong labels, realised": [report.realised_rate for report in reports],
+        "clean test, selected": [report.selected_test_acc for report in reports],
+        "clean test, last": [report.last_test_acc for report in reports],
+        "wrong labels memorised": [_memorisation_score(report, "memorised") for report in reports],
+        "wrong labels recovered": [_memorisation_score(report, "recovered") for report in reports],
+        "right labels learned": [_memorisation_score(report, "clean_label_acc") for report in reports],
+    }
+    rows = [("kind", *(report.kind or MISSING for report in reports))]
+    rows += [(name, *(score_text("acc", value) for value in values)) for name, values in shares.items()]
+    by_loss = [_memorisation_score(report, "wrong_label_auroc") for report in reports]
+    rows.append(("wrong labels found by their loss (AUROC)", *(number_text(value, 3) for value in by_loss)))
+    return Table(("label noise", *(str(run.run) for run in found)), rows, title="label noise")
+
+
+def _memorisation_score(report: LabelNoiseReport, score: str) -> float | None:
+    value: float | None = getattr(report.memorisation, score, None)
+    return value
+
+
 __all__ = [
     "AttackCost",
     "ScoreLine",
     "attack_tables",
+    "calibration_table",
     "check_table",
+    "corruption_tables",
+    "foreign_table",
+    "label_noise_table",
     "passes_table",
     "tables",
     "warnings",

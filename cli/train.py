@@ -18,7 +18,7 @@ def train(
 
     The same command again goes on with an unfinished run and prints the result of a finished one.
     """
-    from .training_commands import RunOptions, overrides, run_recipe
+    from .training_commands import RunOptions, overrides, run_recipe  # slow: torch
 
     changes = overrides(sets or (), seed=seed)
     options = RunOptions(changes, output, device, resume, dry_run, as_json, quiet)

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import kdcam
+from kdcam.blocks.document import Table
+
+from . import render
 from .options import BatchSize, Device, Json, Networks, Pictures, Quiet, Weights, given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdcam.evaluation.verification.verification_schema import VerificationReport
-
-    from .render import Table
 
 PairsFile = Annotated[
     Path,
@@ -85,10 +87,6 @@ def verify(
     on the other folds. No person of the pairs may be one that a run was trained on. Written to
     verification.json and figures/roc.png.
     """
-    import kdcam
-
-    from . import render
-
     rates = None if far is None else _rates(far)
     settings = given(folds=folds, flip=flip, far=rates, thresholds=thresholds, allow_seen=allow_seen or None)
     with render.watching(quiet=quiet) as progress:
@@ -119,21 +117,19 @@ def _rates(far: str) -> tuple[float, ...]:
         raise typer.BadParameter(f"found {far!r}; must be numbers with commas, as in 0.001,0.01") from None
 
 
-def verification_table(found: "Sequence[VerificationReport]") -> "Table":
+def verification_table(found: "Sequence[VerificationReport]") -> Table:
     """Return a table with a row a run; what stands after ± is the standard deviation over folds."""
-    from kdcam.evaluation.verification.verification_schema import spread_text
-
-    from .render import Table
+    from kdcam.evaluation.verification.verification_schema import spread_text  # slow: pydantic
 
     first = found[0]
     rates = [f"TAR at FAR {one.far:g}" for one in first.scores.true_accepts]
     rows = []
     for report in found:
         scores = report.scores
-        told = [spread_text(one.mean, one.std) for one in scores.true_accepts]
+        true_accepts = [spread_text(one.mean, one.std) for one in scores.true_accepts]
         accuracy = spread_text(scores.accuracy, scores.std)
         ends = (f"{scores.auc:.4f}", f"{scores.eer:.2%}", f"{scores.threshold:.3f}")
-        rows.append((str(report.run), accuracy, *told, *ends))
+        rows.append((str(report.run), accuracy, *true_accepts, *ends))
     columns = ("run", "accuracy", *rates, "AUC", "EER", "threshold")
     return Table(columns, rows, title=_title(first))
 
@@ -149,7 +145,7 @@ def _title(report: "VerificationReport") -> str:
 
 def notes(found: "Sequence[VerificationReport]") -> list[str]:
     """Return what the numbers of a table do not say by themselves."""
-    from kdcam.evaluation.verification.verification_schema import rate_notes
+    from kdcam.evaluation.verification.verification_schema import rate_notes  # slow: pydantic
 
     lines = rate_notes(found[0].to_json())
     for report in found:

@@ -2,9 +2,8 @@
 
 from importlib import import_module
 
-TYPE_CHECKING = (
-    False  # as that of typing, which takes a while to import: the command may be stopped in that time
-)
+# Not typing's, which takes a while to import: the command may be stopped in that time.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
@@ -25,57 +24,58 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Name -> (module, name there). Imported at first use: `kdcam --help` imports this package and must not wait for torch.
+# Name -> module. Imported at first use: `kdcam --help` imports this package and must not wait for torch.
 _HOMES = {
-    "Classifier": ("kdcam.models.classifier", "Classifier"),
-    "DistillRecipe": ("kdcam.recipe.train_recipe", "DistillRecipe"),
-    "KdcamError": ("kdcam.errors", "KdcamError"),
-    "LOSSES": ("kdcam.losses", "LOSSES"),
-    "TrainRecipe": ("kdcam.recipe.train_recipe", "TrainRecipe"),
-    "compare": ("kdcam.comparison.execution", "compare"),
-    "distill": ("kdcam.api", "distill"),
-    "evaluate": ("kdcam.api", "evaluate"),
-    "evaluate_few_shot": ("kdcam.evaluation.few_shot.few_shot_evaluation", "evaluate_few_shot"),
-    "evaluate_robustness": ("kdcam.evaluation.robustness.robustness_evaluation", "evaluate_robustness"),
-    "explain": ("kdcam.explanation.explanation_pictures", "explain"),
-    "export": ("kdcam.runs.network_export", "export"),
-    "finetune": ("kdcam.api", "finetune"),
-    "load": ("kdcam.runs.open_run", "load"),
-    "load_recipe": ("kdcam.recipe.train_recipe", "load_recipe"),
-    "localize": ("kdcam.evaluation.localization.localization_evaluation", "localize"),
-    "make_pairs": ("kdcam.evaluation.verification.pair_drawing", "make_pairs"),
-    "predict": ("kdcam.api", "predict"),
-    "read_episodes": ("kdcam.evaluation.few_shot.few_shot_evaluation", "read_episodes"),
-    "train": ("kdcam.api", "train"),
-    "verify": ("kdcam.evaluation.verification.verification_evaluation", "verify"),
+    "Classifier": "kdcam.models.classifier",
+    "DistillRecipe": "kdcam.recipe.train_recipe",
+    "KdcamError": "kdcam.errors",
+    "LOSSES": "kdcam.losses",
+    "TrainRecipe": "kdcam.recipe.train_recipe",
+    "compare": "kdcam.comparison.execution",
+    "distill": "kdcam.api",
+    "evaluate": "kdcam.api",
+    "evaluate_few_shot": "kdcam.evaluation.few_shot.few_shot_evaluation",
+    "evaluate_robustness": "kdcam.evaluation.robustness.robustness_evaluation",
+    "explain": "kdcam.explanation.explanation_pictures",
+    "export": "kdcam.runs.network_export",
+    "finetune": "kdcam.api",
+    "load": "kdcam.runs.open_run",
+    "load_recipe": "kdcam.recipe.train_recipe",
+    "localize": "kdcam.evaluation.localization.localization_evaluation",
+    "make_pairs": "kdcam.evaluation.verification.pair_drawing",
+    "predict": "kdcam.api",
+    "read_episodes": "kdcam.evaluation.few_shot.few_shot_evaluation",
+    "train": "kdcam.api",
+    "verify": "kdcam.evaluation.verification.verification_evaluation",
 }
 
-
 _SUBPACKAGES = (
+    "attacks",
     "cam",
     "comparison",
+    "corruptions",
     "data",
-    "few_shot",
-    "localization",
+    "evaluation",
+    "explanation",
     "losses",
     "models",
     "report",
-    "robustness",
-    "verification",
+    "runs",
+    "scores",
+    "training",
 )
 
 
 def __getattr__(name: str) -> "Any":
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import version  # slow, and seldom asked for
 
         return version("kdcam")
     if name in _SUBPACKAGES:
         return import_module(f"kdcam.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'kdcam' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -49,9 +49,9 @@ def train(
     Raises:
         KdcamError: Anything outside the code is wrong; see its subclasses.
     """
-    recipe, place = _recipe_and_place(recipe, output)
+    recipe, folder = _recipe_and_folder(recipe, output)
     check_command(recipe, "train")
-    return _run(recipe, place, device, resume, command, progress)
+    return _run(recipe, folder, device, resume, command, progress)
 
 
 def distill(
@@ -64,9 +64,9 @@ def distill(
     progress: Progress | None = None,
 ) -> RunResult:
     """Train a student under a teacher as a recipe says; arguments, result and errors as those of `train`."""
-    recipe, place = _recipe_and_place(recipe, output)
+    recipe, folder = _recipe_and_folder(recipe, output)
     check_command(recipe, "distill")
-    return _run(recipe, place, device, resume, command, progress)
+    return _run(recipe, folder, device, resume, command, progress)
 
 
 def finetune(
@@ -79,12 +79,12 @@ def finetune(
     progress: Progress | None = None,
 ) -> RunResult:
     """Train on from the trained network of a recipe's [init] table; arguments, result and errors as of `train`."""
-    recipe, place = _recipe_and_place(recipe, output)
+    recipe, folder = _recipe_and_folder(recipe, output)
     check_command(recipe, "finetune")
-    return _run(recipe, place, device, resume, command, progress)
+    return _run(recipe, folder, device, resume, command, progress)
 
 
-def _recipe_and_place(
+def _recipe_and_folder(
     recipe: TrainRecipe | str | Path, output: str | Path | None
 ) -> tuple[TrainRecipe, Path]:
     if not isinstance(recipe, TrainRecipe):
@@ -99,7 +99,7 @@ def default_run_folder(recipe: TrainRecipe) -> Path:
 
 def _run(
     recipe: TrainRecipe,
-    place: Path,
+    folder: Path,
     device: str,
     resume: Resume,
     command: Sequence[str],
@@ -107,20 +107,20 @@ def _run(
 ) -> RunResult:
     check_single_process()
     # Before all else, since its result needs neither the data nor the teacher, which may be gone by now.
-    finished = finished_run(recipe, output=place, resume=resume, progress=progress or Silent())
+    finished = finished_run(recipe, output=folder, resume=resume, progress=progress or Silent())
     if finished is not None:
         return finished
     try:
         with memory_errors("building the networks", "take smaller ones (model.name, teacher.checkpoint)"):
             checked = preflight(recipe, device=device)
     except CheckpointError as error:
-        if has_saved_state(place):
+        if has_saved_state(folder):
             raise CheckpointError(
-                f"{error} (the unfinished run in {place} goes on only with what it began with: put that back, or "
+                f"{error} (the unfinished run in {folder} goes on only with what it began with: put that back, or "
                 "choose another folder with --output)"
             ) from error
         raise
-    return run_training(checked, output=place, resume=resume, command=command, progress=progress or Silent())
+    return run_training(checked, output=folder, resume=resume, command=command, progress=progress or Silent())
 
 
 def evaluate(
@@ -144,16 +144,14 @@ def evaluate(
     Raises ``RecipeError`` for a threshold that is no probability or has no use, ``CheckpointError`` or
     ``DataError``: see `load_run`.
     """
-    decided_at = THRESHOLD
     if threshold is not None:
         _check_threshold(threshold, Path(run_path))
-        decided_at = threshold
     loaded = load_run(run_path, weights=weights, device=device, data=data, rest=rest, progress=progress)
     loader = loaded.batches(loaded.part(part), batch_size=batch_size)
     return score(
         loaded.classifier,
         loader,
-        threshold=decided_at,
+        threshold=THRESHOLD if threshold is None else threshold,
         place=f"{run_path}, {part} part",
         progress=progress or Silent(),
     )
@@ -184,7 +182,7 @@ def predict(
     images: Sequence[str | Path],
     *,
     top: int = 5,
-    weights: Literal["selected", "last"] = "selected",
+    weights: Weights = "selected",
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Prediction]:

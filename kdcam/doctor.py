@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from kdcam.files.paths import exists, is_folder
 from kdcam.runtime.machine import describe_machine, package_versions, thread_advice, usable_cores
+from kdcam.settings.messages import reason_text
 
 FindingState = Literal["ok", "note", "problem"]
 
@@ -79,7 +80,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def check_torch() -> Iterator[Finding]:
     """Yield torch's build, the devices it can use and its threads."""
     try:
-        import torch
+        import torch  # here: where it cannot be imported, that is a finding
     except (ImportError, OSError, RuntimeError) as error:
         yield Finding(
             "torch",
@@ -98,7 +99,7 @@ def check_torch() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    import torch
+    import torch  # see check_torch
 
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         about = torch.cuda.get_device_properties(index)
@@ -137,7 +138,7 @@ def check_torchvision() -> Iterator[Finding]:
 
 def check_folders() -> Iterator[Finding]:
     """Yield whether the folders that kdcam and its libraries write to are writable, and their free space."""
-    from kdcam.data.sources.mnist import data_root
+    from kdcam.data.sources.mnist import data_root  # imports torch, see check_torch
 
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     hub = Path(
@@ -158,24 +159,24 @@ def check_folders() -> Iterator[Finding]:
 
 def check_writable_folder(name: str, folder: Path, advice: str) -> Finding:
     """Return whether files can be made in a folder, or, where it is not there, in the closest above."""
-    there = next(place for place in (folder, *folder.parents) if exists(place))
+    existing = next(path for path in (folder, *folder.parents) if exists(path))
     try:
-        with tempfile.TemporaryFile(dir=there):
-            free = shutil.disk_usage(there).free
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
     except OSError as error:
-        return Finding(name, "problem", f"{folder}: cannot be written to ({error.strerror or error})", advice)
+        return Finding(name, "problem", f"{folder}: cannot be written to ({reason_text(error)})", advice)
     found = f"{folder}: writable, {free / 2**30:.1f} GiB free"
     if free < _SMALL_DISK:
         return Finding(name, "note", found, "make room: a run keeps its weights and the state to go on from")
     return Finding(name, "ok", found)
 
 
-def check_shared_memory(place: Path = Path("/dev/shm")) -> Iterator[Finding]:
+def check_shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Finding]:
     """Yield whether data workers have room to hand over their pictures; nothing on systems without it."""
-    if not is_folder(place):
+    if not is_folder(folder):
         return
-    free = shutil.disk_usage(place).free
-    found = f"{free / 2**20:,.0f} MiB free in {place}"
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**20:,.0f} MiB free in {folder}"
     if free < _SMALL_SHARED_MEMORY:
         advice = "set data.workers = 0, or give the container more (docker run --shm-size=2g)"
         yield Finding("shared memory", "note", found, advice)

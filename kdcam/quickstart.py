@@ -11,7 +11,7 @@ from torch import Tensor
 from kdcam.api import distill, train
 from kdcam.cam.map_pictures import RgbImage, grid, overlay, save_png, to_picture
 from kdcam.cam.maps import caam, minmax_normalize, target_cam
-from kdcam.evaluation.localization.pointing_game import PointingScores, pointing_scores
+from kdcam.evaluation.localization.localization_measurement import PointingScores, pointing_scores
 from kdcam.evaluation.robustness.robustness_evaluation import evaluate_robustness
 from kdcam.evaluation.robustness.robustness_file import RunRobustness
 from kdcam.recipe.train_recipe import load_recipe

@@ -1,24 +1,27 @@
-"""Small runs under a cached teacher, for tests of what is kept and read."""
+"""Small runs under a cached teacher, for tests of what is cached and read."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from small_runs import SCENES, Watcher, small_recipe
 
 from kdcam.data.batches.batch import Views
 from kdcam.data.batches.image_digests import ImagesDigest
 from kdcam.data.dataset_parts import DataParts
 from kdcam.data.datasets import load_data
+from kdcam.models.build import build_classifier
 from kdcam.models.classifier import TeacherOutputs
+from kdcam.models.model_config import ModelConfig
 from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.runs.checkpoint import save_model
 from kdcam.training.assembly import assemble
 from kdcam.training.engine import Plan
 from kdcam.training.preflight import CheckedRun, preflight
-from kdcam.training.teachers.cache_entries import teacher_needs
 from kdcam.training.teachers.cache_folder import SEVERAL
 from kdcam.training.teachers.cache_key import CacheKey, DataKey, TeacherIdentity
-from kdcam.training.teachers.cached_teacher import CachedTeacher, cache_teachers
+from kdcam.training.teachers.cached_teacher import CachedTeacher, cache_teachers, teacher_needs
 
 LABELS = {"name": "cross_entropy"}
 KD = [LABELS, {"name": "kd"}]
@@ -40,12 +43,6 @@ def cached_recipe(
 
 def picture_recipe(place: Path, *, folder: Path | None = None) -> TrainRecipe:
     """Return a recipe on pictures too large to hold, under a teacher of random weights."""
-    from PIL import Image
-
-    from kdcam.models.build import build_classifier
-    from kdcam.models.model_config import ModelConfig
-    from kdcam.runs.checkpoint import save_model
-
     random = torch.Generator().manual_seed(0)
     for name in ("cat", "dog"):
         (place / "photos" / name).mkdir(parents=True)
@@ -95,18 +92,18 @@ def assert_read_equals_live(recipe: TrainRecipe) -> None:
     cached = cache_teachers(checked, parts, live, Watcher())
     assert all(isinstance(teacher, CachedTeacher) for teacher in cached.teachers)
     for batch in (batch for epoch in range(3) for batch in live.train.epoch(epoch)):
-        for teacher, kept in zip(live.teachers, cached.teachers, strict=True):
-            assert_rounded(teacher.outputs(batch, needs), kept.outputs(batch, needs))
+        for teacher, reader in zip(live.teachers, cached.teachers, strict=True):
+            assert_rounded(teacher.outputs(batch, needs), reader.outputs(batch, needs))
 
 
-def assert_rounded(said: TeacherOutputs, read: TeacherOutputs) -> None:
+def assert_rounded(ours: TeacherOutputs, read: TeacherOutputs) -> None:
     """Compare with the live outputs rounded to fp16; other batch sizes add up in another order, 1e-6 away."""
     for name in TeacherOutputs._fields:
-        live, kept = getattr(said, name), getattr(read, name)
+        live, cached = getattr(ours, name), getattr(read, name)
         if live is None:
-            assert kept is None, name
+            assert cached is None, name
             continue
-        pairs = zip(live, kept, strict=True) if name in SEVERAL else [(live, kept)]
+        pairs = zip(live, cached, strict=True) if name in SEVERAL else [(live, cached)]
         for one, other in pairs:
             assert other.dtype == torch.float32
             assert torch.equal(other.half().float(), other), name  # a number of fp16

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from kdcam.models.model_config import ModelConfig
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runtime.progress import EpochRecord, Silent
+from kdcam.training.starting_point import starting_point
 
 SCENES = {"name": "digit-scenes", "image_size": 16, "train_size": 60, "test_size": 20, "validation": 0.25}
 _RECIPE = """
@@ -39,6 +41,11 @@ def small_recipe(**changes: Any) -> TrainRecipe:
         "optimizer": {"name": "sgd", "lr": 0.05},
     }
     return read_recipe(table | changes, source="small")
+
+
+def started_model(recipe: TrainRecipe) -> ModelConfig:
+    """Return the network that a recipe trains, and what it starts from: with [init] what that and [model] make."""
+    return recipe.model if recipe.init is None else starting_point(recipe.init, recipe.model).model
 
 
 class Watcher(Silent):

@@ -10,6 +10,7 @@ import torch
 import torch._dynamo
 import torch.nn.functional as F
 from default_float64 import wide
+from long_tests import compile_quickly
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
 
@@ -250,7 +251,11 @@ def test_mixed_labels_several_labels_accumulation_and_averages_go_with_it() -> N
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler")
-def test_compiled_trades_gives_the_same_numbers_and_is_never_given_up() -> None:
+@pytest.mark.long
+def test_compiled_trades_gives_the_same_numbers_and_is_never_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compile_quickly(monkeypatch)
     totals = []
     for compiled in (False, True):
         plan, state = assembled(**TRADES, compile=compiled)

@@ -76,11 +76,11 @@ def close(table: Any, within: float) -> Any:
 
 @pytest.mark.parametrize("weights", ["selected", "last"])
 def test_a_finished_run_evaluates_to_its_result(weights: Any, command: Command) -> None:
-    kept = read("finished/result.json")[weights]
+    stored = read("finished/result.json")[weights]
     for part in ("validation", "test"):
         found = command("evaluate", "finished", "--part", part, "--weights", weights, "--json")
         scores = json.loads(found.out)
-        assert {key: scores[key] for key in kept[part]} == close(kept[part], 1e-6)
+        assert {key: scores[key] for key in stored[part]} == close(stored[part], 1e-6)
 
 
 def test_a_finished_run_opens() -> None:
@@ -109,9 +109,9 @@ def test_an_unfinished_run_goes_on_to_the_end_that_it_would_have_had(command: Co
     assert json.loads(found.out)["was_finished"] is False
     epochs = lines("unfinished/metrics.jsonl")
     assert epochs[:3] == before
-    for epoch, kept in zip(epochs, end["epochs"], strict=True):
+    for epoch, stored in zip(epochs, end["epochs"], strict=True):
         for key in ("epoch", "step", "lr", "train", "val", "selected"):
-            assert epoch[key] == close(kept[key], 1e-6), (epoch["epoch"], key)
+            assert epoch[key] == close(stored[key], 1e-6), (epoch["epoch"], key)
     assert read("unfinished/result.json") == close(end["result"], 1e-6)
 
 
@@ -134,12 +134,12 @@ def test_what_the_cache_holds_is_what_teaches(command: Command) -> None:
     logits = np.load("teacher_cache/logits.npy")
     np.save("teacher_cache/logits.npy", logits + np.float16(8) * (np.arange(10) == 0))
     _, losses = distilled(command, "student")
-    kept = read("student_end.json")["epochs"][0]["train"]
-    assert losses["kd"] > 2 * kept["kd"]
+    stored = read("student_end.json")["epochs"][0]["train"]
+    assert losses["kd"] > 2 * stored["kd"]
 
 
 def test_a_comparison_is_taken_up_and_nothing_trained_again(command: Command) -> None:
-    kept = read("comparison/comparison.json")
+    stored = read("comparison/comparison.json")
     before = contents("comparison/runs")
     states = json.loads(command("compare", "scenes.toml", *GRID, "--dry-run", "--json").out)["runs"]
     assert [(run["name"], run["state"]) for run in states] == [
@@ -148,9 +148,9 @@ def test_a_comparison_is_taken_up_and_nothing_trained_again(command: Command) ->
     ]
     found = command("compare", "scenes.toml", *GRID, "--json")
     document = json.loads(found.out)
-    assert document["rows"] == close(kept["rows"], 1e-9)
+    assert document["rows"] == close(stored["rows"], 1e-9)
     assert {key: document[key] for key in ("base", "seeds", "sets")} == {
-        key: kept[key] for key in ("base", "seeds", "sets")
+        key: stored[key] for key in ("base", "seeds", "sets")
     }
     after = contents("comparison/runs")
     assert {file: after[file] for file in before} == before

@@ -1,4 +1,4 @@
-"""Whole runs that start from a trained network: what is frozen stays, wakes up, and resumes bit for bit."""
+"""Whole runs that start from a trained network: what is frozen stays, is unfrozen, and resumes bit for bit."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from default_float64 import wide
+from long_tests import compile_quickly
 from safetensors.torch import load_file, save_file
 from small_runs import SCENES, Watcher, kept_files, small_recipe
 from torch import Tensor
@@ -57,7 +58,7 @@ class Snapshots:
     def __init__(self) -> None:
         self.epochs: list[dict[str, Tensor]] = []
 
-    def keep(self, state: TrainState) -> None:
+    def save(self, state: TrainState) -> None:
         self.epochs.append({name: one.clone() for name, one in state.model.student.state_dict().items()})
 
     def select(self, state: TrainState) -> None:
@@ -74,12 +75,14 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 @pytest.mark.parametrize(
     "changes", [{}, {"ema_decay": 0.5}, {"accumulate": 2}, {"optimizer": {"name": "adamw", "lr": 0.01}}]
 )
-def test_frozen_stages_stay_to_the_last_bit_until_they_wake(trained: Path, changes: dict[str, Any]) -> None:
+def test_frozen_stages_stay_to_the_last_bit_until_they_are_unfrozen(
+    trained: Path, changes: dict[str, Any]
+) -> None:
     plan, state = assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.5}, **changes))
     start = {name: one.clone() for name, one in state.model.student.state_dict().items()}
-    kept = Snapshots()
-    fit(plan, state, keeper=kept, progress=Watcher())
-    first, second = kept.epochs
+    snapshots = Snapshots()
+    fit(plan, state, checkpointer=snapshots, progress=Watcher())
+    first, second = snapshots.epochs
     held = {name for name in start if name.startswith(STEM_AND_FIRST)}
     assert len(held) > 10  # BatchNorm's statistics among them
     assert not moved(start, first) & held
@@ -90,24 +93,24 @@ def test_frozen_stages_stay_to_the_last_bit_until_they_wake(trained: Path, chang
         assert held <= moved(start, averaged)
 
 
-def test_without_a_time_to_wake_they_never_move(trained: Path) -> None:
+def test_without_unfreeze_they_never_move(trained: Path) -> None:
     plan, state = assembled(tuned(trained, {"frozen": 1}))
     start = {name: one.clone() for name, one in state.model.student.state_dict().items()}
-    fit(plan, state, keeper=Snapshots(), progress=Watcher())
+    fit(plan, state, checkpointer=Snapshots(), progress=Watcher())
     changed = moved(start, state.model.student.state_dict())
     assert not [name for name in changed if name.startswith(STEM_AND_FIRST)]
     assert "network.layer2.0.conv1.weight" in changed
 
 
-def test_an_optimisers_memory_begins_with_the_waking(trained: Path) -> None:
+def test_an_optimisers_memory_begins_with_the_unfreezing(trained: Path) -> None:
     init = {"frozen": 1, "unfreeze": 0.5}
     plan, state = assembled(tuned(trained, init, optimizer={"name": "adamw", "lr": 0.01}))
     stem = state.model.student.network.get_parameter("conv1.weight")
-    fit(plan._replace(epochs=1), state, keeper=Snapshots(), progress=Watcher())
+    fit(plan._replace(epochs=1), state, checkpointer=Snapshots(), progress=Watcher())
     # That run of one epoch was over half when its third and last step began.
     assert state.optimizer.state[stem]["step"] == 1
     plan, state = assembled(tuned(trained, {"frozen": 1}, optimizer={"name": "adamw", "lr": 0.01}))
-    fit(plan, state, keeper=Snapshots(), progress=Watcher())
+    fit(plan, state, checkpointer=Snapshots(), progress=Watcher())
     assert state.model.student.network.get_parameter("conv1.weight") not in state.optimizer.state
     assert state.optimizer.state[state.model.student.network.get_parameter("fc.weight")]["step"] == 6
 
@@ -118,7 +121,7 @@ def test_an_optimisers_memory_begins_with_the_waking(trained: Path) -> None:
     [{}, {"accumulate": 2, "ema_decay": 0.5, "optimizer": {"name": "adamw", "lr": 0.01}}],
     ids=["sgd", "adamw"],
 )
-def test_a_resumed_run_is_the_same_before_and_after_the_waking(
+def test_a_resumed_run_is_the_same_before_and_after_the_unfreezing(
     trained: Path, tmp_path: Path, stop_after: int, changes: dict[str, Any]
 ) -> None:
     recipe = tuned(trained, {"frozen": 2, "unfreeze": 0.5, "layer_decay": 0.5}, **changes)
@@ -171,7 +174,9 @@ def test_a_student_under_a_teacher_may_start_from_a_network_too(trained: Path, t
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler")
-def test_a_compiled_student_freezes_and_wakes_too(trained: Path) -> None:
+@pytest.mark.long
+def test_a_compiled_student_freezes_and_unfreezes_too(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_quickly(monkeypatch)
     states = []
     for compiled in (False, True):
         plan, state = assembled(tuned(trained, {"frozen": 2, "unfreeze": 0.5}, compile=compiled, epochs=1))
@@ -216,12 +221,14 @@ def test_rates_fall_with_depth(trained: Path) -> None:
         ({"epochs": 1, "accumulate": 4}, "0"),
     ],
 )
-def test_stages_that_would_never_wake_are_refused(trained: Path, changes: dict[str, Any], last: str) -> None:
+def test_stages_that_would_never_be_unfrozen_are_refused(
+    trained: Path, changes: dict[str, Any], last: str
+) -> None:
     with pytest.raises(RecipeError, match=rf"init\.unfreeze: found 0\.9, .* begins after {last} of the run"):
         assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.9}, **changes))
 
 
-def test_stages_that_wake_for_the_last_update_are_not(trained: Path) -> None:
+def test_stages_unfrozen_for_the_last_update_are_not(trained: Path) -> None:
     assembled(tuned(trained, {"frozen": 1, "unfreeze": 0.66}, epochs=1))
 
 
@@ -243,9 +250,9 @@ def test_losses_with_heads_and_parameters_of_their_own_train_from_a_start(traine
     assert {group["lr"] / 0.05 for group in state.optimizer.param_groups} >= {1, 0.5, 0.25, 0.125, 0.0625}
     rates = {id(one): group["lr"] for group in state.optimizer.param_groups for one in group["params"]}
     assert all(rates[id(one)] == 0.05 for one in state.model.objective.parameters() if one.requires_grad)
-    kept = Snapshots()
-    fit(plan, state, keeper=kept, progress=Watcher())
-    first, second = kept.epochs
+    snapshots = Snapshots()
+    fit(plan, state, checkpointer=snapshots, progress=Watcher())
+    first, second = snapshots.epochs
     begun = {key.removeprefix("student."): one for key, one in start.items() if key.startswith("student.")}
     held = {key for key in begun if key.startswith(STEM_AND_FIRST)}
     assert not moved(begun, first) & held

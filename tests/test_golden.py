@@ -24,7 +24,7 @@ from kdcam.training.preflight import preflight
 
 CURVES = Path(__file__).parent / "assets" / "golden"
 STEPS = 20
-DIGITS = 12  # that are kept of a value
+DIGITS = 12  # of a stored value
 # Within 20 steps other processors, thread counts and versions of torch (2.9, 2.14) move a curve by up to 1.2e-13 of its
 # value; a constant that changes by one part in a million moves it by 2e-9 and more.
 TOLERANCE = 1e-9
@@ -87,21 +87,21 @@ def golden(name: str) -> list[Row]:
     return rows
 
 
-def moved(ours: list[Row], kept: list[Row]) -> list[int]:
+def moved(ours: list[Row], stored: list[Row]) -> list[int]:
     """Return the steps whose values differ by more than the tolerance."""
     return [
         step
-        for step, (row, there) in enumerate(zip(ours, kept, strict=True))
+        for step, (row, there) in enumerate(zip(ours, stored, strict=True))
         if row != pytest.approx(there, rel=TOLERANCE, abs=0)
     ]
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_curve_has_not_moved(name: str, tmp_path: Path) -> None:
-    ours, kept = curve(name, tmp_path), golden(name)
-    assert [sorted(row) for row in ours] == [sorted(row) for row in kept]
-    for step in moved(ours, kept):
-        assert ours[step] == pytest.approx(kept[step], rel=TOLERANCE, abs=0), f"step {step}"
+    ours, stored = curve(name, tmp_path), golden(name)
+    assert [sorted(row) for row in ours] == [sorted(row) for row in stored]
+    for step in moved(ours, stored):
+        assert ours[step] == pytest.approx(stored[step], rel=TOLERANCE, abs=0), f"step {step}"
 
 
 def with_key(name: str, loss: str, key: str, value: float) -> dict[str, Any]:

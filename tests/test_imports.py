@@ -36,7 +36,7 @@ def test_a_kdcam_network_on_digits_imports_neither_timm_nor_torchvision(tmp_path
     assert done.returncode == 0, done.stderr
 
 
-def test_places_and_digests_of_files_are_read_without_torch() -> None:
+def test_weight_locations_and_digests_of_files_are_read_without_torch() -> None:
     code = "import sys, kdcam.files.digests, kdcam.files.weight_location; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from pkgutil import walk_packages
 
 import pytest
 
@@ -23,10 +24,10 @@ def test_all_is_sorted_as_ruff_sorts_and_names_what_is_documented() -> None:
 
 def test_the_lazy_table_and_all_agree() -> None:
     assert set(kdcam._HOMES) | {"__version__"} == set(kdcam.__all__)
-    for name, (module, attribute) in kdcam._HOMES.items():
+    for name, module in kdcam._HOMES.items():
         home = import_module(module)
-        assert getattr(kdcam, name) is getattr(home, attribute)
-        assert attribute in home.__all__
+        assert getattr(kdcam, name) is getattr(home, name)
+        assert name in home.__all__
 
 
 def test_dir_shows_what_is_not_imported_yet() -> None:
@@ -46,6 +47,15 @@ def test_no_module_shares_a_public_functions_name() -> None:
     for name in kdcam.__all__:
         with pytest.raises(ModuleNotFoundError):
             import_module(f"kdcam.{name}")
+
+
+def test_public_names_are_what_they_are_when_every_module_is_imported() -> None:
+    for module in walk_packages(kdcam.__path__, "kdcam."):
+        if not module.name.endswith(".__main__"):
+            import_module(module.name)
+    assert all(
+        callable(getattr(kdcam, name)) for name in kdcam.__all__ if name not in ("LOSSES", "__version__")
+    )
 
 
 def run_python(code: str) -> None:
@@ -78,3 +88,8 @@ def test_a_module_is_imported_first_of_all(module: str, names: str) -> None:
 
 def test_public_modules_are_reached_by_attribute() -> None:
     run_python("import kdcam; kdcam.cam.maps.caam; kdcam.attacks.pgd; kdcam.losses.LOSSES")
+
+
+def test_every_room_that_users_reach_is_there() -> None:
+    for room in kdcam._SUBPACKAGES:
+        assert getattr(kdcam, room) is import_module(f"kdcam.{room}")

@@ -132,5 +132,5 @@ def test_fitnet_reads_the_second_map(pair: str) -> None:
     assert isinstance(fitnet, FitnetConfig)
     assert fitnet.stages == "published"
     for name in pair.split("-"):
-        places = build_cifar(name).published_places
+        places = build_cifar(name).published_indices
         assert places[fitnet.stage] == places[1]

@@ -18,7 +18,7 @@ def load_smaller(name: str, overrides: Sequence[str] = ()) -> TrainRecipe:
 
 
 def test_quickstart_ends_with_scores_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quickstart, "load", load_smaller)
+    monkeypatch.setattr(quickstart, "load_recipe", load_smaller)
     monkeypatch.setattr(kdcam.api, "load_recipe", load_smaller)
     watcher = Watcher()
     found = quickstart.run_quickstart(tmp_path, device="cpu", progress=watcher)

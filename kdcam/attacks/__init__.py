@@ -11,6 +11,7 @@ index of the image): what becomes of an image does not depend on the rest of its
 - `fgsm`, `bim`, `pgd`, `mim`: gradient steps of a given length on the cross-entropy; `cw_margin`: on the margin.
 - `apgd`, `apgd_targeted`: steps that find their length; each image drops out of the batch when it is fooled.
 - `square`: random search, no gradient.
+- `input_gradient`: the gradient of each image's cross-entropy, which these steps follow.
 - `CountedClassifier`: wrapped around a classifier, tells how many images went through it.
 """
 

@@ -3,13 +3,6 @@
 from collections.abc import Mapping
 from typing import Literal
 
-MISSING_AUTOATTACK = (
-    "autoattack: the package pyautoattack is not installed; "
-    'run `pip install "kdcam[autoattack]"`, or take standard'
-)
-"""What is said where the extra is not installed."""
-
-
 LossName = Literal["cross_entropy", "margin", "dlr"]
 """What an attack may be asked to raise."""
 
@@ -23,7 +16,13 @@ LOSS_WORDS: Mapping[str, str] = {
     "dlr": "DLR loss",
     "targeted_dlr": "targeted DLR loss",
 }
-"""The same losses in words."""
+"""The same losses in words, for messages and reports."""
+
+MISSING_AUTOATTACK = (
+    "autoattack: the package pyautoattack is not installed; "
+    'run `pip install "kdcam[autoattack]"`, or take standard'
+)
+"""What is said where the extra is not installed."""
 
 _INSTEAD = {
     "dlr": "; take cw-margin, or standard, which picks by itself",

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+import kdcam.attacks  # each attack in it is loaded when it is run
 from kdcam.attacks.attack_requirements import MISSING_AUTOATTACK, LossName, too_few_classes
 from kdcam.attacks.budget import Amount, Count, Norm, Seed, usual_alpha, usual_eps
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
 
 NEEDS_ONE_LABEL = "needs one label an image, found several; take fgsm, bim, mim, pgd or apgd-ce"
 """What is said of an attack that cannot work on them."""
@@ -72,9 +72,7 @@ class FgsmConfig(AttackSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import fgsm
-
-        return fgsm(model, images, targets, eps=self.eps, norm=self.norm)
+        return kdcam.attacks.fgsm(model, images, targets, eps=self.eps, norm=self.norm)
 
 
 class _FixedStepSettings(AttackSettings):
@@ -100,9 +98,7 @@ class BimConfig(_FixedStepSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import bim
-
-        return bim(model, images, targets, **self.model_dump(exclude={"name"}))
+        return kdcam.attacks.bim(model, images, targets, **self.model_dump(exclude={"name"}))
 
 
 class MimConfig(_FixedStepSettings):
@@ -112,9 +108,7 @@ class MimConfig(_FixedStepSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import mim
-
-        return mim(model, images, targets, **self.model_dump(exclude={"name"}))
+        return kdcam.attacks.mim(model, images, targets, **self.model_dump(exclude={"name"}))
 
 
 class PgdConfig(_FixedStepSettings):
@@ -126,9 +120,7 @@ class PgdConfig(_FixedStepSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import pgd
-
-        return pgd(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
+        return kdcam.attacks.pgd(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
 
 
 class CwMarginConfig(_FixedStepSettings):
@@ -147,9 +139,9 @@ class CwMarginConfig(_FixedStepSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import cw_margin
-
-        return cw_margin(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
+        return kdcam.attacks.cw_margin(
+            model, images, targets, indices=indices, **self.model_dump(exclude={"name"})
+        )
 
 
 class ApgdConfig(AttackSettings):
@@ -181,10 +173,8 @@ class ApgdConfig(AttackSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import apgd
-
         settings = self.model_dump(exclude={"name"})
-        return apgd(model, images, targets, loss=self.raises, indices=indices, **settings)
+        return kdcam.attacks.apgd(model, images, targets, loss=self.raises, indices=indices, **settings)
 
 
 class ApgdTargetedConfig(AttackSettings):
@@ -212,9 +202,9 @@ class ApgdTargetedConfig(AttackSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import apgd_targeted
-
-        return apgd_targeted(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
+        return kdcam.attacks.apgd_targeted(
+            model, images, targets, indices=indices, **self.model_dump(exclude={"name"})
+        )
 
 
 class SquareConfig(AttackSettings):
@@ -243,9 +233,9 @@ class SquareConfig(AttackSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", indices: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks import square
-
-        return square(model, images, targets, indices=indices, **self.model_dump(exclude={"name"}))
+        return kdcam.attacks.square(
+            model, images, targets, indices=indices, **self.model_dump(exclude={"name"})
+        )
 
 
 StandardStage = ApgdConfig | ApgdTargetedConfig | CwMarginConfig | SquareConfig
@@ -305,13 +295,13 @@ class StandardConfig(AttackSettings):
 
         An evaluation runs the `stages` itself, so that it can fill its batches again between them.
         """
-        from kdcam.attacks.successive_attacks import attacks_in_turn
+        from kdcam.attacks.successive_attacks import attacks_in_turn  # lazy: it loads torch
 
         return attacks_in_turn(model, images, targets, indices, self.stages)
 
 
 class AutoAttackConfig(AttackSettings):
-    """AutoAttack's standard version by the package pyautoattack: an independent word on a result.
+    """AutoAttack's standard version by the package pyautoattack: an independent check of a result.
 
     It draws by the batch: in another batch an image meets other random numbers.
     """
@@ -341,7 +331,7 @@ class AutoAttackConfig(AttackSettings):
 
     def perturb(self, model: "nn.Module", images: "Tensor", targets: "Tensor", _: "Tensor") -> "Tensor":
         """Return adversarial images."""
-        from kdcam.attacks.auto_attack import auto_attack
+        from kdcam.attacks.auto_attack import auto_attack  # lazy: it loads torch
 
         return auto_attack(model, images, targets, eps=self.eps, norm=self.norm, seed=self.seed)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from kdcam.attacks.attack_requirements import LossName
 from kdcam.attacks.objective import ATTACK_LOSSES, AttackGoal
 from kdcam.errors import ModelError
 from kdcam.runtime.eval_mode import eval_mode
-from kdcam.runtime.numerics import MEND_WEIGHTS, broken_rows
+from kdcam.runtime.numerics import MEND_WEIGHTS, broken_rows, wide
 
 
 @contextmanager
@@ -30,21 +30,19 @@ def attack_context(
     last_label = _last_label(targets)
     _check_loss(loss, targets)
     device = images.device
-    watched = _FiniteCheckedNetwork(model, len(images), device)
-    with ExitStack() as stack:
-        stack.enter_context(eval_mode(model))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+    checked = _FiniteCheckedNetwork(model, len(images), device)
+    with attack_mode(model, device), torch.inference_mode(False), torch.enable_grad():
         # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        wide = torch.promote_types(images.dtype, torch.float32)
-        yield (
-            watched,
-            images.detach().clone().to(wide),
-            AttackGoal(loss, targets.clone(), last_label=last_label),
-        )
-    watched.require_finite()
+        yield checked, wide(images.detach().clone()), AttackGoal(loss, targets.clone(), last_label=last_label)
+    checked.require_finite()
+
+
+@contextmanager
+def attack_mode(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a network into eval mode and float32 while it is attacked; it and torch's random state are put back."""
+    rng = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with eval_mode(network), rng, torch.autocast(device.type, enabled=False):
+        yield
 
 
 class _FiniteCheckedNetwork(nn.Module):
@@ -67,10 +65,10 @@ class _FiniteCheckedNetwork(nn.Module):
         # The most at one step count, since an image comes again at the next.
         self.logits = torch.maximum(self.logits, broken_rows(logits).sum())
         if images.requires_grad:
-            images.register_hook(self._see_gradient)
+            images.register_hook(self._check_gradient)
         return logits
 
-    def _see_gradient(self, gradient: Tensor) -> None:
+    def _check_gradient(self, gradient: Tensor) -> None:
         self.gradients = torch.maximum(self.gradients, broken_rows(gradient).sum())
 
     def require_finite(self) -> None:
@@ -218,6 +216,7 @@ __all__ = [
     "CountedClassifier",
     "GradientPass",
     "attack_context",
+    "attack_mode",
     "check_budget",
     "check_counts",
     "gradient_pass",

@@ -33,7 +33,7 @@ def auto_attack(
     """
     check_budget(eps, norm)
     try:
-        from pyautoattack import AutoAttack
+        from pyautoattack import AutoAttack  # lazy: an extra
     except ModuleNotFoundError as error:
         raise RecipeError(MISSING_AUTOATTACK) from error
     with attack_context(model, images, targets, loss="margin") as (model, clean, goal):

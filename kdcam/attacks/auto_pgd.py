@@ -73,12 +73,12 @@ def apgd(
     """
     check_budget(eps, norm)
     check_counts(steps=steps, restarts=restarts)
-    numbers, ball = image_positions(indices, images), NormBall(norm, eps)
+    positions, ball = image_positions(indices, images), NormBall(norm, eps)
     plan = _Plan(ball, steps, stop_when_fooled)
     with attack_context(model, images, targets, loss=loss) as (model, clean, goal):
 
         def attempt(part: Tensor, chosen: Tensor, restart: int) -> Attempt:
-            seeds = [(seed, restart, numbers[place], _UNTARGETED) for place in chosen.tolist()]
+            seeds = [(seed, restart, positions[row], _UNTARGETED) for row in chosen.tolist()]
             return _search(model, part, goal.of(chosen), plan, seeds=seeds)
 
         return best_of_restarts(clean, restarts, attempt)
@@ -114,7 +114,7 @@ def apgd_targeted(
     check_counts(n_target_classes=n_target_classes, steps=steps, restarts=restarts)
     if targets.ndim != 1:
         raise ValueError("targets are rows (N, K); the targeted DLR loss needs one label an image")
-    numbers, ball = image_positions(indices, images), NormBall(norm, eps)
+    positions, ball = image_positions(indices, images), NormBall(norm, eps)
     plan = _Plan(ball, steps, stop_when_fooled)
     with attack_context(model, images, targets, loss="dlr") as (model, clean, goal):
         if len(clean) == 0:
@@ -123,7 +123,7 @@ def apgd_targeted(
 
         def attempt(part: Tensor, chosen: Tensor, number: int) -> Attempt:
             aimed = goal.of(chosen)._replace(aims=rivals[chosen, number // restarts])
-            seeds = [(seed, number, numbers[place], _TARGETED) for place in chosen.tolist()]
+            seeds = [(seed, number, positions[row], _TARGETED) for row in chosen.tolist()]
             return _search(model, part, aimed, plan, seeds=seeds)
 
         return best_of_restarts(clean, min(n_target_classes, rivals.shape[1]) * restarts, attempt)
@@ -151,7 +151,7 @@ class _Plan(NamedTuple):
 class _State(NamedTuple):
     """Where the images are that still stand; the first dimension of every tensor is theirs."""
 
-    place: Tensor  # (n,), position in the batch
+    position: Tensor  # (n,), in the batch
     clean: Tensor
     images: Tensor
     previous: Tensor  # the images before the last step
@@ -185,10 +185,10 @@ def _search(
             images = _moved(state, ball, share=_ALPHA if number > 1 else 1.0)
             state = _updated(state, images, gradient_pass(model, images, goal), goal)
         if plan.stop_when_fooled and bool((done := state.fooled).any()):
-            out = state.place[done]
+            out = state.position[done]
             found[out], losses[out], fooled[out] = state.images[done], state.loss[done], True
             state, goal = state.of(~done), goal.of(~done)
-            if len(state.place) == 0:
+            if len(state.position) == 0:
                 return Attempt(found, losses, fooled)
         if number in waits:
             state = _checked(state, wait=waits[number])
@@ -197,14 +197,14 @@ def _search(
     better = last.losses > state.best_loss
     if plan.stop_when_fooled:
         better |= last.fooled
-    found[state.place] = torch.where(better[:, None, None, None], last.images, state.best)
-    losses[state.place] = torch.where(better, last.losses, state.best_loss)
-    fooled[state.place] = torch.where(better, last.fooled, state.best_fooled)
+    found[state.position] = torch.where(better[:, None, None, None], last.images, state.best)
+    losses[state.position] = torch.where(better, last.losses, state.best_loss)
+    fooled[state.position] = torch.where(better, last.fooled, state.best_fooled)
     return Attempt(found, losses, fooled)
 
 
 def _checkpoints(steps: int) -> Mapping[int, int]:
-    """Return after which steps the step length is looked at, and how many steps were done since the time before."""
+    """Return after which steps the step length is checked, and how many steps were done since the last check."""
     waits, per_cent, wait, last = {}, _FIRST, _FIRST, 0
     while per_cent <= 100:
         number = -(-per_cent * steps // 100)  # rounded up
@@ -219,7 +219,7 @@ def _begin(clean: Tensor, start: Tensor, seen: GradientPass, goal: AttackGoal, *
     none = torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
     fooled = goal.fooled(seen.logits)
     return _State(
-        place=torch.arange(len(clean), device=clean.device),
+        position=torch.arange(len(clean), device=clean.device),
         clean=clean,
         images=start,
         previous=start,

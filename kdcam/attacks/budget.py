@@ -5,9 +5,23 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from kdcam.settings.frozen_settings import Positive
+from kdcam.settings.validation import Positive
 
 Norm = Literal["linf", "l2"]
+
+
+class Budget(NamedTuple):
+    """What the attacks may change, and the seed of their random starts."""
+
+    norm: Norm
+    eps: float  # [0, 1] pixel units
+    seed: int = 0
+
+
+def at_budget_text(budget: Budget) -> str:
+    """Return a budget in words, as checks name theirs."""
+    return f"at {budget.norm} eps {budget.eps:.3g}"
+
 
 # The budgets of RobustBench's CIFAR boards.
 _USUAL_EPS = {"linf": 8 / 255, "l2": 0.5}
@@ -47,19 +61,6 @@ Count = Annotated[int, Field(ge=1)]
 """A whole number of at least 1."""
 Seed = Annotated[int, Field(ge=0)]
 """A seed of random choices."""
-
-
-class Budget(NamedTuple):
-    """What the attacks may change, and the seed of their random starts."""
-
-    norm: Norm
-    eps: float  # [0, 1] pixel units
-    seed: int = 0
-
-
-def at_budget_text(budget: Budget) -> str:
-    """Return in words where a check was made."""
-    return f"at {budget.norm} eps {budget.eps:.3g}"
 
 
 __all__ = [

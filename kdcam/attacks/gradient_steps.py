@@ -18,9 +18,6 @@ from kdcam.attacks.budget import Norm
 from kdcam.attacks.norm_ball import NormBall
 from kdcam.attacks.objective import AttackGoal
 from kdcam.attacks.successive_attacks import Attempt, best_of_restarts, judged_attempt
-from kdcam.runtime.seeding import seeded_generator
-
-_TINY = 1e-12  # lengths are kept above it
 
 
 def fgsm(model: nn.Module, images: Tensor, targets: Tensor, *, eps: float, norm: Norm = "linf") -> Tensor:
@@ -113,12 +110,12 @@ def pgd(
             f"restarts is {restarts}; wanted 1, or more with random_start=True (else all are the same)"
         )
     ball = NormBall(norm, eps)
-    numbers = image_positions(indices, images)
+    positions = image_positions(indices, images)
 
     def moved(clean: Tensor, goal: AttackGoal, chosen: Tensor, restart: int) -> Tensor:
         start = clean
         if random_start:
-            seeds = [(seed, restart, numbers[place]) for place in chosen.tolist()]
+            seeds = [(seed, restart, positions[row]) for row in chosen.tolist()]
             start = (clean + ball.random_changes(clean, seeds=seeds)).clamp(0, 1)
         return _ascend(
             model, clean, start, goal, ball=ball, alpha=alpha, steps=steps, stop_when_fooled=stop_when_fooled
@@ -290,21 +287,4 @@ def ascend_loss(
     return images
 
 
-def random_ball_points(clean: Tensor, ball: NormBall, *, numbers: tuple[int, ...]) -> Tensor:
-    """Return images (N, C, H, W) in [0, 1], each uniform in the ball around its clean one before it is clamped.
-
-    They follow from ``numbers`` alone and are drawn on the images' device, a batch at a time: a generator an image,
-    as attacks have, would make the host wait for a GPU.
-    """
-    generator = torch.Generator(clean.device).manual_seed(seeded_generator(*numbers).initial_seed())
-    if ball.norm == "linf":
-        change = torch.empty_like(clean).uniform_(-ball.eps, ball.eps, generator=generator)
-    else:
-        change = torch.empty_like(clean).normal_(generator=generator)
-        radii = torch.empty_like(clean[:, :1, :1, :1]).uniform_(generator=generator)
-        lengths = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
-        change *= ball.eps * radii ** (1 / clean[0].numel()) / lengths
-    return (clean + change).clamp_(0, 1)
-
-
-__all__ = ["ascend_loss", "bim", "cw_margin", "fgsm", "mim", "pgd", "random_ball_points"]
+__all__ = ["ascend_loss", "bim", "cw_margin", "fgsm", "mim", "pgd"]

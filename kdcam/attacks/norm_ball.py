@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdcam.attacks.budget import Norm
+from kdcam.runtime.seeding import seeded_generator
 
 _TINY = 1e-12  # lengths of changes are kept above it
 
@@ -48,6 +49,22 @@ class NormBall(NamedTuple):
         return torch.from_numpy(changes).to(clean) * self.eps
 
 
+def random_ball_points(clean: Tensor, ball: NormBall, *, numbers: tuple[int, ...]) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1], each uniform in the ball around its clean one before it is clamped.
+
+    They follow from ``numbers`` alone and are drawn on the images' device, a batch at a time: a generator an image,
+    as attacks have, would make the host wait for a GPU.
+    """
+    generator = torch.Generator(clean.device).manual_seed(seeded_generator(*numbers).initial_seed())
+    if ball.norm == "linf":
+        change = torch.empty_like(clean).uniform_(-ball.eps, ball.eps, generator=generator)
+    else:
+        change = torch.empty_like(clean).normal_(generator=generator)
+        radii = torch.empty_like(clean[:, :1, :1, :1]).uniform_(generator=generator)
+        change *= ball.eps * radii ** (1 / clean[0].numel()) / _lengths(change).clamp(min=_TINY)
+    return (clean + change).clamp_(0, 1)
+
+
 def _linf_point(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.uniform(-1.0, 1.0, shape)
 
@@ -63,4 +80,4 @@ def _lengths(images: Tensor) -> Tensor:
     return lengths
 
 
-__all__ = ["NormBall"]
+__all__ = ["NormBall", "random_ball_points"]

@@ -18,9 +18,8 @@ _TINY = 1e-12  # the DLR's scale is kept above it: equal logits give 0 instead o
 # Of the logits' range: an image that another class tops by less may be right again in a batch of another size,
 # where sums round otherwise. kdcam's choice.
 _CLEAR = 1e-4
-_ROUNDED = (
-    4 * torch.finfo(torch.float32).eps
-)  # of the largest logit, whose own digits end there; kdcam's choice
+# Of the largest logit, whose own digits end there; kdcam's choice.
+_ROUNDED = 4 * torch.finfo(torch.float32).eps
 
 
 def attack_loss(logits: Tensor, targets: Tensor, *, reduction: Literal["none", "sum"]) -> Tensor:
@@ -139,8 +138,7 @@ def is_clearly_fooled(logits: Tensor, targets: Tensor) -> Tensor:
 
     As `is_fooled`, but by a slack: with one label an image by 1e-4 of the distance from the smallest logit to the
     largest, which a shift of all logits leaves as it is, and by what float32 rounds of the largest; with several each
-    decision by 1e-4 of the largest logit. An attack may leave such an image alone: a look at it in another batch will
-    find it fooled, too.
+    decision by 1e-4 of the largest logit. An attack may leave such an image alone: it is fooled in another batch, too.
     """
     largest = logits.abs().amax(1)
     if targets.ndim == 1:

@@ -15,6 +15,183 @@ from kdcam.attacks.objective import AttackGoal
 
 _TINY = 1e-12  # norms are kept above it
 _TILES = 5  # tiles along a side of the first L2 point (Andriushchenko et al. 2020, section 4.3)
+# After so many of 10,000 queries the share of pixels is halved (Andriushchenko et al. 2020, section 4).
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_BLOCK = 256  # queries whose random numbers are drawn at once
+_SEED_TAG = 3  # last number of the seeds: other random numbers than those of other attacks
+
+
+def square(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    eps: float,
+    norm: Norm = "linf",
+    n_queries: int = 5000,
+    p_init: float = 0.8,
+    seed: int = 0,
+    indices: Tensor | None = None,
+) -> Tensor:
+    """Return adversarial images of the Square attack, which needs no gradient.
+
+    Random squares at the edge of the budget are kept where they raise the margin loss. An image drops out of the batch
+    as soon as it is fooled.
+
+    Args:
+        model: gives logits (N, K) for images in [0, 1].
+        images: (N, C, H, W) in [0, 1].
+        targets: (N,) int64, the labels to get away from.
+        eps: largest change, per pixel (linf) or of the whole image (l2).
+        norm: what eps measures.
+        n_queries: forward passes an image at most, the first one included.
+        p_init: share of an image's pixels that the first squares cover, in (0, 1].
+        seed: of the random choices.
+        indices: (N,) int64, each image's position in its data set, which its choices follow from; by default its
+            position in the batch.
+
+    Raises ``ValueError`` for images outside [0, 1] or settings that cannot be.
+
+    Source: Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 to 3; the schedule of the squares' sizes is
+    stretched to ``n_queries``, as in the authors' code (max-andr/square-attack), so that they come to their smallest;
+    AutoAttack's standard version leaves it as it is for 10,000 queries and ends, at 5,000, with larger squares.
+    Differences: in L2 the change has norm eps after every step, as in the authors' code, and squares are no larger
+    than the shorter side.
+    """
+    check_budget(eps, norm)
+    check_counts(n_queries=n_queries)
+    if not 0 < p_init <= 1:
+        raise ValueError(f"p_init is {p_init}; wanted a share of the pixels in (0, 1]")
+    positions, ball = image_positions(indices, images), NormBall(norm, eps)
+    with attack_context(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
+        if len(clean) == 0:
+            return clean
+        seeds = [(seed, position) for position in positions]
+        return _search(model, clean, goal, ball, n_queries=n_queries, p_init=p_init, seeds=seeds)
+
+
+class _State(NamedTuple):
+    """The images that still stand; the first dimension of every tensor is theirs."""
+
+    position: Tensor  # (n,), in the batch
+    clean: Tensor
+    best: Tensor
+    best_loss: Tensor
+
+    def of(self, chosen: Tensor) -> "_State":
+        return _State(*(tensor[chosen] for tensor in self))
+
+
+def _search(
+    model: nn.Module,
+    clean: Tensor,
+    goal: AttackGoal,
+    ball: NormBall,
+    *,
+    n_queries: int,
+    p_init: float,
+    seeds: Sequence[tuple[int, int]],
+) -> Tensor:
+    found = clean.clone()
+    state = _State(
+        torch.arange(len(clean), device=clean.device),
+        clean,
+        clean,
+        torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device),
+    )
+    sizes = square_sides(n_queries, p_init, height=clean.shape[2], width=clean.shape[3])
+    propose = _proposals(clean, ball, sizes)
+    for query in range(n_queries):
+        # Query 0 is the first point: its random numbers are as many as it has pixels, those of later ones are few.
+        if query == 0:
+            images = _first_point(clean, ball, seeds)
+        else:
+            if (query - 1) % _BLOCK == 0:
+                standing = [seeds[row] for row in state.position.tolist()]
+                block = 1 + (query - 1) // _BLOCK
+                draws = _draws(standing, block, (_BLOCK, 5 + clean.shape[1])).to(clean)
+            images = propose(state, sizes[query - 1], draws[:, (query - 1) % _BLOCK])
+        logits = model(images)
+        losses, fooled = goal.losses(logits), goal.fooled(logits)
+        better = fooled | (losses > state.best_loss)
+        state = state._replace(
+            best=torch.where(better[:, None, None, None], images, state.best),
+            best_loss=torch.where(better, losses.to(state.best_loss.dtype), state.best_loss),
+        )
+        if bool(fooled.any()):
+            found[state.position[fooled]] = state.best[fooled]
+            state, goal = state.of(~fooled), goal.of(~fooled)
+            if len(state.position) == 0:
+                break
+            if query > 0:
+                draws = draws[~fooled]
+    found[state.position] = state.best
+    return found
+
+
+def square_sides(n_queries: int, p_init: float, *, height: int, width: int) -> list[int]:
+    """Return the side of each query's square in pixels; it shrinks as the search goes on."""
+    sides = []
+    for query in range(n_queries):
+        halvings = sum(query * 10_000 > after * n_queries for after in _HALVINGS)
+        side = round((p_init / 2**halvings * height * width) ** 0.5)
+        sides.append(min(max(side, 1), height, width))
+    return sides
+
+
+def _draws(seeds: Sequence[tuple[int, int]], block: int, shape: tuple[int, ...]) -> Tensor:
+    """Return uniform numbers (N, *shape) in [0, 1), each image's from its own seed and the block alone."""
+    drawn = np.empty((len(seeds), *shape), dtype=np.float32)
+    for row, seed in zip(drawn, seeds, strict=True):
+        np.random.default_rng((*seed, block, _SEED_TAG)).random(dtype=np.float32, out=row)
+    return torch.from_numpy(drawn)
+
+
+def _first_point(clean: Tensor, ball: NormBall, seeds: Sequence[tuple[int, int]]) -> Tensor:
+    _, channels, height, width = clean.shape
+    linf = ball.norm == "linf"
+    shape = (channels, 1, width) if linf else (channels, height, width)
+    uniform = _draws(seeds, 0, shape).to(clean)
+    change = random_signs(uniform) if linf else tiles(uniform)
+    return (clean + ball.eps * change).clamp(0, 1)
+
+
+_Proposal = Callable[[_State, int, Tensor], Tensor]
+"""Takes the state, the side of the square and uniform numbers (n, 5 + C); gives the next images to try."""
+
+
+def _proposals(clean: Tensor, ball: NormBall, sides: Sequence[int]) -> _Proposal:
+    if ball.norm == "linf":
+        return partial(_linf_proposal, ball)
+    shorter = min(clean.shape[2:])
+    # Odd and at least 3, as in the authors' code. A handful of sides for thousands of queries: each is drawn once.
+    patterns = {side: bump(min(max(side, 3) | 1, shorter)).to(clean) for side in set(sides)}
+    return partial(_l2_proposal, ball, patterns)
+
+
+def _linf_proposal(ball: NormBall, state: _State, side: int, draws: Tensor) -> Tensor:
+    """Algorithm 2: one square of a colour at the edge of the budget."""
+    channels = state.clean.shape[1]
+    inside = window(draws[:, 0], draws[:, 1], side, state.clean)
+    signs = random_signs(draws[:, -channels:])
+    edge = (state.clean + ball.eps * signs[:, :, None, None]).clamp(0, 1)
+    return torch.where(inside, edge, state.best)
+
+
+def _l2_proposal(
+    ball: NormBall, patterns: Mapping[int, Tensor], state: _State, side: int, draws: Tensor
+) -> Tensor:
+    """Algorithm 3: one square takes the budget of another and what is unused."""
+    channels = state.clean.shape[1]
+    change = two_windows(
+        state.best - state.clean,
+        eps=ball.eps,
+        pattern=patterns[side],
+        corners=draws[:, :4],
+        turned=draws[:, 4] < 0.5,
+        signs=random_signs(draws[:, -channels:]),
+    )
+    return (state.clean + ball.eps * ball.direction(change)).clamp(0, 1)
 
 
 def random_signs(uniform: Tensor) -> Tensor:
@@ -56,7 +233,7 @@ def window(row: Tensor, column: Tensor, side: int, like: Tensor) -> Tensor:
     """Return a mask (N, 1, H, W) of one square an image.
 
     Args:
-        row: (N,) in [0, 1): where among all possible places its top is.
+        row: (N,) in [0, 1): where among all possible positions its top is.
         column: (N,) likewise for its left.
         side: in pixels, at most the shorter side of the images.
         like: (N, C, H, W).
@@ -131,187 +308,6 @@ def _whole_numbers(uniform: Tensor, last: int) -> Tensor:
 def _norms(windows: Tensor) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(windows, dim=(2, 3), keepdim=True)
     return norms.clamp(min=_TINY)
-
-
-# After so many of 10,000 queries the share of pixels is halved (Andriushchenko et al. 2020, section 4).
-_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-_BLOCK = 256  # queries whose random numbers are drawn at once
-_TAG = 3  # last number of the seeds: other random numbers than those of other attacks
-
-
-def square(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    eps: float,
-    norm: Norm = "linf",
-    n_queries: int = 5000,
-    p_init: float = 0.8,
-    seed: int = 0,
-    indices: Tensor | None = None,
-) -> Tensor:
-    """Return adversarial images of the Square attack, which needs no gradient.
-
-    Random squares at the edge of the budget are kept where they raise the margin loss. An image drops out of the batch
-    as soon as it is fooled.
-
-    Args:
-        model: gives logits (N, K) for images in [0, 1].
-        images: (N, C, H, W) in [0, 1].
-        targets: (N,) int64, the labels to get away from.
-        eps: largest change, per pixel (linf) or of the whole image (l2).
-        norm: what eps measures.
-        n_queries: forward passes an image at most, the first one included.
-        p_init: share of an image's pixels that the first squares cover, in (0, 1].
-        seed: of the random choices.
-        indices: (N,) int64, each image's position in its data set, which its choices follow from; by default its
-            position in the batch.
-
-    Raises ``ValueError`` for images outside [0, 1] or settings that cannot be.
-
-    Source: Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 to 3; the schedule of the squares' sizes is
-    stretched to ``n_queries``, as in the authors' code (max-andr/square-attack), so that they come to their smallest;
-    AutoAttack's standard version leaves it as it is for 10,000 queries and ends, at 5,000, with larger squares.
-    Differences: in L2 the change has norm eps after every step, as in the authors' code, and squares are no larger
-    than the shorter side.
-    """
-    check_budget(eps, norm)
-    check_counts(n_queries=n_queries)
-    if not 0 < p_init <= 1:
-        raise ValueError(f"p_init is {p_init}; wanted a share of the pixels in (0, 1]")
-    numbers, ball = image_positions(indices, images), NormBall(norm, eps)
-    with attack_context(model, images, targets, loss="margin") as (model, clean, goal), torch.no_grad():
-        if len(clean) == 0:
-            return clean
-        seeds = [(seed, number) for number in numbers]
-        return _search(model, clean, goal, ball, n_queries=n_queries, p_init=p_init, seeds=seeds)
-
-
-class _State(NamedTuple):
-    """The images that still stand; the first dimension of every tensor is theirs."""
-
-    place: Tensor  # (n,), position in the batch
-    clean: Tensor
-    best: Tensor
-    best_loss: Tensor
-
-    def of(self, chosen: Tensor) -> "_State":
-        return _State(*(tensor[chosen] for tensor in self))
-
-
-def _search(
-    model: nn.Module,
-    clean: Tensor,
-    goal: AttackGoal,
-    ball: NormBall,
-    *,
-    n_queries: int,
-    p_init: float,
-    seeds: Sequence[tuple[int, int]],
-) -> Tensor:
-    found = clean.clone()
-    state = _State(
-        torch.arange(len(clean), device=clean.device),
-        clean,
-        clean,
-        torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device),
-    )
-    sizes = square_sides(n_queries, p_init, height=clean.shape[2], width=clean.shape[3])
-    propose = _proposals(clean, ball, sizes)
-    for query in range(n_queries):
-        # Query 0 is the first point: its random numbers are as many as it has pixels, those of later ones are few.
-        if query == 0:
-            images = _first_point(clean, ball, seeds)
-        else:
-            if (query - 1) % _BLOCK == 0:
-                here = [seeds[place] for place in state.place.tolist()]
-                draws = _draws(here, 1 + (query - 1) // _BLOCK, 5 + clean.shape[1]).to(clean)
-            images = propose(state, sizes[query - 1], draws[:, (query - 1) % _BLOCK])
-        logits = model(images)
-        losses, fooled = goal.losses(logits), goal.fooled(logits)
-        better = fooled | (losses > state.best_loss)
-        state = state._replace(
-            best=torch.where(better[:, None, None, None], images, state.best),
-            best_loss=torch.where(better, losses.to(state.best_loss.dtype), state.best_loss),
-        )
-        if bool(fooled.any()):
-            found[state.place[fooled]] = state.best[fooled]
-            state, goal = state.of(~fooled), goal.of(~fooled)
-            if len(state.place) == 0:
-                break
-            if query > 0:
-                draws = draws[~fooled]
-    found[state.place] = state.best
-    return found
-
-
-def square_sides(n_queries: int, p_init: float, *, height: int, width: int) -> list[int]:
-    """Return the side of each query's square in pixels; it shrinks as the search goes on."""
-    sides = []
-    for query in range(n_queries):
-        halvings = sum(query * 10_000 > after * n_queries for after in _HALVINGS)
-        side = round((p_init / 2**halvings * height * width) ** 0.5)
-        sides.append(min(max(side, 1), height, width))
-    return sides
-
-
-def _draws(seeds: Sequence[tuple[int, int]], block: int, numbers: int) -> Tensor:
-    """Return uniform numbers (N, queries of a block, ``numbers``) in [0, 1), each image's from its own seed alone."""
-    drawn = np.empty((len(seeds), _BLOCK, numbers), dtype=np.float32)
-    for row, seed in zip(drawn, seeds, strict=True):
-        np.random.default_rng((*seed, block, _TAG)).random(dtype=np.float32, out=row)
-    return torch.from_numpy(drawn)
-
-
-def _first_point(clean: Tensor, ball: NormBall, seeds: Sequence[tuple[int, int]]) -> Tensor:
-    _, channels, height, width = clean.shape
-    linf = ball.norm == "linf"
-    shape = (channels, 1, width) if linf else (channels, height, width)
-    drawn = np.empty((len(seeds), *shape), dtype=np.float32)
-    for row, seed in zip(drawn, seeds, strict=True):
-        np.random.default_rng((*seed, 0, _TAG)).random(dtype=np.float32, out=row)
-    uniform = torch.from_numpy(drawn).to(clean)
-    change = random_signs(uniform) if linf else tiles(uniform)
-    return (clean + ball.eps * change).clamp(0, 1)
-
-
-_Proposal = Callable[[_State, int, Tensor], Tensor]
-"""Takes the state, the side of the square and uniform numbers (n, 5 + C); gives the next images to try."""
-
-
-def _proposals(clean: Tensor, ball: NormBall, sides: Sequence[int]) -> _Proposal:
-    if ball.norm == "linf":
-        return partial(_linf_proposal, ball)
-    shorter = min(clean.shape[2:])
-    # Odd and at least 3, as in the authors' code. A handful of sides for thousands of queries: each is drawn once.
-    patterns = {side: bump(min(max(side, 3) | 1, shorter)).to(clean) for side in set(sides)}
-    return partial(_l2_proposal, ball, patterns)
-
-
-def _linf_proposal(ball: NormBall, state: _State, side: int, draws: Tensor) -> Tensor:
-    """Algorithm 2: one square of a colour at the edge of the budget."""
-    channels = state.clean.shape[1]
-    inside = window(draws[:, 0], draws[:, 1], side, state.clean)
-    signs = random_signs(draws[:, -channels:])
-    edge = (state.clean + ball.eps * signs[:, :, None, None]).clamp(0, 1)
-    return torch.where(inside, edge, state.best)
-
-
-def _l2_proposal(
-    ball: NormBall, patterns: Mapping[int, Tensor], state: _State, side: int, draws: Tensor
-) -> Tensor:
-    """Algorithm 3: one square takes the budget of another and what is unused."""
-    channels = state.clean.shape[1]
-    change = two_windows(
-        state.best - state.clean,
-        eps=ball.eps,
-        pattern=patterns[side],
-        corners=draws[:, :4],
-        turned=draws[:, 4] < 0.5,
-        signs=random_signs(draws[:, -channels:]),
-    )
-    return (state.clean + ball.eps * ball.direction(change)).clamp(0, 1)
 
 
 __all__ = [

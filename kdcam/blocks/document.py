@@ -1,12 +1,16 @@
 """Sections of tables, notes, facts and pictures as plain values, and how numbers stand in them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kdcam.settings.messages import listed
 
+MISSING = "-"
+"""Stands where there is no number."""
+
 CellsByHead = dict[tuple[str, ...], str]
+"""A column of a table: the words at a row's head -> its cell."""
 
 
 class Note(NamedTuple):
@@ -83,10 +87,6 @@ class Section(NamedTuple):
     blocks: Sequence[Block]
 
 
-MISSING = "-"
-"""Stands where there is no number."""
-
-
 def share_text(value: float | None) -> str:
     """Return a share as a percentage."""
     return MISSING if value is None else f"{value:.2%}"
@@ -97,12 +97,10 @@ def number_text(value: float | None, digits: int) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def side_by_side(
-    columns: Sequence[Mapping[tuple[str, ...], str]],
-) -> list[tuple[str, ...]]:
-    """Return rows of a table: the words of a key, then a cell a column; columns may lack keys."""
-    keys = dict.fromkeys(key for column in columns for key in column)
-    return [(*key, *(column.get(key, MISSING) for column in columns)) for key in keys]
+def side_by_side(columns: Sequence[CellsByHead]) -> list[tuple[str, ...]]:
+    """Return rows of a table: the words at a row's head, then a cell a column; columns may lack rows."""
+    heads = dict.fromkeys(head for column in columns for head in column)
+    return [(*head, *(column.get(head, MISSING) for column in columns)) for head in heads]
 
 
 def notes_on_runs(texts: Iterable[tuple[str, str]], *, runs: int) -> Iterator[Note]:

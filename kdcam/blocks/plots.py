@@ -7,11 +7,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 # Okabe and Ito 2008: told apart with any common colour vision; without its yellow, which is faint on white.
 PLOT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-
 PLOT_DASHES = ("-", "--", ":", "-.")
 
 

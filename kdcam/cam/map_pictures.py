@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import write_atomically
+from kdcam.settings.messages import reason_text
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -22,6 +23,7 @@ RgbImage = NDArray[np.float32]
 
 COLORMAP = "inferno"  # perceptually uniform: equal steps of the map look equally large; dark is low
 _TEXT_SIZE = 11  # pixels
+_LEAST_PIXELS = 160  # of a picture's side: enough for a caption
 
 
 def overlay(
@@ -78,7 +80,7 @@ def grid(rows: Sequence[Sequence[RgbImage]], *, gap: int = 2) -> RgbImage:
     return canvas
 
 
-def magnified(picture: RgbImage, *, least: int) -> RgbImage:
+def magnified(picture: RgbImage, *, least: int = _LEAST_PIXELS) -> RgbImage:
     """Return a picture whose pixels are repeated, as often as it takes for ``least`` pixels of height and width."""
     times = -(-least // min(picture.shape[1:]))
     return picture.repeat(times, axis=1).repeat(times, axis=2)
@@ -86,7 +88,7 @@ def magnified(picture: RgbImage, *, least: int) -> RgbImage:
 
 def captioned(picture: RgbImage, lines: Sequence[str]) -> RgbImage:
     """Return a picture with lines of black text on white above it, each cut to the picture's width."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw  # slow to import, as is matplotlib: only those who draw wait
 
     height = (_TEXT_SIZE + 4) * len(lines)
     band = Image.new("L", (picture.shape[2], height), 255)
@@ -103,7 +105,7 @@ def save_png(picture: RgbImage, path: str | Path) -> None:
 
     Raises ``CheckpointError`` when it cannot be written.
     """
-    from PIL import Image
+    from PIL import Image  # see captioned
 
     pixels = np.rint(to_picture(picture).transpose(1, 2, 0) * 255).astype(np.uint8)
     file = BytesIO()
@@ -112,15 +114,14 @@ def save_png(picture: RgbImage, path: str | Path) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(path), file.getvalue())
     except OSError as error:
-        reason = error.strerror or error
         raise CheckpointError(
-            f"{path}: the picture cannot be written: {reason}; name another place"
+            f"{path}: the picture cannot be written: {reason_text(error)}; name another place"
         ) from error
 
 
 def _font() -> "FreeTypeFont":
-    from matplotlib import get_data_path
-    from PIL import ImageFont
+    from matplotlib import get_data_path  # see captioned
+    from PIL import ImageFont  # see captioned
 
     # By its path: matplotlib's search for fonts goes through all of the machine's first.
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _TEXT_SIZE)
@@ -129,10 +130,9 @@ def _font() -> "FreeTypeFont":
 def _cut(text: str, font: "FreeTypeFont", width: int) -> str:
     if font.getlength(text) <= width:
         return text
-    kept = text
-    while kept and font.getlength(kept + "…") > width:
-        kept = kept[:-1]
-    return kept + "…"
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
 
 
 def _array(values: Tensor | RgbImage) -> RgbImage:
@@ -150,7 +150,7 @@ def _enlarge(map_: RgbImage, size: tuple[int, ...]) -> RgbImage:
 
 
 def _colour(map_: RgbImage, colormap: str) -> RgbImage:
-    from matplotlib import colormaps
+    from matplotlib import colormaps  # see captioned
 
     rgba = colormaps[colormap](np.clip(map_, 0.0, 1.0))
     return np.asarray(rgba[..., :3].transpose(2, 0, 1), dtype=np.float32)

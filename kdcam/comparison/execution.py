@@ -25,7 +25,7 @@ from kdcam.comparison.workers.worker_pool import WorkerPool
 from kdcam.errors import CheckpointError, Interrupted, KdcamError, RecipeError, TrainingError
 from kdcam.files.json_files import json_form, read_json, value_text
 from kdcam.recipe.recipe_files import recipe_stem
-from kdcam.runs.picture_record import recorded_digest
+from kdcam.runs.data_record import recorded_digest
 from kdcam.runs.resume_rules import WeightDigests, check_same_weights, checkpoint_digest, recipe_difference
 from kdcam.runs.run_data import warn_of_changed_data
 from kdcam.runs.run_files import RECIPE_FILE, State, find_state, has_saved_state
@@ -35,6 +35,8 @@ from kdcam.runtime.precision import pick_device
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import listed
 from kdcam.training.preflight import preflight
+
+DEFAULT_SEEDS = (0, 1, 2)
 
 
 class CellState(NamedTuple):
@@ -50,79 +52,6 @@ class CellState(NamedTuple):
     def name(self) -> str:
         """The run folder's name."""
         return self.cell.name
-
-
-def teacher_digests(plan: ComparisonPlan) -> WeightDigests:
-    """Return the digest of the weights of every teacher and start in a plan, by checkpoint.
-
-    Each file is read here only.
-    """
-    names = {
-        table.checkpoint
-        for row in plan.rows
-        for table in (*row.recipe.teachers, row.teacher, row.recipe.init)
-        if table is not None
-    }
-    return {name: checkpoint_digest(name) for name in sorted(names)}
-
-
-def find_cell_states(plan: ComparisonPlan, output: Path, digests: WeightDigests) -> list[CellState]:
-    """Return how far the runs of a plan are in a folder, and which of their folders cannot take them."""
-    return [find_cell_state(cell, output, digests) for cell in plan.cells()]
-
-
-def find_cell_state(cell: Cell, output: Path, digests: WeightDigests) -> CellState:
-    """Return how far one run is, and whether its folder can take it; nothing is written."""
-    folder, measures = run_folder(output, cell.name), None
-    state = find_state(folder)
-    try:
-        if state == "finished":
-            _check_stored_run(cell, folder, digests, what="a finished run")
-            measures = read_run(folder)
-        elif has_saved_state(folder):
-            _check_stored_run(cell, folder, digests, what="an unfinished run")
-    except CheckpointError as error:
-        return CellState(cell, folder, state, str(error), None)
-    return CellState(cell, folder, state, None, measures)
-
-
-def _check_stored_run(cell: Cell, folder: Path, digests: WeightDigests, *, what: str) -> None:
-    """Raise ``CheckpointError`` where a run is of another recipe, or of other weights of teacher or start than now."""
-    record = read_json(folder / RECIPE_FILE)
-    difference = recipe_difference(record, json_form(cell.recipe.model_dump(mode="json")))
-    if difference is not None:
-        place, there, here = difference
-        raise CheckpointError(
-            f"{folder}: holds {what} of another recipe ({place or 'recipe'}: {value_text(there)} there, "
-            f"{value_text(here)} "
-            "here); choose another folder with --output, or remove this one"
-        )
-    tables = [table for table in (*cell.recipe.teachers, cell.recipe.init) if table is not None]
-    own = {table.checkpoint: digests.get(table.checkpoint) for table in tables}
-    check_same_weights(folder, record, own, what=what)
-
-
-def preflight_cells(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> list[CellState]:
-    """Return the states with what a run would be refused for when it begins: its data, its networks, its teacher.
-
-    No image is decoded and nothing is downloaded.
-    """
-    rows = {one.cell.row.name: one.cell for one in states if one.problem is None and one.state != "finished"}
-    problems: dict[str, str] = {}
-    for name, cell in rows.items():
-        try:
-            preflight(cell.recipe, device=device, fetches=False)
-        except KdcamError as error:
-            problems[name] = with_teacher_flag(str(error), plan.teachers)
-    return [
-        one._replace(problem=problems[one.cell.row.name])
-        if one.problem is None and one.state != "finished" and one.cell.row.name in problems
-        else one
-        for one in states
-    ]
-
-
-DEFAULT_SEEDS = (0, 1, 2)
 
 
 def compare(
@@ -149,8 +78,7 @@ def compare(
     Args:
         recipes: Shipped recipes' names or TOML files.
         base: The recipe of the table's first row; see `kdcam.comparison.plan.comparison_plan.plan_comparison`, as for
-        ``methods``,
-            ``losses``, ``grid``, ``sets``, ``teachers`` and ``seeds``.
+            ``methods``, ``losses``, ``grid``, ``sets``, ``teachers`` and ``seeds``.
         methods: Distillation methods, or "alone".
         losses: "cam" (the recipe's losses on the labels and cam), "focal" (alone), "focal+cam" (both and no others) ...
         grid: ``key=v1,v2,...``.
@@ -180,9 +108,9 @@ def compare(
         teachers=teachers,
         seeds=seeds,
     )
-    place = Path(output) if output is not None else default_comparison_folder(plan.rows[0].source)
+    folder = Path(output) if output is not None else default_comparison_folder(plan.rows[0].source)
     return run_comparison(
-        plan, output=place, jobs=jobs, device=device, progress=progress or Silent(), command=command
+        plan, output=folder, jobs=jobs, device=device, progress=progress or Silent(), command=command
     )
 
 
@@ -215,7 +143,7 @@ def run_comparison(
     tasks = list(_tasks(plan, states, digests, progress, command))
     refused = sum(one.problem is not None for one in states)
     writer = _TableWriter(plan, output, digests, progress, command)
-    crew = WorkerPool(
+    pool = WorkerPool(
         tasks,
         devices=devices[: max(1, len(tasks))],
         # However many runs are missing: torch's last bits depend on it, and the table must not on where it was cut.
@@ -226,31 +154,31 @@ def run_comparison(
         on_end=writer.write_so_far,
     )
     try:
-        failed = crew.work()
+        failed = pool.work()
     except Interrupted as stop:
         raise Interrupted(f"{output}: {stop}; states are kept, the same command goes on") from stop
     comparison, reasons = writer.write(failed)
     if len(reasons) == len(states):
-        raise _no_run_finished(output, reasons, told=output / MARKDOWN_FILE)
+        raise _no_run_finished(output, reasons, table=output / MARKDOWN_FILE)
     return comparison
 
 
 def _warn_of_changed_data(states: Sequence[CellState], progress: Progress) -> None:
     """Warn where pictures of finished runs have changed since; once for runs on the same pictures."""
-    told = set[tuple[str | None, str]]()
+    checked = set[tuple[str | None, str]]()
     for one in states:
         if one.state == "finished" and one.problem is None:
             data = one.cell.recipe.data
             same = (recorded_digest(one.folder), data.model_dump_json())
-            if same not in told:
-                told.add(same)
+            if same not in checked:
+                checked.add(same)
                 warn_of_changed_data(one.folder, data, progress=progress)
 
 
-def _no_run_finished(output: Path, reasons: Mapping[str, str], told: Path | None = None) -> TrainingError:
+def _no_run_finished(output: Path, reasons: Mapping[str, str], table: Path | None = None) -> TrainingError:
     name, reason = next(iter(reasons.items()))
-    others = f" (the others' reasons are in {told})" if told is not None and len(reasons) > 1 else ""
-    what = "can be made" if told is None else "came to its end"
+    others = f" (the others' reasons are in {table})" if table is not None and len(reasons) > 1 else ""
+    what = "can be made" if table is None else "came to its end"
     return TrainingError(f"{output}: none of the {len(reasons)} runs {what}; {name}: {reason}{others}")
 
 
@@ -332,6 +260,75 @@ class _TableWriter:
             self.write(failed)
         except CheckpointError as error:
             self.progress.warning(f"the table so far is not written: {error}")
+
+
+def teacher_digests(plan: ComparisonPlan) -> WeightDigests:
+    """Return the digest of the weights of every teacher and start in a plan, by checkpoint.
+
+    Each file is read here only.
+    """
+    names = {
+        table.checkpoint
+        for row in plan.rows
+        for table in (*row.recipe.teachers, row.teacher, row.recipe.init)
+        if table is not None
+    }
+    return {name: checkpoint_digest(name) for name in sorted(names)}
+
+
+def find_cell_states(plan: ComparisonPlan, output: Path, digests: WeightDigests) -> list[CellState]:
+    """Return how far the runs of a plan are in a folder, and which of their folders cannot take them."""
+    return [find_cell_state(cell, output, digests) for cell in plan.cells()]
+
+
+def find_cell_state(cell: Cell, output: Path, digests: WeightDigests) -> CellState:
+    """Return how far one run is, and whether its folder can take it; nothing is written."""
+    folder, measures = run_folder(output, cell.name), None
+    state = find_state(folder)
+    try:
+        if state == "finished":
+            _check_stored_run(cell, folder, digests, what="a finished run")
+            measures = read_run(folder)
+        elif has_saved_state(folder):
+            _check_stored_run(cell, folder, digests, what="an unfinished run")
+    except CheckpointError as error:
+        return CellState(cell, folder, state, str(error), None)
+    return CellState(cell, folder, state, None, measures)
+
+
+def _check_stored_run(cell: Cell, folder: Path, digests: WeightDigests, *, what: str) -> None:
+    """Raise ``CheckpointError`` where a run is of another recipe, or of other weights of teacher or start than now."""
+    record = read_json(folder / RECIPE_FILE)
+    difference = recipe_difference(record, json_form(cell.recipe.model_dump(mode="json")))
+    if difference is not None:
+        place, there, here = difference
+        raise CheckpointError(
+            f"{folder}: holds {what} of another recipe ({place or 'recipe'}: {value_text(there)} there, "
+            f"{value_text(here)} here); choose another folder with --output, or remove this one"
+        )
+    tables = [table for table in (*cell.recipe.teachers, cell.recipe.init) if table is not None]
+    own = {table.checkpoint: digests.get(table.checkpoint) for table in tables}
+    check_same_weights(folder, record, own, what=what)
+
+
+def preflight_cells(plan: ComparisonPlan, states: Sequence[CellState], device: str) -> list[CellState]:
+    """Return the states with what a run would be refused for when it begins: its data, its networks, its teacher.
+
+    No image is decoded and nothing is downloaded.
+    """
+    rows = {one.cell.row.name: one.cell for one in states if one.problem is None and one.state != "finished"}
+    problems: dict[str, str] = {}
+    for name, cell in rows.items():
+        try:
+            preflight(cell.recipe, device=device, fetches=False)
+        except KdcamError as error:
+            problems[name] = with_teacher_flag(str(error), plan.teachers)
+    return [
+        one._replace(problem=problems[one.cell.row.name])
+        if one.problem is None and one.state != "finished" and one.cell.row.name in problems
+        else one
+        for one in states
+    ]
 
 
 __all__ = [

@@ -128,9 +128,9 @@ def compare_logits(student: Tensor, teacher: Tensor, *, task: Task) -> tuple[Ten
     if task == "multi-label":
         border = math.log(THRESHOLD / (1 - THRESHOLD))
         same = ((ours > border) == (theirs > border)).double().mean(1)
-        there = theirs.sigmoid() * (logsigmoid(theirs) - logsigmoid(ours))
+        present = theirs.sigmoid() * (logsigmoid(theirs) - logsigmoid(ours))
         absent = (-theirs).sigmoid() * (logsigmoid(-theirs) - logsigmoid(-ours))
-        return same, (there + absent).mean(1)
+        return same, (present + absent).mean(1)
     same = (ours.argmax(1) == theirs.argmax(1)).double()
     apart = theirs.softmax(1) * (theirs.log_softmax(1) - ours.log_softmax(1))
     return same, apart.sum(1)

@@ -1,1 +1,1 @@
-"""Named, deterministic corruptions of pictures; a new one: a function here, a line in each of two tables."""
+"""Named, deterministic corruptions of pictures; a new one: a function and a line in each of two tables."""

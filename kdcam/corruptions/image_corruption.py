@@ -14,11 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdcam.corruptions.blur import gaussian_blur, motion_blur
-from kdcam.corruptions.colour import brightness, contrast, fog, saturation
-from kdcam.corruptions.digital import jpeg, pixelate
-from kdcam.corruptions.geometry import rotate, translate
-from kdcam.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
+from kdcam.corruptions.corruption_functions import (
+    brightness,
+    contrast,
+    fog,
+    gaussian_blur,
+    gaussian_noise,
+    impulse_noise,
+    jpeg,
+    motion_blur,
+    pixelate,
+    rotate,
+    saturation,
+    shot_noise,
+    translate,
+)
 from kdcam.corruptions.severities import CORRUPTIONS, corruptions_for
 from kdcam.errors import DataError, RecipeError
 from kdcam.settings.messages import did_you_mean, listed
@@ -111,7 +121,4 @@ def _check(images: Tensor, indices: Tensor, seed: int) -> None:
         raise ValueError(f"images lie between {low:.4g} and {high:.4g}; wanted [0, 1], not normalised")
 
 
-__all__ = [
-    "check_corruption_names",
-    "corrupt",
-]
+__all__ = ["check_corruption_names", "corrupt"]

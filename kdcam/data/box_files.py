@@ -9,12 +9,12 @@ from kdcam.errors import DataError
 from kdcam.files.csv_files import by_column, read_csv, shown_columns
 from kdcam.files.paths import expanded, is_folder, shown
 from kdcam.files.text_files import read_lines
-from kdcam.settings.frozen_settings import key_and_flag
 from kdcam.settings.messages import did_you_mean, listed, short
+from kdcam.settings.validation import key_and_flag
 
 BoxEnds = Literal["exclusive", "inclusive"]
 
-TINY_IMAGENET_SIDE = 64  # pixels: its boxes go from 0 to 63, whatever size a copy's pictures have
+_TINY_IMAGENET_SIDE = 64  # pixels: its boxes go from 0 to 63, whatever size a copy's pictures have
 _CORNERS = ("x0", "y0", "x1", "y1")
 _TINY_FILES = "*_boxes.txt"
 
@@ -28,9 +28,8 @@ class BoxLine(NamedTuple):
     class_name: str | None
     corners: tuple[float, float, float, float]  # x0, y0, x1, y1 as written
     inclusive: bool  # whether x1 and y1 are the last pixel; else the first one outside
-    frame: (
-        int | None
-    )  # side in pixels of the square that the corners are measured in; None: the picture's own size
+    # side, in pixels, of the square that the corners are measured in; None: the picture's own size
+    frame: int | None
 
     @property
     def edges(self) -> tuple[float, float, float, float]:
@@ -68,8 +67,7 @@ def read_boxes(
         if of_text and value is not None:
             raise DataError(
                 f"{path}: {key_and_flag(key)} = {value} is of CSV files only, and Tiny-ImageNet's files say it "
-                "themselves; "
-                "remove it"
+                "themselves; remove it"
             )
     if is_folder(path):
         files = sorted(path.glob(_TINY_FILES))
@@ -130,7 +128,7 @@ def _tiny_lines(path: Path) -> Iterator[BoxLine]:
                 f"{place}: has {len(words)} words; wanted {form!r} as in Tiny-ImageNet's files, or a CSV file"
             )
         corners = _corners(words[-4:], place, inclusive=True)
-        yield BoxLine(place, words[0], True, from_file or words[1], corners, True, TINY_IMAGENET_SIDE)
+        yield BoxLine(place, words[0], True, from_file or words[1], corners, True, _TINY_IMAGENET_SIDE)
 
 
 def _corners(words: list[str], place: str, *, inclusive: bool) -> tuple[float, float, float, float]:
@@ -151,4 +149,4 @@ def _corners(words: list[str], place: str, *, inclusive: bool) -> tuple[float, f
     return x0, y0, x1, y1
 
 
-__all__ = ["TINY_IMAGENET_SIDE", "BoxEnds", "BoxLine", "read_boxes"]
+__all__ = ["BoxEnds", "BoxLine", "read_boxes"]

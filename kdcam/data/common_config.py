@@ -5,19 +5,18 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 RESIDENT_LIMIT = 64  # pixels a side; larger pictures are decoded batch by batch
-MAX_PIXELS = (
-    89_000_000  # of a picture that a recipe reads; above, Pillow too warns of files made to fill the memory
-)
+# of a picture that a recipe reads; above, Pillow too warns of files made to fill the memory
+MAX_PIXELS = 89_000_000
 MOST_PIXELS = 178_000_000  # where no recipe says how many, and pictures are decoded one at a time
 
+ClassPart = Literal["base", "validation", "novel"]
+CLASS_PARTS: tuple[ClassPart, ...] = get_args(ClassPart)
+NoiseKind = Literal["symmetric", "symmetric-inclusive", "asymmetric", "pairflip", "matrix", "file"]
 BatchAugment = Literal["crop", "flip", "cutout"]
 ImageAugment = Literal["crop", "flip", "cutout", "resized-crop", "color-jitter", "trivial-augment"]
-
-
-NoiseKind = Literal["symmetric", "symmetric-inclusive", "asymmetric", "pairflip", "matrix", "file"]
 
 
 class NoiseConfig(Settings):
@@ -68,10 +67,6 @@ class NoiseConfig(Settings):
         if self.kind == "file" and self.seed != 0:
             raise ValueError(f'found seed = {self.seed}, but kind = "file" draws nothing; remove seed')
         return self
-
-
-ClassPart = Literal["base", "validation", "novel"]
-CLASS_PARTS: tuple[ClassPart, ...] = get_args(ClassPart)
 
 
 class ClassSplitConfig(Settings):

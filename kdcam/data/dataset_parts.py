@@ -24,7 +24,7 @@ class Part:
     #                              multi-label (N, K, 4), nan where the class is absent
     paths: tuple[Path, ...] | None = None  # the files, where each image is one
     keys: Tensor | None = None  # (N, 32) uint8, the SHA-256 of the files' bytes, where they are listed
-    stamps: Tensor | None = None  # (N, 4) int64, of the files when they were read; see `picture_keys.Stamp`
+    stamps: Tensor | None = None  # (N, 4) int64, of the files when they were read; see `image_digests.Stamp`
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -54,6 +54,10 @@ class SourceParts(NamedTuple):
     test_share: float = 0.0  # of training, when there is no test part
     skipped: tuple[str, ...] = ()  # files left out, each with the reason
     unread: tuple[Path, ...] = ()  # these files
+
+    def present(self) -> list[Part]:
+        """Return the parts that are there, training first."""
+        return [part for part in (self.train, self.validation, self.test) if part is not None]
 
     def unkeyed(self) -> Self:
         """Return the same parts without the keys of their pictures."""
@@ -91,7 +95,7 @@ class DataParts:
     skipped: tuple[str, ...] = ()  # bad image files left out, each with the reason
     table: PictureTable | None = None  # of all files, where the source lists files
 
-    def held(self) -> dict[str, Part | None]:
+    def by_name(self) -> dict[str, Part | None]:
         """Return the parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 

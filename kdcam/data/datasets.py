@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from kdcam.data.batches.batch import Batches, Views
+from kdcam.data.batches.decoding import bad_image_reason
 from kdcam.data.batches.episodes import EpisodeOrder
 from kdcam.data.batches.image_digests import keys_in, path_from
 from kdcam.data.batches.resident import ResidentBatches, ResidentImages
@@ -27,6 +27,16 @@ from kdcam.data.source_configs import (
     TorchvisionConfig,
     YoloLabelsConfig,
 )
+from kdcam.data.sources.digit_scenes import load_digit_scenes
+from kdcam.data.sources.digits import load_digits
+from kdcam.data.sources.image_folder import list_folder, load_image_folder
+from kdcam.data.sources.image_labels import list_labelled, load_image_labels
+from kdcam.data.sources.mnist import load_mnist
+from kdcam.data.sources.omniglot import load_omniglot
+from kdcam.data.sources.picture_files import ListedParts
+from kdcam.data.sources.summaries import summarise_source
+from kdcam.data.sources.torchvision_sets import load_cifar, load_torchvision
+from kdcam.data.sources.yolo_labels import list_yolo, load_yolo
 from kdcam.data.splits.class_split import classes_of, select_source_classes
 from kdcam.data.splits.fractions import fraction_of
 from kdcam.data.splits.held_out import check_labelled, checked_split, held_out_by_keys, interleave_classes
@@ -35,9 +45,6 @@ from kdcam.files.paths import expanded
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import first_few
 
-if TYPE_CHECKING:
-    from kdcam.data.sources.picture_files import ListedParts
-
 SAMPLE = 64  # pictures that a dry run decodes; kdcam's choice
 
 
@@ -45,7 +52,7 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
     """Return the data set that ``config`` names, read, split (stratified, seeded) and with its label noise.
 
     Pictures of listed files are held out by their keys, see `held_out_by_keys`; those of sets with a fixed order by
-    their place in it.
+    their position in it.
 
     Raises:
         DataError: files are missing or broken, a class has no training image (of several labels an image: no
@@ -56,7 +63,7 @@ def load_data(config: DataConfig, *, progress: Progress | None = None) -> DataPa
 
 
 def load_data_by_position(config: DataConfig, *, progress: Progress | None = None) -> DataParts:
-    """Return what `load_data` gave before pictures had keys: all are held out by their place in the list of files.
+    """Return what `load_data` gave before pictures had keys: all are held out by their position in the list of files.
 
     For runs that kept no keys of their pictures; arguments and errors as those of `load_data`.
     """
@@ -97,7 +104,7 @@ def _table(whole: SourceParts, config: DataConfig) -> PictureTable | None:
     """Return all files of a source that lists them; None: it does not, or they have no keys."""
     if whole.train.keys is None or not isinstance(config, PictureFilesConfig):
         return None
-    parts = [part for part in (whole.train, whole.validation, whole.test) if part is not None]
+    parts = whole.present()
     root = expanded(config.root)
     return PictureTable(
         tuple(path_from(root, path) for part in parts for path in part.paths or ()),
@@ -114,43 +121,24 @@ def load_source(config: DataConfig, progress: Progress) -> SourceParts:
 
     Raises ``DataError`` where files are missing or broken.
     """
-    # A source is imported only when it is asked for: some need Pillow or torchvision, and training waits for that.
     match config:
         case DigitsConfig():
-            from kdcam.data.sources.digits import load_digits
-
             return load_digits(config)
         case DigitScenesConfig():
-            from kdcam.data.sources.digit_scenes import load_digit_scenes
-
             return load_digit_scenes(config, progress=progress)
         case MnistConfig():
-            from kdcam.data.sources.mnist import load_mnist
-
             return load_mnist(config)
         case CifarConfig():
-            from kdcam.data.sources.torchvision_sets import load_cifar
-
             return load_cifar(config)
         case OmniglotConfig():
-            from kdcam.data.sources.omniglot import load_omniglot
-
             return load_omniglot(config, progress=progress)
         case ImageFolderConfig():
-            from kdcam.data.sources.image_folder import load_image_folder
-
             return load_image_folder(config, progress=progress)
         case ImageLabelsConfig():
-            from kdcam.data.sources.image_labels import load_image_labels
-
             return load_image_labels(config, progress=progress)
         case YoloLabelsConfig():
-            from kdcam.data.sources.yolo_labels import load_yolo
-
             return load_yolo(config, progress=progress)
         case TorchvisionConfig():
-            from kdcam.data.sources.torchvision_sets import load_torchvision
-
             return load_torchvision(config, progress=progress)
 
 
@@ -301,8 +289,6 @@ def describe_data(config: DataConfig) -> DataSummary:
     Raises:
         DataError: a folder is missing or wrong, a share would hold out no image, or the label noise does not fit.
     """
-    from kdcam.data.sources.summaries import summarise_source
-
     summary = summarise_source(config)
     if config.noise is not None:
         # These names are known only once the files are there: until then the summary counts the classes.
@@ -325,11 +311,7 @@ def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
     """
     if not isinstance(config, PictureFilesConfig):
         return None
-    from kdcam.data.batches.decoding import bad_image_reason
-
-    listing = list_source(config)
-    parts = [part for part in (listing.train, listing.validation, listing.test) if part is not None]
-    paths = [path for part in parts for path in part.paths]
+    paths = [path for part in list_source(config).present() for path in part.paths]
     chosen = [paths[index * len(paths) // most] for index in range(most)] if len(paths) > most else paths
     bad = [reason for reason in map(bad_image_reason, chosen) if reason is not None]
     if bad and config.on_bad_image == "error":
@@ -341,23 +323,17 @@ def decode_sample(config: DataConfig, *, most: int = SAMPLE) -> str | None:
     return f"{len(chosen):,} of {len(paths):,} decoded" + (f", {len(bad)} of them bad" if bad else "")
 
 
-def list_source(config: PictureFilesConfig) -> "ListedParts":
+def list_source(config: PictureFilesConfig) -> ListedParts:
     """Return the files of a source that lists files, none of them opened.
 
     Raises ``DataError`` where these cannot be listed.
     """
     match config:
         case ImageFolderConfig():
-            from kdcam.data.sources.image_folder import list_folder
-
             return list_folder(config)
         case ImageLabelsConfig():
-            from kdcam.data.sources.image_labels import list_labelled
-
             return list_labelled(config)
         case YoloLabelsConfig():
-            from kdcam.data.sources.yolo_labels import list_yolo
-
             return list_yolo(config)
     raise TypeError(f"{type(config).__name__} lists no files")
 

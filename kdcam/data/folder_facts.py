@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from kdcam.data.batches.decoding import picture_file
 from kdcam.data.common_config import RESIDENT_LIMIT
 from kdcam.data.dataset_parts import SourceParts, absent_warnings, images_per_class
@@ -14,12 +16,12 @@ from kdcam.data.sources.picture_files import ListedParts, data_folder
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_in, folders_in, is_utf8
 from kdcam.files.paths import expanded, is_file, resolved, shown
+from kdcam.runtime.machine import describe_machine
 from kdcam.runtime.progress import Progress
 
 _SAMPLE = 400  # pictures whose header is read
 _READ = 20_000  # files that are all read; of more, only the sample is looked at (kdcam's choice)
 _LABEL_FILES = (".csv", ".json")
-
 
 FolderConfig = ImageFolderConfig | ImageLabelsConfig | YoloLabelsConfig
 
@@ -45,9 +47,8 @@ class FolderFacts(NamedTuple):
     own_test: int | None
     short_sides: tuple[int, ...]  # pixels, of the pictures sampled, rising
     is_gray: bool  # all pictures sampled
-    unreadable: tuple[
-        str, ...
-    ]  # files that are no pictures, each with the reason; of the sample where not all were read
+    # files that are no pictures, each with the reason; of the sample where not all were read
+    unreadable: tuple[str, ...]
     read: SourceParts | None = None  # all that can be read; None: not all files were read
 
     def sizes(self, *, test: float | None, validation: float | None) -> PartSizes:
@@ -107,9 +108,7 @@ def measure_folder(root: Path, *, labels: Path | None = None, progress: Progress
         raise DataError(
             f"{shown(root)}: not one of {len(headers)} files looked at is a picture; first: {unreadable[0]}"
         )
-    files = sum(
-        len(part.paths) for part in (listed.train, listed.validation, listed.test) if part is not None
-    )
+    files = sum(len(part.paths) for part in listed.present())
     read = load_source(config, progress) if files <= _READ else None
     targets = listed.train.targets if read is None else read.train.targets
     held = (listed.validation, listed.test) if read is None else (read.validation, read.test)
@@ -178,10 +177,6 @@ def _header(path: Path) -> tuple[int, bool] | str:
 
 def measure_machine() -> MachineFacts:
     """Return the cores and the GPU of this machine."""
-    import torch
-
-    from kdcam.runtime.machine import describe_machine
-
     gpu = None
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_name(0)

@@ -51,8 +51,7 @@ def novel_classes(
         progress.warning(
             f"{len(source.skipped)} files of the data left out: {first_few(source.skipped, between='; ')}"
         )
-    held = (source.train, source.validation, source.test)
-    parts = [select_classes(one, source.label_names, names)[0] for one in held if one is not None]
+    parts = [select_classes(one, source.label_names, names)[0] for one in source.present()]
     whole = join_parts([one for one in parts if len(one)])
     check_each_class(config, whole, names, part)
     return whole, names
@@ -103,10 +102,9 @@ def _check_split(config: DataConfig, now: tuple[str, ...], then: tuple[str, ...]
     if now == then:
         return
     gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))
-    change = "in another order" * (not gone and not new)
-    change = (
-        change or f"of which {first_few(map(repr, gone))} then alone, {first_few(map(repr, new))} now alone"
-    )
+    change = "in another order"
+    if gone or new:
+        change = f"of which {first_few(map(repr, gone))} then alone, {first_few(map(repr, new))} now alone"
     raise DataError(
         f"data.class_split ({config.name}): the run was trained on {len(then)} classes, and the split makes {len(now)} "
         f"now, {change}; give the data and the split back what they were, or train anew"

@@ -21,178 +21,19 @@ from kdcam.settings.messages import did_you_mean, listed
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
 Edges = tuple[float, float, float, float]
 """x0, y0, x1, y1 of a box, the end exclusive."""
 
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
-_LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-
-
-class PictureFrame(NamedTuple):
-    """The size of a picture as its file holds it, and how it is turned to stand upright."""
-
-    width: int
-    height: int
-    orientation: int = 1  # EXIF's, 1 to 8
-
-    def upright(self, edges: Edges) -> Edges:
-        """Return a box of the stored picture as it lies in the upright one."""
-        corners = [self._turned(edges[0], edges[1]), self._turned(edges[2], edges[3])]
-        (left, right), (top, bottom) = (sorted(values) for values in zip(*corners, strict=True))
-        return (left, top, right, bottom)
-
-    def in_square(self, edges: Edges, image_size: int) -> Edges | None:
-        """Return a box of the stored picture as it lies in the upright middle square at ``image_size`` pixels.
-
-        It is cut at the square's border; None: nothing of it is left. As `kdcam.data.batches.decoding.fit_square` cuts.
-        """
-        width, height = self._as_it_stands(self.width, self.height)
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        x0, y0, x1, y1 = self.upright(edges)
-        found = [
-            min(max((value - start) * image_size / side, 0.0), float(image_size))
-            for value, start in ((x0, left), (y0, top), (x1, left), (y1, top))
-        ]
-        if found[2] <= found[0] or found[3] <= found[1]:
-            return None
-        return (found[0], found[1], found[2], found[3])
-
-    def pixel(self, image_size: int, *, across: float = 1.0, down: float = 1.0) -> tuple[float, float]:
-        """Return width and height, in the pixels of `in_square`, of a place of the stored picture.
-
-        Args:
-            image_size: as that of `in_square`.
-            across: width of the place, in pixels of the stored picture; by default it is one of them.
-            down: its height.
-        """
-        scale = image_size / min(self.width, self.height)
-        width, height = self._as_it_stands(across, down)
-        return (width * scale, height * scale)
-
-    def _as_it_stands(self, width: float, height: float) -> tuple[float, float]:
-        return (height, width) if self.orientation in _LYING else (width, height)
-
-    def _turned(self, x: float, y: float) -> tuple[float, float]:
-        if self.orientation in (2, 3):
-            x = self.width - x
-        if self.orientation in (3, 4):
-            y = self.height - y
-        if self.orientation in (6, 7):
-            y = self.height - y
-        if self.orientation in (7, 8):
-            x = self.width - x
-        return (y, x) if self.orientation in _LYING else (x, y)
-
-
-def picture_frame(path: Path) -> PictureFrame:
-    """Return the frame of a picture file; its pixels are not decoded.
-
-    Raises:
-        DataError: the file is missing or cannot be read as an image; the message begins with its path.
-    """
-    with picture_file(path) as image:
-        width, height = _stored_size(image)
-        return PictureFrame(width, height, exif_orientation(image))
-
-
-def _stored_size(image: "Image") -> tuple[int, int]:
-    # Of a TIFF file Pillow gives the size that it has once turned; its tags tell how it is stored.
-    tags = getattr(image, "tag_v2", None)
-    return image.size if tags is None else (int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]))
-
-
 _SHOWN = 80  # characters of a name in a message
-
-
-class PartPictures:
-    """The positions of a part's pictures, by path and by name."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.by_path = {plain_path(path): index for index, path in enumerate(paths)}
-        self.by_name: dict[str, list[int]] = defaultdict(list)
-        for index, path in enumerate(paths):
-            self.by_name[path.name].append(index)
-        self.paths = paths
-
-    def position(self, line: BoxLine, root: Path) -> int | None:
-        """Return the position of a box's picture; None: it is not in the part.
-
-        Raises ``DataError`` where a path leads nowhere.
-        """
-        if not line.by_name:
-            index = self.by_path.get(plain_path(expanded(root) / line.picture))
-            if index is None:
-                existing_picture(line, expanded(root))  # of another part, or nowhere: then it is an error
-            return index
-        alike = self.by_name.get(line.picture, [])
-        if len(alike) > 1:
-            alike = [index for index in alike if self.paths[index].parent.name == line.class_name]
-        return alike[0] if alike else None
-
-
-class FolderPictures:
-    """Pictures below a folder by name; the folder is listed at the first question."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.found: dict[str, list[Path]] | None = None
-
-    def path(self, line: BoxLine) -> Path:
-        """Return the picture of a box; of several of one name that in the folder named as the class.
-
-        Raises ``DataError`` where there is none, or still several.
-        """
-        if self.found is None:
-            self.found = defaultdict(list)
-            for path in files_below(self.root):
-                self.found[path.name].append(path)
-        alike = self.found.get(line.picture, [])
-        if len(alike) > 1:
-            alike = [path for path in alike if line.class_name in (path.parent.name, path.parent.parent.name)]
-        if len(alike) != 1:
-            raise DataError(
-                f"{line.place}: {len(alike) or 'no'} pictures below {self.root} are called {_shown(line)}; name the "
-                "folder of the pictures that the boxes are of with --root"
-            )
-        return plain_path(alike[0])
-
-
-def existing_picture(line: BoxLine, root: Path) -> Path:
-    """Return the picture of a box by its path from a folder on, as `plain_path` gives it.
-
-    Raises ``DataError`` where there is no such file.
-    """
-    path = path_below(root, line.picture)
-    if path is None:
-        raise DataError(
-            f"{line.place}: {_shown(line)} leads out of {root}; name pictures from that folder on, or a "
-            "folder that holds them all with --root"
-        )
-    if line.picture and is_file(path):
-        return plain_path(path)
-    turned = ", with / between folders" if "\\" in line.picture else ""
-    raise DataError(
-        f"{line.place}: there is no picture {_shown(line)} below {root}; name pictures from that folder on{turned}, or "
-        "another folder with --root"
-    )
-
-
-def plain_path(path: Path) -> Path:
-    """Return a path from the root of the file system on, without ``..``; links stay."""
-    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links away from the names in the file
-
-
-def _shown(line: BoxLine) -> str:
-    return repr(line.picture if len(line.picture) <= _SHOWN else f"{line.picture[:_SHOWN]}...")
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # tags
+_LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class ObjectBoxes(NamedTuple):
     """The boxes of M pairs of an image and a class, at most B of each."""
 
     images: Tensor  # (M,) int64, positions in the part, in its order
-    classes: Tensor  # (M,) int64; -1 where `one_row_an_image` joined several
+    classes: Tensor  # (M,) int64; -1 where `one_row_per_image` joined several
     boxes: Tensor  # (M, B, 4) float64 x0, y0, x1, y1 in pixels of the image, end exclusive; nan beyond a pair's boxes
     pixels: Tensor  # (M, B, 2) float64 width and height, in pixels of the image, of a pixel that a box was given in
     image_size: int  # side of the images, in pixels
@@ -260,9 +101,9 @@ def boxes_of_part(
             "boxes: the run's images are no picture files that a file of boxes could name; leave --boxes out where the "
             "data knows its boxes (digit-scenes), or name a folder of pictures with --root"
         )
-    places, found = PartPictures(part.paths), _Found(part.images.image_size)
+    pictures, found = _PartPictures(part.paths), _Found(part.images.image_size)
     for line in lines:
-        index = places.position(line, root)
+        index = pictures.position(line, root)
         if index is None:
             found.elsewhere += 1
             continue
@@ -300,9 +141,9 @@ def named_pictures(
     if not is_folder(root):
         raise DataError(f"root: {root} is no folder; name the folder of the pictures with --root")
     paths: dict[Path, int] = {}
-    found, by_name = _Found(image_size), FolderPictures(root)
+    found, by_name = _Found(image_size), _FolderPictures(root)
     for line in lines:
-        path = by_name.path(line) if line.by_name else existing_picture(line, root)
+        path = by_name.path(line) if line.by_name else _existing_picture(line, root)
         index = paths.setdefault(path, len(paths))
         name = line.class_name if line.class_name is not None else path.parent.name
         _add(found, line, path, (index, _class_index(line, name, label_names)))
@@ -324,9 +165,9 @@ def one_row_per_image(boxes: ObjectBoxes) -> ObjectBoxes:
     pairs, columns = boxes.boxes.isfinite().all(2).nonzero(as_tuple=True)
     row = rows[pairs]  # in order
     counts = row.bincount(minlength=len(images))
-    place = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+    column = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
     table = torch.full((len(images), int(counts.max()), 6), torch.nan, dtype=torch.float64)
-    table[row, place] = torch.cat([boxes.boxes, boxes.pixels], 2)[pairs, columns]
+    table[row, column] = torch.cat([boxes.boxes, boxes.pixels], 2)[pairs, columns]
     classes = torch.full((len(images),), -1).index_put((rows,), boxes.classes)
     classes = classes.where(rows.bincount() == 1, -1)
     return boxes._replace(images=images, classes=classes, boxes=table[..., :4], pixels=table[..., 4:])
@@ -399,18 +240,170 @@ def _gathered(found: _Found, images: int) -> ObjectBoxes:
     )
 
 
+class _PartPictures:
+    """The positions of a part's pictures, by path and by name."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.by_path = {_plain_path(path): index for index, path in enumerate(paths)}
+        self.by_name: dict[str, list[int]] = defaultdict(list)
+        for index, path in enumerate(paths):
+            self.by_name[path.name].append(index)
+        self.paths = paths
+
+    def position(self, line: BoxLine, root: Path) -> int | None:
+        """Return the position of a box's picture; None: it is not in the part.
+
+        Raises ``DataError`` where a path leads nowhere.
+        """
+        if not line.by_name:
+            index = self.by_path.get(_plain_path(expanded(root) / line.picture))
+            if index is None:
+                _existing_picture(line, expanded(root))  # of another part, or nowhere: then it is an error
+            return index
+        alike = self.by_name.get(line.picture, [])
+        if len(alike) > 1:
+            alike = [index for index in alike if self.paths[index].parent.name == line.class_name]
+        return alike[0] if alike else None
+
+
+class _FolderPictures:
+    """Pictures below a folder by name; the folder is listed at the first question."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.found: dict[str, list[Path]] | None = None
+
+    def path(self, line: BoxLine) -> Path:
+        """Return the picture of a box; of several of one name that in the folder named as the class.
+
+        Raises ``DataError`` where there is none, or still several.
+        """
+        if self.found is None:
+            self.found = defaultdict(list)
+            for path in files_below(self.root):
+                self.found[path.name].append(path)
+        alike = self.found.get(line.picture, [])
+        if len(alike) > 1:
+            alike = [path for path in alike if line.class_name in (path.parent.name, path.parent.parent.name)]
+        if len(alike) != 1:
+            raise DataError(
+                f"{line.place}: {len(alike) or 'no'} pictures below {self.root} are called {_shown(line)}; name the "
+                "folder of the pictures that the boxes are of with --root"
+            )
+        return _plain_path(alike[0])
+
+
+def _existing_picture(line: BoxLine, root: Path) -> Path:
+    """Return the picture of a box by its path from a folder on, as `plain_path` gives it.
+
+    Raises ``DataError`` where there is no such file.
+    """
+    path = path_below(root, line.picture)
+    if path is None:
+        raise DataError(
+            f"{line.place}: {_shown(line)} leads out of {root}; name pictures from that folder on, or a "
+            "folder that holds them all with --root"
+        )
+    if line.picture and is_file(path):
+        return _plain_path(path)
+    turned = ", with / between folders" if "\\" in line.picture else ""
+    raise DataError(
+        f"{line.place}: there is no picture {_shown(line)} below {root}; name pictures from that folder on{turned}, or "
+        "another folder with --root"
+    )
+
+
+def _plain_path(path: Path) -> Path:
+    """Return a path from the root of the file system on, without ``..``; links stay."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links away from the names in the file
+
+
+def _shown(line: BoxLine) -> str:
+    return repr(line.picture if len(line.picture) <= _SHOWN else f"{line.picture[:_SHOWN]}...")
+
+
+class PictureFrame(NamedTuple):
+    """The size of a picture as its file holds it, and how it is turned to stand upright."""
+
+    width: int
+    height: int
+    orientation: int = 1  # EXIF's, 1 to 8
+
+    def upright(self, edges: Edges) -> Edges:
+        """Return a box of the stored picture as it lies in the upright one."""
+        corners = [self._turned(edges[0], edges[1]), self._turned(edges[2], edges[3])]
+        (left, right), (top, bottom) = (sorted(values) for values in zip(*corners, strict=True))
+        return (left, top, right, bottom)
+
+    def in_square(self, edges: Edges, image_size: int) -> Edges | None:
+        """Return a box of the stored picture as it lies in the upright middle square at ``image_size`` pixels.
+
+        It is cut at the square's border; None: nothing of it is left. As `kdcam.data.batches.decoding.fit_square` cuts.
+        """
+        width, height = self._as_it_stands(self.width, self.height)
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        x0, y0, x1, y1 = self.upright(edges)
+        found = [
+            min(max((value - start) * image_size / side, 0.0), float(image_size))
+            for value, start in ((x0, left), (y0, top), (x1, left), (y1, top))
+        ]
+        if found[2] <= found[0] or found[3] <= found[1]:
+            return None
+        return (found[0], found[1], found[2], found[3])
+
+    def pixel(self, image_size: int, *, across: float = 1.0, down: float = 1.0) -> tuple[float, float]:
+        """Return width and height, in the pixels of `in_square`, of an area of the stored picture.
+
+        Args:
+            image_size: as that of `in_square`.
+            across: width of the area, in pixels of the stored picture; by default it is one of them.
+            down: its height.
+        """
+        scale = image_size / min(self.width, self.height)
+        width, height = self._as_it_stands(across, down)
+        return (width * scale, height * scale)
+
+    def _as_it_stands(self, width: float, height: float) -> tuple[float, float]:
+        return (height, width) if self.orientation in _LYING else (width, height)
+
+    def _turned(self, x: float, y: float) -> tuple[float, float]:
+        if self.orientation in (2, 3):
+            x = self.width - x
+        if self.orientation in (3, 4):
+            y = self.height - y
+        if self.orientation in (6, 7):
+            y = self.height - y
+        if self.orientation in (7, 8):
+            x = self.width - x
+        return (y, x) if self.orientation in _LYING else (x, y)
+
+
+def picture_frame(path: Path) -> PictureFrame:
+    """Return the frame of a picture file; its pixels are not decoded.
+
+    Raises:
+        DataError: the file is missing or cannot be read as an image; the message begins with its path.
+    """
+    with picture_file(path) as image:
+        width, height = _stored_size(image)
+        return PictureFrame(width, height, exif_orientation(image))
+
+
+def _stored_size(image: "Image") -> tuple[int, int]:
+    # Of a TIFF file Pillow gives the size that it has once turned; its tags tell how it is stored.
+    tags = getattr(image, "tag_v2", None)
+    return image.size if tags is None else (int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT]))
+
+
 __all__ = [
     "Edges",
-    "FolderPictures",
     "NamedPictures",
     "ObjectBoxes",
-    "PartPictures",
     "PictureFrame",
     "boxes_of_part",
     "boxes_of_source",
-    "existing_picture",
     "named_pictures",
     "one_row_per_image",
     "picture_frame",
-    "plain_path",
 ]

@@ -33,6 +33,7 @@ TORCHVISION_SETS = (
     "StanfordCars",
     "USPS",
 )
+USUAL_SEPARATOR = ";"  # between the names in a cell of a label file
 
 
 class DigitsConfig(CommonConfig):
@@ -120,9 +121,6 @@ class ImageFolderConfig(PictureFilesConfig):
     """
 
     name: Literal["image-folder"] = "image-folder"
-
-
-USUAL_SEPARATOR = ";"
 
 
 class ImageLabelsConfig(PictureFilesConfig):
@@ -243,6 +241,7 @@ DataConfig = Annotated[
 __all__ = [
     "DATA_NAMES",
     "TORCHVISION_SETS",
+    "USUAL_SEPARATOR",
     "CifarConfig",
     "DataConfig",
     "DigitScenesConfig",

@@ -1,6 +1,7 @@
 """Which classes' maps explain what a classifier says about one image, and these maps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -83,6 +84,20 @@ def shown_classes(
     return tuple(ShownClass(index, tuple(roles[index])) for index in ranked)
 
 
+def _add_rivals(
+    roles: dict[int, list[ClassRole]], order: Sequence[int], *, task: Task, label: int | None
+) -> None:
+    """Add the strongest class that is not the label, or not predicted; with several labels only to none at all."""
+    if task == "multi-label":
+        if not any("predicted" in marks for marks in roles.values()):
+            roles.setdefault(order[0], []).append("highest")
+        return
+    others = [index for index in order if index != (order[0] if label is None else label)]
+    if others:
+        mark: ClassRole = "runner-up" if label is None else "strongest wrong"
+        roles.setdefault(others[0], []).append(mark)
+
+
 def explain_image(
     classifier: Classifier,
     image: Tensor,
@@ -107,19 +122,10 @@ def explain_image(
 
     Raises ``ModelError`` where the network's logits or its feature map are not finite.
     """
-    read = reader or spatial_reader(classifier)
-    device, by_gradient = classifier.mean.device, method != "cam"
-    # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
-    with (
-        torch.inference_mode(False),
-        torch.set_grad_enabled(by_gradient),
-        torch.autocast(device.type, enabled=False),
-    ):
-        images = image.detach().clone().to(device)[None].requires_grad_(by_gradient)
-        outputs = read(images)
+    images = image.to(classifier.mean.device)[None]
+    read, by_gradient = reader or spatial_reader(classifier), method != "cam"
+    with mapped_outputs(read, images, by_gradient=by_gradient, place=place) as outputs:
         assert outputs.feature_map is not None
-        require_finite_outputs(outputs.logits, place)
-        require_finite_outputs(outputs.feature_map, place, what="feature maps")
         logits = outputs.logits[0].detach()
         shown = shown_classes(logits, task=classifier.task, label=label, chosen=chosen)
         maps = _class_maps(outputs, [one.class_index for one in shown], method)
@@ -128,18 +134,31 @@ def explain_image(
     )
 
 
-def _add_rivals(
-    roles: dict[int, list[ClassRole]], order: Sequence[int], *, task: Task, label: int | None
-) -> None:
-    """Add the strongest class that is not the label, or not predicted; with several labels only to none at all."""
-    if task == "multi-label":
-        if not any("predicted" in marks for marks in roles.values()):
-            roles.setdefault(order[0], []).append("highest")
-        return
-    others = [index for index in order if index != (order[0] if label is None else label)]
-    if others:
-        mark: ClassRole = "runner-up" if label is None else "strongest wrong"
-        roles.setdefault(others[0], []).append(mark)
+@contextmanager
+def mapped_outputs(
+    read: SpatialReader, images: Tensor, *, by_gradient: bool, place: str
+) -> Iterator[Outputs]:
+    """Yield what a classifier in eval mode says about images, with its feature map, in float32.
+
+    Args:
+        read: its reader.
+        images: (N, C, S, S) in [0, 1], on its device; they may be inference tensors.
+        by_gradient: whether the body asks for gradients with respect to the feature map.
+        place: what an error begins with.
+
+    Raises ``ModelError`` where the logits or the feature map are not finite.
+    """
+    # Leaving inference mode is not enough for its tensors: only their copies can enter autograd.
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(by_gradient),
+        torch.autocast(images.device.type, enabled=False),
+    ):
+        outputs = read(images.detach().clone().requires_grad_(by_gradient))
+        assert outputs.feature_map is not None
+        require_finite_outputs(outputs.logits, place)
+        require_finite_outputs(outputs.feature_map, place, what="feature maps")
+        yield outputs
 
 
 def _class_maps(outputs: Outputs, classes: Sequence[int], method: MapMethod) -> Tensor:
@@ -163,6 +182,7 @@ __all__ = [
     "MapMethod",
     "ShownClass",
     "explain_image",
+    "mapped_outputs",
     "method_for",
     "shown_classes",
 ]

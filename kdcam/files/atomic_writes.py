@@ -39,7 +39,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: written, but its folder could not be synced to the disk ({error.strerror or error}); "
+            f"{path}: written, but its folder could not be synced to the disk ({reason_text(error)}); "
             "the file is whole now and may be lost if the machine stops. Check the disk"
         ) from error
 
@@ -63,7 +63,7 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: no file can be written there ({error.strerror or error}); "
+            f"{folder}: no file can be written there ({reason_text(error)}); "
             "choose a folder that you may write to with --output"
         ) from error
 

@@ -1,4 +1,4 @@
-"""SHA-256 of weights and targets, as results and caches keep them; the same of a file of weights, without torch.
+"""SHA-256 of weights and targets, as results and caches hold them; that of files is worked out without torch.
 
 What is hashed: a text as its bytes in UTF-8, behind their number in digits and a colon; a tensor as the text of its
 type and shape (``torch.float32 (64, 3, 3, 3)``), then its bytes, row by row; a network's state, or a file's tensors, in
@@ -14,7 +14,6 @@ import safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
 
 _TYPES = {
     "BF16": "torch.bfloat16",
@@ -68,9 +67,18 @@ def targets_digest(targets: "Tensor") -> str:
     return digest.hexdigest()
 
 
+def file_digest(file: Path) -> str | None:
+    """Return the SHA-256 of a file; None where it cannot be read."""
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def add_tensor(digest: "hashlib._Hash", tensor: "Tensor") -> None:
     """Add type, shape and bytes of a tensor on any device to a digest."""
-    import torch
+    import torch  # here: digests of files need none of it
 
     held = tensor.detach().cpu().contiguous()
     data = held.reshape(-1).view(torch.uint8).numpy().data if held.numel() else b""
@@ -92,15 +100,6 @@ def _add_array(
 ) -> None:
     add_text(digest, f"{kind} {shape}")
     digest.update(data)
-
-
-def file_digest(file: Path) -> str | None:
-    """Return the SHA-256 of a file; None where it cannot be read."""
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError:
-        return None
 
 
 __all__ = [

@@ -99,16 +99,16 @@ def tree_below(folder: Path) -> FileTree:
 
     Raises ``DataError`` where a folder cannot be listed.
     """
-    places = list(_places(folder))
-    plain = [place.path / name for place in places for name in place.files]
-    linked = sorted(place.path / name for place in places for name in place.linked_files)
+    folders = list(_listed_folders(folder))
+    plain = [one.path / name for one in folders for name in one.files]
+    linked = sorted(one.path / name for one in folders for name in one.linked_files)
     if linked:
-        taken = {f"{place.real}{os.sep}{name}" for place in places for name in place.files}
+        taken = {f"{one.real}{os.sep}{name}" for one in folders for name in one.files}
         for path, real in zip(linked, real_paths(linked), strict=True):
             if real not in taken:
                 taken.add(real)
                 plain.append(path)
-    has_links = bool(linked) or folder.is_symlink() or any(place.has_linked_folders for place in places)
+    has_links = bool(linked) or folder.is_symlink() or any(one.has_linked_folders for one in folders)
     return FileTree(tuple(sorted(plain)), has_links)
 
 
@@ -135,7 +135,7 @@ def real_paths(paths: Iterable[Path]) -> Iterator[str]:
         yield os.path.realpath(real) if name in ("", ".", "..") or os.path.islink(real) else real  # noqa: PTH114  # texts
 
 
-class _Place(NamedTuple):
+class _ListedFolder(NamedTuple):
     path: Path
     real: str
     files: list[str]
@@ -143,12 +143,12 @@ class _Place(NamedTuple):
     has_linked_folders: bool
 
 
-def _places(folder: Path) -> Iterator[_Place]:
+def _listed_folders(folder: Path) -> Iterator[_ListedFolder]:
     """Yield the folders below a folder, itself included; links last, so that a folder goes by its own path."""
     try:
         base = os.path.realpath(folder)
     except ValueError as error:  # NUL
-        raise DataError(f"{shown(folder)}: the folder cannot be listed ({error})") from error
+        raise DataError(f"{shown(folder)}: the folder cannot be listed ({reason_text(error)})") from error
     entered = {base}
     plain, links = [(folder, base)], list[tuple[Path, str]]()
     while plain or links:
@@ -156,12 +156,12 @@ def _places(folder: Path) -> Iterator[_Place]:
         if path != folder and real in entered:
             continue
         entered.add(real)
-        place, folders = _Place(path, real, [], [], False), list[os.DirEntry[str]]()
+        listed, folders = _ListedFolder(path, real, [], [], False), list[os.DirEntry[str]]()
         for entry in _entries(path):
             if _is_folder(entry):
                 folders += [entry] * (not is_hidden_folder(entry.name))
             elif not is_hidden_file(entry.name):
-                (place.linked_files if entry.is_symlink() else place.files).append(entry.name)
+                (listed.linked_files if entry.is_symlink() else listed.files).append(entry.name)
         for entry in folders:
             if not entry.is_symlink():
                 plain.append((path / entry.name, os.path.join(real, entry.name)))  # noqa: PTH118  # texts
@@ -169,7 +169,7 @@ def _places(folder: Path) -> Iterator[_Place]:
             target = os.path.realpath(entry.path)
             if not _is_within(real, target) and not _is_within(base, target):
                 links.append((path / entry.name, target))
-        yield place._replace(has_linked_folders=any(entry.is_symlink() for entry in folders))
+        yield listed._replace(has_linked_folders=any(entry.is_symlink() for entry in folders))
 
 
 def _first_link(links: list[tuple[Path, str]]) -> tuple[Path, str]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from kdcam.errors import CheckpointError, FolderInUseError
+from kdcam.settings.messages import reason_text
 
 _NAME = ".lock"
 _HELD = frozenset({errno.EAGAIN, errno.EACCES, errno.EDEADLK})
@@ -30,7 +31,7 @@ class FolderLock:
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         except OSError as error:
             raise CheckpointError(
-                f"{folder}: no file can be written there ({error.strerror or error}); "
+                f"{folder}: no file can be written there ({reason_text(error)}); "
                 "choose a folder that you may write to with --output"
             ) from error
         try:
@@ -76,7 +77,7 @@ def _not_locked(folder: Path, error: OSError) -> CheckpointError:
             "wait until it ends or choose another folder with --output"
         )
     return CheckpointError(
-        f"{folder}: the file system cannot lock a file ({error.strerror or error}); "
+        f"{folder}: the file system cannot lock a file ({reason_text(error)}); "
         "choose a folder on a local disk with --output"
     )
 

@@ -17,6 +17,18 @@ from kdcam.settings.messages import short
 _WAY_OUT = "restore it or remove it"
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that the JSON file ``path`` holds.
+
+    Raises:
+        CheckpointError: The file is missing, cannot be read or does not hold one JSON object.
+    """
+    value = read_json_value(path, error=CheckpointError)
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, expected an object {{...}}")
+    return value
+
+
 def read_json_value(
     path: Path,
     *,
@@ -85,6 +97,36 @@ def parse_json(
     return value
 
 
+@contextmanager
+def layout_errors(file: Path) -> Iterator[None]:
+    """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: lacks something or has another layout ({_layout_reason(error)}); was it written by "
+            "another version of kdcam? Make it anew, or remove it"
+        ) from error
+
+
+def _layout_reason(error: Exception) -> str:
+    from pydantic import ValidationError  # here: the command line's help would wait for it
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {short(str(error), most=200)}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` whole or not at all; NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    write_atomically(path, (json.dumps(json_form(value), indent=2, ensure_ascii=False) + "\n").encode())
+
+
 def json_form(value: Any) -> Any:
     """Return ``value`` as a JSON file gives it back: tuples as lists, keys as text, NaN and infinity as null.
 
@@ -108,49 +150,6 @@ def json_form(value: Any) -> Any:
 
 def _utf8_text(text: str) -> str:
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` to ``path`` whole or not at all; NaN and infinity, which JSON lacks, become null.
-
-    Raises:
-        CheckpointError: The file cannot be written.
-    """
-    write_atomically(path, (json.dumps(json_form(value), indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that the JSON file ``path`` holds.
-
-    Raises:
-        CheckpointError: The file is missing, cannot be read or does not hold one JSON object.
-    """
-    value = read_json_value(path, error=CheckpointError)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, expected an object {{...}}")
-    return value
-
-
-@contextmanager
-def layout_errors(file: Path) -> Iterator[None]:
-    """Turn what goes wrong with the contents of a file into a ``CheckpointError`` that names it."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{file}: lacks something or has another layout ({_layout_reason(error)}); was it written by "
-            "another version "
-            "of kdcam? Make it anew, or remove it"
-        ) from error
-
-
-def _layout_reason(error: Exception) -> str:
-    from pydantic import ValidationError  # here: the command line's help would wait for it
-
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return f"{type(error).__name__}: {short(str(error), most=200)}"
 
 
 class Difference(NamedTuple):

@@ -1,4 +1,4 @@
-"""Paths that users gave, which any name answers (too long, or with NUL: not there), and kdcam's cache folders."""
+"""Paths that users gave, whatever they hold (one too long, or with NUL, is not there), and kdcam's cache folders."""
 
 import os
 import stat

@@ -17,22 +17,10 @@ from kdcam.files.paths import is_file, shown
 from kdcam.settings.messages import reason_text
 
 SEAL = "kdcam.sha256"
-
 _METADATA = "__metadata__"
 _MOST_HEADER = 32_000_000  # bytes; thousands of tensors and the record of a run take less than one million
-_BYTES = {
-    "BF16": 2,
-    "BOOL": 1,
-    "F16": 2,
-    "F32": 4,
-    "F64": 8,
-    "I16": 2,
-    "I32": 4,
-    "I64": 8,
-    "I8": 1,
-    "U8": 1,
-}
-"""Bytes of a number, by the types that kdcam reads."""
+# of a number, by the types that kdcam reads
+_BYTES = {"BF16": 2, "BOOL": 1, "F16": 2, "F32": 4, "F64": 8, "I16": 2, "I32": 4, "I64": 8, "I8": 1, "U8": 1}
 
 
 def sealed(data: bytes) -> bytes:
@@ -91,7 +79,7 @@ def _check(data: mmap.mmap) -> bool:
     tensors = {name: entry for name, entry in header.items() if name != _METADATA}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata are no texts")
-    _check_places(tensors, len(data) - 8 - length)
+    _check_offsets(tensors, len(data) - 8 - length)
     found = metadata.pop(SEAL, None)
     if found is not None:
         with memoryview(data) as view, view[8 + length :] as numbers:
@@ -111,11 +99,11 @@ def _header(text: bytes) -> dict[str, Any]:
     return header
 
 
-def _check_places(tensors: Mapping[str, Any], size: int) -> None:
+def _check_offsets(tensors: Mapping[str, Any], size: int) -> None:
     """Raise ``ValueError`` unless the tensors lie one behind the other and fill the file."""
-    places = sorted((*_place(name, entry), name) for name, entry in tensors.items())
+    spans = sorted((*_offsets(name, entry), name) for name, entry in tensors.items())
     end = 0
-    for begin, stop, name in places:
+    for begin, stop, name in spans:
         if begin != end:
             raise ValueError(f"{name[:80]!r} begins at {begin:,}, where {end:,} is wanted")
         end = stop
@@ -123,7 +111,7 @@ def _check_places(tensors: Mapping[str, Any], size: int) -> None:
         raise ValueError(f"its tensors take {end:,} bytes, and it has {size:,}")
 
 
-def _place(name: str, entry: Any) -> tuple[int, int]:
+def _offsets(name: str, entry: Any) -> tuple[int, int]:
     wanted = {"dtype", "shape", "data_offsets"}
     if not isinstance(entry, dict) or entry.keys() != wanted:
         raise ValueError(f"{name[:80]!r} is not described by {', '.join(sorted(wanted))}")

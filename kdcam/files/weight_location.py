@@ -5,17 +5,8 @@ from typing import Literal
 
 from kdcam.files.paths import exists, expanded, is_folder
 
-MODEL_FILE = "model.safetensors"
-
-
-CONFIG_FILE = "config.json"
-
-
 PACKAGE_PREFIX = "package:"
 """Before the name of a Python package whose weights are started from."""
-
-
-LocationKind = Literal["file", "folder", "missing", "name", "package"]
 
 FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 """How files of torch.save end."""
@@ -23,16 +14,24 @@ FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 WEIGHTS_SUFFIXES = (".safetensors", *FOREIGN_SUFFIXES)
 """How files of weights end."""
 
+MODEL_FILE = "model.safetensors"
+"""The weights in a folder of one network, a run's or one in timm's ``local-dir:`` layout."""
 
-def location_kind(place: str | Path) -> LocationKind:
-    """Return what a place of weights is: a file, a folder, a Python package, a network's name, or a path to nothing.
+CONFIG_FILE = "config.json"
+"""What builds the network again, beside its weights."""
+
+LocationKind = Literal["file", "folder", "missing", "name", "package"]
+
+
+def location_kind(location: str | Path) -> LocationKind:
+    """Return what the location of weights is: a file, a folder, a Python package, a network's name, a path to nothing.
 
     Args:
-        place: as a user wrote it. What begins with ``package:`` is a package, installed or not; of the rest what lies
-            there comes first. What does not is ``missing`` where it is spelled as a path (with a slash, or as a file of
-            weights ends), else a ``name``, whether there is such a network or not.
+        location: as a user wrote it. What begins with ``package:`` is a package, installed or not; of the rest what
+            lies there comes first. What does not is ``missing`` where it is spelled as a path (with a slash, or as a
+            file of weights ends), else a ``name``, whether there is such a network or not.
     """
-    text = str(place)
+    text = str(location)
     if text.startswith(PACKAGE_PREFIX):
         return "package"
     path = expanded(text)

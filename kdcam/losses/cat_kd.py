@@ -98,10 +98,8 @@ class CatKd(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
-        student, teacher = (
-            coarse_student_cams(step, self.resolution),
-            coarse_teacher_cams(step, self.resolution),
-        )
+        student = coarse_student_cams(step, self.resolution)
+        teacher = coarse_teacher_cams(step, self.resolution)
         return cat_kd_loss(student, teacher, normalize=self.normalize)
 
 

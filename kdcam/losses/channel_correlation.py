@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
-from kdcam.runtime.numerics import mean_where, wide
+from kdcam.runtime.numerics import mean_squares, mean_where, wide
 
 ChannelCorrelationForm = Literal["ratio", "margin", "difference"]
 AttentionComparison = Literal["pairs", "class-means"]
@@ -131,17 +131,9 @@ def channel_correlation(distances: Distances, *, form: ChannelCorrelationForm, m
 
 
 def _distances(one: Tensor, other: Tensor, *, squared: bool) -> Tensor:
-    """Return root-mean-square distances (N, M) of rows (N, C) and (M, C), or their squares.
-
-    Through inner products, for nothing of size N x M x C may be made; the rows are moved to their mean first, since
-    differences are small beside the values and would be lost in float32.
-    """
-    with torch.autocast(one.device.type, enabled=False):
-        center = one.detach().mean(0)
-        one, other = one - center, other - center
-        squares = one.square().sum(1)[:, None] + other.square().sum(1) - 2 * one @ other.T
-        squares = squares.clamp(min=0) / one.shape[1]
-        return squares if squared else squares.clamp(min=_FLOOR).sqrt() * (squares > _FLOOR)
+    """Return root-mean-square distances (N, M) of rows (N, C) and (M, C), or their squares."""
+    squares = mean_squares(one, other)
+    return squares if squared else squares.clamp(min=_FLOOR).sqrt() * (squares > _FLOOR)
 
 
 def _split_mean(distances: Tensor, pulled: Tensor, pushed: Tensor) -> Distances:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step
 from kdcam.losses.shared.class_centers import USUAL_CENTER_RATE, LearnedCenters, MovedCenters
-from kdcam.runtime.numerics import mean_where, wide, wide_dtype
+from kdcam.runtime.numerics import mean_squares, mean_where
 
 IncludeExcludeForm = Literal["hinge", "log-ratio"]
 
@@ -94,7 +94,7 @@ def include_exclude(
         margin: between the exponentials, or between the mean squared differences over ``bandwidth``.
         bandwidth: s.
     """
-    distances = _mean_squares(embedding, centers) / bandwidth  # (N, K)
+    distances = mean_squares(embedding, centers) / bandwidth  # (N, K)
     own = F.one_hot(targets, len(centers)).bool()
     near = distances.gather(1, targets[:, None])[:, 0]
     others = ~own & seen
@@ -105,16 +105,6 @@ def include_exclude(
         each = F.softplus(margin + near - far)
     counted = seen[targets] & others.any(1)
     return mean_where(each, counted)
-
-
-def _mean_squares(embedding: Tensor, centers: Tensor) -> Tensor:
-    """Return mean squared differences (N, K) through inner products: nothing of size N x K x E is made."""
-    with torch.autocast(embedding.device.type, enabled=False):
-        one, other = wide(embedding), centers.to(wide_dtype(embedding))
-        middle = one.detach().mean(0)  # small differences of large values would be lost
-        one, other = one - middle, other - middle
-        squares = one.square().sum(1)[:, None] + other.square().sum(1) - 2 * one @ other.T
-        return squares.clamp(min=0) / one.shape[1]
 
 
 class IncludeExclude(nn.Module):

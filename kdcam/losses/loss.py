@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from kdcam.models.classifier import Outputs, Task, TeacherOutputs, Widths
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 Images = Literal["trained", "clean"]
 """Which images: those that the student is trained on, adversarial under an [adversary] table; or the clean ones."""
@@ -58,7 +58,6 @@ class LossConfig(Settings):
     """Heads ([model] head) under which the loss cannot do its work."""
     trains_classifier: ClassVar[bool] = False
     """Whether a classifier can be trained with this loss alone; another one needs such a loss beside it."""
-
     takes_one_place: ClassVar[bool] = False
     """Whether the loss does its work on last maps of 1 x 1; False: it reads where something is."""
 
@@ -117,9 +116,8 @@ class LossTerms(NamedTuple):
     total: Tensor  # scalar, the weighted sum
     values: dict[str, Tensor]  # each scalar before its weight, detached
     weights: dict[str, float]
-    broken: Tensor | None = (
-        None  # (1 + teachers,) int64: images whose outputs were not finite, student's first
-    )
+    broken: Tensor | None = None
+    """(1 + teachers,) int64: images whose outputs were not finite, student's first."""
 
 
 def term_names(configs: Sequence[LossConfig]) -> list[str]:

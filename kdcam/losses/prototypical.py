@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdcam.losses.loss import LossConfig, Shapes, Step, present
 from kdcam.runtime.numerics import mean_where, unit_rows, wide
-from kdcam.settings.frozen_settings import Positive
+from kdcam.settings.validation import Positive
 
 USUAL_PROTOTYPE_SCALE = 10.0
 
@@ -136,9 +136,8 @@ class Prototypical(nn.Module):
     def forward(self, step: Step) -> Tensor:
         """Return the scalar loss of a step."""
         student, targets, config = step.student, step.targets, self.config
-        with torch.autocast(
-            student.embedding.device.type, enabled=False
-        ):  # squares are too coarse in half precision
+        # Squares are too coarse in half precision.
+        with torch.autocast(student.embedding.device.type, enabled=False):
             embedding = wide(student.embedding)
             support = support_mask(targets, shots=config.shots)
             means, seen = class_means(embedding, targets, support, num_classes=self.num_classes)

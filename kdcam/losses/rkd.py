@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from kdcam.losses.loss import LossConfig, Shapes, Step, present, teacher_of
 from kdcam.runtime.numerics import mean_where, wide
 
-_NEAREST = (
-    1e-5  # of the batch's largest distance; nearer embeddings count as one, for their direction is rounding
-)
+# Of the batch's largest distance; nearer embeddings count as one, for their direction is rounding.
+_NEAREST = 1e-5
 
 
 class RkdConfig(LossConfig):

@@ -1,12 +1,11 @@
 """A network by name, built into a Classifier: timm's, torchvision's, or kdcam's own for small images."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
-from kdcam.data.dataset_parts import DataSummary
 from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.catalogue import split_name
 from kdcam.models.classifier import Classifier, Preprocessing, Reader, Task
@@ -15,6 +14,7 @@ from kdcam.models.model_config import ModelConfig
 from kdcam.models.necks import add_neck
 from kdcam.models.networks import build_cifar
 from kdcam.models.output_readers import read_linear_head, reader_for
+from kdcam.models.torchvision_networks import TorchvisionReader, build_torchvision, torchvision_statistics
 from kdcam.models.weights.download import fetched_from_hub
 from kdcam.models.weights.starting_weights import (
     holds_neck,
@@ -24,6 +24,9 @@ from kdcam.models.weights.starting_weights import (
     stored_statistics,
 )
 from kdcam.settings.messages import reason_text
+
+if TYPE_CHECKING:  # importing kdcam.models would load much of kdcam.data
+    from kdcam.data.dataset_parts import DataSummary
 
 PLAIN_STATISTICS = Preprocessing((0.5,), (0.25,))  # kdcam's choice for networks without weights of their own
 
@@ -63,7 +66,7 @@ def build_classifier(
         raise ValueError(f"{len(label_names)} label names for {num_classes} classes")
     source, name = split_name(config.name)
     built = _BUILDERS[source](config, name, num_classes, in_channels, image_size)
-    network, notes = _started(config, built, (in_channels, image_size, image_size), label_names, task)
+    network, notes = _completed(config, built, (in_channels, image_size, image_size), label_names, task)
     return Classifier(
         _channels_last(network),
         built.reader,
@@ -77,7 +80,24 @@ def build_classifier(
     )
 
 
-def _started(
+def build_for_data(
+    config: ModelConfig, summary: "DataSummary", task: Task, *, label_names: Sequence[str]
+) -> Classifier:
+    """Return what `build_classifier` builds for data and task; random weights come from torch's default generator.
+
+    ``label_names`` are what the network knows its classes by; none where it has learned them elsewhere.
+    """
+    return build_classifier(
+        config,
+        num_classes=len(summary.label_names),
+        in_channels=summary.channels,
+        image_size=summary.image_size,
+        label_names=label_names,
+        task=task,
+    )
+
+
+def _completed(
     config: ModelConfig,
     built: _Built,
     image_shape: tuple[int, int, int],
@@ -86,19 +106,19 @@ def _started(
 ) -> tuple[nn.Module, list[str]]:
     """Return a network with neck, head and starting weights, and what the user should know about these."""
     network, notes = built.network, list[str]()
-    place = config.weights
-    weights = None if place is None else starting_weights(place)
+    location = config.weights
+    weights = None if location is None else starting_weights(location)
     necked = weights is not None and holds_neck(weights.tensors)
 
     def load() -> list[str]:
-        assert place is not None
+        assert location is not None
         assert weights is not None
-        others = learned_other_classes(place, label_names, task)
+        others = learned_other_classes(location, label_names, task)
         return load_starting_weights(
-            network, weights, place, without_bias=config.head != "linear", other_classes=others
+            network, weights, location, without_bias=config.head != "linear", other_classes=others
         )
 
-    if place is not None and not necked:
+    if location is not None and not necked:
         notes += load()
     if config.has_neck:
         network = add_neck(
@@ -109,15 +129,23 @@ def _started(
             feature_channels=config.feature_channels,
             reduction=config.attention_reduction if config.channel_attention else None,
         )
-        if config.pretrained or (place is not None and not necked):
+        if config.pretrained or (location is not None and not necked):
             fresh = "the neck is" if config.feature_channels is None else "the neck and the classifier are"
             notes.append(f"the starting weights are of a network without a neck, so {fresh} new")
-    if place is not None and necked:
+    if location is not None and necked:
         _check_neck(config)
         notes += load()
     linear_head = built.reader is read_linear_head
     add_head(network, config.head, scale=config.scale, name=config.name, linear_head=linear_head)
     return network, notes
+
+
+def _check_neck(config: ModelConfig) -> None:
+    if not config.has_neck:
+        raise CheckpointError(
+            f"model.weights: {config.weights} is of a network with a neck; set model.channel_attention and "
+            "model.feature_channels as they are in its config.json, or take the weights of a network without"
+        )
 
 
 def _from_kdcam(
@@ -135,10 +163,8 @@ def _from_kdcam(
 def _from_torchvision(
     config: ModelConfig, name: str, num_classes: int, in_channels: int, image_size: int
 ) -> _Built:
-    from kdcam.models import torchvision_networks
-
     rates = {"dropout": config.drop_rate, "stochastic_depth_prob": config.drop_path_rate}
-    network = torchvision_networks.build_torchvision(
+    network = build_torchvision(
         name,
         pretrained=config.pretrained,
         num_classes=num_classes,
@@ -146,12 +172,11 @@ def _from_torchvision(
         image_size=image_size,
         rates={key: value for key, value in rates.items() if value is not None},
     )
-    reader = torchvision_networks.TorchvisionReader(name, network)
-    return _Built(network, reader, torchvision_networks.torchvision_statistics(name))
+    return _Built(network, TorchvisionReader(name, network), torchvision_statistics(name))
 
 
 def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: int, image_size: int) -> _Built:
-    import timm
+    import timm  # here: it takes seconds
 
     options: dict[str, Any] = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
     try:
@@ -187,14 +212,6 @@ def _from_timm(config: ModelConfig, name: str, num_classes: int, in_channels: in
     )
 
 
-def _check_neck(config: ModelConfig) -> None:
-    if not config.has_neck:
-        raise CheckpointError(
-            f"model.weights: {config.weights} is of a network with a neck; set model.channel_attention and "
-            "model.feature_channels as they are in its config.json, or take the weights of a network without"
-        )
-
-
 _BUILDERS = {"kdcam": _from_kdcam, "timm": _from_timm, "torchvision": _from_torchvision}
 
 
@@ -217,34 +234,17 @@ def _preprocessing(config: ModelConfig, published: Preprocessing, in_channels: i
     )
 
 
+def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return one number a channel: as they are, or their mean for all (a grey image of RGB statistics)."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+
 def _channels_last(network: nn.Module) -> nn.Module:
     """Return the network, its 4-dimensional parameters in channels_last; Module.to fails on those of 5."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
     return network
-
-
-def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Return one number a channel: as they are, or their mean for all (a grey image of RGB statistics)."""
-    return values if len(values) == channels else (sum(values) / len(values),) * channels
-
-
-def build_for_data(
-    config: ModelConfig, summary: DataSummary, task: Task, *, label_names: Sequence[str]
-) -> Classifier:
-    """Return what `build_classifier` builds for data and task; random weights come from torch's default generator.
-
-    ``label_names`` are what the network knows its classes by; none where it has learned them elsewhere.
-    """
-    return build_classifier(
-        config,
-        num_classes=len(summary.label_names),
-        in_channels=summary.channels,
-        image_size=summary.image_size,
-        label_names=label_names,
-        task=task,
-    )
 
 
 __all__ = [

@@ -79,7 +79,7 @@ def split_name(name: str) -> tuple[NetworkSource, str]:
     """
     prefix, colon, bare = name.partition(":")
     if not colon:
-        import timm
+        import timm  # here: it takes seconds
 
         if not timm.is_model(name.partition(".")[0]) or name.startswith(TIMM_PREFIX):
             _refuse(name)
@@ -93,13 +93,13 @@ def split_name(name: str) -> tuple[NetworkSource, str]:
 
 def timm_names() -> list[str]:
     """Return the names of timm's own architectures, sorted."""
-    import timm
+    import timm  # here: it takes seconds
 
     return [name for name in timm.list_models() if not name.startswith(TIMM_PREFIX)]
 
 
 def _known_of_timm(architecture: str) -> bool | None:
-    import timm
+    import timm  # here: it takes seconds
 
     if architecture in _EXCEPTIONS:
         return _EXCEPTIONS[architecture]

@@ -1,21 +1,16 @@
 """The one protocol between networks and losses: Outputs, TeacherOutputs, and the Classifier behind them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kdcam.cam.maps import class_cams, target_cam
 from kdcam.errors import ModelError
+from kdcam.models.model_config import ModelConfig
 from kdcam.settings.messages import reason_text
-
-if TYPE_CHECKING:
-    from kdcam.models.model_config import ModelConfig
-
 
 Task = Literal["single-label", "multi-label"]
 
@@ -30,7 +25,6 @@ TEACHER_NEEDS = frozenset(
         "teacher.published_stages",
     }
 )
-
 _READ_WITH_STAGES = frozenset({"teacher.stages", "teacher.published_stages"})
 
 
@@ -40,9 +34,7 @@ class Outputs(NamedTuple):
     logits: Tensor  # (N, K)
     embedding: Tensor  # (N, E), what the classifier reads
     feature_map: Tensor | None  # (N, C, H, W), the last map before global pooling; None where there is none
-    weight: (
-        Tensor | None
-    )  # (K, E), the classifier's parameter, not a copy, or what its `Head` makes of it; else None
+    weight: Tensor | None  # (K, E), the classifier's parameter, not a copy, or what its `Head` makes of it
     bias: Tensor | None  # (K,)
     stages: tuple[Tensor, ...] = ()  # earlier maps, the last of each size, only when a loss needs them
     channel_attention: Tensor | None = None  # (N, C), only with the channel-attention block

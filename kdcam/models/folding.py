@@ -49,8 +49,11 @@ class FoldablePair(NamedTuple):
 def freeze_and_fold(classifier: Classifier) -> FrozenClassifier:
     """Return the same classifier, changed in place: no gradients, and BatchNorms folded where that is proven.
 
-    Two random images show that logits, embedding, map and stages stay the same within `TOLERANCE`; otherwise, and
-    where the network cannot be traced, all modules stay as they were and ``reason`` says why. The state dict of a
+    In eval mode a BatchNorm multiplies each channel and adds to it, which the convolution before it can do for nothing.
+    The modules are replaced one by one and keep their names, so that a network's methods and readers work as before.
+
+    Two random images show that logits, embedding, map and stages stay the same within `FOLDING_TOLERANCE`; otherwise,
+    and where the network cannot be traced, all modules stay as they were and ``reason`` says why. The state dict of a
     folded network has other keys, so it is not for saving. The random state stays as it is.
 
     Raises ``ValueError`` for a classifier in train mode.
@@ -247,8 +250,8 @@ def fold_head(classifier: Classifier) -> FoldedHead:
     Raises ``ModelError`` where the network's own linear layer has no bias and the head needs one.
     """
     network: Any = classifier.network
-    place = logits_layer_name(network)
-    head = None if place is None else network.get_submodule(place)
+    layer_name = logits_layer_name(network)
+    head = None if layer_name is None else network.get_submodule(layer_name)
     if not isinstance(head, Head):
         return FoldedHead(classifier, None)
     with torch.no_grad():
@@ -263,15 +266,15 @@ def fold_head(classifier: Classifier) -> FoldedHead:
             "confidences and the order of images by them are not"
         )
     linear = _with_linear_layer(classifier)
-    tensors = network.state_dict() | {f"{place}.weight": weight}
-    if f"{place}.bias" in linear.network.state_dict():
-        tensors[f"{place}.bias"] = torch.zeros(len(weight)) if bias is None else bias
+    tensors = network.state_dict() | {f"{layer_name}.weight": weight}
+    if f"{layer_name}.bias" in linear.network.state_dict():
+        tensors[f"{layer_name}.bias"] = torch.zeros(len(weight)) if bias is None else bias
     elif bias is not None:
         raise ModelError(
             f"model.head: the linear layer of {classifier.config.name!r} has no bias, which "
             f"{classifier.config.head!r} needs; export it in another format"
         )
-    load_exactly(linear.network, tensors, place="the folded head", what=classifier.config.name)
+    load_exactly(linear.network, tensors, source="the folded head", what=classifier.config.name)
     return FoldedHead(linear.eval(), change)
 
 

@@ -122,15 +122,15 @@ def add_head(network: Any, kind: HeadKind, *, scale: float, name: str, linear_he
             f"model.head: found {kind!r}, but the logits of {name!r} are no single linear layer of its embedding; "
             "take kdcam:resnet20, resnet18 or another network with one, or leave the key out"
         )
-    place = logits_layer_name(network)
-    assert place is not None
-    weight = network.get_submodule(place).weight.detach()
+    layer_name = logits_layer_name(network)
+    assert layer_name is not None
+    weight = network.get_submodule(layer_name).weight.detach()
     heads = {
         "cosine": lambda: CosineHead(_with_directions(weight), scale=scale),
         "unit-weight": lambda: UnitWeightHead(_with_directions(weight)),
         "gaussian": lambda: GaussianHead(weight),
     }
-    network.set_submodule(place, heads[kind]())
+    network.set_submodule(layer_name, heads[kind]())
 
 
 def _with_directions(weight: Tensor) -> Tensor:

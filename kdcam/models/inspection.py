@@ -16,10 +16,8 @@ from kdcam.runtime.numerics import require_finite_outputs
 WITH_EXACT_CAM = (
     "kdcam:resnet20, resnet18, regnety_002, efficientnet_b0, densenet121 (timm), torchvision:mobilenet_v2"
 )
-_CAM_TOLERANCE = (
-    1e-3  # of the largest magnitude; rounding gives about 1e-6, a norm layer in between 0.3 and more
-)
-
+# Of the largest magnitude; rounding gives about 1e-6, a norm layer in between 0.3 and more.
+_CAM_TOLERANCE = 1e-3
 _COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 

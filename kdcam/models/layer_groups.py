@@ -51,7 +51,7 @@ def _depths(network: nn.Module, *, coarse: bool) -> dict[str, int]:
     body: Any = network.body if isinstance(network, Necked) else network
     prefix = "body." if isinstance(network, Necked) else ""
     if hasattr(body, "group_matcher"):
-        from timm.models import group_parameters
+        from timm.models import group_parameters  # here: it takes seconds
 
         found: Mapping[str, int] = group_parameters(body, body.group_matcher(coarse=coarse), reverse=True)
     else:

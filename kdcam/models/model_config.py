@@ -4,26 +4,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from kdcam.settings.frozen_settings import Positive, Settings
-
-HeadKind = Literal["linear", "cosine", "unit-weight", "gaussian"]
-
-
-USUAL_HEAD_SCALE = (
-    30.0  # Wang et al. 2018 (arXiv 1801.05599), happynear/AMSoftmax; 64 is usual for many identities
-)
-
+from kdcam.settings.validation import Positive, Settings
 
 USUAL_REDUCTION = 16  # Hu et al. 2018 (arXiv 1709.01507), section 6.4
+# Wang et al. 2018 (arXiv 1801.05599), happynear/AMSoftmax; 64 is usual for many identities.
+USUAL_HEAD_SCALE = 30.0
+# Of what a network has: classes, channels, pixels a side; kdcam's choice, beyond all in use.
+MOST_SIZE = 1_000_000
 
+HeadKind = Literal["linear", "cosine", "unit-weight", "gaussian"]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Mean = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(min_length=1)]
 Std = Annotated[tuple[Positive, ...], Field(min_length=1)]
-
-
-MOST_SIZE = (
-    1_000_000  # of what a network has: classes, channels, pixels a side; kdcam's choice, beyond all in use
-)
 
 
 class ModelConfig(Settings):
@@ -58,7 +50,6 @@ class ModelConfig(Settings):
     attention_reduction: int = Field(
         USUAL_REDUCTION, ge=1, description="channels to hidden units in that block"
     )
-
     head: HeadKind = Field(
         "linear",
         description="the classifier: linear, cosine (angles alone), unit-weight (SphereFace), gaussian (L-GM)",
@@ -114,7 +105,7 @@ class ModelConfig(Settings):
 
 def _instead(name: str) -> str:
     """Return what to take in place of a torchvision network."""
-    import timm
+    import timm  # here: it takes seconds
 
     bare = name.removeprefix("torchvision:")
     if timm.is_model(bare):
@@ -122,14 +113,14 @@ def _instead(name: str) -> str:
     return "`kdcam models list` prints them (kdcam:resnet20, resnet18)"
 
 
-def _frozen_stages(found: Any) -> Any:
+def _checked_frozen(found: Any) -> Any:
     whole = isinstance(found, int) and not isinstance(found, bool)
     if found in ("none", "all") or (whole and found >= 1):
         return found
     raise ValueError(f'found {found!r}; must be "none", "all" or a number of stages, at least 1')
 
 
-def _named(found: Any) -> Any:
+def _not_blank(found: Any) -> Any:
     if isinstance(found, str) and not found.strip():
         raise ValueError(
             "found an empty text; name a run folder, a file of weights, a network with published weights or "
@@ -141,12 +132,12 @@ def _named(found: Any) -> Any:
 class InitConfig(Settings):
     """A trained network to start from, and how carefully it is changed."""
 
-    checkpoint: Annotated[str, BeforeValidator(_named)] = Field(
+    checkpoint: Annotated[str, BeforeValidator(_not_blank)] = Field(
         description="run folder, .safetensors or .pth file, name of a timm or torchvision network with published "
         "weights, or package:NAME of a Python package that holds weights"
     )
     frozen: Annotated[
-        Literal["none", "all"] | Annotated[int, Field(ge=1)], BeforeValidator(_frozen_stages)
+        Literal["none", "all"] | Annotated[int, Field(ge=1)], BeforeValidator(_checked_frozen)
     ] = Field(
         "none",
         description="what stays as it is: a number n of stages, the stem and the first n; all: everything but the "

@@ -1,4 +1,7 @@
-"""How the parts of a network that speaks timm's interface are told apart: timm's own networks and kdcam's."""
+"""Reads the outputs of networks that speak timm's interface, timm's own and kdcam's: their parts are told apart.
+
+A map is also found for networks that have none before a global pooling: their last tokens, laid out as a grid.
+"""
 
 import copy
 import inspect
@@ -15,6 +18,11 @@ from kdcam.models.classifier import Classifier, Outputs, Reader, translate_image
 from kdcam.models.heads import Head
 from kdcam.models.necks import Necked, NeckOutputs
 from kdcam.runtime.eval_mode import eval_mode
+
+_TOLERANCE = 1e-4  # of the largest logit; rounding alone gives about 1e-6
+
+ReadOutputs = Callable[[nn.Module, Tensor], Outputs]
+"""Takes a bare network and normalised images."""
 
 
 def reader_for(network: nn.Module) -> Reader:
@@ -80,8 +88,8 @@ def _features(network: Any, images: Tensor, *, stages: bool) -> tuple[Any, _Othe
 
 def published_maps(body: nn.Module, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return of the maps of ``forward_intermediates`` those that published tables compare; none where none are."""
-    places: tuple[int, ...] = getattr(body, "published_places", ())
-    return tuple(maps[place] for place in places)
+    indices: tuple[int, ...] = getattr(body, "published_indices", ())
+    return tuple(maps[index] for index in indices)
 
 
 def earlier_maps(maps: Sequence[Tensor], last: Tensor) -> tuple[Tensor, ...]:
@@ -120,11 +128,6 @@ def _as_embedding(embedding: Any) -> Tensor:
     return torch.cat([part.flatten(1) for part in embedding], dim=1)
 
 
-_TOLERANCE = 1e-4  # of the largest logit; rounding alone gives about 1e-6
-
-ReadOutputs = Callable[[nn.Module, Tensor], Outputs]  # a bare network and normalised images
-
-
 @dataclass(frozen=True)
 class SpatialReader:
     """Reads outputs whose map is there also for networks of tokens, and lies between images and logits."""
@@ -148,6 +151,9 @@ class SpatialReader:
 
 def spatial_reader(classifier: Classifier) -> SpatialReader:
     """Return what reads the maps of a network, found and proven with two random images in eval mode.
+
+    `Outputs.feature_map` stays None for networks of tokens, since no loss on activation maps is defined for them; only
+    explanations by gradients (Grad-CAM, HiResCAM) read what is made here.
 
     Tried are, where there is no feature map: the last features, as channels-last maps (Swin) or as a square grid of
     tokens (MLP-Mixer, Twins, ViT with average pooling); and where the classifier reads no more of them than a class

@@ -41,14 +41,13 @@ NO_EXACT_CAM = ("alexnet", "convnext", "maxvit", "mobilenet_v3", "squeezenet", "
 
 _PRETRAINED_CLASSES = 1000
 _HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_UNTRACEABLE = (
-    "RelativePositionalMultiHeadAttention",
-)  # reads a buffer through a function, which tracing copies
+# It reads a buffer through a function, which tracing copies.
+_UNTRACEABLE = ("RelativePositionalMultiHeadAttention",)
 
 
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classifiers, sorted."""
-    from torchvision import models
+    from torchvision import models  # here: it takes seconds
 
     names: list[str] = models.list_models(module=models)
     return sorted(names)
@@ -76,7 +75,7 @@ def build_torchvision(
 
     Raises ``ModelError`` where the network takes no such rate or its weights cannot be fetched.
     """
-    from torchvision import models
+    from torchvision import models  # here: it takes seconds
 
     options: dict[str, Any] = {**rates, **_family_options(name, image_size, pretrained)}
     if pretrained:
@@ -107,7 +106,7 @@ def build_torchvision(
 
 def torchvision_statistics(name: str) -> Preprocessing:
     """Return the statistics that torchvision's weights of a network were trained with."""
-    from torchvision import models
+    from torchvision import models  # here: it takes seconds
 
     if name.startswith(("googlenet", "inception")):
         return _HALF  # what their transform_input, which is off here, turns ImageNet's statistics into
@@ -162,7 +161,7 @@ def _family_options(name: str, image_size: int, pretrained: bool) -> dict[str, A
 
 def _trace(network: nn.Module, returned: dict[str, str]) -> dict[bool, fx.Graph]:
     """Return the network's graph in train mode (True) and in eval mode (False)."""
-    from torchvision.models.feature_extraction import create_feature_extractor
+    from torchvision.models.feature_extraction import create_feature_extractor  # here: it takes seconds
 
     leaves = [type(module) for module in network.modules() if type(module).__name__ in _UNTRACEABLE]
     nodes = {node: part for part, node in returned.items()}

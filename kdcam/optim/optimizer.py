@@ -13,8 +13,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from torch import nn
 
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import NonNegative, Positive, Settings
 from kdcam.settings.messages import did_you_mean
+from kdcam.settings.validation import NonNegative, Positive, Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -71,6 +71,7 @@ class TimmOptimizerConfig(Settings):
         Raises ``RecipeError`` for a name that timm does not have, for one that needs second derivatives, and for
         options that the optimiser does not take.
         """
+        # here: it takes seconds
         from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]  # not in its __all__
 
         known = [str(name) for name in list_optimizers()]

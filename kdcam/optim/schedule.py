@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import NonNegative, Positive, Settings
 from kdcam.settings.messages import did_you_mean
+from kdcam.settings.validation import NonNegative, Positive, Settings
 
 
 class Schedule(Protocol):
@@ -162,7 +162,7 @@ def build_schedule(
 
 
 def _timm_schedule(config: TimmScheduleConfig, optimizer: torch.optim.Optimizer, *, epochs: int) -> Schedule:
-    from timm.scheduler.scheduler_factory import create_scheduler_v2
+    from timm.scheduler.scheduler_factory import create_scheduler_v2  # here: it takes seconds
 
     own = ("num_epochs", "warmup_epochs", "step_on_epochs", "updates_per_epoch")  # follow from other keys
     parameters = list(inspect.signature(create_scheduler_v2).parameters)[2:]

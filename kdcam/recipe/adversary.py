@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from kdcam.attacks.budget import Amount, Count, Norm, usual_eps
-from kdcam.settings.frozen_settings import Settings
+from kdcam.settings.validation import Settings
 
 _MADRY_STEPS = 7  # Madry et al. 2018, arXiv 1706.06083, on CIFAR-10
 _WONG_ALPHA = 1.25  # Wong et al. 2020, arXiv 2001.03994: 10/255 for eps = 8/255
@@ -70,6 +70,4 @@ class AdversaryConfig(Settings):
         return frozenset({"teacher.logits"} if self.maximise == "kl_to_teacher" else ())
 
 
-__all__ = [
-    "AdversaryConfig",
-]
+__all__ = ["AdversaryConfig"]

@@ -10,8 +10,8 @@ from kdcam.losses import LOSSES
 from kdcam.losses.loss import LossConfig
 from kdcam.models.classifier import Task
 from kdcam.recipe.recipe_files import apply_override, parse_value
-from kdcam.settings.frozen_settings import validation_messages
 from kdcam.settings.messages import did_you_mean, listed
+from kdcam.settings.validation import validation_messages
 
 _ON_LABELS: dict[Task, str] = {"single-label": "cross_entropy", "multi-label": "binary_cross_entropy"}
 _LABELS = {"name": _ON_LABELS["single-label"]}

@@ -25,7 +25,7 @@ from kdcam.models.model_config import InitConfig, Mean, ModelConfig, Std
 from kdcam.optim.optimizer import OptimizerConfig, SgdConfig
 from kdcam.optim.schedule import CosineConfig, ScheduleConfig
 from kdcam.recipe.adversary import AdversaryConfig
-from kdcam.settings.frozen_settings import NonNegative, Settings
+from kdcam.settings.validation import NonNegative, Settings
 
 EPISODIC_LOSSES = ("prototypical",)
 """Losses whose ``shots`` are those of the episodes."""
@@ -35,9 +35,8 @@ EPISODIC_LOSSES = ("prototypical",)
 class RecipeSource:
     """What a recipe was read from. All are equal, so that recipes of the same settings are, whatever their names."""
 
-    stem: str | None = field(
-        default=None, compare=False
-    )  # of its run folder's name; None: it was read from no file
+    # Of its run folder's name; None: it was read from no file.
+    stem: str | None = field(default=None, compare=False)
 
 
 class Published(Settings):
@@ -142,7 +141,7 @@ class RecipeFields(Settings):
     @model_validator(mode="before")
     @classmethod
     def _what_episodes_tell(cls, table: Any) -> Any:
-        return with_episodes(table)
+        return _with_episodes(table)
 
     @field_serializer("model", mode="wrap")
     def _model_as_written(
@@ -184,7 +183,7 @@ class RecipeFields(Settings):
         return "mixed" if self.data.mixup > 0 or self.data.cutmix > 0 else "labels"
 
 
-def with_episodes(table: Any) -> Any:
+def _with_episodes(table: Any) -> Any:
     """Return a recipe's table with what follows from its episodes, where it has them: the batch size, and the shots of
     the losses that read them (`EPISODIC_LOSSES`). What is written stays.
     """
@@ -209,4 +208,4 @@ def _with_shots(loss: Any, shots: int) -> Any:
     return loss
 
 
-__all__ = ["EPISODIC_LOSSES", "Published", "RecipeFields", "RecipeSource", "TeacherConfig", "with_episodes"]
+__all__ = ["EPISODIC_LOSSES", "Published", "RecipeFields", "RecipeSource", "TeacherConfig"]

@@ -1,4 +1,4 @@
-"""Where recipes come from: shipped ones by name, the user's by path."""
+"""Where recipes come from: shipped ones by name, the user's by path; and how ``--set`` changes them."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -10,7 +10,9 @@ from kdcam.files.parsed_values import MOST_DEPTH
 from kdcam.files.paths import is_file, shown
 from kdcam.files.text_files import read_text
 from kdcam.files.toml_files import TOML_LIMIT, parse_toml, toml_value
-from kdcam.settings.messages import did_you_mean, listed, short
+from kdcam.settings.messages import did_you_mean, listed, reason_text, short
+
+_DIGITS = 9  # of an index
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -38,8 +40,9 @@ def recipe_text(name_or_path: str | Path) -> str:
             return read_text(path, error=RecipeError, place=f"recipe {shown(path)}", limit=TOML_LIMIT)
         except RecipeError as error:
             if isinstance(error.__cause__, OSError):
+                reason = reason_text(error.__cause__).lower()
                 raise RecipeError(
-                    f"recipe {shown(path)}: cannot be read ({reason(error.__cause__)}); give a TOML file or a name of "
+                    f"recipe {shown(path)}: cannot be read ({reason}); give a TOML file or a name of "
                     "`kdcam recipes list`"
                 ) from error
             raise
@@ -50,11 +53,6 @@ def recipe_text(name_or_path: str | Path) -> str:
             f"recipe {str(name_or_path)!r}: neither a file nor a shipped recipe{hint}; see `kdcam recipes list`"
         )
     return shipped[str(name_or_path)]
-
-
-def reason(error: OSError) -> str:
-    """Return the reason of a failed read, without the path that the caller names anyway."""
-    return (error.strerror or str(error)).lower()
 
 
 def recipe_stem(name_or_path: str | Path) -> str:
@@ -69,9 +67,6 @@ def read_toml(name_or_path: str | Path) -> dict[str, Any]:
     """
     text = recipe_text(name_or_path).replace("\r\n", "\n").replace("\r", "\n")
     return parse_toml(text, error=RecipeError, place=f"recipe {shown(name_or_path)}")
-
-
-_DIGITS = 9  # of an index
 
 
 def parse_value(text: str) -> Any:
@@ -92,14 +87,14 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         )
     if len(keys) > MOST_DEPTH:
         raise RecipeError(f"--set {short(override)}: names {len(keys)} keys, more than {MOST_DEPTH}")
-    place: Any = table
+    inner: Any = table
     for depth, key in enumerate(keys[:-1]):
-        place = _enter(place, key, where=".".join(keys[: depth + 1]), override=override)
-    if isinstance(place, list):
+        inner = _enter(inner, key, where=".".join(keys[: depth + 1]), override=override)
+    if isinstance(inner, list):
         raise RecipeError(
             f"--set {short(override)}: {'.'.join(keys)} is a whole table; name a key in it, as in {path}.weight=1"
         )
-    place[keys[-1]] = toml_value(value.strip(), error=RecipeError, place=f"--set {short(override)}")
+    inner[keys[-1]] = toml_value(value.strip(), error=RecipeError, place=f"--set {short(override)}")
 
 
 def data_overrides(sets: Sequence[str]) -> dict[str, Any]:
@@ -119,18 +114,18 @@ def data_overrides(sets: Sequence[str]) -> dict[str, Any]:
     return {key: str(value) if key != "workers" else value for key, value in table.get("data", {}).items()}
 
 
-def _enter(place: Any, key: str, *, where: str, override: str) -> Any:
+def _enter(outer: Any, key: str, *, where: str, override: str) -> Any:
     """Return the table that a key names inside a table or a list of named tables; make it where it is absent."""
-    if isinstance(place, list):
-        return _named(place, key, where=where, override=override)
-    inner = place.setdefault(key, {})
+    if isinstance(outer, list):
+        return _named_table(outer, key, where=where, override=override)
+    inner = outer.setdefault(key, {})
     is_tables = isinstance(inner, list) and all(isinstance(table, dict) for table in inner)
     if not (isinstance(inner, dict) or is_tables):
         raise RecipeError(f"--set {short(override)}: {where} is the value {short(inner)}, not a table")
     return inner
 
 
-def _named(tables: Sequence[dict[str, Any]], key: str, *, where: str, override: str) -> dict[str, Any]:
+def _named_table(tables: Sequence[dict[str, Any]], key: str, *, where: str, override: str) -> dict[str, Any]:
     if key.isdecimal() and len(key) <= _DIGITS and int(key) < len(tables):
         return tables[int(key)]
     same = [table for table in tables if table.get("name") == key]
@@ -146,7 +141,6 @@ __all__ = [
     "data_overrides",
     "parse_value",
     "read_toml",
-    "reason",
     "recipe_stem",
     "recipe_text",
     "shipped_recipes",

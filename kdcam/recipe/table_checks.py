@@ -14,6 +14,7 @@ from kdcam.recipe.recipe_fields import RecipeFields, TeacherConfig
 from kdcam.settings.messages import listed
 
 HEAD_NEEDS = {"cosine_head": "cosine", "unit_weight_head": "unit-weight", "gaussian_head": "gaussian"}
+_OF_STEPS = ("epochs", "batch_size", "optimizer", "schedule")  # mean nothing where a classifier is solved
 
 
 def recipe_problems(recipe: RecipeFields) -> Iterator[str]:
@@ -25,8 +26,8 @@ def recipe_problems(recipe: RecipeFields) -> Iterator[str]:
         yield from model_problems(recipe, recipe.model)
     else:
         yield from _start_problems(recipe)
-    yield from adversary_problems(recipe)
-    yield from episode_problems(recipe)
+    yield from _adversary_problems(recipe)
+    yield from _episode_problems(recipe)
 
 
 def _task_problems(recipe: RecipeFields) -> Iterator[str]:
@@ -118,7 +119,7 @@ def model_problems(recipe: RecipeFields, model: ModelConfig) -> Iterator[str]:
     elif any(head != model.head for head in wanted.values()):
         head = next(iter(wanted.values()))
         yield f'{needs}, and the model has head = "{model.head}"; set model.head = "{head}"'
-    yield from probe_problems(recipe, model)
+    yield from _probe_problems(recipe, model)
 
 
 def _start_problems(recipe: RecipeFields) -> Iterator[str]:
@@ -142,7 +143,7 @@ def _target_reason(recipe: RecipeFields) -> str:
     )
 
 
-def episode_problems(recipe: RecipeFields) -> Iterator[str]:
+def _episode_problems(recipe: RecipeFields) -> Iterator[str]:
     """Yield what does not fit between a recipe's episodes and its other tables, each with its way out."""
     episodes = recipe.episodes
     if episodes is None:
@@ -166,7 +167,7 @@ def episode_problems(recipe: RecipeFields) -> Iterator[str]:
             )
 
 
-def adversary_problems(recipe: RecipeFields) -> Iterator[str]:
+def _adversary_problems(recipe: RecipeFields) -> Iterator[str]:
     """Yield what does not fit between a recipe's [adversary] table and the rest of it, each with the way out."""
     if recipe.adversary is None:
         yield from _problems_without_adversary(recipe)
@@ -214,7 +215,7 @@ def _problems_with_adversary(recipe: RecipeFields, adversary: AdversaryConfig) -
 
 
 def cache_problems(teachers: Sequence[TeacherConfig], data: DataConfig) -> Iterator[str]:
-    """Yield why the teachers' outputs cannot be kept, each with the way out; nothing where none are to be kept."""
+    """Yield why the teachers' outputs cannot be cached, each with the way out; nothing where none are to be."""
     cached = [teacher for teacher in teachers if teacher.cache == "views"]
     if not cached:
         return
@@ -244,9 +245,6 @@ def cache_problems(teachers: Sequence[TeacherConfig], data: DataConfig) -> Itera
         )
 
 
-_STEPPING = ("epochs", "batch_size", "optimizer", "schedule")
-
-
 def is_solved_probe(recipe: RecipeFields, model: ModelConfig) -> bool:
     """Return whether a recipe's classifier has a minimum that is computed, on features that never change.
 
@@ -262,7 +260,7 @@ def is_solved_probe(recipe: RecipeFields, model: ModelConfig) -> bool:
     return is_plain and is_alone and model.head == "linear"
 
 
-def probe_problems(recipe: RecipeFields, model: ModelConfig) -> Iterator[str]:
+def _probe_problems(recipe: RecipeFields, model: ModelConfig) -> Iterator[str]:
     """Yield what does nothing where `is_solved_probe`, each with its way out."""
     if not is_solved_probe(recipe, model):
         return
@@ -295,17 +293,14 @@ def idle_settings(recipe: RecipeFields, model: ModelConfig) -> tuple[str, ...]:
         "model.drop_rate": bool(model.drop_rate),
         "model.drop_path_rate": bool(model.drop_path_rate),
     }
-    return (*_STEPPING, *(key for key, is_set in others.items() if is_set))
+    return (*_OF_STEPS, *(key for key, is_set in others.items() if is_set))
 
 
 __all__ = [
     "HEAD_NEEDS",
-    "adversary_problems",
     "cache_problems",
-    "episode_problems",
     "idle_settings",
     "is_solved_probe",
     "model_problems",
-    "probe_problems",
     "recipe_problems",
 ]

@@ -13,7 +13,9 @@ from kdcam.recipe.methods import apply_method, fill_method, method_config, metho
 from kdcam.recipe.recipe_fields import RecipeFields, RecipeSource, TeacherConfig
 from kdcam.recipe.recipe_files import apply_override, read_toml, recipe_stem
 from kdcam.recipe.table_checks import cache_problems, recipe_problems
-from kdcam.settings.frozen_settings import MOST_TOLD, validation_messages
+from kdcam.settings.validation import MOST_PROBLEMS, validation_messages
+
+Command = Literal["train", "distill", "finetune"]
 
 
 class TrainRecipe(RecipeFields):
@@ -88,7 +90,7 @@ def read_recipe(table: Mapping[str, Any], *, source: str, stem: str | None = Non
         recipe = model.model_validate(table)
     except ValidationError as error:
         problems = validation_messages(error, model)
-        count = len(problems) if len(problems) <= MOST_TOLD else error.error_count()
+        count = len(problems) if len(problems) <= MOST_PROBLEMS else error.error_count()
         head = f"recipe {source}: " if len(problems) == 1 else f"recipe {source} has {count:,} problems:\n  "
         raise RecipeError(head + "\n  ".join(problems)) from error
     recipe._origin = RecipeSource(stem)
@@ -134,9 +136,6 @@ def recipe_schema() -> dict[str, Any]:
     of_methods = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Published"}}
     published["anyOf"] = [*published["anyOf"], of_methods]
     return document
-
-
-Command = Literal["train", "distill", "finetune"]
 
 
 def command_of(recipe: TrainRecipe) -> Command:

@@ -8,8 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from kdcam.blocks import document
-from kdcam.blocks.document import Section
+from jinja2 import Environment, StrictUndefined
+
+from kdcam.blocks.document import CaptionedPicture, Facts, FoldedText, Note, Section, Table, Tiles
 from kdcam.errors import CheckpointError
 from kdcam.files.atomic_writes import make_folder, write_atomically
 from kdcam.files.paths import is_folder, resolved
@@ -25,9 +26,18 @@ from kdcam.report.sections.comparison import comparison_section
 from kdcam.report.sections.learning_curves import DARK_LINE_COLOURS, LINE_COLOURS, curve_section
 from kdcam.report.sections.reproducibility import difference_section, reproducibility_section
 from kdcam.report.sections.scores import runs_section, score_section
+from kdcam.runs.run_files import REPORT_FILE
 from kdcam.settings.messages import listed
 
-TEMPLATE = "report.html.j2"
+_TEMPLATE = "report.html.j2"
+_BLOCK_TESTS = {  # as the template asks: {% if block is note %}
+    "facts": Facts,
+    "folded_text": FoldedText,
+    "note": Note,
+    "picture": CaptionedPicture,
+    "table": Table,
+    "tiles": Tiles,
+}
 
 
 class Page(NamedTuple):
@@ -36,40 +46,6 @@ class Page(NamedTuple):
     title: str
     subtitle: str  # empty: there is none
     sections: Sequence[Section]  # those without a block are left out
-
-
-def page_html(page: Page) -> str:
-    """Return one HTML document that loads nothing; all of the page's text is escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    for kind in (
-        document.Facts,
-        document.FoldedText,
-        document.Note,
-        document.CaptionedPicture,
-        document.Table,
-        document.Tiles,
-    ):
-        environment.tests[kind.__name__.lower()] = lambda block, kind=kind: isinstance(block, kind)
-    environment.filters["png"] = _data_url
-    text = files("kdcam.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(text).render(
-        title=page.title,
-        subtitle=page.subtitle,
-        sections=[section for section in page.sections if section.blocks],
-        colours=list(enumerate(zip(LINE_COLOURS, DARK_LINE_COLOURS, strict=True))),
-        version=version("kdcam"),
-    )
-
-
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
-
-
-REPORT_FILE = "report.html"
 
 
 def write_report(folders: Sequence[str | Path], output: str | Path | None = None) -> Path:
@@ -119,21 +95,6 @@ def _page(folders: Sequence[Path]) -> Page:
     return Page(title, str(lone.recipe.get("description") or "") if lone else "", sections)
 
 
-def _run_sections(runs: Sequence[ReportedRun]) -> list[Section]:
-    alone = len(runs) == 1
-    sections = [score_section(runs[0])] if alone else [runs_section(runs), difference_section(runs)]
-    found = list(file_sections(runs))
-    pictures = other_pictures([(run.name, run.folder) for run in runs], found)
-    making = reproducibility_section(runs)
-    return [
-        *sections,
-        curve_section(runs),
-        *found,
-        pictures,
-        making,
-    ]  # drawn last: damaged files are told of at once
-
-
 def _names(folders: Sequence[Path]) -> dict[Path, str]:
     """Return what folders are called: by their own names, by their paths where two would be called alike."""
     own = [resolved(folder).name for folder in folders]
@@ -141,10 +102,35 @@ def _names(folders: Sequence[Path]) -> dict[Path, str]:
     return {folder: name if unique else str(folder) for folder, name in zip(folders, own, strict=True)}
 
 
-__all__ = [
-    "REPORT_FILE",
-    "TEMPLATE",
-    "Page",
-    "page_html",
-    "write_report",
-]
+def _run_sections(runs: Sequence[ReportedRun]) -> list[Section]:
+    alone = len(runs) == 1
+    sections = [score_section(runs[0])] if alone else [runs_section(runs), difference_section(runs)]
+    found = list(file_sections(runs))
+    others = [other_pictures([(run.name, run.folder) for run in runs], found), reproducibility_section(runs)]
+    # Curves, which take seconds to draw, come once everything is read: damaged files are told of at once.
+    return [*sections, curve_section(runs), *found, *others]
+
+
+def page_html(page: Page) -> str:
+    """Return one HTML document that loads nothing; all of the page's text is escaped."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for name, kind in _BLOCK_TESTS.items():
+        environment.tests[name] = lambda block, kind=kind: isinstance(block, kind)
+    environment.filters["png"] = _data_url
+    text = files("kdcam.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(text).render(
+        title=page.title,
+        subtitle=page.subtitle,
+        sections=[section for section in page.sections if section.blocks],
+        colours=list(enumerate(zip(LINE_COLOURS, DARK_LINE_COLOURS, strict=True))),
+        version=version("kdcam"),
+    )
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
+
+
+__all__ = ["Page", "page_html", "write_report"]

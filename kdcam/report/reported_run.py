@@ -1,20 +1,29 @@
 """What lies in a run folder, as a report needs it: records, result files, pictures; read without torch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdcam.blocks.document import CaptionedPicture, Note, Section
+from kdcam.comparison.table.output_folder import COMPARISON_FILE
 from kdcam.errors import CheckpointError
 from kdcam.files.digests import weights_file_digest
 from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.files.weight_location import MODEL_FILE
-from kdcam.runs.run_files import RECIPE_FILE, RESULT_FILE, find_state, read_metrics
+from kdcam.runs.run_files import (
+    FIGURES_FOLDER,
+    RECIPE_FILE,
+    RESULT_FILE,
+    figure_file,
+    find_state,
+    read_metrics,
+)
 from kdcam.scores.main_scores import MAIN_SCORES
+from kdcam.settings.messages import reason_text
 
-COMPARISON_FILE = "comparison.json"  # as kdcam.comparison.table.output_folder writes it, which needs torch
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -99,26 +108,23 @@ def outdated_notes(found: Sequence[ResultFile]) -> Iterator[Note]:
             )
 
 
-FIGURES = "figures"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-
-
-def read_run_picture(
-    folder: Path, file: str, caption: str, *, run: str | None = None
+def run_pictures(
+    found: Sequence[ResultFile], captions: Mapping[str, str], *, named: bool
 ) -> Iterator[CaptionedPicture]:
-    """Yield a picture of a run's figures/, where it is there.
+    """Yield the pictures of runs' figures/ that are there, run by run.
 
     Args:
-        folder: of the run.
-        file: the picture's name.
-        caption: what it shows.
-        run: the run's name, where the report shows several.
+        found: of the runs.
+        captions: what a picture shows, by its file's name.
+        named: whether the caption names the run, as where the report shows several.
 
     Raises ``CheckpointError`` for a file that is no PNG picture.
     """
-    path = folder / FIGURES / file
-    if is_file(path):
-        yield read_picture(path, caption if run is None else f"{run}: {caption}")
+    for one in found:
+        for name, caption in captions.items():
+            path = figure_file(one.folder, name)
+            if is_file(path):
+                yield read_picture(path, f"{one.run}: {caption}" if named else caption)
 
 
 def read_picture(path: Path, caption: str) -> CaptionedPicture:
@@ -126,7 +132,7 @@ def read_picture(path: Path, caption: str) -> CaptionedPicture:
     try:
         png = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"{path}: cannot be read ({reason_text(error)})") from error
     if not png.startswith(_PNG_START) or b"IEND" not in png[-16:]:
         raise CheckpointError(f"{path}: is no whole PNG picture; make it anew, or remove it")
     return CaptionedPicture(png=png, alt=caption, caption=caption, source=path)
@@ -142,7 +148,7 @@ def other_pictures(runs: Sequence[tuple[str, Path]], sections: Iterable[Section]
     }
     blocks = []
     for name, folder in runs:
-        for path in sorted((folder / FIGURES).glob("*.png")):
+        for path in sorted((folder / FIGURES_FOLDER).glob("*.png")):
             if path not in shown:
                 caption = path.stem.replace("-", " ").replace("_", " ")
                 blocks.append(read_picture(path, caption if len(runs) == 1 else f"{name}: {caption}"))
@@ -150,8 +156,6 @@ def other_pictures(runs: Sequence[tuple[str, Path]], sections: Iterable[Section]
 
 
 __all__ = [
-    "COMPARISON_FILE",
-    "FIGURES",
     "ReportedRun",
     "ResultFile",
     "check_reported_folder",
@@ -160,5 +164,5 @@ __all__ = [
     "outdated_notes",
     "read_picture",
     "read_reported",
-    "read_run_picture",
+    "run_pictures",
 ]

@@ -126,9 +126,9 @@ def load_classifier(
             task=stored.task,
         )
     what = f"{stored.model.name} with {stored.num_classes} classes and {stored.in_channels}-channel images"
-    load_exactly(classifier.network, tensors, place=str(place), what=what)
+    load_exactly(classifier.network, tensors, source=str(place), what=what)
     if stored.timm_args:
-        check_arguments(classifier, stored.timm_args, place=place.parent / CONFIG_FILE)
+        check_arguments(classifier, stored.timm_args, file=place.parent / CONFIG_FILE)
     return classifier.to(device).eval()
 
 

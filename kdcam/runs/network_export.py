@@ -56,7 +56,7 @@ def export(
     - "timm": a folder with model.safetensors and config.json that
       ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads without kdcam. Its images are normalised
       by the caller, with the mean and std of ``pretrained_cfg``. A head of normalised weights becomes the
-      linear layer that picks the same class; where confidences change, `Exported.change` says so.
+      linear layer that picks the same class; where confidences change, `ExportedNetwork.change` says so.
     - "onnx": a file for ONNX runtimes (needs ``pip install "kdcam[onnx]"``), images (batch, C, S, S) in [0, 1]
       in, logits (batch, K) out, the normalisation inside; label names, task and the steps from a picture file to
       the input in the model's metadata (docs/predict_with_onnx.py takes them without kdcam).
@@ -166,7 +166,7 @@ def _write_timm_folder(classifier: Classifier, place: Path, format: str) -> floa
 
 
 def _timm_logits(folder: Path, normalised: Tensor) -> Tensor:
-    import timm
+    import timm  # here: other formats would wait for it
 
     with torch.random.fork_rng(devices=[]):
         network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -204,7 +204,7 @@ def _traced(classifier: Classifier) -> torch.export.ExportedProgram:
 def _onnx(
     classifier: Classifier, program: torch.export.ExportedProgram
 ) -> tuple[bytes, Callable[[Tensor], Tensor]]:
-    import onnxruntime
+    import onnxruntime  # here: an extra that may be missing
 
     size = sum(tensor.nbytes for tensor in classifier.state_dict().values())
     if size > _ONNX_LIMIT:

@@ -13,7 +13,7 @@ from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import exists
 from kdcam.files.weight_location import location_kind
 from kdcam.models.classifier import Classifier
-from kdcam.models.weights.named_networks import load_published_network
+from kdcam.models.weights.published_networks import load_published_network
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runs.checkpoint import load_classifier
 from kdcam.runs.recorded_parts import MissingPictures
@@ -39,12 +39,10 @@ class LoadedRun(NamedTuple):
     classifier: Classifier
     recipe: TrainRecipe  # its [data] table says where the files lie now
     parts: DataParts
-    lacks: Mapping[str, MissingPictures] = {}  # by part, what is lost of it; `part` refuses it
+    missing: Mapping[str, MissingPictures] = {}  # by part, what is lost of it; `part` refuses it
     rest: bool = False  # what is left of a part is taken
     pictures: str | None = None  # the digest of the record of its pictures, where it kept one
-    renamed: Mapping[
-        str, str
-    ] = {}  # path of a picture when the run was made -> path now, where it is another one
+    renamed: Mapping[str, str] = {}  # path of a picture when the run was made -> path now, where they differ
 
     def part(self, name: str) -> Part:
         """Return the training, validation or test part, just as it was when the run was made.
@@ -52,15 +50,15 @@ class LoadedRun(NamedTuple):
         Raises ``DataError`` where the run has none of that name, or pictures of it are gone or changed (with ``rest``:
         where nothing of it is left).
         """
-        part = self.parts.held()[name]
+        part = self.parts.by_name()[name]
         if part is None:
             raise DataError(f"{self.path}: its data has no {name} part; choose another with --part")
-        check_part(self.path, name, self.lacks.get(name), rest=self.rest)
+        check_part(self.path, name, self.missing.get(name), rest=self.rest)
         return part
 
     def with_parts_of(self, other: "LoadedRun") -> "LoadedRun":
         """Return the run with the images that another run of the same pictures holds in memory."""
-        return self._replace(parts=other.parts, lacks=other.lacks, renamed=other.renamed)
+        return self._replace(parts=other.parts, missing=other.missing, renamed=other.renamed)
 
     def batches(self, part: Part, *, batch_size: int = EVALUATION_BATCH) -> Batches:
         """Return a part's batches in order, without augmentation, on the classifier's device."""
@@ -79,7 +77,7 @@ def load(run_or_path: str | Path, *, weights: Weights = "selected", device: str 
     """Return the classifier of a run folder, a timm folder or a .safetensors file with its config.json, in eval mode.
 
     What is neither a path nor there is taken as the name of a network with published weights, which are downloaded
-    where they are not yet (`kdcam.models.weights.named_networks.load_published_network`).
+    where they are not yet (`kdcam.models.weights.published_networks.load_published_network`).
 
     Raises ``CheckpointError`` when there is none or its tensors do not fit.
     """
@@ -125,17 +123,17 @@ def load_run(
     watcher = progress or Silent()
     read = read_run_data(folder, config, progress=watcher)
     _check_label_names(folder, classifier, read.parts)
-    if read.kept is None:
+    if read.record is None:
         _warn_of_changed_parts(folder, read.parts, watcher)
     else:
-        warn_of_seen(read.kept, stored, watcher)
+        warn_of_seen(read.record, stored, watcher)
     for text in absent_warnings(read.parts):
         watcher.warning(text)
     if rest:
-        for name, lack in read.lacks.items():
-            warn_of_missing_pictures(folder, lack, f"of its {name} part", watcher)
+        for name, missing in read.missing.items():
+            warn_of_missing_pictures(folder, missing, f"of its {name} part", watcher)
     recipe = stored.model_copy(update={"data": config})
-    return LoadedRun(folder, classifier, recipe, read.parts, read.lacks, rest, read.digest, read.renamed)
+    return LoadedRun(folder, classifier, recipe, read.parts, read.missing, rest, read.digest, read.renamed)
 
 
 def _check_label_names(folder: Path, classifier: Classifier, parts: DataParts) -> None:
@@ -151,12 +149,11 @@ def _warn_of_changed_parts(folder: Path, parts: DataParts, progress: Progress) -
     """Warn where the parts have other sizes than those of the run: a share held out anew is of other images."""
     if not exists(folder / RESULT_FILE):
         return
-    held = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     with layout_errors(folder / RESULT_FILE):
         before = read_json(folder / RESULT_FILE)["images"]
         changed = [
             f"{name} {before[name]} then, {len(part or ())} now"
-            for name, part in held.items()
+            for name, part in parts.by_name().items()
             if before[name] != len(part or ())
         ]
     if changed:

@@ -17,6 +17,7 @@ from kdcam.runs.run_files import (
     FIGURES_FOLDER,
     LOCALIZATION_FILE,
     METRICS_FILE,
+    NOISE_FILE,
     PICTURES_FILE,
     PICTURES_KEY,
     RECIPE_FILE,
@@ -29,7 +30,11 @@ from kdcam.runs.run_files import (
     find_state,
     has_saved_state,
 )
+from kdcam.settings.messages import reason_text
 
+WeightDigests = Mapping[str, str | None]  # by checkpoint
+
+WEIGHTS_KEY = "teacher_weights"  # of recipe.json, with the digests of the weights
 # recipe.json last: while it is there the folder still counts as an unfinished run
 _WRITTEN = (
     RESULT_FILE,
@@ -43,93 +48,14 @@ _WRITTEN = (
     METRICS_FILE,
     MODEL_FILE,
     CONFIG_FILE,
-    "noise.safetensors",
+    NOISE_FILE,
     PICTURES_FILE,
     RECIPE_FILE,
 )
-
-
 _PATTERNS = (
     "robustness-progress-*",  # of evaluations under way
     f"{FIGURES_FOLDER}/*.png",  # of this run alone: beside another one they would show what it is not
 )
-
-
-WEIGHTS_KEY = "teacher_weights"
-"""The key of recipe.json under which they are kept: checkpoint -> digest."""
-
-WeightDigests = Mapping[str, str | None]  # by checkpoint
-
-
-def checkpoint_digest(checkpoint: str) -> str | None:
-    """Return the SHA-256 of the weights of a teacher or start and, behind it, of the config.json beside them.
-
-    The config.json, where there is one, tells statistics and head. None for a network's name, and for files and
-    packages that are gone.
-    """
-    if location_kind(checkpoint) == "package":
-        return _package_digest(checkpoint)
-    path = expanded(checkpoint)
-    folder, file = (path, path / MODEL_FILE) if is_folder(path) else (path.parent, path)
-    weights = file_digest(file)
-    if weights is None:
-        return None
-    config = file_digest(folder / CONFIG_FILE)
-    return weights if config is None else f"{weights} {config}"
-
-
-def _package_digest(place: str) -> str | None:
-    from kdcam.models.weights.packaged_weights import package_file
-
-    try:
-        return file_digest(package_file(place))
-    except CheckpointError:
-        return None
-
-
-def weight_digests(recipe: Mapping[str, Any], named: WeightDigests | None = None) -> dict[str, str | None]:
-    """Return the digest of each teacher and of the start of a resolved recipe by its checkpoint.
-
-    ``named``: those of networks' names, where they are loaded.
-    """
-    teachers = recipe.get("teacher") or []
-    tables = [teachers] if isinstance(teachers, Mapping) else teachers
-    checkpoints = [str(one["checkpoint"]) for one in (*tables, recipe.get("init")) if one is not None]
-    return {one: (named or {}).get(one) or checkpoint_digest(one) for one in checkpoints}
-
-
-def changed_weights(record: Mapping[str, Any], now: WeightDigests) -> str | None:
-    """Return the first checkpoint whose weights are others now than those that recipe.json tells; None: none is.
-
-    What is unknown on either side (a network that is not loaded, a file that is gone, a run of before a digest was
-    kept) counts as unchanged.
-    """
-    before = record.get(WEIGHTS_KEY)
-    kept = before if isinstance(before, Mapping) else {}
-    for checkpoint, digest in now.items():
-        then = kept.get(checkpoint)
-        if digest is not None and isinstance(then, str) and _differ(then, digest):
-            return checkpoint
-    return None
-
-
-def check_same_weights(run: Path, record: Mapping[str, Any], now: WeightDigests, *, what: str) -> None:
-    """Raise ``CheckpointError`` where a run's recipe.json tells of other weights of a teacher than there are now.
-
-    ``what``: "a finished run", "an unfinished run".
-    """
-    changed = changed_weights(record, now)
-    if changed is not None:
-        raise CheckpointError(
-            f"{run}: holds {what} under other weights of the teacher or start {changed} (or another {CONFIG_FILE} "
-            "beside them) than there are now; give it its former weights back, remove this folder to run it anew, or "
-            "choose another one with --output"
-        )
-
-
-def _differ(then: str, now: str) -> bool:
-    # A run of before config.json counted has the digest of the weights alone.
-    return any(one != other for one, other in zip(then.split(), now.split(), strict=False))
 
 
 def check_finished(path: Path, recipe: dict[str, Any], resume: Resume) -> None:
@@ -219,9 +145,82 @@ def _remove_run(path: Path) -> None:
             file.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: the unfinished run cannot be removed ({error.strerror or error}); "
+            f"{path}: the unfinished run cannot be removed ({reason_text(error)}); "
             "choose another folder with --output"
         ) from error
+
+
+def check_same_weights(run: Path, record: Mapping[str, Any], now: WeightDigests, *, what: str) -> None:
+    """Raise ``CheckpointError`` where a run's recipe.json tells of other weights of a teacher than there are now.
+
+    ``what``: "a finished run", "an unfinished run".
+    """
+    changed = changed_weights(record, now)
+    if changed is not None:
+        raise CheckpointError(
+            f"{run}: holds {what} under other weights of the teacher or start {changed} (or another {CONFIG_FILE} "
+            "beside them) than there are now; give it its former weights back, remove this folder to run it anew, or "
+            "choose another one with --output"
+        )
+
+
+def changed_weights(record: Mapping[str, Any], now: WeightDigests) -> str | None:
+    """Return the first checkpoint whose weights are others now than those that recipe.json tells; None: none is.
+
+    What is unknown on either side (a network that is not loaded, a file that is gone, a run of before a digest was
+    kept) counts as unchanged.
+    """
+    before = record.get(WEIGHTS_KEY)
+    kept = before if isinstance(before, Mapping) else {}
+    for checkpoint, digest in now.items():
+        then = kept.get(checkpoint)
+        if digest is not None and isinstance(then, str) and _differ(then, digest):
+            return checkpoint
+    return None
+
+
+def _differ(then: str, now: str) -> bool:
+    # A run of before config.json counted has the digest of the weights alone.
+    return any(one != other for one, other in zip(then.split(), now.split(), strict=False))
+
+
+def weight_digests(recipe: Mapping[str, Any], named: WeightDigests | None = None) -> dict[str, str | None]:
+    """Return the digest of each teacher and of the start of a resolved recipe by its checkpoint.
+
+    ``named``: those of networks' names, where they are loaded.
+    """
+    teachers = recipe.get("teacher") or []
+    tables = [teachers] if isinstance(teachers, Mapping) else teachers
+    checkpoints = [str(one["checkpoint"]) for one in (*tables, recipe.get("init")) if one is not None]
+    return {one: (named or {}).get(one) or checkpoint_digest(one) for one in checkpoints}
+
+
+def checkpoint_digest(checkpoint: str) -> str | None:
+    """Return the SHA-256 of the weights of a teacher or start and, behind it, of the config.json beside them.
+
+    The config.json, where there is one, tells statistics and head. None for a network's name, and for files and
+    packages that are gone.
+    """
+    if location_kind(checkpoint) == "package":
+        return _package_digest(checkpoint)
+    path = expanded(checkpoint)
+    folder, file = (path, path / MODEL_FILE) if is_folder(path) else (path.parent, path)
+    weights = file_digest(file)
+    if weights is None:
+        return None
+    config = file_digest(folder / CONFIG_FILE)
+    return weights if config is None else f"{weights} {config}"
+
+
+def _package_digest(place: str) -> str | None:
+    from kdcam.models.weights.packaged_weights import (
+        package_file,
+    )  # here: it waits for torch, and nothing else here
+
+    try:
+        return file_digest(package_file(place))
+    except CheckpointError:
+        return None
 
 
 __all__ = [

@@ -14,62 +14,56 @@ from kdcam.data.source_configs import DataConfig, OmniglotConfig
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.files.paths import exists, expanded, is_folder, shown
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs.picture_record import PictureRecord, read_pictures, recorded_digest, trained_pictures_among
+from kdcam.runs.data_record import (
+    PictureRecord,
+    read_pictures,
+    recorded_digest,
+    trained_pictures_among,
+    with_recorded_noise,
+)
 from kdcam.runs.recorded_parts import MissingPictures, describe_changes, load_recorded_parts
-from kdcam.runs.run_files import RECIPE_FILE
-from kdcam.runs.training_labels import NOISE_FILE, with_recorded_noise
+from kdcam.runs.run_files import NOISE_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress
-from kdcam.settings.frozen_settings import key_and_flag, validation_messages
 from kdcam.settings.messages import first_few, listed
-
-_LOCATION_KEYS = ("root", "labels", "names", "workers")
-_READ_BY_TRAIN = 1000  # changed files that `train` on a finished run reads: a few seconds
+from kdcam.settings.validation import key_and_flag, validation_messages
 
 DATA_ROOT_OPTION = "--set data.root=DIR"
+_LOCATION_KEYS = ("root", "labels", "names", "workers")
+_READ_BY_TRAIN = 1000  # changed files that `train` on a finished run reads: a few seconds
 
 
 class RunData(NamedTuple):
     """A run's data as it was, as far as it is still there."""
 
     parts: DataParts
-    lacks: Mapping[str, MissingPictures]  # by part; empty where nothing tells
+    missing: Mapping[str, MissingPictures]  # by part; empty where nothing tells
     digest: str | None  # of the record of its pictures
-    renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where it is another one
-    kept: PictureRecord | None = None  # the record
+    renamed: Mapping[str, str] = {}  # path when the run was made -> path now, where they differ
+    record: PictureRecord | None = None  # None: the run is from before there were records
 
 
 def read_run_data(folder: Path, config: DataConfig, *, progress: Progress) -> RunData:
     """Return a run's data; its noisy labels as the run keeps them, since files of noise move and change.
 
-    The parts are those that the run kept. A run from before pictures were kept has them drawn as then, and the watcher
-    is warned.
+    The parts are those that the run recorded. A run from before pictures were recorded has them drawn as then, and the
+    watcher is warned.
 
     Raises ``DataError`` where the data cannot be read any more, ``CheckpointError`` where files of the run are damaged.
     """
     check_data_folder(folder, config)
     clean = config.model_copy(update={"noise": None})
-    kept = read_pictures(folder)
-    if kept is None:
+    record = read_pictures(folder)
+    if record is None:
         warn_of_no_record(folder, config, progress)
         return RunData(_drawn_again(folder, config, clean, progress), {}, None)
-    found = load_recorded_parts(clean, kept, progress=progress)
+    found = load_recorded_parts(clean, record, progress=progress)
     parts = found.parts
-    if config.noise is not None and parts.label_names == kept.label_names:
-        parts = _with_noise(folder, parts, kept, found.lacks["train"], config)
+    if config.noise is not None and parts.label_names == record.label_names:
+        parts = _with_noise(folder, parts, record, found.missing["train"], config)
     for name in ("validation", "test"):
-        _warn_of_shared(folder, kept, name, progress)
+        _warn_of_shared(folder, record, name, progress)
     warn_of_added(folder, found.added, progress)
-    return RunData(parts, found.lacks, recorded_digest(folder), found.renamed, kept)
-
-
-def warn_of_no_record(folder: Path, config: DataConfig, progress: Progress) -> None:
-    """Warn where a run's data lists files and the run, from before they were, has no record of its pictures."""
-    if isinstance(config, PictureFilesConfig):
-        progress.warning(
-            f"{folder}: its pictures were not recorded when it was trained (by an earlier kdcam), so its parts are "
-            "drawn again as then; where files were added, removed, renamed or changed since, pictures that it was "
-            "trained on may be among those scored"
-        )
+    return RunData(parts, found.missing, recorded_digest(folder), found.renamed, record)
 
 
 def _drawn_again(folder: Path, config: DataConfig, clean: DataConfig, progress: Progress) -> DataParts:
@@ -80,102 +74,69 @@ def _drawn_again(folder: Path, config: DataConfig, clean: DataConfig, progress: 
 
 
 def _with_noise(
-    folder: Path, parts: DataParts, kept: PictureRecord, lack: MissingPictures, config: DataConfig
+    folder: Path, parts: DataParts, record: PictureRecord, missing: MissingPictures, config: DataConfig
 ) -> DataParts:
     """Return the parts with the noisy labels that the run keeps of the pictures that are still there."""
     assert config.noise is not None
-    if lack.lost == 0:
+    if missing.lost == 0:
         noisy = with_recorded_noise(folder, parts, config.noise.kind)
         if noisy is None:
             raise CheckpointError(
                 f"{folder / NOISE_FILE}: is gone or of other labels than the run's pictures; restore it from a copy"
             )
         return noisy
-    lost = {*lack.gone, *lack.edited, *lack.relabelled}
-    there = [kept.table.paths[place] not in lost for place in kept.parts["train"].tolist()]
+    lost = {*missing.gone, *missing.edited, *missing.relabelled}
+    there = [record.table.paths[i] not in lost for i in record.parts["train"].tolist()]
     return with_recorded_noise(folder, parts, config.noise.kind, still_there=torch.tensor(there)) or parts
 
 
-def _warn_of_shared(folder: Path, kept: PictureRecord, name: str, progress: Progress) -> None:
-    shared = kept.shared(name)
-    if shared:
-        progress.warning(
-            f"{folder}: {len(shared)} of the {len(kept.parts[name])} pictures of its {name} part are copies of "
-            f"pictures that it was trained on, byte for byte ({first_few(shared, most=5)}): its scores on this part "
-            "are too good"
-        )
+def resumed_data(folder: Path, config: DataConfig, *, progress: Progress) -> DataParts:
+    """Return the data of an unfinished run, which must be what it began with.
 
+    A run from before pictures were kept has its parts drawn as then.
 
-def check_part(folder: Path, name: str, lack: MissingPictures | None, *, rest: bool) -> None:
-    """Raise ``DataError`` where a part of a run's data is not what it was; with ``rest`` only where nothing is left."""
-    if lack is not None and lack.lost:
-        check_missing_pictures(folder, lack, f"of its {name} part", rest=rest)
-
-
-def check_missing_pictures(folder: Path, lack: MissingPictures, which: str, *, rest: bool) -> None:
-    """Raise ``DataError`` where pictures of a run are lost; with ``rest`` only where none is left."""
-    left = lack.pictures - lack.lost
-    if lack.lost and not (rest and left):
-        way_out = f", or score the {left} that are left with {key_and_flag('rest')}" if left else ""
-        raise DataError(f"{folder}: {_loss(lack, which)}; restore them{way_out}")
-
-
-def warn_of_missing_pictures(folder: Path, lack: MissingPictures, which: str, progress: Progress) -> None:
-    """Warn that only a rest of some pictures of a run is scored, where some are lost; where all are, none is scored."""
-    left = lack.pictures - lack.lost
-    if lack.lost and left:
-        progress.warning(f"{folder}: {_loss(lack, which)}; the {left} of {lack.pictures} that are left count")
-
-
-def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Progress) -> None:
-    """Warn where pictures that a run, or another network, is asked about are among those that it was trained on.
-
-    Nothing is known of a network that is no run, nor of a run that kept no record of its pictures.
+    Raises ``CheckpointError`` where pictures are gone or changed, with names; else as `read_run_data`.
     """
-    kept = read_pictures(run) if exists(run / RECIPE_FILE) else None
-    found = [] if kept is None else trained_pictures_among(kept, paths)
-    if found:
-        progress.warning(
-            f"{place}: {len(found)} of {len(paths)} pictures are those that {run} was trained on, byte for byte "
-            f"({first_few(map(shown, found))}): its scores on them are too good"
+    record = read_pictures(folder)
+    if record is None:
+        return load_data_by_position(config, progress=progress)
+    found = load_recorded_parts(config.model_copy(update={"noise": None}), record, progress=progress)
+    if found.parts.label_names != record.label_names:
+        return found.parts  # refused by its classes
+    lost = [
+        f"{missing.lost} of the {missing.pictures} pictures of its {name} part ({missing.text()})"
+        for name, missing in found.missing.items()
+        if missing.lost
+    ]
+    if lost:
+        raise CheckpointError(
+            f"{folder}: the data has changed since the run began: {'; '.join(lost)}; restore the pictures, or start "
+            "over with --resume never"
         )
-
-
-def warn_of_seen(kept: PictureRecord, recipe: TrainRecipe, progress: Progress) -> None:
-    """Warn where a run's teachers, or the run that it is started from, were trained on pictures that it holds out."""
-    for table in (*recipe.teachers, recipe.init):
-        if table is None:
-            continue
-        network, run = table.checkpoint, expanded(table.checkpoint)
-        try:
-            theirs = read_pictures(run) if exists(run / RECIPE_FILE) else None
-        except CheckpointError as error:
-            progress.warning(f"what {network} was trained on is not known: {error}")
-            continue
-        trained = set() if theirs is None else theirs.keys_of("train")
-        for name in ("validation", "test"):
-            seen = [
-                kept.table.paths[place] for place in kept.parts[name].tolist() if kept.keys[place] in trained
-            ]
-            if seen:
-                progress.warning(
-                    f"{network} was trained on {len(seen)} of the {len(kept.parts[name])} pictures of the {name} part "
-                    f"({first_few(seen)}), so scores on this part are too good; take a network with the same split "
-                    "(data.split_seed, data.test, data.validation)"
-                )
-
-
-def warn_of_added(folder: Path, added: Sequence[str], progress: Progress) -> None:
-    """Warn where a run's data holds files now that it did not hold when the run was trained."""
-    if added:
-        progress.warning(
-            f"{folder}: {len(added)} files of its data have been added since it was trained ({first_few(added)}); they "
-            "are of none of its parts and are not scored"
+    if found.added:
+        progress.message(
+            f"{folder}: {len(found.added)} files have been added to its data since it began "
+            f"({first_few(found.added)}); it goes on without them"
         )
+    if config.noise is None:
+        return found.parts
+    return _with_noise(folder, found.parts, record, found.missing["train"], config)
 
 
-def _loss(lack: MissingPictures, which: str) -> str:
-    return f"{lack.lost} of the {lack.pictures} pictures {which} are not what they were ({lack.text()})"
+def warn_of_changed_data(folder: Path, config: DataConfig, *, progress: Progress) -> None:
+    """Warn where the pictures of a finished run are not what they were; sizes and times are compared first.
+
+    Raises ``CheckpointError`` where the record of its pictures is damaged.
+    """
+    record = read_pictures(folder)
+    if record is None or not isinstance(config, PictureFilesConfig) or not is_folder(expanded(config.root)):
+        return  # a result needs no data
+    try:
+        change = describe_changes(config, record, most_read=_READ_BY_TRAIN)
+    except DataError as error:
+        change = f"cannot be read any more: {error}"
+    if change is not None:
+        progress.warning(f"{folder}: its data {change}; the result is that of the data of then")
 
 
 def check_data_folder(folder: Path, config: DataConfig) -> None:
@@ -211,53 +172,98 @@ def with_data_locations(config: DataConfig, changes: Mapping[str, Any] | None, f
         raise RecipeError("; ".join(validation_messages(error, type(config), place="data"))) from None
 
 
-def resumed_data(folder: Path, config: DataConfig, *, progress: Progress) -> DataParts:
-    """Return the data of an unfinished run, which must be what it began with.
+def check_part(folder: Path, name: str, missing: MissingPictures | None, *, rest: bool) -> None:
+    """Raise ``DataError`` where a part of a run's data is not what it was; with ``rest`` only where nothing is left."""
+    if missing is not None and missing.lost:
+        check_missing_pictures(folder, missing, f"of its {name} part", rest=rest)
 
-    A run from before pictures were kept has its parts drawn as then.
 
-    Raises ``CheckpointError`` where pictures are gone or changed, with names; else as `read_run_data`.
-    """
-    kept = read_pictures(folder)
-    if kept is None:
-        return load_data_by_position(config, progress=progress)
-    found = load_recorded_parts(config.model_copy(update={"noise": None}), kept, progress=progress)
-    if found.parts.label_names != kept.label_names:
-        return found.parts  # refused by its classes
-    lost = [
-        f"{lack.lost} of the {lack.pictures} pictures of its {name} part ({lack.text()})"
-        for name, lack in found.lacks.items()
-        if lack.lost
-    ]
-    if lost:
-        raise CheckpointError(
-            f"{folder}: the data has changed since the run began: {'; '.join(lost)}; restore the pictures, or start "
-            "over with --resume never"
+def check_missing_pictures(folder: Path, missing: MissingPictures, which: str, *, rest: bool) -> None:
+    """Raise ``DataError`` where pictures of a run are lost; with ``rest`` only where none is left."""
+    left = missing.pictures - missing.lost
+    if missing.lost and not (rest and left):
+        way_out = f", or score the {left} that are left with {key_and_flag('rest')}" if left else ""
+        raise DataError(f"{folder}: {_loss(missing, which)}; restore them{way_out}")
+
+
+def warn_of_missing_pictures(folder: Path, missing: MissingPictures, which: str, progress: Progress) -> None:
+    """Warn that only a rest of some pictures of a run is scored, where some are lost; where all are, none is scored."""
+    left = missing.pictures - missing.lost
+    if missing.lost and left:
+        progress.warning(
+            f"{folder}: {_loss(missing, which)}; the {left} of {missing.pictures} that are left count"
         )
-    if found.added:
-        progress.message(
-            f"{folder}: {len(found.added)} files have been added to its data since it began "
-            f"({first_few(found.added)}); it goes on without them"
+
+
+def _loss(missing: MissingPictures, which: str) -> str:
+    return (
+        f"{missing.lost} of the {missing.pictures} pictures {which} are not what they were ({missing.text()})"
+    )
+
+
+def warn_of_no_record(folder: Path, config: DataConfig, progress: Progress) -> None:
+    """Warn where a run's data lists files and the run, from before they were, has no record of its pictures."""
+    if isinstance(config, PictureFilesConfig):
+        progress.warning(
+            f"{folder}: its pictures were not recorded when it was trained (by an earlier kdcam), so its parts are "
+            "drawn again as then; where files were added, removed, renamed or changed since, pictures that it was "
+            "trained on may be among those scored"
         )
-    if config.noise is None:
-        return found.parts
-    return _with_noise(folder, found.parts, kept, found.lacks["train"], config)
 
 
-def warn_of_changed_data(folder: Path, config: DataConfig, *, progress: Progress) -> None:
-    """Warn where the pictures of a finished run are not what they were; sizes and times are compared first.
+def warn_of_added(folder: Path, added: Sequence[str], progress: Progress) -> None:
+    """Warn where a run's data holds files now that it did not hold when the run was trained."""
+    if added:
+        progress.warning(
+            f"{folder}: {len(added)} files of its data have been added since it was trained ({first_few(added)}); they "
+            "are of none of its parts and are not scored"
+        )
 
-    Raises ``CheckpointError`` where the record of its pictures is damaged.
+
+def _warn_of_shared(folder: Path, record: PictureRecord, name: str, progress: Progress) -> None:
+    shared = record.shared(name)
+    if shared:
+        progress.warning(
+            f"{folder}: {len(shared)} of the {len(record.parts[name])} pictures of its {name} part are copies of "
+            f"pictures that it was trained on, byte for byte ({first_few(shared, most=5)}): its scores on this part "
+            "are too good"
+        )
+
+
+def warn_of_trained(run: Path, paths: Sequence[Path], place: str, progress: Progress) -> None:
+    """Warn where pictures that a run, or another network, is asked about are among those that it was trained on.
+
+    Nothing is known of a network that is no run, nor of a run that kept no record of its pictures.
     """
-    kept = read_pictures(folder)
-    if kept is None or not isinstance(config, PictureFilesConfig) or not is_folder(expanded(config.root)):
-        return  # a result needs no data
-    try:
-        change = describe_changes(config, kept, most_read=_READ_BY_TRAIN)
-    except DataError as error:
-        change = f"cannot be read any more: {error}"
-    if change is not None:
-        progress.warning(f"{folder}: its data {change}; the result is that of the data of then")
+    record = read_pictures(run) if exists(run / RECIPE_FILE) else None
+    found = [] if record is None else trained_pictures_among(record, paths)
+    if found:
+        progress.warning(
+            f"{place}: {len(found)} of {len(paths)} pictures are those that {run} was trained on, byte for byte "
+            f"({first_few(map(shown, found))}): its scores on them are too good"
+        )
+
+
+def warn_of_seen(record: PictureRecord, recipe: TrainRecipe, progress: Progress) -> None:
+    """Warn where a run's teachers, or the run that it is started from, were trained on pictures that it holds out."""
+    for table in (*recipe.teachers, recipe.init):
+        if table is None:
+            continue
+        network, run = table.checkpoint, expanded(table.checkpoint)
+        try:
+            theirs = read_pictures(run) if exists(run / RECIPE_FILE) else None
+        except CheckpointError as error:
+            progress.warning(f"what {network} was trained on is not known: {error}")
+            continue
+        trained = set() if theirs is None else theirs.keys_of("train")
+        for name in ("validation", "test"):
+            seen = [record.table.paths[i] for i in record.parts[name].tolist() if record.keys[i] in trained]
+            if seen:
+                progress.warning(
+                    f"{network} was trained on {len(seen)} of the {len(record.parts[name])} pictures of the {name} "
+                    f"part ({first_few(seen)}), so scores on this part are too good; take a network with the same "
+                    "split (data.split_seed, data.test, data.validation)"
+                )
 
 
 __all__ = [

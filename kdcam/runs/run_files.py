@@ -11,11 +11,15 @@ from kdcam.files.atomic_writes import check_writable, make_folder, write_atomica
 from kdcam.files.json_files import json_form, parse_json
 from kdcam.files.paths import exists, is_folder, read_bounded
 from kdcam.files.text_files import TEXT_LIMIT
+from kdcam.settings.messages import reason_text
 
 RECIPE_FILE = "recipe.json"
 RESULT_FILE = "result.json"
 PICTURES_FILE = "pictures.safetensors"
 PICTURES_KEY = "pictures"  # of recipe.json, with the SHA-256 of that file
+TRAINING_KEY = "training_data"  # of recipe.json, with what tells the images that the run began with
+NOISE_FILE = "noise.safetensors"
+METRICS_FILE = "metrics.jsonl"
 FEW_SHOT_FILE = "few-shot.json"
 EPISODES_FILE = "few-shot-episodes.safetensors"
 VERIFICATION_FILE = "verification.json"
@@ -29,7 +33,10 @@ Resume = Literal["auto", "never"]
 
 
 def find_state(path: Path) -> State:
-    """Return how far the run in ``path`` got; "new" also where there is no such folder."""
+    """Return how far the run in ``path`` got; "new" also where there is no such folder.
+
+    A run is new while there is no recipe.json, unfinished until there is a result.json, finished after.
+    """
     if not exists(path / RECIPE_FILE):
         return "new"
     return "finished" if exists(path / RESULT_FILE) else "unfinished"
@@ -60,11 +67,8 @@ def remove_figure(file: Path) -> None:
         file.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"{file}: cannot be removed ({error.strerror or error}), and it shows earlier numbers; remove it yourself"
+            f"{file}: cannot be removed ({reason_text(error)}), and it shows earlier numbers; remove it yourself"
         ) from error
-
-
-METRICS_FILE = "metrics.jsonl"
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -102,7 +106,7 @@ def append_metrics(folder: Path, record: Mapping[str, Any]) -> None:
                 raise
     except OSError as error:
         raise CheckpointError(
-            f"{path}: a line could not be added ({error.strerror or error}); the lines before it are whole. "
+            f"{path}: a line could not be added ({reason_text(error)}); the lines before it are whole. "
             "Free some space and run the same command again"
         ) from error
 
@@ -134,12 +138,14 @@ __all__ = [
     "FIGURES_FOLDER",
     "LOCALIZATION_FILE",
     "METRICS_FILE",
+    "NOISE_FILE",
     "PICTURES_FILE",
     "PICTURES_KEY",
     "RECIPE_FILE",
     "REPORT_FILE",
     "RESULT_FILE",
     "RESUME_FOLDER",
+    "TRAINING_KEY",
     "VERIFICATION_FILE",
     "Resume",
     "State",

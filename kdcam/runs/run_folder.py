@@ -22,15 +22,13 @@ from kdcam.runs.run_files import (
     PICTURES_KEY,
     RECIPE_FILE,
     RESULT_FILE,
+    TRAINING_KEY,
     Resume,
     State,
     find_state,
     has_saved_state,
 )
 from kdcam.runtime.machine import describe_machine, package_versions
-
-TRAINING_KEY = "training_data"
-"""The key of recipe.json under which the images that a run began with are told."""
 
 
 class RunFolder:
@@ -190,4 +188,4 @@ def _has_former_teachers(path: Path, digests: WeightDigests) -> bool:
     return changed_weights(record, digests) is None
 
 
-__all__ = ["TRAINING_KEY", "RunFolder"]
+__all__ = ["RunFolder"]

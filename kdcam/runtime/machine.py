@@ -40,10 +40,10 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
         if not is_second and "cpu" not in controllers.split(","):
             continue
         base = root if is_second else root / "cpu"
-        place = base / path.lstrip("/")
-        while place.is_relative_to(base):
-            limits.append(_quota_of(place))
-            place = place.parent
+        group = base / path.lstrip("/")
+        while group.is_relative_to(base):
+            limits.append(_quota_of(group))
+            group = group.parent
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -1,6 +1,5 @@
 """The process's memory: freed memory that it holds on to, and in one sentence memory that is not there."""
 
-import ctypes
 import errno
 import re
 import sys
@@ -20,25 +19,28 @@ _SIGNS = (
     "is killed by signal: Killed",  # torch, of a data worker that the system ended
     "out of shared memory",
 )
+# malloc.h of glibc
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_NEVER = 2**31 - 1
+_LARGEST_IN_HEAP = 2**31 - 4096
 
 
-def amount_asked(error: BaseException) -> str | None:
-    """Return how much memory an error says could not be had, "" where it does not tell; None: it is of another kind."""
-    text = str(error)
-    if (found := _CPU.search(text)) is not None:
-        return f"{int(found[1]) / 1e9:,.1f} GB"
-    if isinstance(error, MemoryError) or _is_of_device(error):
-        found = _DEVICE.search(text) or _ARRAY.search(text)
-        return "" if found is None else found[1]
-    is_sign = any(sign in text for sign in _SIGNS) or (
-        isinstance(error, OSError) and error.errno == errno.ENOMEM
-    )
-    return "" if is_sign else None
+def keep_freed_memory() -> bool:
+    """Let freed memory stay with the process, on Linux with glibc; return whether it does now.
 
+    By default glibc gives large blocks back to the system as soon as they are freed, and each training step on a CPU
+    pays for thousands of page faults to get the same memory again. The setting is the whole process's, so it is for
+    programs, not for a library, to call. The size of the process stays at its largest, which a training run reaches
+    in its first step anyway.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes  # here: the command line's help would wait for it
 
-def _is_of_device(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # without it nothing has asked a device
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library, such as musl
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_IN_HEAP)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 @contextmanager
@@ -66,26 +68,23 @@ def memory_text(error: BaseException) -> str | None:
     return f"out of memory ({amount} more was asked for)" if amount else "out of memory"
 
 
-# malloc.h of glibc
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_NEVER = 2**31 - 1
-_LARGEST_IN_HEAP = 2**31 - 4096
+def amount_asked(error: BaseException) -> str | None:
+    """Return how much memory an error says could not be had, "" where it does not tell; None: it is of another kind."""
+    text = str(error)
+    if (found := _CPU.search(text)) is not None:
+        return f"{int(found[1]) / 1e9:,.1f} GB"
+    if isinstance(error, MemoryError) or _is_of_device(error):
+        found = _DEVICE.search(text) or _ARRAY.search(text)
+        return "" if found is None else found[1]
+    is_sign = any(sign in text for sign in _SIGNS) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    )
+    return "" if is_sign else None
 
 
-def keep_freed_memory() -> bool:
-    """Let freed memory stay with the process, on Linux with glibc; return whether it does now.
-
-    By default glibc gives large blocks back to the system as soon as they are freed, and each training step on a CPU
-    pays for thousands of page faults to get the same memory again. The setting is the whole process's, so it is for
-    programs, not for a library, to call. The size of the process stays at its largest, which a training run reaches
-    in its first step anyway.
-    """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library, such as musl
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_IN_HEAP)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER))
+def _is_of_device(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # without it nothing has asked a device
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 __all__ = [

@@ -33,6 +33,20 @@ def unit_rows(weight: Tensor) -> Tensor:
     return torch.where(lengths > _SHORTEST, weight / lengths.clamp(min=_SHORTEST), 0.0)
 
 
+def mean_squares(one: Tensor, other: Tensor) -> Tensor:
+    """Return the mean squared differences (N, M) of rows (N, E) and (M, E), 0 or more, in the `wide` of the first.
+
+    Through inner products, for nothing of size N x M x E may be made; the rows are moved to the first ones' mean, since
+    differences are small beside the values and would be lost in float32.
+    """
+    with torch.autocast(one.device.type, enabled=False):
+        one, other = wide(one), other.to(wide_dtype(one))
+        middle = one.detach().mean(0)
+        one, other = one - middle, other - middle
+        squares = one.square().sum(1)[:, None] + other.square().sum(1) - 2 * one @ other.T
+        return squares.clamp(min=0) / one.shape[1]
+
+
 def mean_where(values: Tensor, counted: Tensor) -> Tensor:
     """Return the mean of the values for which ``counted`` (bool, the same shape) holds; 0 where it holds for none."""
     return (values * counted).sum() / counted.sum().clamp(min=1)
@@ -95,6 +109,7 @@ __all__ = [
     "MEND_WEIGHTS",
     "FiniteCheck",
     "broken_rows",
+    "mean_squares",
     "mean_where",
     "require_finite_outputs",
     "share_of",

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 
 from kdcam.errors import DataError
@@ -15,10 +15,8 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e4  # kdcam's choice: the range
 _HALVINGS = 60  # of that range in log T, to well below float64's grain
 
 
-class ReliabilityRow(BaseModel):
+class ReliabilityRow(BaseModel, frozen=True):
     """The images whose top probability lies in (lower, upper]."""
-
-    model_config = ConfigDict(frozen=True)
 
     lower: float
     upper: float
@@ -27,10 +25,8 @@ class ReliabilityRow(BaseModel):
     accuracy: float | None  # share of them whose top class is the label
 
 
-class Calibration(BaseModel):
+class Calibration(BaseModel, frozen=True):
     """How good the probabilities of a classifier are; 0 is best in all of them."""
-
-    model_config = ConfigDict(frozen=True)
 
     images: int
     nll: float  # mean negative log-likelihood, in nats
@@ -40,10 +36,8 @@ class Calibration(BaseModel):
     rows: tuple[ReliabilityRow, ...]  # a bin each, rising
 
 
-class CalibrationReport(BaseModel):
+class CalibrationReport(BaseModel, frozen=True):
     """Calibration on test images, as trained and with the temperature that suits the validation images best."""
-
-    model_config = ConfigDict(frozen=True)
 
     before: Calibration
     temperature: float | None  # logits are divided by it; None: there are no validation images to fit it on
@@ -83,7 +77,7 @@ def calibration(logits: Tensor, targets: Tensor) -> Calibration:
         brier=_brier(logits, targets),
         ece=report.ece,
         mce=float(gaps[images > 0].max()),
-        rows=tuple(_row(place, bins) for place in range(ECE_BINS)),
+        rows=tuple(_row(number, bins) for number in range(ECE_BINS)),
     )
 
 
@@ -144,14 +138,14 @@ def _brier(logits: Tensor, targets: Tensor) -> float:
     return float(probabilities.square().sum(1).mean())
 
 
-def _row(place: int, bins: _Bins) -> ReliabilityRow:
-    there = bool(bins.images[place] > 0)
+def _row(number: int, bins: _Bins) -> ReliabilityRow:
+    there = bool(bins.images[number] > 0)
     return ReliabilityRow(
-        lower=place / ECE_BINS,
-        upper=(place + 1) / ECE_BINS,
-        images=int(bins.images[place]),
-        confidence=float(bins.confidence[place]) if there else None,
-        accuracy=float(bins.accuracy[place]) if there else None,
+        lower=number / ECE_BINS,
+        upper=(number + 1) / ECE_BINS,
+        images=int(bins.images[number]),
+        confidence=float(bins.confidence[number]) if there else None,
+        accuracy=float(bins.accuracy[number]) if there else None,
     )
 
 

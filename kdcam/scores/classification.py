@@ -95,9 +95,9 @@ class ScoreSums:
         self.confusion += torch.bincount(pairs, minlength=self.num_classes**2).view_as(self.confusion)
         self.top5 += int((logits.topk(min(5, self.num_classes), 1).indices == targets[:, None]).sum())
         self.nll += _grained(cross_entropy(logits, targets, reduction="none")).sum()
-        place = (confidence * ECE_BINS).ceil().long().sub(1).clamp(0, ECE_BINS - 1)
+        bins = (confidence * ECE_BINS).ceil().long().sub(1).clamp(0, ECE_BINS - 1)
         for row, values in enumerate((torch.ones_like(confidence), right.double(), _grained(confidence))):
-            self.bins[row] += torch.bincount(place, weights=values, minlength=ECE_BINS)
+            self.bins[row] += torch.bincount(bins, weights=values, minlength=ECE_BINS)
 
     def merge(self, other: Self) -> None:
         """Add the sums of other samples of the same classes."""
@@ -138,7 +138,8 @@ def score(
 
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
-        batches: evaluation batches on its device; targets (N,) give a `Report`, (N, K) a `MultiLabelReport`.
+        batches: evaluation batches on its device; targets (N,) give a `ClassificationReport`, (N, K) a
+            `MultiLabelReport`.
         threshold: the probability above which one of several labels is said to be there; single labels need none.
         place: what an error about outputs begins with.
         progress: who watches.
@@ -233,12 +234,11 @@ def average_precision(scores: Tensor, present: Tensor) -> float | None:
 
 
 def _check_labels(targets: Tensor, classes: int) -> None:
-    strangers = targets[(targets < 0) | (targets >= classes)]
-    if len(strangers) > 0:
+    unknown = targets[(targets < 0) | (targets >= classes)]
+    if len(unknown) > 0:
         raise DataError(
-            f"found label {strangers[0]} where the classifier has {classes} classes (labels 0 to "
-            f"{classes - 1}); "
-            "score it on data with the classes that it was trained for"
+            f"found label {unknown[0]} where the classifier has {classes} classes (labels 0 to {classes - 1}); score "
+            "it on data with the classes that it was trained for"
         )
 
 

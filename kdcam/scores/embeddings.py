@@ -63,11 +63,6 @@ def feature_table(
     return FeatureTable(torch.cat(embeddings), torch.cat(targets))
 
 
-def embeddings_of(classifier: Classifier, batches: Batches) -> Tensor:
-    """Return the embeddings (N, E) of all batches as `feature_table` finds them, on the CPU."""
-    return feature_table(classifier, batches).embeddings
-
-
 def effective_rank(embeddings: Tensor) -> float:
     """Return how many directions embeddings (N, E) spread over: 1 when all lie on a line, at most E.
 
@@ -83,4 +78,4 @@ def effective_rank(embeddings: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-__all__ = ["FeatureTable", "effective_rank", "embeddings_of", "feature_table"]
+__all__ = ["FeatureTable", "effective_rank", "feature_table"]

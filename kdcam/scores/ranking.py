@@ -32,14 +32,6 @@ def auroc(positive_scores: Tensor, negative_scores: Tensor) -> float | None:
     return half_pairs / (2 * len(positives) * len(negatives))
 
 
-def _check(*groups: Tensor) -> None:
-    for scores in groups:
-        if scores.ndim != 1:
-            raise ValueError(f"scores have shape {tuple(scores.shape)}; expected one score an image, (N,)")
-        if scores.isnan().any():
-            raise ValueError("scores contain NaN, which has no rank; drop those images or mend the score")
-
-
 def fpr_at_95(positive_scores: Tensor, negative_scores: Tensor) -> float:
     """Return the share of negatives (M,) that score at least as high as the threshold that 95 % of the positives
     (N,) reach: the highest such threshold."""
@@ -47,6 +39,14 @@ def fpr_at_95(positive_scores: Tensor, negative_scores: Tensor) -> float:
     # the grain of 0.95 * 20 must not make 20 of 19
     needed = max(1, math.ceil(_TRUE_POSITIVE_RATE * len(ordered) - 1e-9))
     return float((negative_scores >= ordered[needed - 1]).double().mean())
+
+
+def _check(*groups: Tensor) -> None:
+    for scores in groups:
+        if scores.ndim != 1:
+            raise ValueError(f"scores have shape {tuple(scores.shape)}; expected one score an image, (N,)")
+        if scores.isnan().any():
+            raise ValueError("scores contain NaN, which has no rank; drop those images or mend the score")
 
 
 __all__ = ["auroc", "fpr_at_95"]

@@ -2,10 +2,9 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
-_SHOWN = 60  # characters of a value in a message
-
-
+_SHOWN_LENGTH = 60  # characters of a value in a message
 _LONGEST_REASON = 300  # letters; what libraries say of damaged files has no bound
 _JOINERS = "\u200c\u200d"  # zero width, but words of Persian and families of emoji are spelt with them
 
@@ -37,9 +36,19 @@ def message_text(text: str) -> str:
     return "\n  ".join([one_line(first), *map(one_line, others)])
 
 
+def short(value: object, *, most: int = _SHOWN_LENGTH) -> str:
+    """Return a value as a message may show it: its ``repr``, cut where it is long, whatever the value is."""
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes) and len(value) > most:
+        return f"{'a table' if isinstance(value, Mapping) else 'a list'} of {len(value)} values"
+    try:
+        text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
+    except (ValueError, RecursionError):  # more digits than Python writes, or lists in lists without end
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the closest known spelling, or an empty text where none is close."""
-    from difflib import get_close_matches
 
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
@@ -89,17 +98,6 @@ def eps_text(norm: str, eps: float) -> str:
 def failed_check_text(name: str, text: str, value: float, limit: float, *, warning: str) -> str:
     """Return in words what a failed check of attacks found, and what that means."""
     return f"check {name} failed ({text}: {value:.3g}, limit {limit:.3g}): {warning}"
-
-
-def short(value: object, *, most: int = _SHOWN) -> str:
-    """Return a value as a message may show it: its ``repr``, cut where it is long, whatever the value is."""
-    if isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes) and len(value) > most:
-        return f"{'a table' if isinstance(value, Mapping) else 'a list'} of {len(value)} values"
-    try:
-        text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
-    except (ValueError, RecursionError):  # more digits than Python writes, or lists in lists without end
-        return f"a {type(value).__name__} too long to show"
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 __all__ = [

@@ -1,23 +1,23 @@
 """Adversarial images for training: made anew at each step against the student as it stands there."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdcam.attacks.gradient_steps import ascend_loss, random_ball_points
-from kdcam.attacks.norm_ball import NormBall
+from kdcam.attacks.attacked_network import attack_mode
+from kdcam.attacks.gradient_steps import ascend_loss
+from kdcam.attacks.norm_ball import NormBall, random_ball_points
 from kdcam.attacks.objective import attack_loss
 from kdcam.data.batches.batch import Batch
 from kdcam.models.classifier import Classifier, Outputs, Task, TeacherOutputs
 from kdcam.recipe.adversary import AdversaryConfig
-from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import wide
 
-_TAG = 0x41445653  # tells the numbers of random starts from those of other draws of the same step
+_SEED_TAG = 0x41445653  # tells the numbers of random starts from those of other draws of the same step
 
 ForwardOutputs = Callable[[Tensor], Outputs]
 """Gives a network's outputs of images (N, C, H, W) in [0, 1]."""
@@ -34,9 +34,9 @@ class Adversary:
     def craft(
         self,
         student: Classifier,
-        read: ForwardOutputs,
+        outputs_of: ForwardOutputs,
         batch: Batch,
-        taught: Sequence[TeacherOutputs],
+        teacher_outputs: Sequence[TeacherOutputs],
         *,
         epoch: int,
         step: int,
@@ -48,20 +48,20 @@ class Adversary:
 
         Args:
             student: is attacked.
-            read: its outputs; compiled or not.
+            outputs_of: gives its outputs; compiled or not.
             batch: clean images with labels or rows.
-            taught: what each teacher says of the clean images; read with maximise = "kl_to_teacher" alone.
+            teacher_outputs: what each teacher says of the clean images; read with maximise = "kl_to_teacher" alone.
             epoch: with the seed and the step it decides the random starts.
             step: within the epoch.
         """
         config, ball = self.config, NormBall(self.config.norm, self.config.eps)
-        with _attacked(student, batch.images.device):
+        with attack_mode(student, batch.images.device), _without_gradients(student):
             start = batch.images
             if config.random_start:
-                start = random_ball_points(batch.images, ball, numbers=(self.seed, epoch, step, _TAG))
-            loss = self._loss(read, batch, taught)
+                start = random_ball_points(batch.images, ball, numbers=(self.seed, epoch, step, _SEED_TAG))
+            loss = self._loss(outputs_of, batch, teacher_outputs)
             return ascend_loss(
-                lambda images: loss(read(images).logits),
+                lambda images: loss(outputs_of(images).logits),
                 batch.images,
                 start,
                 ball=ball,
@@ -70,7 +70,7 @@ class Adversary:
             )
 
     def _loss(
-        self, read: ForwardOutputs, batch: Batch, taught: Sequence[TeacherOutputs]
+        self, outputs_of: ForwardOutputs, batch: Batch, teacher_outputs: Sequence[TeacherOutputs]
     ) -> Callable[[Tensor], Tensor]:
         """Return what is raised, as a function of the logits."""
         if self.config.maximise == "cross_entropy":
@@ -79,9 +79,9 @@ class Adversary:
             return lambda logits: attack_loss(logits, batch.targets, reduction="sum")
         if self.config.maximise == "kl_to_clean":
             with torch.no_grad():
-                probabilities = wide(read(batch.images).logits).softmax(1)
+                probabilities = wide(outputs_of(batch.images).logits).softmax(1)
         else:
-            probabilities = mean_teacher_probabilities(taught)
+            probabilities = mean_teacher_probabilities(teacher_outputs)
         return lambda logits: divergence_from(logits, probabilities)
 
 
@@ -90,30 +90,27 @@ def divergence_from(logits: Tensor, probabilities: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(wide(logits), dim=1), probabilities, reduction="sum")
 
 
-def mean_teacher_probabilities(taught: Sequence[TeacherOutputs]) -> Tensor:
+def mean_teacher_probabilities(teacher_outputs: Sequence[TeacherOutputs]) -> Tensor:
     """Return the mean of the teachers' predictions (N, K); the divergence from it has the mean one's gradient."""
-    said = [wide(teacher.logits).softmax(1) for teacher in taught if teacher.logits is not None]
-    if not said or len(said) < len(taught):
-        raise ValueError(f"{len(said)} of {len(taught)} teachers gave logits; the attack reads those of each")
+    said = [wide(teacher.logits).softmax(1) for teacher in teacher_outputs if teacher.logits is not None]
+    if not said or len(said) < len(teacher_outputs):
+        raise ValueError(
+            f"{len(said)} of {len(teacher_outputs)} teachers gave logits; the attack reads those of each"
+        )
     return torch.stack(said).mean(0)
 
 
 @contextmanager
-def _attacked(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put a network into eval mode and float32 while it is attacked, and all back afterwards."""
+def _without_gradients(network: nn.Module) -> Iterator[None]:
+    """Let no parameter take gradients: a compiled backward pass would work them out, too."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    with ExitStack() as stack:
-        stack.enter_context(eval_mode(network))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        # Else a compiled backward pass works out the parameters' gradients, too.
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
         for parameter in learning:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_(True)
+            parameter.requires_grad_(True)
 
 
 __all__ = [

@@ -24,7 +24,7 @@ from kdcam.training.engine import Plan, Position, Trainable, TrainState
 from kdcam.training.length_warnings import last_progress
 from kdcam.training.loss_terms import TermMeans
 from kdcam.training.preflight import CheckedRun, learning_rate_scales, shapes_of
-from kdcam.training.teachers.cache_entries import cached_views
+from kdcam.training.teachers.cached_teacher import cached_views
 from kdcam.training.teachers.live_teacher import LiveTeacher, check_class_order
 
 
@@ -60,7 +60,7 @@ def assemble(checked: CheckedRun, parts: DataParts) -> tuple[Plan, TrainState]:
         )
     if len(train) == 0:
         raise DataError(f"data: {len(parts.train)} training images give no batch; at least 2 are needed")
-    _check_waking(recipe, len(train))
+    _check_unfreezing(recipe, len(train))
     plan = Plan(
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
@@ -81,17 +81,17 @@ def assemble(checked: CheckedRun, parts: DataParts) -> tuple[Plan, TrainState]:
     return plan, state
 
 
-def _check_waking(recipe: TrainRecipe, steps: int) -> None:
-    """Raise ``RecipeError`` where frozen stages would wake only after the last update of a run."""
+def _check_unfreezing(recipe: TrainRecipe, steps: int) -> None:
+    """Raise ``RecipeError`` where frozen stages would be unfrozen only after the last update of a run."""
     if recipe.init is None or recipe.init.unfreeze == 1:
         return
-    # Stages wake at the begin of a group alone.
+    # Stages are unfrozen at the begin of a group alone.
     last = last_progress(recipe.epochs, steps, accumulate=recipe.accumulate)
     if last < recipe.init.unfreeze:
         raise RecipeError(
             f"init.unfreeze: found {recipe.init.unfreeze:g}, but the last update of {recipe.epochs} epochs of {steps} "
-            f"steps begins after {last:.3g} of the run, so that nothing would wake; set a smaller one, more epochs, or "
-            "leave it out to keep the stages as they are"
+            f"steps begins after {last:.3g} of the run, so that nothing would be unfrozen; set a smaller one, more "
+            "epochs, or leave it out to keep the stages as they are"
         )
 
 
@@ -125,7 +125,7 @@ def _seed(seed: int) -> None:
 def _moving_average(student: Classifier, decay: float) -> Any | None:
     if decay == 0:
         return None
-    from timm.utils.model_ema import ModelEmaV3
+    from timm.utils.model_ema import ModelEmaV3  # here: a run without an average need not wait for it
 
     return ModelEmaV3(student, decay=decay)
 

@@ -29,86 +29,13 @@ from kdcam.training.loss_terms import (
     trace,
 )
 
-SHOW_EVERY_SECONDS = 0.25
-SAVE_EVERY_SECONDS = 600.0  # within an epoch; every epoch's end is kept as well
-
-
-class EpochClock:
-    """The clock of one epoch."""
-
-    def __init__(self, *, epoch: int, epochs: int, step: int, steps: int, seconds: float) -> None:
-        """Start the clock at ``step`` of an epoch (both counted from 0) that has already taken ``seconds``."""
-        self.epoch, self.epochs, self.step, self.steps = epoch, epochs, step, steps
-        self.earlier_seconds = seconds
-        self.started = self.shown = self.saved = time.monotonic()
-        self.first_step = step
-        self.images = 0
-
-    def tick(self, images: int) -> None:
-        """Count a step."""
-        self.step += 1
-        self.images += images
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the epoch so far, those before an interruption included."""
-        return self.earlier_seconds + time.monotonic() - self.started
-
-    @property
-    def images_per_second(self) -> float:
-        """Training images a second in this epoch, since the run was started or resumed."""
-        return self.images / max(time.monotonic() - self.started, 1e-9)
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds to the end of the run at this epoch's pace."""
-        a_step = (time.monotonic() - self.started) / max(self.step - self.first_step, 1)
-        return a_step * (self.steps - self.step + self.steps * (self.epochs - self.epoch - 1))
-
-    def shows_now(self) -> bool:
-        """Return whether it is time to show where the run stands."""
-        now = time.monotonic()
-        if now - self.shown < SHOW_EVERY_SECONDS and self.step < self.steps:
-            return False
-        self.shown = now
-        return True
-
-    def saves_now(self) -> bool:
-        """Return whether it is time to keep the state within the epoch."""
-        now = time.monotonic()
-        if now - self.saved < SAVE_EVERY_SECONDS:
-            return False
-        self.saved = now
-        return True
-
-    def record(self, terms: dict[str, float]) -> StepRecord:
-        """Return where the run stands."""
-        return StepRecord(
-            self.epoch + 1,
-            self.epochs,
-            self.step,
-            self.steps,
-            terms,
-            self.images_per_second,
-            self.seconds_left,
-        )
-
-
-class Teacher(Protocol):
-    """Says what the losses need to know of a batch."""
-
-    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
-        """Return what ``needs`` names of a batch, on its device and without gradient.
-
-        ``needs`` are the losses'; only names that begin with ``teacher.`` count.
-        """
-
-
 CHECK_EVERY = 16  # steps between two looks at the losses on a GPU, where each look makes the host wait
+SHOW_EVERY_SECONDS = 0.25
+SAVE_EVERY_SECONDS = 600.0  # within an epoch; every epoch's end is saved as well
 
 
 class Trainable(nn.Module):
-    """Student and objective as one module: all that learns, wrapped and kept together; the teacher stays outside."""
+    """Student and objective as one module: all that learns, wrapped and saved together; the teacher stays outside."""
 
     def __init__(self, student: Classifier, objective: Objective, *, compiled: bool = False) -> None:
         super().__init__()
@@ -145,12 +72,13 @@ class Trainable(nn.Module):
         first = taught[0] if taught else None
         step = Step(outputs, first, batch.targets, batch.indices, progress, clean)
         terms: LossTerms = self.objective(step, taught[1:])
-        said = [[outputs.logits] if clean is None else [outputs.logits, clean.logits], *map(_said, taught)]
+        of_student = [outputs.logits] if clean is None else [outputs.logits, clean.logits]
+        checked = [of_student, *map(_checked_outputs, taught)]
         # Teachers whose terms are off say nothing.
-        return terms._replace(broken=torch.stack([_broken_images(one) for one in said if one]))
+        return terms._replace(broken=torch.stack([_broken_images(one) for one in checked if one]))
 
 
-def _said(taught: TeacherOutputs) -> list[Tensor]:
+def _checked_outputs(taught: TeacherOutputs) -> list[Tensor]:
     """Return what is looked at of a teacher's outputs: of its stages, which are large, the last, which follows from the
     others."""
     found = (taught.logits, taught.label_cam, taught.class_cams, taught.feature_map, taught.embedding)
@@ -160,6 +88,16 @@ def _said(taught: TeacherOutputs) -> list[Tensor]:
 def _broken_images(outputs: Sequence[Tensor]) -> Tensor:
     """Return of how many images some output is not finite, int64; a GPU is not waited for."""
     return torch.stack([broken_rows(tensor) for tensor in outputs]).any(0).sum()
+
+
+class Teacher(Protocol):
+    """Says what the losses need to know of a batch."""
+
+    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
+        """Return what ``needs`` names of a batch, on its device and without gradient.
+
+        ``needs`` are the losses'; only names that begin with ``teacher.`` count.
+        """
 
 
 class Plan(NamedTuple):
@@ -208,38 +146,99 @@ class TrainState:
         return student
 
 
-class Checkpointer(Protocol):
-    """Keeps a run's states and results somewhere."""
+class EpochClock:
+    """The clock of one epoch."""
 
-    def keep(self, state: TrainState) -> None:
-        """Keep all that a resumed run needs."""
+    def __init__(self, *, epoch: int, epochs: int, step: int, steps: int, seconds: float) -> None:
+        """Start the clock at ``step`` of an epoch (both counted from 0) that has already taken ``seconds``."""
+        self.epoch, self.epochs, self.step, self.steps = epoch, epochs, step, steps
+        self.earlier_seconds = seconds
+        self.started = self.shown = self.saved = time.monotonic()
+        self.first_step = step
+        self.images = 0
+
+    def tick(self, images: int) -> None:
+        """Count a step."""
+        self.step += 1
+        self.images += images
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the epoch so far, those before an interruption included."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images a second in this epoch, since the run was started or resumed."""
+        return self.images / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to the end of the run at the throughput of this epoch."""
+        a_step = (time.monotonic() - self.started) / max(self.step - self.first_step, 1)
+        return a_step * (self.steps - self.step + self.steps * (self.epochs - self.epoch - 1))
+
+    def shows_now(self) -> bool:
+        """Return whether it is time to show where the run stands."""
+        now = time.monotonic()
+        if now - self.shown < SHOW_EVERY_SECONDS and self.step < self.steps:
+            return False
+        self.shown = now
+        return True
+
+    def saves_now(self) -> bool:
+        """Return whether it is time to save the state within the epoch."""
+        now = time.monotonic()
+        if now - self.saved < SAVE_EVERY_SECONDS:
+            return False
+        self.saved = now
+        return True
+
+    def record(self, terms: dict[str, float]) -> StepRecord:
+        """Return where the run stands."""
+        return StepRecord(
+            self.epoch + 1,
+            self.epochs,
+            self.step,
+            self.steps,
+            terms,
+            self.images_per_second,
+            self.seconds_left,
+        )
+
+
+class Checkpointer(Protocol):
+    """Saves a run's states and results somewhere."""
+
+    def save(self, state: TrainState) -> None:
+        """Save all that a resumed run needs."""
 
     def select(self, state: TrainState) -> None:
-        """Keep the weights as they are now as the selected ones."""
+        """Save the weights as they are now as the selected ones."""
 
     def record(self, record: EpochRecord) -> None:
-        """Keep the result of an epoch."""
+        """Save the result of an epoch."""
 
 
-def fit(plan: Plan, state: TrainState, *, keeper: Checkpointer, progress: Progress) -> None:
-    """Train from where ``state`` stands to the last epoch; score, select and keep after each epoch.
+def fit(plan: Plan, state: TrainState, *, checkpointer: Checkpointer, progress: Progress) -> None:
+    """Train from where ``state`` stands to the last epoch; score, select and save after each epoch.
 
     Raises ``TrainingError`` when a loss or an output is no longer finite and ``Interrupted`` when the watcher asks to
-    stop; the last kept state stays good in both cases.
+    stop; the last saved state stays good in both cases.
     """
     watch = ShareWatch(progress)
     while state.position.epoch < plan.epochs:
-        pace = train_epoch(plan, state, watch=watch, keeper=keeper, progress=progress)
-        finish_epoch(plan, state, pace=pace, keeper=keeper, progress=progress)
+        clock = train_epoch(plan, state, watch=watch, checkpointer=checkpointer, progress=progress)
+        finish_epoch(plan, state, clock=clock, checkpointer=checkpointer, progress=progress)
 
 
 def train_epoch(
-    plan: Plan, state: TrainState, *, watch: ShareWatch, keeper: Checkpointer, progress: Progress
+    plan: Plan, state: TrainState, *, watch: ShareWatch, checkpointer: Checkpointer, progress: Progress
 ) -> EpochClock:
     """Train on what is left of the running epoch and return its clock."""
     place = state.position
     steps = len(plan.train)
-    pace = EpochClock(
+    clock = EpochClock(
         epoch=place.epoch, epochs=plan.epochs, step=place.step, steps=steps, seconds=place.seconds
     )
     unchecked: list[StepTrace] = []
@@ -251,23 +250,23 @@ def train_epoch(
         state.means.add(terms, images=len(batch.indices))
         place.step += 1
         watch.take(terms)
-        pace.tick(len(batch.indices))
-        # Half a group of accumulated gradients is not kept, so a run pauses only after an update.
+        clock.tick(len(batch.indices))
+        # Half a group of accumulated gradients is not saved, so a run pauses only after an update.
         updated = _group_ends(place.step - 1, steps, plan.accumulate)
-        stops, saves = updated and progress.should_stop(), updated and pace.saves_now()
+        stops, saves = updated and progress.should_stop(), updated and clock.saves_now()
         if check_now or stops or saves or place.step == steps:
             require_finite(unchecked)
             unchecked.clear()
         if stops or saves or place.step == steps:
             require_finite_weights(state.model, epoch=place.epoch + 1, step=place.step)
-        if pace.shows_now():
-            progress.step(pace.record(state.means.means()))
+        if clock.shows_now():
+            progress.step(clock.record(state.means.means()))
         if stops or saves:
-            place.seconds = pace.seconds
-            keeper.keep(state)
+            place.seconds = clock.seconds
+            checkpointer.save(state)
         if stops:
             raise Interrupted(f"stopped in epoch {place.epoch + 1} after {place.step} of {steps} steps")
-    return pace
+    return clock
 
 
 def train_step(plan: Plan, state: TrainState, batch: Batch) -> LossTerms:
@@ -338,11 +337,11 @@ def _update(plan: Plan, state: TrainState) -> None:
 
 
 def finish_epoch(
-    plan: Plan, state: TrainState, *, pace: EpochClock, keeper: Checkpointer, progress: Progress
+    plan: Plan, state: TrainState, *, clock: EpochClock, checkpointer: Checkpointer, progress: Progress
 ) -> None:
-    """Score the validation part, select, and keep results and state, in an order that a kill at any moment survives.
+    """Score the validation part, select, and save results and state, in an order that a kill at any moment survives.
 
-    The selected weights and the line of results are kept before the state: if the run is killed in between,
+    The selected weights and the line of results are saved before the state: if the run is killed in between,
     the epoch is done again and writes the same ones.
     """
     place = state.position
@@ -353,7 +352,7 @@ def finish_epoch(
     best = not plan.selects_best or _rank(validation) > _rank(place.best)
     if best:
         place.best_epoch, place.best = place.epoch + 1, dict(validation)
-        keeper.select(state)
+        checkpointer.select(state)
     record = EpochRecord(
         epoch=place.epoch + 1,
         epochs=plan.epochs,
@@ -361,15 +360,15 @@ def finish_epoch(
         learning_rate=learning_rate,
         terms=terms,
         validation=validation,
-        images_per_second=pace.images_per_second,
-        seconds=pace.seconds,
-        seconds_left=pace.seconds_left,
+        images_per_second=clock.images_per_second,
+        seconds=clock.seconds,
+        seconds_left=clock.seconds_left,
         best=best,
     )
-    keeper.record(record)
+    checkpointer.record(record)
     place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
     state.means = TermMeans()
-    keeper.keep(state)
+    checkpointer.save(state)
     progress.epoch(record)
     for warning in state.model.objective.diagnose(terms):
         progress.warning(warning)

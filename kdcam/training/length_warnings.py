@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from kdcam.data.batches.resident import batch_bounds
+from kdcam.data.batches.batch import batch_bounds
 from kdcam.losses.loss import LossConfig, term_names
 from kdcam.losses.shared.angular_margins import AnnealedMarginConfig
 from kdcam.optim.schedule import MultistepConfig, TimmScheduleConfig
@@ -188,7 +188,7 @@ def _of_unfreezing(recipe: TrainRecipe, steps: int) -> Iterator[str]:
         way_out = f"{fits} or less fits" if float(fits) > 0 else "leave it out, or train longer"
         yield (
             f"init.unfreeze: found {recipe.init.unfreeze:g}, but the last update begins after {last:.3g} of the run, "
-            f"so that nothing would wake; {way_out}"
+            f"so that nothing would be unfrozen; {way_out}"
         )
 
 

@@ -84,9 +84,8 @@ class ShareWatch:
         for name, share in shares.items():
             if share < SMALL_SHARE or share > LARGE_SHARE:
                 self.progress.warning(
-                    f"loss {name}: {share:.2%} of the sum; change its weight (now "
-                    f"{self.weights[name]:g}) unless this is "
-                    "what you want"
+                    f"loss {name}: {share:.2%} of the sum; change its weight (now {self.weights[name]:g}) unless this "
+                    "is what you want"
                 )
 
 
@@ -102,20 +101,15 @@ class StepTrace(NamedTuple):
     total: Tensor
     values: Mapping[str, Tensor]
     indices: Tensor
-    broken: Tensor  # as in `Terms`
+    broken: Tensor  # as in `LossTerms`
 
 
 def trace(terms: LossTerms, batch: Batch, *, epoch: int, step: int) -> StepTrace:
     """Return what is needed to tell later where a loss was not finite."""
-    broken = torch.zeros(1, dtype=torch.int64, device=terms.total.device)
-    return StepTrace(
-        epoch,
-        step,
-        terms.total.detach(),
-        terms.values,
-        batch.indices,
-        broken if terms.broken is None else terms.broken,
-    )
+    broken = terms.broken
+    if broken is None:
+        broken = torch.zeros(1, dtype=torch.int64, device=terms.total.device)
+    return StepTrace(epoch, step, terms.total.detach(), terms.values, batch.indices, broken)
 
 
 def require_finite(steps: list[StepTrace]) -> None:
@@ -161,10 +155,10 @@ def _what_is_broken(step: StepTrace) -> str:
 
 
 def require_finite_weights(model: nn.Module, *, epoch: int, step: int) -> None:
-    """Raise ``TrainingError`` naming the first parameter that is not finite; asked before anything is kept.
+    """Raise ``TrainingError`` naming the first parameter that is not finite; asked before anything is saved.
 
     A loss may be finite where its gradient is not: then only the next loss would show it, after a broken state
-    has been kept. ``epoch`` and ``step`` are counted from 1; on a GPU the host waits once.
+    has been saved. ``epoch`` and ``step`` are counted from 1; on a GPU the host waits once.
     """
     named = dict(model.named_parameters())
     finite = torch.stack([parameter.isfinite().all() for parameter in named.values()])

@@ -17,8 +17,8 @@ from kdcam.models.classifier import Classifier, Widths
 from kdcam.models.inspection import check_cam, check_linear_classifier, cost, linear_classifier, widths
 from kdcam.models.layer_groups import frozen_stages, layer_scales
 from kdcam.models.model_config import ModelConfig
-from kdcam.models.weights.named_networks import published_classes
 from kdcam.models.weights.packaged_weights import RGB, is_packaged
+from kdcam.models.weights.published_networks import published_classes
 from kdcam.models.weights.starting_weights import holds_neck, starting_weights
 from kdcam.optim.optimizer import build_optimizer
 from kdcam.optim.schedule import build_schedule
@@ -143,6 +143,15 @@ def learning_rate_scales(recipe: TrainRecipe, student: Classifier) -> dict[str, 
         return None
     scales = layer_scales(student.network, recipe.init.layer_decay)
     return {f"network.{name}": scale for name, scale in scales.items()}
+
+
+def shapes_of(checked: CheckedRun, train_targets: torch.Tensor) -> tuple[Shapes, ...]:
+    """Return what the losses may know before training: one for each teacher, or one without any."""
+    classes = len(checked.summary.label_names)
+    return tuple(
+        Shapes(checked.recipe.task, classes, train_targets, checked.student_widths, teacher)
+        for teacher in checked.teacher_widths or (None,)
+    )
 
 
 def _built(recipe: TrainRecipe, model: ModelConfig, summary: DataSummary, *, fetches: bool) -> Classifier:
@@ -285,15 +294,6 @@ def _check_validation(recipe: TrainRecipe, summary: DataSummary) -> None:
             'data.validation: found 0 with select = "best", and the data has no validation part of its own, which '
             'leaves nothing to select on; hold a part out (validation = 0.1) or take the last epoch (select = "last")'
         )
-
-
-def shapes_of(checked: CheckedRun, train_targets: torch.Tensor) -> tuple[Shapes, ...]:
-    """Return what the losses may know before training: one for each teacher, or one without any."""
-    classes = len(checked.summary.label_names)
-    return tuple(
-        Shapes(checked.recipe.task, classes, train_targets, checked.student_widths, teacher)
-        for teacher in checked.teacher_widths or (None,)
-    )
 
 
 __all__ = [

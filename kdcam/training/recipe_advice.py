@@ -143,7 +143,7 @@ def recipe_lines(folder: FolderFacts, machine: MachineFacts, advice: Advice) -> 
         "",
         _line(
             "description",
-            f"{_plain(folder.config.root.name)}: {len(folder.label_names)} classes"
+            f"{shown(folder.config.root.name)}: {len(folder.label_names)} classes"
             f"{', several a picture' if folder.config.gives_rows else ' of pictures'}",
         ),
         *([_line("task", "multi-label")] if folder.config.gives_rows else []),
@@ -265,7 +265,7 @@ def notes(folder: FolderFacts, machine: MachineFacts, advice: Advice) -> list[st
         parts.append(f"{size:,} held out for {part}" if own is None else f"{size:,} for {part}")
     total = sizes.train + sizes.validation + sizes.test
     found = [
-        f"{_plain(str(folder.config.root))}: {len(names)} classes ({first_few(map(_plain, names), most=5)}), {total:,} "
+        f"{shown(folder.config.root)}: {len(names)} classes ({first_few(map(shown, names), most=5)}), {total:,} "
         f"{'pictures' if folder.read else 'files'}: {'' if folder.read else 'about '}{', '.join(parts)}; shorter sides "
         f"{folder.short_sides[0]} to {folder.short_sides[-1]} pixels",
         f"Written for {machine.gpu or 'a CPU'} and {machine.cores} cores; every number is a starting point.",
@@ -275,7 +275,7 @@ def notes(folder: FolderFacts, machine: MachineFacts, advice: Advice) -> list[st
         where = "" if folder.read else " of those looked at"
         found.append(
             f"files{where} that cannot be read as pictures and are left out: {len(folder.unreadable)}, the first: "
-            f"{_plain(folder.unreadable[0])}"
+            f"{shown(folder.unreadable[0])}"
         )
     return [*found, *sizes.warnings]
 
@@ -283,7 +283,7 @@ def notes(folder: FolderFacts, machine: MachineFacts, advice: Advice) -> list[st
 def _class_notes(folder: FolderFacts, sizes: PartSizes) -> Iterator[str]:
     counts, names = folder.train_counts, folder.label_names
     most, fewest = max(counts), min(counts)
-    largest, smallest = _plain(names[counts.index(most)]), _plain(names[counts.index(fewest)])
+    largest, smallest = shown(names[counts.index(most)]), shown(names[counts.index(fewest)])
     own = (
         ""
         if folder.own_validation is not None and folder.own_test is not None
@@ -314,11 +314,6 @@ def _label_notes(folder: FolderFacts) -> Iterator[str]:
         f"{mean:.1f} labels a picture; {min(counts):,} to {max(counts):,} pictures a class"
         f"{f', none of {absent} classes' if absent else ''}"
     )
-
-
-def _plain(text: str) -> str:
-    """Return a text as a comment of one line may hold it."""
-    return shown(text)
 
 
 def _line(key: str, value: Any, comment: str = "") -> str:

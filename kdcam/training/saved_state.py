@@ -14,53 +14,6 @@ from kdcam.runs.checkpoint import START_OVER, ResumeState
 from kdcam.training.engine import Position, TrainState
 
 _TENSOR, _PAIRS, _TUPLE, _DTYPE = "__tensor__", "__pairs__", "__tuple__", "__dtype__"
-
-
-def flatten_tree(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return the JSON form of a tree whose tensors are put into ``tensors`` under names that begin with ``name``.
-
-    Dicts (keys of text or whole numbers), lists, tuples, numbers, text, None, tensors, their types and numpy arrays are
-    allowed; ``TypeError`` for anything else, so that nothing is lost unseen.
-    """
-    if isinstance(tree, Tensor):
-        tensors[name] = tree
-        return {_TENSOR: name}
-    if isinstance(tree, torch.dtype):
-        return {_DTYPE: str(tree).removeprefix("torch.")}
-    if isinstance(tree, np.ndarray):
-        return flatten_tree(torch.from_numpy(tree.astype(np.int64)), name, tensors)
-    if isinstance(tree, dict):
-        return {_PAIRS: [[key, flatten_tree(value, f"{name}.{key}", tensors)] for key, value in tree.items()]}
-    if isinstance(tree, list | tuple):
-        items = [flatten_tree(value, f"{name}.{index}", tensors) for index, value in enumerate(tree)]
-        return {_TUPLE: items} if isinstance(tree, tuple) else items
-    if tree is None or isinstance(tree, bool | int | float | str):
-        return tree
-    raise TypeError(f"{name}: a value of type {type(tree).__name__} cannot be kept")
-
-
-def unflatten_tree(form: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the tree that `flatten_tree` took apart."""
-    if isinstance(form, list):
-        return [unflatten_tree(value, tensors) for value in form]
-    if not isinstance(form, dict):
-        return form
-    if _TENSOR in form:
-        return tensors[form[_TENSOR]]
-    if _DTYPE in form:
-        return _dtype(form[_DTYPE])
-    if _TUPLE in form:
-        return tuple(unflatten_tree(value, tensors) for value in form[_TUPLE])
-    return {key: unflatten_tree(value, tensors) for key, value in form[_PAIRS]}
-
-
-def _dtype(name: Any) -> torch.dtype:
-    found = getattr(torch, str(name), None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"{str(name)[:40]!r} is no type of torch's numbers")
-    return found
-
-
 # What torch, numpy and Python raise on a state that is not what they gave.
 _MISFITS = (
     ArithmeticError,
@@ -89,15 +42,15 @@ def capture_state(state: TrainState) -> ResumeState:
     return ResumeState(tensors, record)
 
 
-def restore_state(state: TrainState, kept: ResumeState, *, place: Path) -> None:
-    """Put a run back to where `capture` found it; the run must have been assembled from the same recipe.
+def restore_state(state: TrainState, saved: ResumeState, *, place: Path) -> None:
+    """Put a run back to where `capture_state` found it; the run must have been assembled from the same recipe.
 
-    ``place``: where the state was kept, for the message.
+    ``place``: where the state was saved, for the message.
 
     Raises ``CheckpointError`` where it is damaged or of another run: then the run is not as it was before, either.
     """
     try:
-        _restore(state, kept)
+        _restore(state, saved)
     except _MISFITS as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(
@@ -105,13 +58,13 @@ def restore_state(state: TrainState, kept: ResumeState, *, place: Path) -> None:
         ) from error
 
 
-def _restore(state: TrainState, kept: ResumeState) -> None:
+def _restore(state: TrainState, saved: ResumeState) -> None:
     for prefix, module in _modules(state).items():
         length = len(prefix) + 1
         module.load_state_dict(
-            {name[length:]: value for name, value in kept.tensors.items() if name.startswith(f"{prefix}.")}
+            {name[length:]: value for name, value in saved.tensors.items() if name.startswith(f"{prefix}.")}
         )
-    moving = {name: unflatten_tree(form, kept.tensors) for name, form in kept.record.items()}
+    moving = {name: unflatten_tree(form, saved.tensors) for name, form in saved.record.items()}
     _require_alike(moving["schedule"], state.schedule.state_dict(), "schedule")
     _require_optimizer_fits(moving["optimizer"], state.optimizer)
     state.optimizer.load_state_dict(moving["optimizer"])
@@ -122,20 +75,20 @@ def _restore(state: TrainState, kept: ResumeState) -> None:
     _restore_generators(moving["generators"])
 
 
-def _position(kept: dict[str, Any]) -> Position:
+def _position(saved: dict[str, Any]) -> Position:
     """Return a run's place; ``TypeError`` or ``ValueError`` where it is none."""
-    _require_alike(kept, asdict(Position()), "position")
-    if any(not isinstance(kept[key], dict) and kept[key] < 0 for key in kept):
+    _require_alike(saved, asdict(Position()), "position")
+    if any(not isinstance(saved[key], dict) and saved[key] < 0 for key in saved):
         raise ValueError("a position below 0")
-    if not all(isinstance(name, str) and _is_number(value) for name, value in kept["best"].items()):
+    if not all(isinstance(name, str) and _is_number(value) for name, value in saved["best"].items()):
         raise TypeError("position.best holds other things than scores")
-    return Position(**kept)
+    return Position(**saved)
 
 
-def _require_optimizer_fits(kept: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+def _require_optimizer_fits(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
     """Raise ``TypeError`` or ``ValueError`` for what torch takes unseen and trips over in the next step."""
     groups = optimizer.state_dict()["param_groups"]
-    for found, own in zip(kept["param_groups"], groups, strict=True):
+    for found, own in zip(saved["param_groups"], groups, strict=True):
         # Another torch may have other keys; those of both must be of one kind.
         _require_alike(
             {key: found[key] for key in own if key in found},
@@ -147,9 +100,9 @@ def _require_optimizer_fits(kept: dict[str, Any], optimizer: torch.optim.Optimiz
     by_number = dict(zip(numbers, parameters, strict=True))
     if not isinstance(optimizer, torch.optim.SGD | torch.optim.AdamW):
         return  # timm's keep factored matrices and treat parameters of other shapes otherwise
-    if len({frozenset(entry) for entry in kept["state"].values()}) > 1:
+    if len({frozenset(entry) for entry in saved["state"].values()}) > 1:
         raise ValueError("the optimizer keeps other things of one parameter than of the next")
-    for number, entry in kept["state"].items():
+    for number, entry in saved["state"].items():
         shape = by_number[number].shape
         for name, value in entry.items():
             if isinstance(value, Tensor) and value.numel() != 1 and value.shape != shape:
@@ -159,7 +112,7 @@ def _require_optimizer_fits(kept: dict[str, Any], optimizer: torch.optim.Optimiz
 
 
 def _require_alike(found: Any, own: Any, place: str) -> None:
-    """Raise ``TypeError`` where a kept tree has other keys or kinds of values than a new run's; None stands for any."""
+    """Raise ``TypeError`` where a saved tree has other keys or kinds of values than a new run's; None fits any."""
     if isinstance(own, dict):
         if not isinstance(found, dict) or (own and found.keys() != own.keys()):
             raise TypeError(f"{place} has other entries than a new run's")
@@ -197,13 +150,58 @@ def _generators() -> dict[str, Any]:
     }
 
 
-def _restore_generators(kept: dict[str, Any]) -> None:
-    torch.set_rng_state(kept["torch"])
-    if torch.cuda.is_initialized() and kept["cuda"]:
-        torch.cuda.set_rng_state_all(kept["cuda"])
-    name, keys, *rest = kept["numpy"]
+def _restore_generators(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["torch"])
+    if torch.cuda.is_initialized() and saved["cuda"]:
+        torch.cuda.set_rng_state_all(saved["cuda"])
+    name, keys, *rest = saved["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    random.setstate(kept["python"])
+    random.setstate(saved["python"])
+
+
+def flatten_tree(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return the JSON form of a tree whose tensors are put into ``tensors`` under names that begin with ``name``.
+
+    Dicts (keys of text or whole numbers), lists, tuples, numbers, text, None, tensors, their types and numpy arrays are
+    allowed; ``TypeError`` for anything else, so that nothing is lost unseen.
+    """
+    if isinstance(tree, Tensor):
+        tensors[name] = tree
+        return {_TENSOR: name}
+    if isinstance(tree, torch.dtype):
+        return {_DTYPE: str(tree).removeprefix("torch.")}
+    if isinstance(tree, np.ndarray):
+        return flatten_tree(torch.from_numpy(tree.astype(np.int64)), name, tensors)
+    if isinstance(tree, dict):
+        return {_PAIRS: [[key, flatten_tree(value, f"{name}.{key}", tensors)] for key, value in tree.items()]}
+    if isinstance(tree, list | tuple):
+        items = [flatten_tree(value, f"{name}.{index}", tensors) for index, value in enumerate(tree)]
+        return {_TUPLE: items} if isinstance(tree, tuple) else items
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"{name}: a value of type {type(tree).__name__} cannot be saved")
+
+
+def unflatten_tree(form: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the tree that `flatten_tree` took apart."""
+    if isinstance(form, list):
+        return [unflatten_tree(value, tensors) for value in form]
+    if not isinstance(form, dict):
+        return form
+    if _TENSOR in form:
+        return tensors[form[_TENSOR]]
+    if _DTYPE in form:
+        return _dtype(form[_DTYPE])
+    if _TUPLE in form:
+        return tuple(unflatten_tree(value, tensors) for value in form[_TUPLE])
+    return {key: unflatten_tree(value, tensors) for key, value in form[_PAIRS]}
+
+
+def _dtype(name: Any) -> torch.dtype:
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{str(name)[:40]!r} is no type of torch's numbers")
+    return found
 
 
 __all__ = [

@@ -14,14 +14,16 @@ from kdcam.files.weight_location import CONFIG_FILE, WEIGHTS_SUFFIXES, location_
 from kdcam.models.model_config import InitConfig, ModelConfig
 from kdcam.models.weights.config_json import StoredModel, read_config
 from kdcam.models.weights.foreign_checkpoints import architecture_from_path, is_foreign
-from kdcam.models.weights.named_networks import published_classes
 from kdcam.models.weights.packaged_weights import is_packaged, packaged
+from kdcam.models.weights.published_networks import published_classes
 from kdcam.recipe.methods import fill_method
 from kdcam.recipe.recipe_files import apply_override, parse_value, read_toml, recipe_stem
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
-from kdcam.settings.frozen_settings import validation_messages
 from kdcam.settings.messages import listed
+from kdcam.settings.validation import validation_messages
 
+_CHECKPOINT_KEY = "init.checkpoint"
+_STATISTICS = ("mean", "std")
 _WEIGHT_KEYS = ("pretrained", "weights")
 
 
@@ -30,13 +32,6 @@ class StartingPoint(NamedTuple):
 
     model: ModelConfig
     stored: StoredModel | None = None  # what the checkpoint's config.json tells; None: it has none
-
-
-def started_model(recipe: TrainRecipe) -> ModelConfig:
-    """Return the network that a recipe trains, and what it starts from: [model], or with [init] what `starting_point`
-    makes of both.
-    """
-    return recipe.model if recipe.init is None else starting_point(recipe.init, recipe.model).model
 
 
 def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
@@ -147,11 +142,6 @@ def _merged(written: ModelConfig, known: dict[str, Any], checkpoint: str) -> Mod
         raise RecipeError(f"{problems[0]} (with what init.checkpoint, {checkpoint}, tells)") from error
 
 
-_CHECKPOINT_KEY = "init.checkpoint"
-_STARTS = ("pretrained", "weights")
-_STATISTICS = ("mean", "std")
-
-
 def load_to_finetune(
     name_or_path: str | Path, overrides: Sequence[str] = ()
 ) -> tuple[TrainRecipe, str | None]:
@@ -186,7 +176,7 @@ def _leave_out(table: dict[str, Any], checkpoint: str, *, set_keys: Collection[s
     own = _table(table, "model")
     known = _network_of(checkpoint)
     is_other = known is not None and own.get("name", known) != known
-    keys = ("name", *_STARTS, *(_STATISTICS if is_other else ()))
+    keys = ("name", *_WEIGHT_KEYS, *(_STATISTICS if is_other else ()))
     left_out = [key for key in keys if key in own and f"model.{key}" not in set_keys]
     if left_out:
         table["model"] = {key: value for key, value in own.items() if key not in left_out}
@@ -218,6 +208,5 @@ __all__ = [
     "init_message",
     "is_bare_file",
     "load_to_finetune",
-    "started_model",
     "starting_point",
 ]

@@ -1,4 +1,4 @@
-"""One run, from checked recipe to result: all is put together, the engine runs, results are kept."""
+"""One run, from checked recipe to result: all is put together, the engine runs, results are saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,18 @@ from kdcam.models.heads import logits_layer_name
 from kdcam.recipe.table_checks import idle_settings, is_solved_probe
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
-from kdcam.runs.picture_record import pictures_bytes, pictures_digest, record_pictures, write_pictures
+from kdcam.runs.data_record import (
+    check_training_data,
+    pictures_bytes,
+    pictures_digest,
+    record_pictures,
+    training_data,
+    write_noisy_labels,
+    write_pictures,
+)
 from kdcam.runs.run_data import resumed_data, warn_of_changed_data, warn_of_seen
 from kdcam.runs.run_files import RESUME_FOLDER, Resume, find_state, has_saved_state
 from kdcam.runs.run_folder import RunFolder
-from kdcam.runs.training_labels import check_training_data, training_data, write_noisy_labels
 from kdcam.runtime.memory import memory_errors
 from kdcam.runtime.progress import EpochRecord, Progress
 from kdcam.scores.classification import score
@@ -31,8 +38,7 @@ from kdcam.training.length_warnings import length_warnings
 from kdcam.training.linear_probe import solve_probe
 from kdcam.training.preflight import CheckedRun, with_class_names
 from kdcam.training.saved_state import capture_state, restore_state
-from kdcam.training.teachers.cache_entries import cached_views
-from kdcam.training.teachers.cached_teacher import cache_teachers
+from kdcam.training.teachers.cached_teacher import cache_teachers, cached_views
 from kdcam.training.teachers.live_teacher import live_classifiers, score_teachers
 
 _LESS_DATA = "lower data.image_size or data.fraction, or end other programs"
@@ -53,12 +59,12 @@ class RunResult:
 
 
 class FolderCheckpointer:
-    """Keeps a run's states and results in its run folder."""
+    """Saves a run's states and results in its run folder."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
 
-    def keep(self, state: TrainState) -> None:
+    def save(self, state: TrainState) -> None:
         """Write resume/."""
         save_resume(self.folder.path, capture_state(state))
 
@@ -113,7 +119,7 @@ def run_training(
             return RunResult(folder.path, folder.read_result(), was_finished=True)
         if folder.state == "unfinished":
             _check_device(folder, checked)
-        # A run that kept no state begins anew, with the data as it is now.
+        # A run that saved no state begins anew, with the data as it is now.
         begins = folder.state == "new" or not has_saved_state(folder.path)
         with memory_errors("reading the data", _LESS_DATA):
             if begins:
@@ -144,12 +150,12 @@ def _train(checked: CheckedRun, parts: DataParts, folder: RunFolder, progress: P
         score_teachers(recipe.teachers, live_classifiers(plan.teachers), plan.validation, progress)
     if cached_views(recipe) is not None:
         plan = cache_teachers(checked, parts, plan, progress)
-    _go_on(folder, state, progress)
+    _restore(folder, state, progress)
     try:
-        fit(plan, state, keeper=FolderCheckpointer(folder), progress=progress)
+        fit(plan, state, checkpointer=FolderCheckpointer(folder), progress=progress)
     except Interrupted as stop:
         raise Interrupted(f"{folder.path}: {stop}; the state is kept, the same command goes on") from stop
-    result = conclude(checked, parts, state, folder.path)
+    result = _conclude(checked, parts, state, folder.path)
     folder.write_result(result)
     return RunResult(folder.path, result, was_finished=False)
 
@@ -159,8 +165,8 @@ def _begin(
 ) -> None:
     """Write down what a run begins with: its recipe, and which picture is in which part."""
     recipe = checked.recipe
-    kept = record_pictures(parts, recipe.data)
-    data = None if kept is None else pictures_bytes(kept)
+    pictures = record_pictures(parts, recipe.data)
+    data = None if pictures is None else pictures_bytes(pictures)
     folder.write_recipe(
         command=command,
         seed=recipe.seed,
@@ -168,15 +174,15 @@ def _begin(
         data=training_data(parts),
         pictures=None if data is None else pictures_digest(data),
     )
-    if kept is None or data is None:
+    if pictures is None or data is None:
         return
     write_pictures(folder.path, data)
-    warn_of_seen(kept, recipe, progress)
+    warn_of_seen(pictures, recipe, progress)
     for name in ("validation", "test"):
-        shared = kept.shared(name)
+        shared = pictures.shared(name)
         if shared:
             progress.warning(
-                f"{len(shared)} of the {len(kept.parts[name])} pictures of the {name} part are copies of training "
+                f"{len(shared)} of the {len(pictures.parts[name])} pictures of the {name} part are copies of training "
                 f"pictures, byte for byte ({first_few(shared, most=5)}): scores on this part will be too good; remove "
                 "the copies from one of the two"
             )
@@ -193,8 +199,8 @@ def _solve(checked: CheckedRun, parts: DataParts, folder: RunFolder, progress: P
     except Interrupted as stop:
         raise Interrupted(f"{folder.path}: {stop}; the same command starts it anew") from stop
     folder.cut_metrics(0)
-    keeper = FolderCheckpointer(folder)
-    keeper.record(probe.record)
+    checkpointer = FolderCheckpointer(folder)
+    checkpointer.record(probe.record)
     progress.epoch(probe.record)
     save_model(folder.path, probe.classifier)
     scores = _scores(checked, parts, probe.classifier)
@@ -269,13 +275,13 @@ def _check_device(folder: RunFolder, checked: CheckedRun) -> None:
         )
 
 
-def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:
-    """Put an unfinished run back to its last kept state; a run killed before the first one starts anew."""
-    kept = load_resume(folder.path) if folder.state == "unfinished" else None
-    if kept is None:
+def _restore(folder: RunFolder, state: TrainState, progress: Progress) -> None:
+    """Put an unfinished run back to its last saved state; a run killed before the first one starts anew."""
+    saved = load_resume(folder.path) if folder.state == "unfinished" else None
+    if saved is None:
         folder.cut_metrics(0)
         return
-    restore_state(state, kept, place=folder.path / RESUME_FOLDER / STATE_FILE)
+    restore_state(state, saved, place=folder.path / RESUME_FOLDER / STATE_FILE)
     folder.cut_metrics(state.position.epoch)
     place = state.position
     progress.message(f"{folder.path}: going on after epoch {place.epoch}, step {place.step}")
@@ -285,7 +291,7 @@ def _go_on(folder: RunFolder, state: TrainState, progress: Progress) -> None:
         )
 
 
-def conclude(checked: CheckedRun, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:
+def _conclude(checked: CheckedRun, parts: DataParts, state: TrainState, path: Path) -> dict[str, Any]:
     """Return the result of a run; the test part is read here, once, for the selected and the last weights."""
     recipe, place = checked.recipe, state.position
     device = checked.precision.device
@@ -338,7 +344,6 @@ def _selection_rule(recipe: TrainRecipe, epoch: int) -> str:
 __all__ = [
     "FolderCheckpointer",
     "RunResult",
-    "conclude",
     "finished_run",
     "run_training",
 ]

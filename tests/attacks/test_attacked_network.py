@@ -5,10 +5,23 @@ from typing import Any
 
 import pytest
 import torch
-from small_attacks import EPS
+from small_attacks import ALPHA, EPS
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from kdcam.attacks import apgd, apgd_targeted, cw_margin, fgsm, input_gradient, mim, pgd, square
+from kdcam.attacks import (
+    CountedClassifier,
+    apgd,
+    apgd_targeted,
+    bim,
+    cw_margin,
+    fgsm,
+    input_gradient,
+    mim,
+    pgd,
+    square,
+)
+from kdcam.attacks.attack_settings import ATTACKS
 from kdcam.errors import ModelError
 
 
@@ -63,7 +76,7 @@ def test_images_outside_zero_to_one_are_refused(model: nn.Module, batch: tuple[T
         fgsm(model, images, torch.full((24, 4), 0.5), eps=EPS)
 
 
-ATTACKS = [
+CONFIGURED_ATTACKS = [
     input_gradient,
     partial(fgsm, eps=EPS),
     partial(pgd, eps=EPS, alpha=EPS, steps=1, restarts=2),
@@ -75,7 +88,7 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", CONFIGURED_ATTACKS)
 def test_labels_that_are_none_of_the_classes_are_refused(
     attack: Any, model: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
@@ -100,7 +113,7 @@ def test_losses_that_are_not_known_and_indices_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", CONFIGURED_ATTACKS)
 def test_networks_that_give_no_numbers_are_refused(
     attack: Any, value: float, model: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
@@ -117,7 +130,7 @@ def test_networks_that_give_no_numbers_are_refused(
     assert not broken._forward_hooks
 
 
-@pytest.mark.parametrize("attack", ATTACKS[:-1])  # square takes no gradient
+@pytest.mark.parametrize("attack", CONFIGURED_ATTACKS[:-1])  # square takes no gradient
 def test_gradients_that_are_no_numbers_are_refused(
     attack: Any, model: nn.Module, batch: tuple[Tensor, Tensor]
 ) -> None:
@@ -133,3 +146,84 @@ def test_gradients_that_are_no_numbers_are_refused(
     found = r"attack: the gradients on the pixels of 3 of 24 images are not finite"
     with pytest.raises(ModelError, match=found):
         attack(Steep(), *batch)
+
+
+def test_passes_of_attacks_by_hand(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    counted = CountedClassifier(model)
+    fgsm(counted, *batch, eps=EPS)
+    assert (counted.forwards, counted.backwards) == (24, 24)
+    bim(counted, *batch, eps=EPS, alpha=ALPHA, steps=3)
+    assert (counted.forwards, counted.backwards) == (96, 96)
+    tiny = 1e-6  # fools nobody: each of 2 restarts has 3 steps and a look at the end
+    pgd(counted, *batch, eps=tiny, alpha=tiny, steps=3, restarts=2)
+    assert (counted.forwards, counted.backwards) == (96 + 192, 96 + 144)
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - {"standard", "autoattack"}))
+def test_attacks_that_fool_nobody_take_about_the_passes_that_are_expected(
+    name: str, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    numbers = {"steps": 12, "restarts": 2, "n_queries": 30, "n_target_classes": 3}
+    kind = ATTACKS[name]
+    config = kind(
+        name=name, eps=1e-7, **{key: numbers[key] for key in numbers.keys() & kind.model_fields.keys()}
+    )
+    counted = CountedClassifier(model)
+    config.perturb(counted, *batch, torch.arange(24))
+    assert config.expected_passes == pytest.approx((counted.forwards + 2 * counted.backwards) / 24, rel=0.05)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_counted_classifier_gives_what_the_classifier_gives(
+    context: type[torch.no_grad], model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    counted = CountedClassifier(model)
+    assert not counted.training
+    with context():
+        assert torch.equal(counted(batch[0]), model(batch[0]))
+    assert (counted.forwards, counted.backwards) == (24, 0)
+    assert torch.equal(fgsm(counted, *batch, eps=EPS), fgsm(model, *batch, eps=EPS))
+
+
+def test_modes_of_a_counted_classifier_come_back(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    model.train()
+    model.norm.eval()
+    counted = CountedClassifier(model)
+    assert (model.dropout.training, model.norm.training) == (True, False)
+    fgsm(counted, *batch, eps=EPS)
+    assert (model.dropout.training, model.norm.training) == (True, False)
+
+
+def test_a_network_without_gradient_is_named(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    class Frozen(nn.Module):
+        @torch.no_grad()
+        def forward(self, images: Tensor) -> Tensor:
+            return model(images)
+
+    with pytest.raises(ModelError, match="carries no gradient"):
+        fgsm(Frozen(), *batch, eps=EPS)
+
+
+def test_a_network_that_cuts_the_graph_is_named_and_can_be_searched(batch: tuple[Tensor, Tensor]) -> None:
+    class Quantised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(192, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head((images * 255).byte().float().flatten(1))
+
+    network, labels = Quantised(), batch[1] % 4
+    for attack in (input_gradient, partial(fgsm, eps=EPS), partial(apgd, eps=EPS, steps=2)):
+        with pytest.raises(ModelError, match=r"carries no gradient.*whole numbers, or take square"):
+            attack(network, batch[0], labels)
+    assert square(network, batch[0], labels, eps=EPS, n_queries=3).shape == batch[0].shape
+
+
+def test_input_gradient_is_each_images_own(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    images, targets = batch
+    found = input_gradient(model, images, targets)
+    leaf = images[:1].clone().requires_grad_()
+    cross_entropy(model(leaf), targets[:1]).backward()
+    torch.testing.assert_close(found[:1], leaf.grad)
+    assert found.shape == images.shape

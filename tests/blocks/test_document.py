@@ -1,13 +1,4 @@
 from kdcam.blocks.document import notes_on_runs, side_by_side
-from kdcam.scores.main_scores import score_text
-
-
-def test_scores() -> None:
-    assert [score_text("acc1", 0.5), score_text("nll", 0.5), score_text("ece", None)] == [
-        "50.00%",
-        "0.5000",
-        "-",
-    ]
 
 
 def test_columns_that_lack_rows() -> None:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from shutil import copytree
 from types import ModuleType
 
 import pytest
 from command_line import Outcome, entry_point, run_command, signals_put_back
+from forked_workers import forked_workers  # noqa: F401 a fixture
 
 
 @pytest.fixture
@@ -38,8 +40,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of one epoch; tests only read it, but for robustness.json."""
+def _digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import kdcam as library
 
     recipe = library.load_recipe("digits", ["epochs=1", "model.name=kdcam:resnet8"])
@@ -47,8 +48,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def labels_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of one epoch with several labels an image; tests only read it."""
+def _labels_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small_runs import SCENES, small_recipe
 
     import kdcam as library
@@ -56,6 +56,18 @@ def labels_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = {**SCENES, "multi_label": True}
     recipe = small_recipe(task="multi-label", data=data, loss=[{"name": "binary_cross_entropy"}], epochs=1)
     return library.train(recipe, output=tmp_path_factory.mktemp("runs") / "labels-0").path
+
+
+@pytest.fixture
+def digits_run(_digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch, a copy for each test, since evaluations write into it."""
+    return copytree(_digits_run, tmp_path_factory.mktemp("runs") / _digits_run.name)
+
+
+@pytest.fixture
+def labels_run(_labels_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch with several labels an image, a copy for each test."""
+    return copytree(_labels_run, tmp_path_factory.mktemp("runs") / _labels_run.name)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from small_runs import scenes_file
 from kdcam.comparison.table.aggregation import build_comparison
 from kdcam.recipe.recipe_fields import Published
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> str:

@@ -28,15 +28,6 @@ def test_epoch_line(module) -> None:
     assert "selected" not in bare
 
 
-def test_scores(module) -> None:
-    score_text = module("render").score_text
-    assert [score_text("acc1", 0.5), score_text("nll", 0.5), score_text("ece", None)] == [
-        "50.00%",
-        "0.5000",
-        "-",
-    ]
-
-
 def test_tables_stand_whole_in_a_pipe(module, capfd: pytest.CaptureFixture[str]) -> None:
     render = module("render")
     wide = "x" * 300

@@ -17,7 +17,3 @@ def test_each_run_has_its_own_limit(module: Callable[[str], ModuleType]) -> None
     table = module("robustness_tables").check_table([run(few), run(many), run(unknown), run()])
     assert table.columns == ("check", "a", "a", "a", "a")
     assert table.rows == [("black_box", "0 (limit 0.05)", "0.02 (limit 0.01) FAILED", "- (limit 0.01)", "-")]
-
-
-def test_the_largest_calibration_error_is_a_share(module: Callable[[str], ModuleType]) -> None:
-    assert module("render").score_text("mce", 0.25) == "25.00%"

@@ -28,7 +28,8 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
 # With and without a buffer a write fails at another place.
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    "command", ["losses list", "losses list --json", "losses show kd", "--version", "--help"]
+    "command",  # a table, a document, a page; only the first waits for torch
+    ["losses list", "recipes show digits --json", "recipes show digits", "--version", "--help"],
 )
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
 def test_a_full_stdout_is_one_line(command: str, unbuffered: str) -> None:
@@ -63,7 +64,7 @@ def test_without_any_stream_files_are_written_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("command", ["losses list", "losses list --json", "--help"])
+@pytest.mark.parametrize("command", ["losses list", "recipes show digits --json", "--help"])
 def test_a_reader_that_goes_ends_the_command_quietly(command: str, unbuffered: str) -> None:
     # The reader is gone before the first line comes.
     done = shell(f"(sleep 0.3; $K {command}) | true", PYTHONUNBUFFERED=unbuffered)

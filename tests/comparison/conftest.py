@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from forked_workers import forked_workers  # noqa: F401 a fixture
 from small_runs import scenes_file
 
 NO_DATA = """

@@ -17,6 +17,8 @@ from kdcam.errors import Interrupted, RecipeError, TrainingError
 from kdcam.files.digests import file_digest
 from kdcam.runs.run_files import find_state
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 MODEL = "model.safetensors"
 SPEEDS = ("images_per_second", "seconds")
 
@@ -204,7 +206,7 @@ def test_agreement_is_measured_after_the_run_and_later_where_it_is_missing(
         read.append(file)
         return file_digest(file)
 
-    monkeypatch.setattr("kdcam.files.digests.file_digest", counted)
+    monkeypatch.setattr("kdcam.runs.resume_rules.file_digest", counted)
     found = compare(**arguments)
     assert read.count(teacher / MODEL) == 1  # large files are not read again for each run
     with_agreement = [row.folder for row in found.rows if row.agreement is not None]

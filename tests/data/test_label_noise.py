@@ -148,7 +148,8 @@ def test_the_noise_follows_its_own_seed(kind):
 
 def test_another_process_draws_the_same_labels():
     code = (
-        "import torch; from kdcam.data.source_configs import DigitsConfig, NoiseConfig; "
+        "import torch; from kdcam.data.common_config import NoiseConfig; "
+        "from kdcam.data.source_configs import DigitsConfig; "
         "from kdcam.data.datasets import load_data; torch.manual_seed(7); "
         "print(load_data(DigitsConfig(noise=NoiseConfig(kind='pairflip', rate=0.3))).noise.noisy.tolist())"
     )

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
+from kdcam.explanation.explanation_pictures import MapStyle, check_map_style, panels
 from kdcam.models.build import build_classifier
 from kdcam.models.model_config import ModelConfig
 from kdcam.runs.checkpoint import save_model
@@ -120,11 +122,11 @@ def test_a_network_without_an_exact_cam(without_cam: Path, pictures: Path, tmp_p
 
 
 def test_a_map_of_one_place_is_told(pictures: Path, tmp_path: Path) -> None:
-    config = ModelConfig(name="vgg11_bn", pretrained=False)
-    save_model(tmp_path / "vgg", build_classifier(config, num_classes=3, in_channels=1, image_size=32))
+    config = ModelConfig(name="resnet10t", pretrained=False)
+    save_model(tmp_path / "resnet", build_classifier(config, num_classes=3, in_channels=1, image_size=32))
     watcher = Watcher()
     kdcam.explain(
-        tmp_path / "vgg",
+        tmp_path / "resnet",
         [pictures / "3" / "0.png"],
         output=tmp_path / "out",
         method="gradcam",
@@ -256,3 +258,53 @@ def test_classes_of_imagenet_have_words(pictures: Path, tmp_path: Path) -> None:
 def test_what_is_neither_a_run_nor_a_network_is_one_line(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"^resnet1: there is no such folder or file, and .*resnet1"):
         kdcam.explain("resnet1", [pictures / "3"], output=tmp_path / "out")
+
+
+IMAGE, AGNOSTIC = torch.rand(1, 40, 40), torch.rand(5, 5)
+CAPTIONS = [("cat", "label"), ("dog", "")]
+
+
+def drawn(maps: torch.Tensor, **style) -> list[np.ndarray]:
+    row = panels(
+        IMAGE, AGNOSTIC, maps, title=("input", "maps: cam"), captions=CAPTIONS, style=MapStyle(**style)
+    )
+    return [picture[:, -160:] for picture in row]  # without the captions
+
+
+def test_the_image_the_caam_and_a_picture_for_each_class() -> None:
+    row = drawn(torch.rand(2, 5, 5), alpha=0.5)
+    assert len(row) == 4
+    assert {picture.shape for picture in row} == {(3, 160, 160)}
+    np.testing.assert_array_equal(row[0][:, ::4, ::4], IMAGE.expand(3, -1, -1).numpy())
+    assert all(np.abs(picture - row[0]).max() > 0.1 for picture in row[1:])
+
+
+def test_alpha_zero_is_the_image_alone() -> None:
+    row = drawn(torch.rand(2, 5, 5), alpha=0.0)
+    for picture in row[1:]:
+        np.testing.assert_allclose(picture, row[0], atol=1e-6)
+
+
+def test_on_one_scale_a_flat_map_looks_flat() -> None:
+    maps = torch.stack([torch.rand(5, 5), 0.5 + 0.01 * torch.rand(5, 5)])
+    each, row = (drawn(maps, alpha=1.0, scale=scale)[3] for scale in ("each", "row"))
+    assert np.ptp(each.mean(axis=0)) > 0.5
+    assert np.ptp(row.mean(axis=0)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("style", "message"),
+    [
+        (MapStyle(alpha=1.5), r"alpha: found 1.5; allowed: 0 .* to 1"),
+        (MapStyle(alpha=float("nan")), "alpha: found nan"),
+        (
+            MapStyle(colormap="infernoo"),
+            r"colormap: found 'infernoo'; did you mean 'inferno'\?; allowed: inferno, magma",
+        ),
+        (MapStyle(scale="all"), "scale: found 'all'; allowed: each, row"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(style: MapStyle, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check_map_style(style)
+    check_map_style(MapStyle())

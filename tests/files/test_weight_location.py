@@ -6,7 +6,7 @@ from kdcam.files.weight_location import location_kind
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"),
+    ("location", "kind"),
     [
         ("resnet18", "name"),
         ("torchvision:resnet18", "name"),
@@ -20,10 +20,10 @@ from kdcam.files.weight_location import location_kind
     ],
 )
 def test_what_is_not_there_is_told_by_its_spelling(
-    place: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert location_kind(place) == kind
+    assert location_kind(location) == kind
 
 
 def test_what_is_there_comes_before_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

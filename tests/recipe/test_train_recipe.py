@@ -1,10 +1,19 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kdcam.errors import RecipeError
 from kdcam.recipe.recipe_files import recipe_stem, shipped_recipes
-from kdcam.recipe.train_recipe import DistillRecipe, TrainRecipe, load_recipe, read_recipe, recipe_schema
+from kdcam.recipe.train_recipe import (
+    DistillRecipe,
+    TrainRecipe,
+    check_command,
+    command_of,
+    load_recipe,
+    read_recipe,
+    recipe_schema,
+)
 
 DIGITS = {"data": {"name": "digits"}}
 
@@ -235,3 +244,33 @@ def test_schema_describes_every_key() -> None:
 
 def test_stem_names_the_run() -> None:
     assert [recipe_stem(name) for name in ("a/photos.toml", "quickstart/teacher")] == ["photos", "teacher"]
+
+
+KD = {"loss": [{"name": "cross_entropy"}, {"name": "kd"}], "teacher": {"checkpoint": "a"}}
+
+
+def recipe_of(**tables: Any) -> TrainRecipe:
+    return read_recipe({**DIGITS, **tables}, source="small")
+
+
+def test_the_tables_tell_the_command() -> None:
+    assert command_of(recipe_of()) == "train"
+    assert command_of(recipe_of(init={"checkpoint": "a"})) == "finetune"
+    assert command_of(recipe_of(**KD)) == "distill"
+    assert command_of(recipe_of(**KD, init={"checkpoint": "a"})) == "distill"
+
+
+@pytest.mark.parametrize(
+    ("tables", "command", "message"),
+    [
+        ({"init": {"checkpoint": "a"}}, "train", r"has an \[init\] table; use `kdcam finetune`"),
+        (KD, "train", r"has a \[teacher\] table; use `kdcam distill`"),
+        (KD, "finetune", r"has a \[teacher\] table; use `kdcam distill`"),
+        ({}, "finetune", r"no \[init\] table; name what to start from with --from CHECKPOINT"),
+        ({}, "distill", r"no \[teacher\] table; .* or use `kdcam train`"),
+        ({"init": {"checkpoint": "a"}}, "distill", r"no \[teacher\] table; .* or use `kdcam finetune`"),
+    ],
+)
+def test_another_command_is_named(tables: dict[str, Any], command: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check_command(recipe_of(**tables), command)

@@ -19,15 +19,15 @@ from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
 from kdcam.evaluation.few_shot.unseen_classes import check_unseen, unseen_in_folder
 from kdcam.models.model_config import InitConfig
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs import recorded_parts as kept_module
-from kdcam.runs.open_run import load_run
-from kdcam.runs.picture_record import (
+from kdcam.runs import recorded_parts
+from kdcam.runs.data_record import (
     PictureRecord,
     pictures_bytes,
     pictures_digest,
     read_pictures,
     write_pictures,
 )
+from kdcam.runs.open_run import load_run
 from kdcam.runs.recorded_parts import describe_changes
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runtime.progress import Silent
@@ -103,7 +103,7 @@ def test_the_record_tells_all_files_and_their_parts(trained: Path) -> None:
 def test_the_parts_are_bit_for_bit_those_that_were_trained_on(place: Place) -> None:
     fresh = kdcam.data.datasets.load_data(recipe_on(place.root).data)  # type: ignore[attr-defined]
     read = load_run(place.run, data={"root": str(place.root)}, device="cpu").parts
-    for one, same in zip(fresh.held().values(), read.held().values(), strict=True):
+    for one, same in zip(fresh.by_name().values(), read.by_name().values(), strict=True):
         assert one is not None
         assert same is not None
         assert torch.equal(one.images.pixels, same.images.pixels)  # type: ignore[union-attr]
@@ -225,13 +225,13 @@ def test_only_changed_files_are_read_again(
     trained: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = list[str]()
-    plain = kept_module.file_key
+    plain = recorded_parts.file_key
 
     def counted(path: Path) -> object:
         read.append(path.name)
         return plain(path)
 
-    monkeypatch.setattr(kept_module, "file_key", counted)
+    monkeypatch.setattr(recorded_parts, "file_key", counted)
     load_run(trained / "run", device="cpu")
     assert read == []
     load_run(place.run, data={"root": str(place.root)}, device="cpu")  # other inodes: each once

@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from kdcam.errors import ModelError
-from kdcam.runtime.numerics import FiniteCheck, broken_rows, require_finite_outputs, share_of, wide
+from kdcam.runtime.numerics import (
+    FiniteCheck,
+    broken_rows,
+    mean_squares,
+    require_finite_outputs,
+    share_of,
+    wide,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +23,12 @@ from kdcam.runtime.numerics import FiniteCheck, broken_rows, require_finite_outp
 )
 def test_float32_at_least(given: torch.dtype, expected: torch.dtype) -> None:
     assert wide(torch.ones(2, dtype=given)).dtype == expected
+
+
+def test_mean_squares_keep_small_differences_of_large_values() -> None:
+    one, other = 1_000 + torch.rand(5, 8), 1_000 + torch.rand(3, 8)
+    expected = (one[:, None] - other[None]).double().square().mean(2).float()
+    torch.testing.assert_close(mean_squares(one, other), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_share_of_several_axes_is_exact() -> None:

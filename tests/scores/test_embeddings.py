@@ -7,7 +7,7 @@ from kdcam.errors import DataError, Interrupted, ModelError
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Outputs
 from kdcam.models.model_config import ModelConfig
-from kdcam.scores.embeddings import effective_rank, embeddings_of, feature_table
+from kdcam.scores.embeddings import effective_rank, feature_table
 
 
 def test_equal_directions_count_whole() -> None:
@@ -43,7 +43,7 @@ def test_embeddings_come_in_order_and_modes_stay() -> None:
     loader = batches(
         part, batch_size=16, training=False, config=recipe.data, seed=0, device=torch.device("cpu")
     )
-    found = embeddings_of(classifier, loader)
+    found = feature_table(classifier, loader).embeddings
     assert found.shape == (45, 64)
     assert classifier.training
     first = next(iter(loader.epoch(0)))

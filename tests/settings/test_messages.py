@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from kdcam.settings.messages import (
     listed,
     message_text,
     one_line,
+    short,
 )
 
 
@@ -96,3 +98,13 @@ def test_what_a_screen_would_obey_is_escaped(text: str, shown: str) -> None:
 def test_only_an_indented_line_goes_on_with_a_message() -> None:
     told = message_text("2 problems:\n  a\nkdcam: b\n  c")
     assert told == "2 problems:\n  a\\nkdcam: b\n  c"
+
+
+def test_values_are_shown_short_whatever_they_are() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert short("x" * 100) == "'" + "x" * 59 + "..."
+    assert short(10**5_000) == "a int too long to show"
+    assert short([0] * 100) == "a list of 100 values"
+    assert len(short(endless)) < 70
+    assert short(" a") == "' a'"

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdcam.attacks import fgsm, pgd
-from kdcam.attacks.gradient_steps import ascend_loss, random_ball_points
-from kdcam.attacks.norm_ball import NormBall
+from kdcam.attacks.gradient_steps import ascend_loss
+from kdcam.attacks.norm_ball import NormBall, random_ball_points
 from kdcam.data.batches.batch import Batch
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs

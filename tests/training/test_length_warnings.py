@@ -197,7 +197,7 @@ def test_steps_of_timm_come_as_an_epoch_begins() -> None:
 
 def test_runs_of_one_update_and_of_thousands_of_epochs_in_words() -> None:
     start = {"checkpoint": "somewhere", "frozen": 2, "unfreeze": 0.5}
-    the_warning(r"nothing would wake; leave it out, or train longer$", images=20, epochs=1, init=start)
+    the_warning(r"nothing would be unfrozen; leave it out, or train longer$", images=20, epochs=1, init=start)
     the_warning(r"a run of 1 update, after which 100 % of", images=20, epochs=1, ema_decay=0.9999)
     late = {"name": "multistep", "milestones": [1500, 2500]}
     the_warning(r"are \[1080, 1800\]$", schedule=late, epochs=2000)

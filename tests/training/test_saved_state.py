@@ -361,11 +361,8 @@ def test_damaged_records_without_a_checksum_are_refused_or_taken(
     assert refused > 100
 
 
-# --- A fault at each write of a run in turn -----------------------------------------------------------------
-
-
 def test_killed_at_each_write_it_ends_like_an_uninterrupted_run(tmp_path: Path) -> None:
-    script = Path(__file__).parent / "kill_at_each_write.py"
+    script = Path(__file__).parents[1] / "kill_at_each_write.py"
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20  # recipe, weights, results and state are written piece by piece

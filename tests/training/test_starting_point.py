@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import SCENES
+from small_runs import SCENES, started_model
 from torch import Tensor
 
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
@@ -15,7 +15,6 @@ from kdcam.models.networks.cifar_resnet import CIFAR_RESNETS
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runs.checkpoint import save_model
 from kdcam.training.preflight import preflight, with_class_names
-from kdcam.training.starting_point import started_model
 
 DIGITS = tuple("0123456789")
 

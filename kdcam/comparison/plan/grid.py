@@ -108,7 +108,7 @@ def _axis(text: str) -> list[str]:
 def _split(values: str) -> Iterator[str]:
     """Yield the parts between the commas that stand outside of brackets, braces and quotes."""
     depth, quote, start = 0, "", 0
-    for place, sign in enumerate(values):
+    for index, sign in enumerate(values):
         if quote:
             quote = "" if sign == quote else quote
         elif sign in _QUOTES:
@@ -118,8 +118,8 @@ def _split(values: str) -> Iterator[str]:
         elif sign in _CLOSING:
             depth -= 1
         elif sign == "," and depth == 0:
-            yield values[start:place]
-            start = place + 1
+            yield values[start:index]
+            start = index + 1
     yield values[start:]
 
 

@@ -1,6 +1,5 @@
 """The folder of a comparison: its tables and its picture of curves, which may be committed, and its runs."""
 
-import io
 import math
 import os
 import time
@@ -9,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdcam.blocks.plots import PLOT_COLOURS, PLOT_DASHES, label_axes
+from kdcam.blocks.plots import PLOT_COLOURS, PLOT_DASHES, label_axes, png_bytes
 from kdcam.comparison.table.comparison_result import ComparedRow, epochs_to_reach, median_epochs
 from kdcam.comparison.table.text_formats import Comparison
 from kdcam.errors import CheckpointError, FolderInUseError
@@ -19,95 +18,22 @@ from kdcam.files.json_files import read_json, write_json
 from kdcam.files.paths import exists, is_file, is_folder
 from kdcam.runs.run_files import find_state
 from kdcam.scores.main_scores import SCORE_WORDS
+from kdcam.settings.messages import reason_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
-ScoreCurve = Sequence[float | None]  # validation score by epoch, in [0, 1]
-
-_LEVELS = 200
-
-
-def draw_score_curves(comparison: Comparison) -> bytes | None:
-    """Return a PNG; None where no run has a validation part.
-
-    Left: the validation score by epoch, mean and range (lowest to highest) over the seeds. Right: the epochs to each
-    level of it, median over the seeds, where never counts as infinite.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    rows = [row for row in comparison.rows if row.curves]
-    if not rows:
-        return None
-    height = max(4.5, 0.4 + 0.18 * len(rows))  # inches; the legend has a line a row
-    figure = Figure(figsize=(12, height), dpi=120, layout="constrained")
-    scores, reached = figure.subplots(1, 2)
-    levels = score_levels([curve for row in rows for curve in row.curves.values()])
-    for index, row in enumerate(rows):
-        style = {
-            "color": PLOT_COLOURS[index % len(PLOT_COLOURS)],
-            "linestyle": PLOT_DASHES[index // len(PLOT_COLOURS) % len(PLOT_DASHES)],
-        }
-        _draw_scores(scores, row, style)
-        counts = epochs_by_level(list(row.curves.values()), levels)
-        reached.plot([100 * level for level in levels], _gaps(counts), **style)
-    name = f"validation {SCORE_WORDS[comparison.score]} (%)"
-    label_axes(scores, "epoch", name)
-    scores.xaxis.set_major_locator(MaxNLocator(integer=True))
-    label_axes(reached, name, "epochs to reach it")
-    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})  # equal bytes for equal curves
-    return picture.getvalue()
-
-
-def score_levels(curves: Sequence[ScoreCurve]) -> list[float]:
-    """Return evenly spaced scores from the lowest to the highest of some curves, both included."""
-    known = [score for curve in curves for score in curve if score is not None]
-    low, high = min(known), max(known)
-    return [low + (high - low) * step / (_LEVELS - 1) for step in range(_LEVELS - 1)] + [high]
-
-
-def epochs_by_level(curves: Sequence[ScoreCurve], levels: Sequence[float]) -> list[float | None]:
-    """Return the median epochs of curves to each level; None where half of them or more never get there."""
-    return [median_epochs([epochs_to_reach(curve, level) for curve in curves]) for level in levels]
-
-
-def mean_and_range(curves: Sequence[ScoreCurve]) -> list[tuple[float, float, float] | None]:
-    """Return mean, lowest and highest score of each epoch that all curves have; None where one has no score."""
-    found: list[tuple[float, float, float] | None] = []
-    for scores in zip(*curves, strict=False):
-        known = [score for score in scores if score is not None]
-        whole = len(known) == len(scores)
-        found.append((math.fsum(known) / len(known), min(known), max(known)) if whole else None)
-    return found
-
-
-def _draw_scores(axes: "Axes", row: ComparedRow, style: dict[str, Any]) -> None:
-    points = mean_and_range(list(row.curves.values()))
-    mean, low, high = (
-        _gaps([None if one is None else 100 * one[part] for one in points]) for part in range(3)
-    )
-    epochs = range(1, len(points) + 1)
-    # A single epoch makes no line.
-    marker = "o" if len(points) == 1 else None
-    axes.plot(epochs, mean, label=row.name, marker=marker, **style)
-    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _gaps(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
-
-
 RUNS_FOLDER = "runs"
-JSON_FILE, CSV_FILE, MARKDOWN_FILE = "comparison.json", "comparison.csv", "comparison.md"
+COMPARISON_FILE = "comparison.json"
+CSV_FILE = "comparison.csv"
+MARKDOWN_FILE = "comparison.md"
 CURVES_FILE = "curves.png"
 PREVIOUS_TABLE = "comparison-previous"
 """The name, before .json, .csv and .md, of the last table that had rows or runs which its successor lacks."""
 
 _LOCK_POLL_SECONDS = 0.05
+_LEVELS = 200  # of the score, at which the right plot counts epochs
+ScoreCurve = Sequence[float | None]  # validation score by epoch, in [0, 1]
 
 
 def run_folder(output: Path, name: str) -> Path:
@@ -144,7 +70,7 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
     """Write the tables and the picture of a comparison, each whole or not at all.
 
     Returns the rows and finished seeds of the table before that this one lacks; where there are any, it is kept under
-    `PREVIOUS`. Without ``keeps_previous`` the table before is not looked at.
+    `PREVIOUS_TABLE`. Without ``keeps_previous`` the table before is not looked at.
 
     Raises ``CheckpointError`` where one cannot be written.
     """
@@ -152,10 +78,10 @@ def write_comparison(output: Path, comparison: Comparison, *, keeps_previous: bo
     lock = _wait_for_lock(output / RUNS_FOLDER)
     try:
         remove_leftovers(output)
-        lost = _lost(output / JSON_FILE, comparison) if keeps_previous else ()
+        lost = _lost(output / COMPARISON_FILE, comparison) if keeps_previous else ()
         if lost:
             _keep_previous(output)
-        write_json(output / JSON_FILE, comparison.to_json())
+        write_json(output / COMPARISON_FILE, comparison.to_json())
         write_atomically(output / CSV_FILE, comparison.to_csv().encode(errors="backslashreplace"))
         write_atomically(output / MARKDOWN_FILE, comparison.to_markdown().encode(errors="backslashreplace"))
         if picture is not None:
@@ -188,7 +114,7 @@ def _lost_rows(before: Iterable[Mapping[str, Any]], here: Mapping[str, set[int]]
 
 
 def _keep_previous(output: Path) -> None:
-    for name in (CSV_FILE, MARKDOWN_FILE, JSON_FILE):
+    for name in (CSV_FILE, MARKDOWN_FILE, COMPARISON_FILE):
         if is_file(output / name):
             write_atomically(output / f"{PREVIOUS_TABLE}{Path(name).suffix}", (output / name).read_bytes())
 
@@ -206,14 +132,84 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: is of an earlier comparison and cannot be removed ({error.strerror or error})"
+            f"{path}: is of an earlier comparison and cannot be removed ({reason_text(error)})"
         ) from error
 
 
+def draw_score_curves(comparison: Comparison) -> bytes | None:
+    """Return a PNG; None where no run has a validation part.
+
+    Left: the validation score by epoch, mean and range (lowest to highest) over the seeds. Right: the epochs to each
+    level of it, median over the seeds, where never counts as infinite.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    rows = [row for row in comparison.rows if row.curves]
+    if not rows:
+        return None
+    height = max(4.5, 0.4 + 0.18 * len(rows))  # inches; the legend has a line a row
+    figure = Figure(figsize=(12, height), dpi=120, layout="constrained")
+    scores, reached = figure.subplots(1, 2)
+    levels = score_levels([curve for row in rows for curve in row.curves.values()])
+    for index, row in enumerate(rows):
+        style = {
+            "color": PLOT_COLOURS[index % len(PLOT_COLOURS)],
+            "linestyle": PLOT_DASHES[index // len(PLOT_COLOURS) % len(PLOT_DASHES)],
+        }
+        _draw_scores(scores, row, style)
+        counts = epochs_by_level(list(row.curves.values()), levels)
+        reached.plot([100 * level for level in levels], _gaps(counts), **style)
+    name = f"validation {SCORE_WORDS[comparison.score]} (%)"
+    label_axes(scores, "epoch", name)
+    scores.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_axes(reached, name, "epochs to reach it")
+    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
+    return png_bytes(figure)
+
+
+def _draw_scores(axes: "Axes", row: ComparedRow, style: dict[str, Any]) -> None:
+    points = mean_and_range(list(row.curves.values()))
+    mean, low, high = (
+        _gaps([None if one is None else 100 * one[part] for one in points]) for part in range(3)
+    )
+    epochs = range(1, len(points) + 1)
+    # A single epoch makes no line.
+    marker = "o" if len(points) == 1 else None
+    axes.plot(epochs, mean, label=row.name, marker=marker, **style)
+    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def score_levels(curves: Sequence[ScoreCurve]) -> list[float]:
+    """Return evenly spaced scores from the lowest to the highest of some curves, both included."""
+    known = [score for curve in curves for score in curve if score is not None]
+    low, high = min(known), max(known)
+    return [low + (high - low) * step / (_LEVELS - 1) for step in range(_LEVELS - 1)] + [high]
+
+
+def epochs_by_level(curves: Sequence[ScoreCurve], levels: Sequence[float]) -> list[float | None]:
+    """Return the median epochs of curves to each level; None where half of them or more never get there."""
+    return [median_epochs([epochs_to_reach(curve, level) for curve in curves]) for level in levels]
+
+
+def mean_and_range(curves: Sequence[ScoreCurve]) -> list[tuple[float, float, float] | None]:
+    """Return mean, lowest and highest score of each epoch that all curves have; None where one has no score."""
+    found: list[tuple[float, float, float] | None] = []
+    for scores in zip(*curves, strict=False):
+        known = [score for score in scores if score is not None]
+        whole = len(known) == len(scores)
+        found.append((math.fsum(known) / len(known), min(known), max(known)) if whole else None)
+    return found
+
+
+def _gaps(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
 __all__ = [
+    "COMPARISON_FILE",
     "CSV_FILE",
     "CURVES_FILE",
-    "JSON_FILE",
     "MARKDOWN_FILE",
     "PREVIOUS_TABLE",
     "RUNS_FOLDER",

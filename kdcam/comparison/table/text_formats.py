@@ -1,4 +1,4 @@
-"""A comparison with its text forms: its columns, Markdown for readers, CSV for programs."""
+"""A comparison as text: Markdown for readers, its columns, CSV for programs."""
 
 import csv
 import io
@@ -20,6 +20,103 @@ from kdcam.comparison.table.run_measures import evaluation_title
 from kdcam.scores.intervals import PairedDifference, Summary
 from kdcam.scores.main_scores import SCORE_NAMES
 from kdcam.settings.messages import listed, one_line
+
+
+@dataclass(frozen=True)
+class Comparison(ComparisonResult):
+    """What was compared and what came out."""
+
+    def to_csv(self) -> str:
+        """Return a line a row, scores in [0, 1]; columns that are empty everywhere are left out."""
+        return csv_of(self)
+
+    def to_markdown(self) -> str:
+        """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
+        return markdown_of(self)
+
+
+def stored_comparison(document: Mapping[str, Any]) -> Comparison:
+    """Return what comparison.json holds; ``ValueError`` (pydantic's) where it has another layout."""
+    return TypeAdapter(Comparison).validate_python(document)
+
+
+def markdown_of(comparison: ComparisonResult) -> str:
+    """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
+    blocks = [
+        _score_table(comparison),
+        *_evaluation_table(comparison),
+        *_section("What the numbers are", list(notes_of(comparison))),
+        *_section("Rows", [_row_description(row) for row in comparison.rows]),
+        *_section("Failed runs", [f"{run.name}: {_joined_lines(run.reason)}" for run in comparison.failed]),
+        *_section("Not run yet", comparison.missing),
+        *_section("Made with", _provenance(comparison)),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _score_table(comparison: ComparisonResult) -> str:
+    shown = columns_of(comparison)
+    lines = [[column.text(row) for column in shown] for row in comparison.rows]
+    return _markdown_table([column.heading for column in shown], lines, left=1)
+
+
+def _evaluation_table(comparison: ComparisonResult) -> list[str]:
+    head, lines = evaluation_lines(comparison)
+    return ["## Evaluations after training", _markdown_table(head, lines, left=2)] if lines else []
+
+
+def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
+    rule = [*["---"] * left, *["---:"] * (len(head) - left)]
+    texts = [[_without_markup(text).replace("|", "\\|") for text in line] for line in (head, rule, *lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in texts)
+
+
+def _row_description(row: ComparedRow) -> str:
+    facts = [
+        f"recipe {row.source}",
+        "" if row.method is None else f"method {row.method}",
+        f"losses {'+'.join(row.losses)}",
+        *row.settings,
+        row.start or "",
+        f"taught by {listed(row.teachers)}" if row.teachers else "",
+    ]
+    return f"{row.name}: {'; '.join(fact for fact in facts if fact)} (runs/{row.folder}-SEED)"
+
+
+def _provenance(comparison: ComparisonResult) -> Iterator[str]:
+    if comparison.command:
+        yield f"`{shlex.join(comparison.command)}`"
+    if comparison.sets:
+        yield f"set in all rows: {'; '.join(comparison.sets)}"
+    yield f"seeds: {listed(comparison.seeds)}"
+    for machine in comparison.machines:
+        facts = [f"{value} cores" if name == "cores" else str(value) for name, value in machine.items()]
+        yield f"machine: {', '.join(facts)}"
+    if versions := version_texts(comparison):
+        yield ", ".join(versions)
+
+
+def version_texts(comparison: ComparisonResult) -> list[str]:
+    """Return the packages that the runs were made with: ``torch 2.7.0 / 2.8.0`` where there were several versions."""
+    return [
+        f"{name} {' / '.join(str(one) for one in found)}"
+        for name, found in comparison.versions.items()
+        if any(one is not None for one in found)
+    ]
+
+
+def _section(title: str, items: Iterator[str] | Sequence[str]) -> list[str]:
+    lines = [f"- {_without_markup(item)}" for item in items]
+    return [f"## {title}", "\n".join(lines)] if lines else []
+
+
+def _without_markup(text: str) -> str:
+    """Return a text that no name in it breaks: on one line and without HTML."""
+    return one_line(text).replace("<", "&lt;")
+
+
+def _joined_lines(text: str) -> str:
+    return " ".join(text.split())
 
 
 class Column(NamedTuple):
@@ -58,6 +155,12 @@ def columns_of(comparison: ComparisonResult) -> list[Column]:
     return [column for column in columns if any(column.text(row) for row in comparison.rows)]
 
 
+def _published_text(row: ComparedRow, marks: dict[str, int]) -> str:
+    if not row.published:
+        return ""
+    return f"{row.published['accuracy']:.2f} ({marks[str(row.published['source'])]})"
+
+
 def evaluation_lines(comparison: ComparisonResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the heads and lines of a table of later evaluations: a line for each number and row that has it."""
     names = dict.fromkeys(name for row in comparison.rows for name in row.evaluations)
@@ -75,6 +178,10 @@ def evaluation_lines(comparison: ComparisonResult) -> tuple[tuple[str, ...], lis
     heads = ("evaluation", "row", "%", f"difference to {comparison.base}, points [95 %]")
     width = len(heads) if any(line[-1] for line in lines) else len(heads) - 1
     return heads[:width], [line[:width] for line in lines]
+
+
+def _percent_of(summary: Summary, runs: int) -> str:
+    return percent_text(summary) + ("" if summary.count == runs else f" (n = {summary.count})")
 
 
 def _evaluation_difference(score: EvaluationScore) -> str:
@@ -125,6 +232,26 @@ def epochs_text(epochs: EpochsToReach | None) -> str:
 def seeds_text(row: ComparedRow, wanted: int) -> str:
     """Return how many seeds are done: ``3``, or ``2 of 3``."""
     return str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"
+
+
+def _with_sd(summary: Summary | None, scale: float, digits: int) -> str:
+    if summary is None:
+        return ""
+    sd = "" if summary.sd is None else f" ± {summary.sd * scale:.{digits}f}"
+    return f"{summary.mean * scale:.{digits}f}{sd}"
+
+
+def csv_of(comparison: ComparisonResult) -> str:
+    """Return a line a row with plain numbers; columns that are empty everywhere are left out."""
+    rows = [csv_values(row, part=comparison.part) for row in comparison.rows]
+    # The row with the most columns gives their order; each row's own ones are in that order.
+    names = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
+    filled = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, filled, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def csv_values(row: ComparedRow, *, part: str) -> dict[str, object]:
@@ -184,129 +311,6 @@ def _mean_and_sd(name: str, summary: Summary | None) -> dict[str, object]:
     return {} if summary is None else {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd}
 
 
-def _with_sd(summary: Summary | None, scale: float, digits: int) -> str:
-    if summary is None:
-        return ""
-    sd = "" if summary.sd is None else f" ± {summary.sd * scale:.{digits}f}"
-    return f"{summary.mean * scale:.{digits}f}{sd}"
-
-
-def _percent_of(summary: Summary, runs: int) -> str:
-    return percent_text(summary) + ("" if summary.count == runs else f" (n = {summary.count})")
-
-
-def _published_text(row: ComparedRow, marks: dict[str, int]) -> str:
-    if not row.published:
-        return ""
-    return f"{row.published['accuracy']:.2f} ({marks[str(row.published['source'])]})"
-
-
-def markdown_of(comparison: ComparisonResult) -> str:
-    """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
-    blocks = [
-        _score_table(comparison),
-        *_evaluation_table(comparison),
-        *_section("What the numbers are", list(notes_of(comparison))),
-        *_section("Rows", [_row_description(row) for row in comparison.rows]),
-        *_section("Failed runs", [f"{run.name}: {_joined_lines(run.reason)}" for run in comparison.failed]),
-        *_section("Not run yet", comparison.missing),
-        *_section("Made with", _provenance(comparison)),
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def csv_of(comparison: ComparisonResult) -> str:
-    """Return a line a row with plain numbers; columns that are empty everywhere are left out."""
-    rows = [csv_values(row, part=comparison.part) for row in comparison.rows]
-    # The row with the most columns gives their order; each row's own ones are in that order.
-    names = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
-    filled = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, filled, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _score_table(comparison: ComparisonResult) -> str:
-    shown = columns_of(comparison)
-    lines = [[column.text(row) for column in shown] for row in comparison.rows]
-    return _markdown_table([column.heading for column in shown], lines, left=1)
-
-
-def _evaluation_table(comparison: ComparisonResult) -> list[str]:
-    head, lines = evaluation_lines(comparison)
-    return ["## Evaluations after training", _markdown_table(head, lines, left=2)] if lines else []
-
-
-def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int) -> str:
-    rule = [*["---"] * left, *["---:"] * (len(head) - left)]
-    texts = [[_without_markup(text).replace("|", "\\|") for text in line] for line in (head, rule, *lines)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in texts)
-
-
-def _row_description(row: ComparedRow) -> str:
-    facts = [
-        f"recipe {row.source}",
-        "" if row.method is None else f"method {row.method}",
-        f"losses {'+'.join(row.losses)}",
-        *row.settings,
-        row.start or "",
-        f"taught by {listed(row.teachers)}" if row.teachers else "",
-    ]
-    return f"{row.name}: {'; '.join(fact for fact in facts if fact)} (runs/{row.folder}-SEED)"
-
-
-def _provenance(comparison: ComparisonResult) -> Iterator[str]:
-    if comparison.command:
-        yield f"`{shlex.join(comparison.command)}`"
-    if comparison.sets:
-        yield f"set in all rows: {'; '.join(comparison.sets)}"
-    yield f"seeds: {listed(comparison.seeds)}"
-    for machine in comparison.machines:
-        facts = [f"{value} cores" if name == "cores" else str(value) for name, value in machine.items()]
-        yield f"machine: {', '.join(facts)}"
-    versions = [
-        f"{name} {' / '.join(str(one) for one in found)}"
-        for name, found in comparison.versions.items()
-        if any(one is not None for one in found)
-    ]
-    if versions:
-        yield ", ".join(versions)
-
-
-def _section(title: str, items: Iterator[str] | Sequence[str]) -> list[str]:
-    lines = [f"- {_without_markup(item)}" for item in items]
-    return [f"## {title}", "\n".join(lines)] if lines else []
-
-
-def _without_markup(text: str) -> str:
-    """Return a text that no name in it breaks: on one line and without HTML."""
-    return one_line(text).replace("<", "&lt;")
-
-
-def _joined_lines(text: str) -> str:
-    return " ".join(text.split())
-
-
-@dataclass(frozen=True)
-class Comparison(ComparisonResult):
-    """What was compared and what came out."""
-
-    def to_csv(self) -> str:
-        """Return a line a row, scores in [0, 1]; columns that are empty everywhere are left out."""
-        return csv_of(self)
-
-    def to_markdown(self) -> str:
-        """Return the table, what its numbers mean, the rows, the failed runs, and what it was made with."""
-        return markdown_of(self)
-
-
-def stored_comparison(document: Mapping[str, Any]) -> Comparison:
-    """Return what comparison.json holds; ``ValueError`` (pydantic's) where it has another layout."""
-    return TypeAdapter(Comparison).validate_python(document)
-
-
 __all__ = [
     "Column",
     "Comparison",
@@ -323,4 +327,5 @@ __all__ = [
     "seeds_text",
     "speed_text",
     "stored_comparison",
+    "version_texts",
 ]

@@ -10,18 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What asks a comparison to stop: the parent takes it, and a worker only once it can keep its state."""
+
 # A fresh interpreter, not a process of `multiprocessing`: that one runs the caller's script again, may have no data
 # loaders of its own, and hands over pickles.
 _START_CODE = (
     "import json, sys; path, *settings = json.loads(sys.argv[1]); sys.path[:] = path; "
     "from kdcam.comparison.workers.worker_main import serve; serve(*settings)"
 )
-
-
-STOP_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
-"""What asks a comparison to stop: the parent takes it, and a worker only once it can keep its state."""
 
 
 class RunTask(NamedTuple):

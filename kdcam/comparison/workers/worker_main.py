@@ -119,7 +119,7 @@ def serve(threads: int, device: str) -> None:
     channel = ParentChannel()
     _stop_at_signals(channel)
     keep_freed_memory()
-    import torch
+    import torch  # here: signals and the parent's requests are taken from the first moment on
 
     torch.set_num_threads(max(1, min(threads, torch.get_num_threads())))
     while (task := channel.tasks.get()) is not None:
@@ -170,8 +170,8 @@ def do_task(task: Mapping[str, Any], device: str, channel: ParentChannel) -> boo
 
 
 def _run(task: Mapping[str, Any], device: str, progress: ChannelProgress) -> dict[str, Any]:
-    from kdcam import api
-    from kdcam.recipe.train_recipe import command_of, read_recipe
+    from kdcam import api  # here: it imports torch, see `serve`
+    from kdcam.recipe.train_recipe import command_of, read_recipe  # here: as above
 
     recipe = read_recipe(task["recipe"], source=task["name"])
     run: Callable[..., Any] = {"train": api.train, "distill": api.distill, "finetune": api.finetune}[
@@ -185,8 +185,8 @@ def _run(task: Mapping[str, Any], device: str, progress: ChannelProgress) -> dic
 
 
 def _measure(task: Mapping[str, Any], device: str, progress: ChannelProgress) -> None:
-    from kdcam.comparison.teacher_agreement import measure_agreement
-    from kdcam.recipe.recipe_fields import TeacherConfig
+    from kdcam.comparison.teacher_agreement import measure_agreement  # here: it imports torch, see `serve`
+    from kdcam.recipe.recipe_fields import TeacherConfig  # here: as above
 
     output, teacher = Path(task["output"]), TeacherConfig.model_validate(task["teacher"])
     if progress.should_stop():

@@ -1,4 +1,4 @@
-"""Workers, each of which does one run after another, and what their parent tells and does meanwhile."""
+"""Workers, each of which does one run after another, and how their parent assigns, watches and reports the runs."""
 
 import queue
 import time
@@ -18,98 +18,9 @@ from kdcam.scores.main_scores import MAIN_SCORES
 _ALL_RUNS = "all runs"
 _TRAINING = ""
 _EPOCH_SECONDS = 60.0  # between two lines on one run's epochs
-
-
-class ProgressBoard:
-    """Hands what the runs tell to one watcher: their bars beside each other, equal lines once."""
-
-    def __init__(self, progress: Progress, *, done: int, total: int, failed: int = 0) -> None:
-        self.progress = progress
-        self.done, self.failed, self.total = done, failed, total
-        self.told: set[str] = set()
-        self.bars: dict[str, dict[str, int]] = {}  # run -> piece of work -> its total, while it is shown
-        self.epoch_told: dict[str, float] = {}
-
-    def begin(self) -> None:
-        """Show how many of the runs are over."""
-        self.progress.advance(_ALL_RUNS, self.done + self.failed, self.total)
-
-    def count_text(self, word: str = "") -> str:
-        """Return how many runs are done, and how many failed where any did: ``2 of 4 runs, 1 failed``."""
-        failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done} of {self.total} runs{word}{failed}"
-
-    def message(self, name: str, text: str) -> None:
-        """Tell a line of a run; one that another run told before is left out."""
-        if text not in self.told:
-            self.told.add(text)
-            self.progress.message(f"{name}: {text}")
-
-    def warning(self, name: str, text: str) -> None:
-        """Tell a warning of a run; one that another run told before is left out."""
-        if text not in self.told:
-            self.told.add(text)
-            self.progress.warning(f"{name}: {text}")
-
-    def move(self, name: str, done: int, total: int, task: str = _TRAINING) -> None:
-        """Show how far a run, or another piece of work in it, is."""
-        shown = self.bars.setdefault(name, {})
-        shown[task] = total
-        if done >= total:
-            del shown[task]
-        self.progress.advance(f"{name}: {task}" if task else name, done, total)
-
-    def epoch(self, name: str, record: Mapping[str, Any]) -> None:
-        """Tell an epoch's result, once a minute for each run: a sign of life where there are no bars."""
-        now = time.monotonic()
-        if now < self.epoch_told.setdefault(name, now) + _EPOCH_SECONDS:
-            return
-        self.epoch_told[name] = now
-        validation = record["validation"]
-        scores = f", validation {main_score_text(validation)}" if validation else ""
-        self.progress.message(
-            f"{name}: epoch {record['epoch']} of {record['epochs']}{scores}, "
-            f"{record['images_per_second']:,.0f} images/s, {record['seconds_left'] / 60:.0f} min left"
-        )
-
-    def end(self, name: str, end: Literal["done", "failed", "put off"]) -> None:
-        """Take a run's bars away, and count it where it is over."""
-        for task, total in dict(self.bars.get(name, {})).items():
-            self.move(name, total, total, task)
-        self.bars.pop(name, None)
-        self.epoch_told.pop(name, None)
-        self.done += end == "done"
-        self.failed += end == "failed"
-        self.begin()
-
-
-def main_score_text(scores: Mapping[str, float]) -> str:
-    """Return the main score of a run in words: top-1 accuracy, or mean average precision for several labels."""
-    name = next((one for one in MAIN_SCORES.values() if one in scores), None)
-    return "no score" if name is None else f"{name} {scores[name]:.2%}"
-
-
-_POLL_SECONDS = 0.2  # between two looks at whether to stop
-_RETRY_SECONDS = (
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-    16.0,
-    30.0,
-)  # before a folder that another process writes to is tried again
-
-
-def _busy_text(folder: Path) -> str | None:
-    """Return in words that another process writes to a run folder; None where none does, or only a try can tell."""
-    if not is_folder(folder):
-        return None
-    with suppress(CheckpointError):
-        try:
-            FolderLock(folder).release()
-        except FolderInUseError as error:
-            return str(error)
-    return None
+_POLL_SECONDS = 0.2  # between two checks whether to stop
+# Before a folder that another process writes to is tried again.
+_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 class WorkerPool:
@@ -141,7 +52,7 @@ class WorkerPool:
         self.progress, self.on_end = progress, on_end
         self.board = ProgressBoard(progress, done=done, failed=failed, total=done + failed + len(tasks))
         self.events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
-        self.workers: dict[int, Worker] = {}  # by their place among the devices
+        self.workers: dict[int, Worker] = {}  # by their device's index
         self.failed: dict[str, str] = {}
         self.busy: Counter[str] = Counter()  # how often a run's folder was found busy
         self.stopped: list[str] = []
@@ -156,7 +67,7 @@ class WorkerPool:
         self.board.begin()
         try:
             while self._is_busy() or (self.waiting and not self.is_stopping):
-                self._look()
+                self._assign_or_stop()
                 self._take_event()
         except BaseException:
             for worker in self.workers.values():
@@ -171,27 +82,27 @@ class WorkerPool:
     def _is_busy(self) -> bool:
         return any(worker.task is not None for worker in self.workers.values())
 
-    def _look(self) -> None:
+    def _assign_or_stop(self) -> None:
         if not self.is_stopping and self.progress.should_stop():
             self.is_stopping = True
             for worker in self.workers.values():
                 worker.stop()
         if not self.is_stopping:
-            for place, device in enumerate(self.devices):
-                self._fill(place, device)
+            for slot, device in enumerate(self.devices):
+                self._assign_next(slot, device)
 
-    def _fill(self, place: int, device: str) -> None:
-        worker = self.workers.get(place)
+    def _assign_next(self, slot: int, device: str) -> None:
+        worker = self.workers.get(slot)
         if worker is not None and worker.task is not None:
             return
-        task = self._next()
+        task = self._take_task()
         if task is None:
             return
         if worker is None:
-            worker = self.workers[place] = Worker(self.events, device=device, threads=self.threads)
+            worker = self.workers[slot] = Worker(self.events, device=device, threads=self.threads)
         worker.assign(task)
 
-    def _next(self) -> RunTask | None:
+    def _take_task(self) -> RunTask | None:
         """Take the first task that may be tried now; those whose folder is busy are put off, which costs no worker."""
         now = time.monotonic()
         for pair in [pair for pair in self.waiting if pair[1] <= now]:
@@ -221,9 +132,9 @@ class WorkerPool:
                 worker.task = None
             return
         assert worker.task is not None
-        self._tell(worker, worker.task, document)
+        self._handle(worker, worker.task, document)
 
-    def _tell(self, worker: Worker, task: RunTask, document: dict[str, Any]) -> None:
+    def _handle(self, worker: Worker, task: RunTask, document: dict[str, Any]) -> None:
         kind = document.pop("kind")
         if kind == "message":
             self.board.message(task.name, **document)
@@ -261,14 +172,91 @@ class WorkerPool:
         self.on_end(self.failed)
 
     def _forget(self, worker: Worker) -> None:
-        for place, one in list(self.workers.items()):
+        for slot, one in list(self.workers.items()):
             if one is worker:
-                del self.workers[place]
+                del self.workers[slot]
                 worker.close()
 
 
-__all__ = [
-    "ProgressBoard",
-    "WorkerPool",
-    "main_score_text",
-]
+def _busy_text(folder: Path) -> str | None:
+    """Return in words that another process writes to a run folder; None where none does, or only a try can tell."""
+    if not is_folder(folder):
+        return None
+    with suppress(CheckpointError):
+        try:
+            FolderLock(folder).release()
+        except FolderInUseError as error:
+            return str(error)
+    return None
+
+
+class ProgressBoard:
+    """Hands what the runs tell to one watcher: their bars beside each other, equal lines once."""
+
+    def __init__(self, progress: Progress, *, done: int, total: int, failed: int = 0) -> None:
+        self.progress = progress
+        self.done, self.failed, self.total = done, failed, total
+        self.shown_lines: set[str] = set()
+        self.bars: dict[str, dict[str, int]] = {}  # run -> piece of work -> its total, while it is shown
+        self.epoch_told: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """Show how many of the runs are over."""
+        self.progress.advance(_ALL_RUNS, self.done + self.failed, self.total)
+
+    def count_text(self, word: str = "") -> str:
+        """Return how many runs are done, and how many failed where any did: ``2 of 4 runs, 1 failed``."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.total} runs{word}{failed}"
+
+    def message(self, name: str, text: str) -> None:
+        """Tell a line of a run; one that another run told before is left out."""
+        if text not in self.shown_lines:
+            self.shown_lines.add(text)
+            self.progress.message(f"{name}: {text}")
+
+    def warning(self, name: str, text: str) -> None:
+        """Tell a warning of a run; one that another run told before is left out."""
+        if text not in self.shown_lines:
+            self.shown_lines.add(text)
+            self.progress.warning(f"{name}: {text}")
+
+    def move(self, name: str, done: int, total: int, task: str = _TRAINING) -> None:
+        """Show how far a run, or another piece of work in it, is."""
+        shown = self.bars.setdefault(name, {})
+        shown[task] = total
+        if done >= total:
+            del shown[task]
+        self.progress.advance(f"{name}: {task}" if task else name, done, total)
+
+    def epoch(self, name: str, record: Mapping[str, Any]) -> None:
+        """Tell an epoch's result, once a minute for each run: a sign of life where there are no bars."""
+        now = time.monotonic()
+        if now < self.epoch_told.setdefault(name, now) + _EPOCH_SECONDS:
+            return
+        self.epoch_told[name] = now
+        validation = record["validation"]
+        scores = f", validation {main_score_text(validation)}" if validation else ""
+        self.progress.message(
+            f"{name}: epoch {record['epoch']} of {record['epochs']}{scores}, "
+            f"{record['images_per_second']:,.0f} images/s, {record['seconds_left'] / 60:.0f} min left"
+        )
+
+    def end(self, name: str, end: Literal["done", "failed", "put off"]) -> None:
+        """Take a run's bars away, and count it where it is over."""
+        for task, total in dict(self.bars.get(name, {})).items():
+            self.move(name, total, total, task)
+        self.bars.pop(name, None)
+        self.epoch_told.pop(name, None)
+        self.done += end == "done"
+        self.failed += end == "failed"
+        self.begin()
+
+
+def main_score_text(scores: Mapping[str, float]) -> str:
+    """Return the main score of a run with its key: ``acc1 93.10%``, or ``mean_ap`` for several labels."""
+    name = next((one for one in MAIN_SCORES.values() if one in scores), None)
+    return "no score" if name is None else f"{name} {scores[name]:.2%}"
+
+
+__all__ = ["ProgressBoard", "WorkerPool", "main_score_text"]

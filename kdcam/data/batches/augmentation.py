@@ -1,4 +1,8 @@
-"""Augmentation of whole batches: crop, flip and cutout of bytes; Mixup and CutMix of floats, by timm."""
+"""Augmentation of whole batches: crop, flip and cutout of bytes; Mixup and CutMix of floats, by timm.
+
+The functions take images (N, H, W, C) uint8, channels last in memory as `ResidentImages` holds them, and a CPU
+generator: the same seed gives the same images on every device. None of them normalises.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,7 +13,7 @@ from torch import Tensor
 
 from kdcam.data.batches.batch import Batch
 
-CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
+_CROP_FRACTION = 8  # the crop shifts by up to size / 8 pixels: 4 of 32, as is usual for CIFAR
 
 
 class CropFlips(NamedTuple):
@@ -38,23 +42,22 @@ def apply_crop_flips(images: Tensor, moves: CropFlips) -> Tensor:
         columns = torch.where(moves.mirrored, width - 1 - columns, columns)
     if moves.offsets is not None:
         rows, columns = rows + moves.offsets[0], columns + moves.offsets[1]
-    rows, columns = (places.to(images.device, non_blocking=True) for places in (rows, columns))
+    rows, columns = (index.to(images.device, non_blocking=True) for index in (rows, columns))
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     first = torch.arange(n, device=images.device)[:, None] * height
-    places = ((first + rows) * width)[:, :, None] + columns[:, None, :]
-    return images.reshape(-1, channels)[places] * inside[..., None]
+    pixels = ((first + rows) * width)[:, :, None] + columns[:, None, :]
+    return images.reshape(-1, channels)[pixels] * inside[..., None]
 
 
 def crop_flips_for(names: Sequence[str], n: int, *, size: int, generator: torch.Generator) -> CropFlips:
     """Return the moves that crop and flip, where ``names`` holds them, make of ``n`` images of ``size`` rows."""
-    shift = max(1, size // CROP_FRACTION) if "crop" in names else 0
+    shift = max(1, size // _CROP_FRACTION) if "crop" in names else 0
     return draw_crop_flips(n, shift=shift, flip="flip" in names, generator=generator)
 
 
 def cutout(images: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Return the images with a square of half the side, its centre anywhere, painted in the image's mean
-    colour.
+    """Return the images with a square of half the side, its centre anywhere, painted in the image's mean colour.
 
     DeVries and Taylor, 2017, arXiv 1708.04552 (16 of 32 pixels on CIFAR-10). They paint the mean of the data
     set; the image's own mean is kdcam's choice, since normalisation happens later.
@@ -71,8 +74,7 @@ def cutout(images: Tensor, *, generator: torch.Generator) -> Tensor:
 
 
 def augment_batch(images: Tensor, names: Sequence[str], *, generator: torch.Generator) -> Tensor:
-    """Return the images (N, H, W, C) uint8 after those of crop, flip and cutout that ``names`` holds, in this
-    order."""
+    """Return the images after those of crop, flip and cutout that ``names`` holds, in this order."""
     if "crop" in names or "flip" in names:
         moves = crop_flips_for(names, len(images), size=images.shape[1], generator=generator)
         images = apply_crop_flips(images, moves)
@@ -88,7 +90,7 @@ class Mixing:
     """
 
     def __init__(self, *, mixup: float, cutmix: float, num_classes: int) -> None:
-        from timm.data.mixup import Mixup
+        from timm.data.mixup import Mixup  # here: a run without it would wait for timm
 
         self.num_classes = num_classes
         self.mix: Any = Mixup(
@@ -104,7 +106,6 @@ class Mixing:
 
 
 __all__ = [
-    "CROP_FRACTION",
     "CropFlips",
     "Mixing",
     "apply_crop_flips",

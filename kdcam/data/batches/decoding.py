@@ -1,15 +1,20 @@
-"""One picture file read right: EXIF rotation, alpha, palette, 16 bit, CMYK, gray; a broken one is named."""
+"""One picture file read right: EXIF rotation, alpha, palette, 16 bit, CMYK, gray; a broken one is named.
+
+Pillow is imported by the functions that need it: runs on other data do not wait for it.
+"""
 
 import logging
+import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy
 import torch
@@ -18,21 +23,12 @@ from torch import Tensor
 from kdcam.data.common_config import MOST_PIXELS
 from kdcam.errors import DataError
 from kdcam.files.paths import shown
+from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import reason_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
-
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
-from kdcam.runtime.progress import Progress
-
-_Result = TypeVar("_Result")
-
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Kinds of picture files that are read, by Pillow's names; it knows many more, whose readers hardly anybody tries."""
@@ -41,6 +37,8 @@ _EXIF_ORIENTATION = 0x0112
 _AT_ONCE = 100_000_000  # pixels that the threads of a process decode at the same time: kdcam's choice
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _OTHER_BRANDS = (b"mif1", b"msf1")  # of HEIC and AVIF alike; the brands behind tell which
+
+_Result = TypeVar("_Result")
 
 
 class _PixelBudget:
@@ -233,15 +231,11 @@ def _scaled(image: "Image", where: str) -> numpy.ndarray[tuple[int, ...], numpy.
 
 
 def fit_square(image: "Image", image_size: int, channels: int) -> "Image":
-    """Return the middle square of the picture at ``image_size`` pixels a side, gray (1 channel) or RGB
-    (3)."""
+    """Return the middle square of the picture at ``image_size`` pixels a side, gray (1 channel) or RGB (3)."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
-    mode = "L" if channels == 1 else "RGB"
-    converted = (
-        image if image.mode == mode else image.convert(mode)
-    )  # convert would copy a picture of its mode
+    converted = _in_mode(image, "L" if channels == 1 else "RGB")
     return ImageOps.fit(converted, (image_size, image_size), method=Resampling.BICUBIC)
 
 
@@ -252,8 +246,7 @@ def as_tensor(image: "Image") -> Tensor:
 
 
 def read_image(path: Path, *, image_size: int, channels: int) -> Tensor:
-    """Return the picture at ``path`` as (C, S, S) uint8, just as evaluation sees it: decoded at its full size,
-    upright, middle square, resized.
+    """Return the picture at ``path`` as (C, S, S) uint8, as evaluation sees it: at full size, upright, square, resized.
 
     Raises:
         DataError: the file cannot be read as an image; the message begins with its path.
@@ -262,8 +255,7 @@ def read_image(path: Path, *, image_size: int, channels: int) -> Tensor:
 
 
 def bad_image_reason(path: Path, *, max_pixels: int = MOST_PIXELS) -> str | None:
-    """Return why the file cannot be read as an image, path first; None when it can. Decodes the whole
-    file."""
+    """Return why the file cannot be read as an image, path first; None when it can. The whole file is decoded."""
     try:
         open_picture(path, at_least=1, max_pixels=max_pixels)
     except DataError as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kdcam.data.batches.batch import EPISODE_STREAM
 from kdcam.data.common_config import EpisodesConfig
 from kdcam.errors import DataError
 from kdcam.runtime.seeding import seeded_generator
@@ -82,10 +83,10 @@ def draw_episodes(
         dtype=torch.float64,
     )
     chosen = _drawn(counts.new_full((episodes,), len(labels)), uniform[:, : 2 * ways])  # (T, ways)
-    places = _drawn(counts[chosen].flatten(), uniform[:, 2 * ways :].reshape(episodes * ways, 2 * each))
+    picks = _drawn(counts[chosen].flatten(), uniform[:, 2 * ways :].reshape(episodes * ways, 2 * each))
     starts = counts.cumsum(0) - counts
     by_class = torch.argsort(targets.cpu(), stable=True)
-    images = by_class[starts[chosen][..., None] + places.view(episodes, ways, each)]
+    images = by_class[starts[chosen][..., None] + picks.view(episodes, ways, each)]
     return Episodes(images[..., :shots].flatten(1), images[..., shots:].flatten(1), labels[chosen])
 
 
@@ -133,11 +134,8 @@ def _check_enough(
         )
 
 
-_EPISODES = 4  # 0 to 3 are other draws of an epoch
-
-
 class EpisodeOrder:
-    """Which images the batches of an epoch hold, a function of (seed, epoch, batch number) alone."""
+    """Which images the batches of an epoch hold: episodes, a function of (seed, epoch, batch number) alone."""
 
     def __init__(
         self, targets: Tensor, config: EpisodesConfig, *, seed: int, label_names: Sequence[str]
@@ -164,7 +162,7 @@ class EpisodeOrder:
         """Return the positions of the images of all batches of an epoch, (per_epoch * images of an episode,) int64."""
         config = self._config
         # The draw is seeded by one number, which seed and epoch decide.
-        seed = int(torch.randint(2**62, (), generator=seeded_generator(self._seed, epoch, _EPISODES)))
+        seed = int(torch.randint(2**62, (), generator=seeded_generator(self._seed, epoch, EPISODE_STREAM)))
         drawn = draw_episodes(
             self._targets,
             ways=config.ways,

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -20,15 +19,15 @@ from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import reason_text
 
 KEY_BYTES = 32
-STAMP_NUMBERS = 4
+_STAMP_NUMBERS = 4
+_INODE_BITS = 2**63 - 1  # some file systems use 64 bits, and a tensor holds 63 and a sign
+_SAMPLED = 64  # pictures of a source that tells no files; reading them all would take as long as an epoch
 
 Stamp = tuple[int, int, int, int]
 """Size in bytes, time of the last change of the bytes and of the file's entry (both ns), number of the inode.
 
 Two files that exchange their names keep size and time of change; the entry's time and the inode tell them apart.
 """
-
-_INODE_BITS = 2**63 - 1  # some file systems use 64 bits, and a tensor holds 63 and a sign
 
 
 class FileKey(NamedTuple):
@@ -50,11 +49,11 @@ def stamp_of(path: str | Path) -> Stamp | None:
 def file_key(path: Path) -> FileKey:
     """Return the key and the stamp of a file; ``DataError`` where it cannot be read."""
     stamp = stamp_of(path)  # before the bytes: what changes while they are read gets another stamp
-    key = picture_file_digest(path)
+    key = _picture_file_digest(path)
     return FileKey(key, stamp or (0, 0, 0, 0))
 
 
-def picture_file_digest(path: Path) -> bytes:
+def _picture_file_digest(path: Path) -> bytes:
     """Return the SHA-256 of a file's bytes; ``DataError`` where it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -69,11 +68,9 @@ def picture_file_digest(path: Path) -> bytes:
 def key_rows(keys: Iterable[bytes]) -> Tensor:
     """Return keys as rows (N, 32) uint8."""
     data = bytearray(b"".join(keys))
-    return torch.frombuffer(data, dtype=torch.uint8).reshape(-1, KEY_BYTES) if data else _no_keys()
-
-
-def _no_keys() -> Tensor:
-    return torch.empty(0, KEY_BYTES, dtype=torch.uint8)
+    if not data:
+        return torch.empty(0, KEY_BYTES, dtype=torch.uint8)
+    return torch.frombuffer(data, dtype=torch.uint8).reshape(-1, KEY_BYTES)
 
 
 def keys_in(rows: Tensor) -> list[bytes]:
@@ -84,7 +81,7 @@ def keys_in(rows: Tensor) -> list[bytes]:
 
 def stamp_rows(stamps: Sequence[Stamp]) -> Tensor:
     """Return stamps as rows (N, 4) int64."""
-    return torch.tensor(stamps, dtype=torch.int64).reshape(-1, STAMP_NUMBERS)
+    return torch.tensor(stamps, dtype=torch.int64).reshape(-1, _STAMP_NUMBERS)
 
 
 def path_from(root: Path, path: Path) -> str:
@@ -92,20 +89,6 @@ def path_from(root: Path, path: Path) -> str:
     text, folder = str(path), f"{root}{os.sep}"
     inside = text.removeprefix(folder) if text.startswith(folder) else os.path.relpath(text, root)
     return inside.replace(os.sep, "/")
-
-
-def text_bytes(texts: Iterable[str]) -> Tensor:
-    """Return texts as one row of bytes, NUL behind each; any name of a file system fits."""
-    data = b"".join(os.fsencode(text) + b"\0" for text in texts)
-    return torch.from_numpy(numpy.frombuffer(data, dtype=numpy.uint8).copy())
-
-
-def texts_in(row: Tensor) -> tuple[str, ...]:
-    """Return the texts of a row of bytes."""
-    return tuple(map(os.fsdecode, row.numpy().tobytes().split(b"\0")[:-1]))
-
-
-_SAMPLED = 64  # pictures of a source that tells no files; reading them all would take as long as an epoch
 
 
 class ImagesDigest(NamedTuple):
@@ -147,7 +130,7 @@ def _add_files(
         contents = [files.digests[index] for index in order]
     else:
         contents = map_in_threads(
-            lambda index: picture_file_digest(paths[index]),
+            lambda index: _picture_file_digest(paths[index]),
             len(paths),
             task="digests of the training pictures",
             progress=progress,
@@ -177,9 +160,6 @@ __all__ = [
     "key_rows",
     "keys_in",
     "path_from",
-    "picture_file_digest",
     "stamp_of",
     "stamp_rows",
-    "text_bytes",
-    "texts_in",
 ]

@@ -8,11 +8,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kdcam.data.batches.augmentation import CropFlips, apply_crop_flips, augment_batch, crop_flips_for
-from kdcam.data.batches.batch import Batch, Views, draw_views
+from kdcam.data.batches.batch import (
+    AUGMENT_STREAM,
+    CROP_FLIP_STREAM,
+    Batch,
+    ImageOrder,
+    Views,
+    draw_views,
+)
 from kdcam.data.batches.episodes import EpisodeOrder
 from kdcam.runtime.seeding import seeded_generator
-
-_ORDER, _AUGMENT, _CROP_FLIPS = 0, 1, 2  # so that no two draws share a stream
 
 
 class ResidentImages:
@@ -24,9 +29,7 @@ class ResidentImages:
                 f"pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; wanted uint8 (N, C, H, W)"
             )
         self.pixels = pixels.contiguous(memory_format=torch.channels_last)
-        self.image_size = (
-            image_size  # the side that batches have; pixels of another size are resized by the batch
-        )
+        self.image_size = image_size  # the side that batches have; other pixels are resized by the batch
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -36,22 +39,6 @@ class ResidentImages:
         """Return the images at ``indices`` (M,), in that order."""
         rows = self.pixels.permute(0, 2, 3, 1)[indices]
         return type(self)(rows.permute(0, 3, 1, 2), image_size=self.image_size)
-
-
-def epoch_order(count: int, *, seed: int, epoch: int) -> Tensor:
-    """Return the shuffled order (N,) of an epoch, on the CPU."""
-    return torch.randperm(count, generator=seeded_generator(seed, epoch, _ORDER))
-
-
-def batch_bounds(count: int, batch_size: int, *, drop_single: bool) -> list[tuple[int, int]]:
-    """Return where each batch begins and ends; with ``drop_single`` a last batch of one image is left out.
-
-    BatchNorm cannot be trained on a single image. ``batch_size`` 1 is taken at its word.
-    """
-    bounds = [(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
-    if drop_single and batch_size > 1 and bounds and bounds[-1][1] - bounds[-1][0] == 1:
-        bounds.pop()
-    return bounds
 
 
 def to_float(images: Tensor, image_size: int) -> Tensor:
@@ -83,7 +70,7 @@ def view_crop_flips(views: Views, names: Sequence[str], images: int, *, size: in
 
     Each view is drawn for all images at once, so the moves of an image depend on ``images`` too.
     """
-    generators = (seeded_generator(views.seed, view, _CROP_FLIPS) for view in range(views.per_image))
+    generators = (seeded_generator(views.seed, view, CROP_FLIP_STREAM) for view in range(views.per_image))
     drawn = [crop_flips_for(names, images, size=size, generator=generator) for generator in generators]
     offsets = [moves.offsets.to(torch.int16) for moves in drawn if moves.offsets is not None]
     mirrored = [moves.mirrored for moves in drawn if moves.mirrored is not None]
@@ -115,18 +102,14 @@ class ResidentBatches:
         self._rows = images.pixels.permute(0, 2, 3, 1).to(device)
         self._targets = targets.to(device)
         self._image_size = images.image_size
-        self._episodes = episodes
-        self._bounds = (
-            batch_bounds(len(targets), batch_size, drop_single=training)
-            if episodes is None
-            else episodes.bounds
-        )
+        self._order = episodes or ImageOrder(len(targets), batch_size, training=training, seed=seed)
+        self._bounds = self._order.bounds
         self._training = training
         self._augment = tuple(augment) if training or views is not None else ()
         self._seed = seed
         self._views = views
         size = self._rows.shape[1]
-        self._moves = None if views is None else view_crop_flips(views, augment, len(targets), size=size)
+        self._crop_flips = None if views is None else view_crop_flips(views, augment, len(targets), size=size)
 
     @property
     def num_images(self) -> int:
@@ -139,7 +122,7 @@ class ResidentBatches:
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch from ``start_batch`` on."""
-        order = self._order(epoch)
+        order = self._order.of_epoch(epoch)
         there = order.to(self._rows.device)
         for number in range(start_batch, len(self._bounds)):
             start, end = self._bounds[number]
@@ -148,19 +131,13 @@ class ResidentBatches:
             views = self._shown_views(end - start, epoch, number)
             # Kept on the host: asking a GPU for them would make the host wait at each step.
             host_indices = None if views is None else order[start:end]
-            if self._moves is not None and views is not None:
-                rows = apply_crop_flips(rows, self._moves.of(views, order[start:end]))
+            if self._crop_flips is not None and views is not None:
+                rows = apply_crop_flips(rows, self._crop_flips.of(views, order[start:end]))
             elif self._augment:
-                generator = seeded_generator(self._seed, epoch, _AUGMENT, number)
+                generator = seeded_generator(self._seed, epoch, AUGMENT_STREAM, number)
                 rows = augment_batch(rows, self._augment, generator=generator)
             images = to_float(rows, self._image_size)
             yield Batch(images, self._targets[indices], indices, views, host_indices)
-
-    def _order(self, epoch: int) -> Tensor:
-        if self._episodes is not None:
-            return self._episodes.of_epoch(epoch)
-        count = len(self._targets)
-        return epoch_order(count, seed=self._seed, epoch=epoch) if self._training else torch.arange(count)
 
     def _shown_views(self, images: int, epoch: int, number: int) -> Tensor | None:
         if self._views is None:
@@ -174,8 +151,6 @@ __all__ = [
     "ResidentBatches",
     "ResidentImages",
     "ViewCropFlips",
-    "batch_bounds",
-    "epoch_order",
     "to_float",
     "view_crop_flips",
 ]

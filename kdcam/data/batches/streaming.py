@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from kdcam.data.batches.augmentation import augment_batch
-from kdcam.data.batches.batch import Batch, Views, draw_views
+from kdcam.data.batches.batch import AUGMENT_STREAM, Batch, ImageOrder, Views, draw_views
 from kdcam.data.batches.decoding import as_tensor, fit_square, open_picture
 from kdcam.data.batches.episodes import EpisodeOrder
-from kdcam.data.batches.resident import batch_bounds, epoch_order, to_float
+from kdcam.data.batches.resident import to_float
 from kdcam.data.common_config import MOST_PIXELS
 from kdcam.errors import DataError
 from kdcam.runtime.seeding import seeded_generator
@@ -21,20 +21,8 @@ from kdcam.runtime.seeding import seeded_generator
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_AUGMENT = 1
 _LEAST_CROP = 0.08  # of the area: the usual lower bound of ImageNet training
 _JITTER = 0.4  # brightness, contrast, saturation
-
-
-def leave_signals_to_parent(worker: int) -> None:
-    """Let a data worker ignore what asks a run to stop, which a terminal and a scheduler send to all its processes.
-
-    The main process needs the workers' batches until it has kept its state; they end when it does.
-    """
-    del worker
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class PictureSource(Protocol):
@@ -88,14 +76,18 @@ class StreamImages:
         )
 
     def read(self, index: int, *, reduced: bool = False) -> Tensor:
-        """Return a picture as evaluation sees it, (C, S, S) uint8; with ``reduced`` as training does: a JPEG is
-        decoded at a half, quarter or eighth of its size where that leaves two pixels for one."""
+        """Return a picture as evaluation sees it, (C, S, S) uint8; with ``reduced`` as training does.
+
+        A JPEG is then decoded at a half, quarter or eighth of its size where that leaves two pixels for one.
+        """
         image = self.source.picture(int(self.order[index]), 2 * self.image_size if reduced else None)
         return as_tensor(fit_square(image, self.image_size, self.channels))
 
     def read_augmented(self, index: int, names: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Return a picture (C, S, S) uint8 after the augmentations ``names``; torchvision's draw is seeded by
-        one number of ``generator`` and leaves torch's own generator as it was."""
+        """Return a picture (C, S, S) uint8 after the augmentations ``names``.
+
+        torchvision's draw is seeded by one number of ``generator`` and leaves torch's own generator as it was.
+        """
         single = [name for name in names if name in ("resized-crop", "color-jitter", "trivial-augment")]
         pixels = (
             self._read_by_torchvision(index, single, generator) if single else self.read(index, reduced=True)
@@ -104,7 +96,7 @@ class StreamImages:
         return rows[0].permute(2, 0, 1)
 
     def _read_by_torchvision(self, index: int, names: Sequence[str], generator: torch.Generator) -> Tensor:
-        from torchvision.transforms import v2
+        from torchvision.transforms import v2  # here: runs without these augmentations would wait for it
 
         cropping = "resized-crop" in names
         image = self.source.picture(int(self.order[index]), None if cropping else 2 * self.image_size)
@@ -125,9 +117,9 @@ class StreamImages:
 
 
 class _Decoded(Dataset[tuple[Tensor, int, int] | str]):
-    """Reads one image for a key (variant, index); a failure is a value, since an error raised in a worker
-    process arrives as another one with a traceback for a message.
+    """Reads one image for a key (variant, index); a failure is a value, not an error.
 
+    An error raised in a worker process arrives as another one with a traceback for a message.
     The variant is the epoch or the view: seed, variant and index decide how the image is augmented.
     """
 
@@ -139,7 +131,7 @@ class _Decoded(Dataset[tuple[Tensor, int, int] | str]):
         try:
             if not self.augment:
                 return self.images.read(index, reduced=self.reduced), variant, index
-            generator = seeded_generator(self.seed, variant, _AUGMENT, index)
+            generator = seeded_generator(self.seed, variant, AUGMENT_STREAM, index)
             return self.images.read_augmented(index, self.augment, generator), variant, index
         except DataError as error:
             return str(error)
@@ -158,22 +150,19 @@ def _collate(items: list[tuple[Tensor, int, int] | str]) -> tuple[Tensor, Tensor
 class _Keys:
     """The batch sampler: lists of (variant, index), of the epoch and from the batch set last.
 
-    The variant is the epoch; with ``episodes`` it is the batch; with ``views`` and shuffled it is the view drawn for
-    the image.
+    The variant is the order's; with ``views`` drawn in training it is the view of the image.
     """
 
     def __init__(
         self,
-        count: int,
-        bounds: list[tuple[int, int]],
+        order: ImageOrder | EpisodeOrder,
         *,
-        shuffled: bool,
+        training: bool,
         seed: int,
         views: Views | None,
-        episodes: EpisodeOrder | None,
     ) -> None:
-        self.count, self.bounds, self.shuffled, self.seed, self.views = count, bounds, shuffled, seed, views
-        self.episodes = episodes
+        self.order, self.bounds = order, order.bounds
+        self.training, self.seed, self.views = training, seed, views
         self.epoch, self.start_batch = 0, 0
 
     def __len__(self) -> int:
@@ -181,22 +170,25 @@ class _Keys:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        indices = self._order(epoch).tolist()
+        indices = self.order.of_epoch(epoch).tolist()
         for number in range(self.start_batch, len(self.bounds)):
             start, end = self.bounds[number]
-            variant = epoch if self.episodes is None else self.episodes.variant(epoch, number)
-            variants = [variant] * (end - start)
-            if self.views is not None and self.shuffled:
+            variants = [self.order.variant(epoch, number)] * (end - start)
+            if self.views is not None and self.training:
                 drawn = draw_views(self.views, end - start, seed=self.seed, epoch=epoch, number=number)
                 variants = drawn.tolist()
             yield list(zip(variants, indices[start:end], strict=True))
 
-    def _order(self, epoch: int) -> Tensor:
-        if self.episodes is not None:
-            return self.episodes.of_epoch(epoch)
-        if self.shuffled:
-            return epoch_order(self.count, seed=self.seed, epoch=epoch)
-        return torch.arange(self.count)
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Let a data worker ignore what asks a run to stop, which a terminal and a scheduler send to all its processes.
+
+    The main process needs the workers' batches until it has kept its state; they end when it does.
+    """
+    del worker
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class StreamBatches:
@@ -220,12 +212,8 @@ class StreamBatches:
         views: Views | None = None,
         episodes: EpisodeOrder | None = None,
     ) -> None:
-        bounds = (
-            batch_bounds(len(targets), batch_size, drop_single=training)
-            if episodes is None
-            else episodes.bounds
-        )
-        self._keys = _Keys(len(targets), bounds, shuffled=training, seed=seed, views=views, episodes=episodes)
+        order = episodes or ImageOrder(len(targets), batch_size, training=training, seed=seed)
+        self._keys = _Keys(order, training=training, seed=seed, views=views)
         self._targets, self._device, self._image_size = targets, device, images.image_size
         self._loader: DataLoader[Any] = DataLoader(
             _Decoded(
@@ -237,7 +225,7 @@ class StreamBatches:
             batch_sampler=self._keys,
             num_workers=workers,
             collate_fn=_collate,
-            worker_init_fn=leave_signals_to_parent,
+            worker_init_fn=_leave_signals_to_parent,
             persistent_workers=training and workers > 0,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would draw a base seed from torch's own generator
@@ -287,4 +275,4 @@ class StreamBatches:
             yield Batch(to_float(there[0], self._image_size), there[1], there[2], *seen)
 
 
-__all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages", "leave_signals_to_parent"]
+__all__ = ["FilePictures", "PictureSource", "StreamBatches", "StreamImages"]

@@ -63,8 +63,8 @@ def confused_classes(label_names: Sequence[str]) -> dict[int, int]:
             f"{len(label_names)} classes: {first_few(map(repr, label_names), most=5)}; name "
             'them so, or take kind = "pairflip", or "matrix" with a file of your own pairs'
         )
-    place = {name: index for index, name in enumerate(label_names)}
-    return {place[name]: place[other] for name, other in pairs.items()}
+    position = {name: index for index, name in enumerate(label_names)}
+    return {position[name]: position[other] for name, other in pairs.items()}
 
 
 __all__ = ["CIFAR10_NAMES", "CIFAR10_PAIRS", "CIFAR100_NAMES", "CIFAR100_SUPERCLASSES", "confused_classes"]

@@ -1,5 +1,4 @@
-"""scikit-learn's handwritten digits, read from the installed package's file without importing
-scikit-learn."""
+"""scikit-learn's handwritten digits, read from the installed package's file without importing scikit-learn."""
 
 import gzip
 from importlib.util import find_spec

@@ -92,13 +92,13 @@ def class_folders(folder: Path) -> dict[str, Path]:
                 f"{shown(folder)}: holds two folders called {name!r}, written with different Unicode characters; put "
                 "their pictures into one"
             )
-        place = os.path.realpath(path)
-        if place in real:
+        target = os.path.realpath(path)
+        if target in real:
             raise DataError(
-                f"{shown(folder)}: {real[place].name}/ and {path.name}/ are one folder through a link; remove one of "
+                f"{shown(folder)}: {real[target].name}/ and {path.name}/ are one folder through a link; remove one of "
                 "them"
             )
-        found[name], real[place] = path, path
+        found[name], real[target] = path, path
     return dict(sorted(found.items()))
 
 

@@ -1,4 +1,4 @@
-"""A CSV or JSON file of pictures and their labels, read into entries; what is wrong in it is named with its line."""
+"""Pictures with several labels each, as a CSV or JSON file tells; what is wrong in it is named with its line."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -239,17 +239,17 @@ def _paths(root: Path, entries: Iterable[LabelledImage]) -> dict[str, Path]:
 
 
 def _rows(entries: Sequence[LabelledImage], names: Sequence[str]) -> Tensor:
-    places = {name: k for k, name in enumerate(names)}
+    column = {name: k for k, name in enumerate(names)}
     rows = torch.zeros(len(entries), len(names))
     for row, entry in zip(rows, entries, strict=True):
         for label in entry.labels:
-            if label not in places:
+            if label not in column:
                 raise DataError(
                     f"{entry.place}: no training picture has the label {label!r}{did_you_mean(label, names)}; the "
                     f"classes: {listed(names[:10])}{' ...' * (len(names) > 10)}. Correct it, give it to a "
                     "training picture, or write a CSV file with a column of 0 and 1 for each class"
                 )
-            row[places[label]] = 1
+            row[column[label]] = 1
     return rows
 
 

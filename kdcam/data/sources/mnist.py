@@ -33,7 +33,7 @@ FASHION_NAMES = (
 )
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 _UNPACKED_LIMIT = 1_000_000_000  # bytes, some twenty times MNIST's images: kdcam's choice
-_PIECE = 2**20
+_CHUNK = 2**20  # bytes
 _FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -51,20 +51,15 @@ _SETS = {"mnist": _Set("MNIST", DIGIT_NAMES), "fashion-mnist": _Set("FashionMNIS
 
 
 def data_root(root: Path | None) -> Path:
-    """Return the folder where downloaded data sets live: ``root``, or kdcam's cache folder when it is
-    None."""
-    if root is not None:
-        return expanded(root)
-    return cache_home() / "data"
+    """Return the folder where downloaded data sets live: ``root``, or kdcam's cache folder when it is None."""
+    return cache_home() / "data" if root is None else expanded(root)
 
 
 def read_idx(path: Path) -> Tensor:
-    """Return the array of an idx file of unsigned bytes, gzipped when the name ends in .gz, with its own
-    shape.
+    """Return the array of an idx file of unsigned bytes, gzipped when the name ends in .gz, with its own shape.
 
     Raises:
-        DataError: the file cannot be read, is no idx file of bytes, or is shorter or longer than its header
-        says.
+        DataError: the file cannot be read, is no idx file of bytes, or is shorter or longer than its header says.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -87,22 +82,21 @@ def _read_array(
             f"{path}: unpacks to {wanted:,} bytes, at most {_UNPACKED_LIMIT:,} are unpacked here; fetch it again, or "
             "unpack it yourself (gunzip)"
         )
-    pieces, found = [], 0
-    while found <= wanted and (piece := file.read(min(_PIECE, wanted + 1 - found))):
-        pieces.append(piece)
-        found += len(piece)
+    chunks, found = [], 0
+    while found <= wanted and (chunk := file.read(min(_CHUNK, wanted + 1 - found))):
+        chunks.append(chunk)
+        found += len(chunk)
     if found != wanted or not shape:
         more = "more than " * (found > wanted)
         raise DataError(
             f"{path}: holds {more}{min(found, wanted):,} bytes, but its header says {' x '.join(map(str, shape))}; "
             "the file is cut off or damaged, fetch it again"
         )
-    return numpy.frombuffer(b"".join(pieces), numpy.uint8).reshape(shape)
+    return numpy.frombuffer(b"".join(chunks), numpy.uint8).reshape(shape)
 
 
 def find_idx_files(config: MnistConfig) -> tuple[Path, ...] | None:
-    """Return the four idx files, training images first, from the first folder that has them all; else
-    None."""
+    """Return the four idx files, training images first, from the first folder that has them all; else None."""
     root = data_root(config.root)
     folders = [root, root / _SETS[config.name].torchvision_name / "raw", root / config.name]
     if config.name == "fashion-mnist":
@@ -123,7 +117,7 @@ def download(name: str, root: Path, **arguments: object) -> object:
     Raises:
         DataError: torchvision cannot fetch or read it.
     """
-    import torchvision.datasets
+    import torchvision.datasets  # here: a run on other data would wait for it
 
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -26,10 +26,10 @@ from kdcam.settings.messages import listed, reason_text
 
 _CHARACTER = re.compile(r"character\d+")
 _PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".tiff")
-_MEMBER_LIMIT = (
-    10_000_000  # bytes of a drawing or a list of names when unpacked; published ones have some hundred
-)
-ARCHIVE_ERRORS = (
+_RUNS = "all_runs"
+_LABELS = "class_labels.txt"
+_MEMBER_LIMIT = 10_000_000  # bytes unpacked; published drawings and lists of names have some hundred
+_ARCHIVE_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -63,13 +63,13 @@ def list_characters(root: Path) -> tuple[Character, ...]:
             have different drawings.
     """
     alphabets: dict[str, tuple[str, tuple[Character, ...]]] = {}
-    for place, drawings in _alphabet_folders(as_traversable(root)).items():
-        name = PurePath(place).name
+    for folder, drawings in _alphabet_folders(_as_traversable(root)).items():
+        name = PurePath(folder).name
         characters = _characters(name, drawings)
-        first, known = alphabets.setdefault(name, (place, characters))
-        if first != place and _drawn(known) != _drawn(characters):
+        first, known = alphabets.setdefault(name, (folder, characters))
+        if first != folder and _drawn(known) != _drawn(characters):
             raise DataError(
-                f"{shown(place)}: holds other drawings than {shown(first)}, an alphabet of the same name; keep one "
+                f"{shown(folder)}: holds other drawings than {shown(first)}, an alphabet of the same name; keep one "
                 "of them, or rename one"
             )
     if not alphabets:
@@ -80,7 +80,7 @@ def list_characters(root: Path) -> tuple[Character, ...]:
     return tuple(character for _, (_, found) in sorted(alphabets.items()) for character in found)
 
 
-def as_traversable(
+def _as_traversable(
     root: Path, *, key: str = "data.root", wanted: str = "a folder or a .zip file of Omniglot"
 ) -> Traversable:
     """Return a folder, or the inside of a zip file; ``DataError``, that says ``key``, where it is neither."""
@@ -96,15 +96,15 @@ def as_traversable(
 def _inside(file: Path) -> zipfile.Path:
     try:
         return zipfile.Path(file)
-    except ARCHIVE_ERRORS as error:
+    except _ARCHIVE_ERRORS as error:
         raise DataError(
             f"{shown(str(file))}: cannot be read as a zip file ({reason_text(error)}); fetch it again"
         ) from None
 
 
-def entries(place: Traversable) -> list[Traversable]:
-    """Return what lies right below a place and is not hidden, by name."""
-    found = (entry for entry in place.iterdir() if not _hidden(entry.name))
+def _entries(folder: Traversable) -> list[Traversable]:
+    """Return what lies right below a folder and is not hidden, by name."""
+    found = (entry for entry in folder.iterdir() if not _hidden(entry.name))
     return sorted(found, key=lambda entry: entry.name)
 
 
@@ -114,14 +114,14 @@ def _alphabet_folders(root: Traversable) -> dict[str, list[tuple[str, Traversabl
     Only picture files count: Omniglot's strokes lie in folders of the same names.
     """
     found: dict[str, list[tuple[str, Traversable]]] = {}
-    for place, file in _files(root):
-        if _CHARACTER.fullmatch(place.name) and PurePath(file.name).suffix.lower() in _PICTURES:
-            found.setdefault(str(place.parent), []).append((place.name, file))
+    for folder, file in _files(root):
+        if _CHARACTER.fullmatch(folder.name) and PurePath(file.name).suffix.lower() in _PICTURES:
+            found.setdefault(str(folder.parent), []).append((folder.name, file))
     return dict(sorted(found.items()))
 
 
 def _files(root: Traversable) -> Iterator[tuple[PurePath, Traversable]]:
-    """Yield the files below a place that are not hidden, those in zip files too, each with its folder."""
+    """Yield the files below a folder that are not hidden, those in zip files too, each with its folder."""
     if isinstance(root, zipfile.Path):
         yield from _files_in(root)
         return
@@ -169,14 +169,14 @@ def _checksum(file: Traversable) -> int:
     if isinstance(file, zipfile.Path):
         return file.root.getinfo(file.at).CRC
     try:
-        return zlib.crc32(read_member(file))
+        return zlib.crc32(_read_member(file))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{shown(str(file))}: cannot be read ({reason_text(error)}); restore the file"
         ) from None
 
 
-def read_member(file: Traversable) -> bytes:
+def _read_member(file: Traversable) -> bytes:
     """Return the bytes of a drawing or a list of names, of a zip file's member those that it unpacks to.
 
     Raises one of `ARCHIVE_ERRORS`; ``ValueError`` where it unpacks to more than such a file has.
@@ -195,14 +195,14 @@ def read_ink(file: Traversable, image_size: int) -> Tensor:
 
     Raises ``DataError`` where the file is no picture, or the zip file around it is damaged.
     """
-    from PIL import Image
+    from PIL import Image  # here: runs on other data would wait for it
 
     try:
-        with picture_file(read_member(file), place=shown(str(file))) as picture:
+        with picture_file(_read_member(file), place=shown(str(file))) as picture:
             gray = numpy.asarray(picture.convert("L"))
     except DataError as error:
         raise DataError(f"{error}; fetch the set again") from None
-    except ARCHIVE_ERRORS as error:
+    except _ARCHIVE_ERRORS as error:
         raise DataError(
             f"{shown(str(file))}: cannot be read as a picture ({reason_text(error)}); fetch the set again"
         ) from None
@@ -233,12 +233,8 @@ def alphabets_of(label_names: Sequence[str]) -> str:
     return f"{len(names)} alphabet{'s' * (len(names) > 1)} ({listed(names)})"
 
 
-RUNS = "all_runs"
-LABELS = "class_labels.txt"
-
-
 class OneShotRun(NamedTuple):
-    """One run: its pictures, labelled by the place of the training picture that they belong to."""
+    """One run: its pictures, labelled by the position of the training picture that they belong to."""
 
     name: str  # run01 ...
     training: Part  # a picture a class, in the order of the files; targets (K,) are 0 ... K - 1
@@ -256,8 +252,9 @@ def omniglot_runs(path: Path, *, image_size: int = 28) -> list[OneShotRun]:
         DataError: there are no runs, a picture is missing or broken, or class_labels.txt does not name each test
             picture once with a training picture.
     """
-    place = _runs_folder(path)
-    folders = [entry for entry in entries(place) if entry.name.startswith("run") and entry.is_dir()]
+    folders = [
+        entry for entry in _entries(_runs_folder(path)) if entry.name.startswith("run") and entry.is_dir()
+    ]
     if not folders:
         raise DataError(f"{path}: holds no run01, run02 ...; name Omniglot's all_runs.zip or its folder")
     return [_read_run(folder, image_size) for folder in folders]
@@ -265,11 +262,11 @@ def omniglot_runs(path: Path, *, image_size: int = 28) -> list[OneShotRun]:
 
 def _runs_folder(path: Path) -> Traversable:
     path = expanded(path)
-    held = (path / RUNS, path / f"{RUNS}.zip") if is_folder(path) else ()
+    held = (path / _RUNS, path / f"{_RUNS}.zip") if is_folder(path) else ()
     found = next((inner for inner in held if exists(inner)), path)
-    place = as_traversable(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
-    inner = place / RUNS  # a zip file may hold the folder itself
-    return inner if inner.is_dir() else place
+    folder = _as_traversable(found, key="omniglot-runs", wanted="Omniglot's all_runs.zip or its folder")
+    inner = folder / _RUNS  # a zip file may hold the folder itself
+    return inner if inner.is_dir() else folder
 
 
 def _read_run(folder: Traversable, image_size: int) -> OneShotRun:
@@ -282,11 +279,11 @@ def _read_run(folder: Traversable, image_size: int) -> OneShotRun:
         answer = answer_of.get(name)
         if answer is None or answer not in position:
             said = "does not name it" if answer is None else f"says {answer}, which is not there"
-            raise DataError(f"{file}: {folder / LABELS} {said}; fetch {RUNS} again")
+            raise DataError(f"{file}: {folder / _LABELS} {said}; fetch {_RUNS} again")
         targets.append(position[answer])
     lost = sorted(answer_of.keys() - {f"{folder.name}/test/{file.name}" for file in test})
     if lost:
-        raise DataError(f"{folder / LABELS}: names {lost[0]}, which is not there; fetch {RUNS} again")
+        raise DataError(f"{folder / _LABELS}: names {lost[0]}, which is not there; fetch {_RUNS} again")
     return OneShotRun(
         folder.name,
         _part(training, list(range(len(training))), image_size),
@@ -296,15 +293,15 @@ def _read_run(folder: Traversable, image_size: int) -> OneShotRun:
 
 def _answers(folder: Traversable) -> dict[str, str]:
     """Return the training picture of each test picture, by the names that the labels file gives them."""
-    file = folder / LABELS
+    file = folder / _LABELS
     if not file.is_file():
-        raise DataError(f"{file}: is not there; fetch {RUNS} again")
+        raise DataError(f"{file}: is not there; fetch {_RUNS} again")
     answers: dict[str, str] = {}
     try:
-        content = read_member(file).decode("utf-8")
-    except ARCHIVE_ERRORS as error:
+        content = _read_member(file).decode("utf-8")
+    except _ARCHIVE_ERRORS as error:
         raise DataError(
-            f"{file}: cannot be read as text ({reason_text(error)}); fetch {RUNS} again"
+            f"{file}: cannot be read as text ({reason_text(error)}); fetch {_RUNS} again"
         ) from None
     for line, text in enumerate(content.splitlines(), 1):
         words = text.split()
@@ -320,10 +317,10 @@ def _answers(folder: Traversable) -> dict[str, str]:
 
 
 def _pictures(folder: Traversable, name: str) -> list[Traversable]:
-    place = folder / name
-    files = [file for file in entries(place) if file.is_file()] if place.is_dir() else []
+    pictures = folder / name
+    files = [file for file in _entries(pictures) if file.is_file()] if pictures.is_dir() else []
     if not files:
-        raise DataError(f"{place}: holds no picture; fetch {RUNS} again")
+        raise DataError(f"{pictures}: holds no picture; fetch {_RUNS} again")
     return files
 
 
@@ -333,15 +330,11 @@ def _part(files: Sequence[Traversable], targets: Sequence[int], image_size: int)
 
 
 __all__ = [
-    "ARCHIVE_ERRORS",
     "Character",
     "OneShotRun",
     "alphabets_of",
-    "as_traversable",
-    "entries",
     "list_characters",
     "load_omniglot",
     "omniglot_runs",
     "read_ink",
-    "read_member",
 ]

@@ -11,7 +11,7 @@ from kdcam.files.paths import shown
 
 PartName = Literal["train", "validation", "test"]
 
-PART_WORDS: Mapping[str, PartName] = {
+_PART_WORDS: Mapping[str, PartName] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
@@ -33,12 +33,12 @@ def part_of(name: str) -> PartName | None:
     ``train``, ``Training``, ``training_set``, ``TrainSet``, ``test data`` ... are parts; ``train2017`` is none.
     """
     plain = re.sub(r"[^a-z0-9]+", "", nfc(name).lower()) if name.isascii() else ""
-    if plain in PART_WORDS:
-        return PART_WORDS[plain]
+    if plain in _PART_WORDS:
+        return _PART_WORDS[plain]
     for word in _SETS:
         for rest in (plain.removesuffix(word), plain.removeprefix(word)):
-            if rest != plain and rest in PART_WORDS:
-                return PART_WORDS[rest]
+            if rest != plain and rest in _PART_WORDS:
+                return _PART_WORDS[rest]
     return None
 
 
@@ -102,7 +102,6 @@ def by_part(folders: Iterable[Path], *, alike: bool = False) -> dict[PartName, P
 
 
 __all__ = [
-    "PART_WORDS",
     "PartName",
     "by_part",
     "look_like_parts_together",

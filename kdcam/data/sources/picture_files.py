@@ -44,6 +44,10 @@ class ListedParts(NamedTuple):
     validation: ListedFiles | None  # None: to be held out of training
     test: ListedFiles | None
 
+    def present(self) -> list[ListedFiles]:
+        """Return the parts that are there, training first."""
+        return [part for part in (self.train, self.validation, self.test) if part is not None]
+
 
 def data_folder(root: Path) -> Path:
     """Return ``root`` with ``~`` written out; ``DataError`` where it is no folder."""
@@ -82,22 +86,14 @@ def is_picture_name(name: str) -> bool:
     return PurePath(name).suffix.lower() in _PICTURE_SUFFIXES
 
 
-def expand_folders(paths: Iterable[str | Path], *, progress: Progress) -> list[Path]:
-    """Return the paths with each folder replaced by the pictures below it, told apart by their suffixes.
-
-    A file without a suffix is one where it begins like a picture. What is left out is counted in a message.
-
-    Raises ``DataError`` for a folder that holds no picture.
-    """
-    return [path for path, _ in _expanded(paths, progress)]
-
-
 def readable_pictures(paths: Iterable[str | Path], *, progress: Progress) -> list[Path]:
-    """Return the paths with folders replaced as by ``expand_folders``, all of them decoded once.
+    """Return the paths with each folder replaced by the pictures below it, all of them decoded once.
 
-    A picture of a folder that cannot be read is left out with a warning.
+    Pictures are told by their suffixes, or begin like one where they have none; what is left out of a folder is counted
+    in a message. A picture of a folder that cannot be read is left out with a warning.
 
-    Raises ``DataError`` for a file that is named itself and cannot be read as a picture, and where no picture is left.
+    Raises ``DataError`` for a folder that holds no picture, for a file that is named itself and cannot be read as a
+    picture, and where no picture is left.
     """
     found = _expanded(paths, progress)
     reasons = [bad_image_reason(path) for path, _ in until_stopped(found, progress)]
@@ -216,12 +212,12 @@ def _load_part(
     images = StreamImages(source, image_size=config.image_size, channels=config.channels)
     held, read = (None, None) if config.image_size > RESIDENT_LIMIT else _to_hold(images)
 
-    def look(index: int) -> tuple[FileKey, str | None]:
+    def read_one(index: int) -> tuple[FileKey, str | None]:
         reason = bad_image_reason(paths[index], max_pixels=config.max_pixels) if read is None else read(index)
         return _NO_KEY if reason is not None else file_key(paths[index]), reason
 
-    looked = map_in_threads(look, len(paths), task=task, progress=progress)
-    keys = [found.key for found, _ in looked]
+    found = map_in_threads(read_one, len(paths), task=task, progress=progress)
+    keys = [file.key for file, _ in found]
     source = FilePictures(paths, keys, max_pixels=config.max_pixels)
     streamed = StreamImages(source, image_size=config.image_size, channels=config.channels)
     part = Part(
@@ -229,9 +225,9 @@ def _load_part(
         listed.targets,
         paths=paths,
         keys=key_rows(keys),
-        stamps=stamp_rows([found.stamp for found, _ in looked]),
+        stamps=stamp_rows([file.stamp for file, _ in found]),
     )
-    return part, [reason for _, reason in looked]
+    return part, [reason for _, reason in found]
 
 
 def read_known(files: Part, config: PictureFilesConfig, *, task: str, progress: Progress) -> Part:
@@ -267,7 +263,6 @@ __all__ = [
     "ListedFiles",
     "ListedParts",
     "data_folder",
-    "expand_folders",
     "is_picture_name",
     "load_listed",
     "named_file",

@@ -1,7 +1,6 @@
 """What can be said of a data set before it is read: the preflight check's view of it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kdcam.data.common_config import PictureFilesConfig
 from kdcam.data.dataset_parts import DataSummary, absent_text, class_names, images_per_class
@@ -18,15 +17,19 @@ from kdcam.data.source_configs import (
     YoloLabelsConfig,
 )
 from kdcam.data.sources.cifar_classes import CIFAR10_NAMES, CIFAR100_NAMES
+from kdcam.data.sources.digit_scenes import scene_counts
 from kdcam.data.sources.digits import DIGIT_NAMES, TRAIN_DIGITS
+from kdcam.data.sources.image_folder import class_counts, list_images
+from kdcam.data.sources.image_labels import list_labelled
 from kdcam.data.sources.mnist import FASHION_NAMES, data_root, find_idx_files
+from kdcam.data.sources.omniglot import alphabets_of, list_characters
+from kdcam.data.sources.picture_files import ListedParts
+from kdcam.data.sources.torchvision_sets import SETS
+from kdcam.data.sources.yolo_labels import list_yolo
 from kdcam.data.splits.class_split import classes_of, read_class_parts
 from kdcam.data.splits.fractions import fraction_count, fraction_of
 from kdcam.data.splits.held_out import check_labelled, check_split, held_out_counts
 from kdcam.settings.messages import first_few
-
-if TYPE_CHECKING:
-    from kdcam.data.sources.picture_files import ListedParts
 
 _MNIST_TRAIN = 60_000
 _CIFAR_TRAIN = 50_000
@@ -82,12 +85,8 @@ def _summary(config: DataConfig) -> DataSummary:
         case ImageFolderConfig():
             return _image_folder(config)
         case ImageLabelsConfig():
-            from kdcam.data.sources.image_labels import list_labelled
-
             return _rows(config, list_labelled(config))
         case YoloLabelsConfig():
-            from kdcam.data.sources.yolo_labels import list_yolo
-
             return _rows(config, list_yolo(config))
         case TorchvisionConfig():
             return _torchvision(config)
@@ -109,8 +108,6 @@ def _balanced(
 
 
 def _scenes(config: DigitScenesConfig) -> DataSummary:
-    from kdcam.data.sources.digit_scenes import scene_counts
-
     train, validation = scene_counts(config)
     note = f"drawn scenes: {train} for training, {validation} for validation, {config.test_size} for test"
     names = classes_of(config, DIGIT_NAMES)
@@ -118,8 +115,6 @@ def _scenes(config: DigitScenesConfig) -> DataSummary:
 
 
 def _omniglot(config: OmniglotConfig) -> DataSummary:
-    from kdcam.data.sources.omniglot import alphabets_of, list_characters
-
     drawings = {character.name: len(character.drawings) for character in list_characters(config.root)}
     names = classes_of(config, tuple(drawings))
     counts = [drawings[name] for name in names]
@@ -134,8 +129,6 @@ def _omniglot(config: OmniglotConfig) -> DataSummary:
 
 
 def _image_folder(config: ImageFolderConfig) -> DataSummary:
-    from kdcam.data.sources.image_folder import class_counts, list_images
-
     listing = list_images(config.root)
     if config.class_split is not None:
         listing = listing.of_classes(classes_of(config, listing.label_names))
@@ -173,7 +166,7 @@ def _difference(counts: Sequence[int], held: Sequence[int]) -> list[int]:
     return [count - part for count, part in zip(counts, held, strict=True)]
 
 
-def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
+def _rows(config: PictureFilesConfig, listed: ListedParts) -> DataSummary:
     """Return the summary of pictures with several labels each, of which some may be held out by their keys."""
     targets, names, place = listed.train.targets, listed.label_names, f"data ({config.root})"
     images = len(targets)
@@ -210,8 +203,6 @@ def _rows(config: PictureFilesConfig, listed: "ListedParts") -> DataSummary:
 
 
 def _torchvision(config: TorchvisionConfig) -> DataSummary:
-    from kdcam.data.sources.torchvision_sets import SETS
-
     known = SETS[config.name.removeprefix("torchvision:")]
     names = classes_of(config, _torchvision_names(config, known.classes))
     own_validation = known.parts[1] is not None
@@ -223,11 +214,9 @@ def _torchvision(config: TorchvisionConfig) -> DataSummary:
 def _torchvision_names(config: TorchvisionConfig, classes: int) -> tuple[str, ...]:
     """Return the names of the classes, numbers where they are known only once the files are there."""
     split = config.class_split
-    return (
-        class_names(range(classes))
-        if split is None or split.file is None
-        else tuple(read_class_parts(split.file))
-    )
+    if split is None or split.file is None:
+        return class_names(range(classes))
+    return tuple(read_class_parts(split.file))
 
 
 def _by_torchvision(config: CifarConfig | TorchvisionConfig) -> str:

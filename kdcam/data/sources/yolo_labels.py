@@ -19,7 +19,7 @@ from kdcam.files.text_files import read_lines
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import listed, short
 
-NAMES_FILES = ("data.yaml", "dataset.yaml", "config.yaml", "classes.txt")
+_NAMES_FILES = ("data.yaml", "dataset.yaml", "config.yaml", "classes.txt")
 _FEWEST_NUMBERS = 5  # of a line
 
 
@@ -141,10 +141,10 @@ def _class_of(line: str, num_classes: int, place: str) -> int:
 def _names_file(root: Path, config: YoloLabelsConfig) -> Path:
     if config.names is not None:
         return named_file(root, config.names, key="data.names")
-    found = [root / name for name in NAMES_FILES if is_file(root / name)]
+    found = [root / name for name in _NAMES_FILES if is_file(root / name)]
     if not found:
         raise DataError(
-            f"{root}: holds none of {listed(NAMES_FILES)}, so that the classes have no names; add one, or set "
+            f"{root}: holds none of {listed(_NAMES_FILES)}, so that the classes have no names; add one, or set "
             "data.names to the file with them"
         )
     return found[0]
@@ -177,7 +177,7 @@ def read_names(file: Path) -> tuple[str, ...]:
 
 
 def _yaml_names(file: Path) -> list[Any]:
-    from kdcam.files.yaml_files import read_yaml
+    from kdcam.files.yaml_files import read_yaml  # here: other data would wait for PyYAML
 
     document = read_yaml(file, error=DataError)
     names = document.get("names") if isinstance(document, dict) else None
@@ -196,4 +196,4 @@ def load_yolo(config: YoloLabelsConfig, *, progress: Progress) -> SourceParts:
     return load_listed(list_yolo(config), config, progress=progress)
 
 
-__all__ = ["NAMES_FILES", "class_rows", "list_yolo", "load_yolo", "read_names"]
+__all__ = ["class_rows", "list_yolo", "load_yolo", "read_names"]

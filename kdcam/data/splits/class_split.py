@@ -20,7 +20,7 @@ from kdcam.files.text_files import read_text
 from kdcam.runtime.seeding import seeded_generator
 from kdcam.settings.messages import did_you_mean, first_few, listed, short
 
-FEWEST_CLASSES = 2  # that a classifier tells apart
+_FEWEST_CLASSES = 2  # that a classifier tells apart
 _HEADER = ("class", "part")
 _NAMED = 5  # classes named in an error; the others are counted
 
@@ -184,10 +184,10 @@ def classes_of(
         return tuple(label_names)
     wanted = part or split.part
     names = split_classes(label_names, split, group_of=config.class_group)[wanted]
-    if len(names) < FEWEST_CLASSES:
+    if len(names) < _FEWEST_CLASSES:
         raise DataError(
             f"data.class_split: makes {len(names)} {wanted} of {len(label_names)} classes ({listed(names)}); allowed: "
-            f"{FEWEST_CLASSES} or more, so change the split"
+            f"{_FEWEST_CLASSES} or more, so change the split"
         )
     return names
 
@@ -223,7 +223,6 @@ def select_classes(part: Part, label_names: Sequence[str], names: Sequence[str])
 
 
 __all__ = [
-    "FEWEST_CLASSES",
     "classes_of",
     "read_class_parts",
     "select_classes",

@@ -1,4 +1,4 @@
-"""Which images are held out of training: stratified and seeded, by place in the data or by the keys of files."""
+"""Which images are held out of training: stratified and seeded, by position in the data or by the keys of files."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,11 @@ from torch import Tensor
 
 from kdcam.errors import DataError
 from kdcam.runtime.seeding import seeded_generator
+
+HeldPart = Literal["test", "validation"]
+
+_TRAIN = "train"
+_RANGE = 2**64  # of the eight bytes of a digest that are taken as a number
 
 
 def held_out_counts(counts: Sequence[int], share: float) -> list[int]:
@@ -29,13 +34,12 @@ def held_out_counts(counts: Sequence[int], share: float) -> list[int]:
 
 
 def check_split(counts: Sequence[int], share: float, *, key: str, place: str) -> None:
-    """Raise DataError when the share named ``key`` of ``place``'s images, ``counts`` a class, holds nothing
-    out."""
+    """Raise DataError when the share named ``key`` of ``place``'s images, ``counts`` a class, holds nothing out."""
     if share > 0 and sum(held_out_counts(counts, share)) == 0:
-        raise DataError(nothing_held_out(sum(counts), len(counts), share, key=key, place=place))
+        raise DataError(_nothing_held_out(sum(counts), len(counts), share, key=key, place=place))
 
 
-def nothing_held_out(images: int, num_classes: int, share: float, *, key: str, place: str) -> str:
+def _nothing_held_out(images: int, num_classes: int, share: float, *, key: str, place: str) -> str:
     """Return what to say where the share named ``key`` of ``place``'s images holds none out."""
     out = 'and select = "last"' if key == "validation" else "(no test part)"
     return (
@@ -53,7 +57,7 @@ def checked_split(
     else:
         kept, held = stratified_split(targets, num_classes=num_classes, share=share, seed=seed)
     if len(held) == 0:
-        raise DataError(nothing_held_out(len(targets), num_classes, share, key=key, place=place))
+        raise DataError(_nothing_held_out(len(targets), num_classes, share, key=key, place=place))
     return kept, held
 
 
@@ -64,8 +68,7 @@ def check_labelled(targets: Tensor) -> None:
 
 
 def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (kept, held out): positions in ``targets`` (N,) in rising order, disjoint, all of them
-    together."""
+    """Return (kept, held out): positions in ``targets`` (N,) in rising order, disjoint, all of them together."""
     held = held_out_counts(torch.bincount(targets, minlength=num_classes).tolist(), share)
     generator = seeded_generator(seed)
     shuffled = torch.randperm(len(targets), generator=generator)
@@ -76,8 +79,7 @@ def stratified_split(targets: Tensor, *, num_classes: int, share: float, seed: i
 
 
 def stratified_rows_split(targets: Tensor, *, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (kept, held out): positions in ``targets`` (N, K) of 0 and 1 in rising order, disjoint, all of them
-    together.
+    """Return (kept, held out): as `stratified_split`, of rows ``targets`` (N, K) of 0 and 1.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011, "On the stratification of multi-label data"):
     the images of the class with the fewest images left go, one by one, to the side that lacks most of that
@@ -113,9 +115,8 @@ class _Sides:
         counts = targets.sum(0).tolist()
         self.positions: tuple[list[int], list[int]] = ([], [])
         self.room = list(sizes)  # images
-        self.wanted = [
-            [part * count for count in counts] for part in (1 - share, share)
-        ]  # images of each class
+        # images of each class
+        self.wanted = [[part * count for count in counts] for part in (1 - share, share)]
         self.left = {position: _classes_of(row) for position, row in enumerate(targets.tolist())}
         self.counts_left = counts
 
@@ -180,12 +181,6 @@ def drawn_positions(targets: Tensor, n_examples: int) -> Tensor | None:
     shuffled = torch.randperm(len(targets), generator=generator)
     turn = torch.randperm(int(classes[-1]) + 1, generator=generator)
     return shuffled[interleave_classes(turn[targets[shuffled]])[:n_examples]]
-
-
-HeldPart = Literal["test", "validation"]
-
-_TRAIN = "train"
-_RANGE = 2**64
 
 
 class HeldOut(NamedTuple):
@@ -255,7 +250,7 @@ def held_out_by_keys(
             spare = _spare(part_of, members) if round(share * left) > 0 else set()
             if not spare:
                 images = sum(part_of[key] != "test" for key in keys)
-                raise DataError(nothing_held_out(images, len(label_names), share, key=part, place=place))
+                raise DataError(_nothing_held_out(images, len(label_names), share, key=part, place=place))
             part_of[min(spare, key=lambda key: draws[key].order)] = part
         left -= sum(found == part for found in part_of.values())
     parts = [part_of[key] for key in keys]
@@ -377,7 +372,6 @@ __all__ = [
     "held_out_counts",
     "interleave_classes",
     "key_order",
-    "nothing_held_out",
     "one_of_each_class",
     "stratified_rows_split",
     "stratified_split",

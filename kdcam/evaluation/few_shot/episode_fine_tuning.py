@@ -23,7 +23,7 @@ from kdcam.evaluation.few_shot.episode_heads import (
 from kdcam.models.classifier import Classifier
 from kdcam.models.layer_groups import stage_count, stage_depths
 from kdcam.runtime.progress import Progress, Silent
-from kdcam.settings.frozen_settings import key_and_flag
+from kdcam.settings.validation import key_and_flag
 
 FINE_TUNED = "fine-tuned"
 # All kdcam's choice; the rate is that of the linear heads.
@@ -107,9 +107,8 @@ def _last_stage(classifier: Classifier) -> list[nn.Parameter]:
     stages, depths = stage_count(classifier.network), stage_depths(classifier.network)
     if stages < 1:
         raise ModelError(
-            f"few-shot.{key_and_flag('fine_tune_last_stage')}: {classifier.config.name!r} tells no stages "
-            "apart; leave it "
-            "out, or take another network"
+            f"few-shot.{key_and_flag('fine_tune_last_stage')}: {classifier.config.name!r} tells no stages apart; leave "
+            "it out, or take another network"
         )
     found = []
     for name, parameter in classifier.network.named_parameters():

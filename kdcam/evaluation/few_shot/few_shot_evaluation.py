@@ -39,65 +39,14 @@ from kdcam.files.paths import exists, expanded
 from kdcam.models.classifier import Classifier
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
 from kdcam.recipe.train_recipe import TrainRecipe
+from kdcam.runs.data_record import recorded_digest
 from kdcam.runs.open_run import Weights, load, recipe_of
-from kdcam.runs.picture_record import recorded_digest
 from kdcam.runs.run_data import with_data_locations
 from kdcam.runs.run_files import EPISODES_FILE, FEW_SHOT_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.embeddings import FeatureTable, feature_table
-from kdcam.settings.frozen_settings import key_and_flag
-
-
-def write_episodes(folder: Path, episodes: Mapping[int, Episodes]) -> None:
-    """Write the episodes of each number of shots beside few-shot.json; without any, the file of earlier ones goes.
-
-    Three tensors each, int32: ``1-shot/support`` (T, ways * shots), ``1-shot/query`` (T, ways * queries), positions of
-    images in the order of novel.targets, and ``1-shot/classes`` (T, ways), positions in novel.classes. Their SHA-256
-    stands with each of the scores.
-    """
-    tensors: dict[str, Tensor] = {}
-    for shots, drawn in episodes.items():
-        for name, values in drawn._asdict().items():
-            tensors[f"{shots}-shot/{name}"] = values.to(torch.int32)
-    if tensors:
-        write_atomically(folder / EPISODES_FILE, tensor_bytes(tensors, {}))
-        return
-    try:
-        (folder / EPISODES_FILE).unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder / EPISODES_FILE}: cannot be removed ({error.strerror or error}); remove it yourself"
-        ) from error
-
-
-def read_episodes(run: str | Path) -> dict[int, Episodes]:
-    """Return the episodes of a run's few-shot.json by their number of shots.
-
-    Positions in ``classes`` count along few-shot.json's novel.classes; those in ``support`` and ``query`` along the
-    images, in the order of the held-out classes' data or, with a root, of its class folders and their file names.
-
-    Args:
-        run: The run folder, after `kdcam.evaluate_few_shot` or ``kdcam few-shot``.
-
-    Returns:
-        `kdcam.data.batches.episodes.Episodes` by shots: ``read_episodes("runs/base-0")[5].support`` is (T, ways * 5).
-
-    Raises ``CheckpointError`` where there is no such file, or it is damaged.
-    """
-    folder = expanded(run)
-    tensors = read_tensors(folder / EPISODES_FILE)
-    try:
-        return {
-            int(name.partition("-")[0]): Episodes(
-                *(tensors[f"{name.partition('/')[0]}/{part}"].long() for part in Episodes._fields)
-            )
-            for name in sorted(tensors)
-            if name.endswith("/support")
-        }
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder / EPISODES_FILE}: is of another layout ({error}); ask the run anew (kdcam few-shot)"
-        ) from None
+from kdcam.settings.messages import reason_text
+from kdcam.settings.validation import key_and_flag
 
 
 class _Plan(NamedTuple):
@@ -116,7 +65,6 @@ class _Plan(NamedTuple):
 class _Opened(NamedTuple):
     path: Path
     classifier: Classifier
-    recipe: TrainRecipe | None  # None: a network that is no run
     unseen: UnseenClasses | None  # None: no episodes are drawn
 
 
@@ -143,8 +91,7 @@ def evaluate_few_shot(
         runs: Run folders; with ``root`` or ``omniglot_runs`` also files, timm folders and names of networks with
             published weights, as `kdcam.load` takes them; nothing is written beside these.
         settings: Keys as `kdcam.evaluation.few_shot.few_shot_schema.FewShotSettings` takes them: ways, shots, queries,
-        episodes, seed,
-            classes, heads, fine_tune_last_stage. What would do nothing is refused.
+            episodes, seed, classes, heads, fine_tune_last_stage. What would do nothing is refused.
         root: A folder of class folders, none of a class that a run was trained on; by default the classes that the
             runs' ``[data.class_split]`` held out.
         omniglot_runs: Omniglot's all_runs.zip or its folder: the 20 official one-shot runs are asked, too. Alone, where
@@ -171,27 +118,21 @@ def evaluate_few_shot(
         raise RecipeError("few-shot: found no run; name one or more run folders")
     if root is not None:
         refuse_without_split(checked)
-    opened = _all_opened([Path(run) for run in runs], plan, device)
-    episodes = _episodes(opened, checked)
-    found = [_evaluated(one, episodes, plan) for one in opened]
+    opened = _open_runs([Path(run) for run in runs], plan, device)
+    episodes = _draw_episodes(opened, checked)
+    found = [_evaluate_run(one, episodes, plan) for one in opened]
     for report in found:
-        _keep(report, episodes)
+        _write(report, episodes)
     return found
-
-
-def _keep(report: FewShotReport, episodes: Mapping[int, Episodes]) -> None:
-    if exists(report.run / RECIPE_FILE):
-        write_episodes(report.run, episodes)
-        write_json(report.run / FEW_SHOT_FILE, report.to_json())
 
 
 def _path(given: str | Path | None) -> Path | None:
     return None if given is None else expanded(given)
 
 
-def _all_opened(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]:
+def _open_runs(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]:
     """Return all runs with their images: a wrong last one is refused before the first is asked."""
-    opened, read = list[_Opened](), dict[str, UnseenClasses]()
+    opened, shared = list[_Opened](), dict[str, UnseenClasses]()
     for path in runs:
         # With data of its own any network will do, that of a run or not.
         given = plan.root is not None or plan.one_shot_runs is not None
@@ -199,9 +140,9 @@ def _all_opened(runs: Sequence[Path], plan: _Plan, device: str) -> list[_Opened]
         classifier = load(path, weights=plan.weights, device=device)
         unseen = None
         if plan.root is not None or has_unseen_classes(recipe) or plan.one_shot_runs is None:
-            unseen = _unseen(path, classifier, recipe, plan, read)
+            unseen = _unseen(path, classifier, recipe, plan, shared)
             check_unseen(unseen, path, progress=plan.progress)
-        opened.append(_Opened(path, classifier, recipe, unseen))
+        opened.append(_Opened(path, classifier, unseen))
     _check_same_images(opened)
     if opened[0].unseen is None:
         refuse_without_episodes(plan.settings, str(opened[0].path))
@@ -225,14 +166,14 @@ def _unseen(
     classifier: Classifier,
     recipe: TrainRecipe | None,
     plan: _Plan,
-    read: dict[str, UnseenClasses],
+    shared: dict[str, UnseenClasses],
 ) -> UnseenClasses:
-    """Return the images of new classes; runs that take the same ones share them in ``read``."""
+    """Return the images of new classes; runs that take the same ones share them in ``shared``."""
     if plan.root is not None:
         key = f"{plan.root} {classifier.image_size} {classifier.in_channels}"
-        if key not in read:
-            read[key] = unseen_in_folder(plan.root, classifier, progress=plan.progress)
-        return read[key]
+        if key not in shared:
+            shared[key] = unseen_in_folder(plan.root, classifier, progress=plan.progress)
+        return shared[key]
     assert recipe is not None
     if not has_unseen_classes(recipe):
         raise DataError(
@@ -241,12 +182,12 @@ def _unseen(
         )
     learned = classifier.label_names
     key = f"{recipe.data.model_dump_json()} {learned} {recorded_digest(path)}"
-    if key not in read:
+    if key not in shared:
         config = with_data_locations(recipe.data, plan.data, path)
-        read[key] = unseen_of_split(
+        shared[key] = unseen_of_split(
             path, config, plan.settings.classes, learned, rest=plan.rest, progress=plan.progress
         )
-    return read[key]
+    return shared[key]
 
 
 def _check_same_images(opened: Sequence[_Opened]) -> None:
@@ -269,7 +210,7 @@ def _check_same_images(opened: Sequence[_Opened]) -> None:
             )
 
 
-def _episodes(opened: Sequence[_Opened], settings: FewShotSettings) -> dict[int, Episodes]:
+def _draw_episodes(opened: Sequence[_Opened], settings: FewShotSettings) -> dict[int, Episodes]:
     """Return the episodes for each number of shots, of all runs; none where there are no new classes."""
     unseen = opened[0].unseen
     if unseen is None:
@@ -288,7 +229,7 @@ def _episodes(opened: Sequence[_Opened], settings: FewShotSettings) -> dict[int,
     }
 
 
-def _evaluated(one: _Opened, episodes: Mapping[int, Episodes], plan: _Plan) -> FewShotReport:
+def _evaluate_run(one: _Opened, episodes: Mapping[int, Episodes], plan: _Plan) -> FewShotReport:
     stop_few_shot_if_asked(plan.progress)
     one_shot: tuple[OneShotScores, ...] = ()
     if plan.one_shot_runs is not None:  # first: where these are broken it is known before the longer part
@@ -353,6 +294,64 @@ def _head_scores(
         )
     sizes = (drawn.ways, drawn.shots, drawn.queries, drawn.digest)
     return [EpisodeScores(head, *sizes, tuple(right.tolist())) for head, right in found.items()]
+
+
+def _write(report: FewShotReport, episodes: Mapping[int, Episodes]) -> None:
+    if exists(report.run / RECIPE_FILE):
+        write_episodes(report.run, episodes)
+        write_json(report.run / FEW_SHOT_FILE, report.to_json())
+
+
+def write_episodes(folder: Path, episodes: Mapping[int, Episodes]) -> None:
+    """Write the episodes of each number of shots beside few-shot.json; without any, the file of earlier ones goes.
+
+    Three tensors each, int32: ``1-shot/support`` (T, ways * shots), ``1-shot/query`` (T, ways * queries), positions of
+    images in the order of novel.targets, and ``1-shot/classes`` (T, ways), positions in novel.classes. Their SHA-256
+    stands with each of the scores.
+    """
+    tensors: dict[str, Tensor] = {}
+    for shots, drawn in episodes.items():
+        for name, values in drawn._asdict().items():
+            tensors[f"{shots}-shot/{name}"] = values.to(torch.int32)
+    if tensors:
+        write_atomically(folder / EPISODES_FILE, tensor_bytes(tensors, {}))
+        return
+    try:
+        (folder / EPISODES_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder / EPISODES_FILE}: cannot be removed ({reason_text(error)}); remove it yourself"
+        ) from error
+
+
+def read_episodes(run: str | Path) -> dict[int, Episodes]:
+    """Return the episodes of a run's few-shot.json by their number of shots.
+
+    Positions in ``classes`` count along few-shot.json's novel.classes; those in ``support`` and ``query`` along the
+    images, in the order of the held-out classes' data or, with a root, of its class folders and their file names.
+
+    Args:
+        run: The run folder, after `kdcam.evaluate_few_shot` or ``kdcam few-shot``.
+
+    Returns:
+        `kdcam.data.batches.episodes.Episodes` by shots: ``read_episodes("runs/base-0")[5].support`` is (T, ways * 5).
+
+    Raises ``CheckpointError`` where there is no such file, or it is damaged.
+    """
+    folder = expanded(run)
+    tensors = read_tensors(folder / EPISODES_FILE)
+    try:
+        return {
+            int(name.partition("-")[0]): Episodes(
+                *(tensors[f"{name.partition('/')[0]}/{part}"].long() for part in Episodes._fields)
+            )
+            for name in sorted(tensors)
+            if name.endswith("/support")
+        }
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / EPISODES_FILE}: is of another layout ({error}); ask the run anew (kdcam few-shot)"
+        ) from None
 
 
 __all__ = [

@@ -10,11 +10,11 @@ from pydantic import Field, ValidationError, field_validator
 from kdcam.errors import RecipeError
 from kdcam.runs.run_files import EPISODES_FILE
 from kdcam.scores.intervals import Interval, episode_difference, mean_interval
-from kdcam.settings.frozen_settings import Settings, key_and_flag, settings_error
 from kdcam.settings.messages import listed
+from kdcam.settings.validation import Settings, key_and_flag, settings_error
 
 FewShotHead = Literal["prototype", "cosine-prototype", "logistic", "baseline", "baseline++"]
-
+ONE_SHOT_RUNS = "Omniglot one-shot error"
 _OF_EPISODES = ("ways", "shots", "queries", "episodes", "classes", "fine_tune_last_stage")
 
 
@@ -71,9 +71,8 @@ def refuse_without_split(settings: FewShotSettings) -> None:
     """Raise ``RecipeError`` where settings choose among held-out classes, and a folder is asked about instead."""
     if "classes" in settings.model_fields_set:
         raise RecipeError(
-            f"few-shot: {key_and_flag('classes')} does nothing with {key_and_flag('root')}, all classes of "
-            "which are asked about; "
-            "remove one of them"
+            f"few-shot: {key_and_flag('classes')} does nothing with {key_and_flag('root')}, all classes of which are "
+            "asked about; remove one of them"
         )
 
 
@@ -92,12 +91,9 @@ def refuse_without_episodes(settings: FewShotSettings, place: str) -> None:
         )
 
 
-ONE_SHOT_RUNS = "Omniglot one-shot error"
-
-
 @dataclass(frozen=True)
 class EpisodeScores:
-    """How many queries one head told rightly in each episode."""
+    """How many queries one head classified correctly in each episode."""
 
     head: str  # one of the heads, or "fine-tuned"
     ways: int
@@ -113,7 +109,7 @@ class EpisodeScores:
 
     @property
     def accuracies(self) -> list[float]:
-        """The share of right queries in each episode, in [0, 1]."""
+        """The share of correct queries in each episode, in [0, 1]."""
         return [count / (self.ways * self.queries) for count in self.right]
 
     @property
@@ -133,7 +129,7 @@ class EpisodeScores:
 
 @dataclass(frozen=True)
 class OneShotScores:
-    """How many of the 20 test drawings one head told rightly in each of Omniglot's official one-shot runs."""
+    """How many of the 20 test drawings one head classified correctly in each of Omniglot's official one-shot runs."""
 
     head: str
     drawings: int  # test drawings in a run

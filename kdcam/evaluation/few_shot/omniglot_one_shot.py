@@ -24,7 +24,8 @@ from kdcam.models.classifier import Classifier
 from kdcam.runtime.progress import Progress
 from kdcam.scores.embeddings import feature_table
 
-OFFICIAL_RUNS, OFFICIAL_CHARACTERS = 20, 20
+_OFFICIAL_RUNS = 20
+_OFFICIAL_CHARACTERS = 20
 
 
 def one_shot_scores(
@@ -36,7 +37,7 @@ def one_shot_scores(
     batch_size: int,
     progress: Progress,
 ) -> tuple[OneShotScores, ...]:
-    """Return how many test drawings of each official run each head tells rightly.
+    """Return how many test drawings of each official run each head classifies correctly.
 
     Each run is an episode of one support drawing for each of 20 characters, whose queries are its 20 test drawings,
     one of each. Ways, shots, queries and episodes of ``settings`` do not count. A network of three channels gets three
@@ -78,18 +79,12 @@ def one_shot_scores(
 
 def _official_episodes(runs: Sequence[OneShotRun], path: Path) -> Episodes:
     episodes = runs_as_episodes(runs)
-    if (len(runs), episodes.ways) != (OFFICIAL_RUNS, OFFICIAL_CHARACTERS):
+    if (len(runs), episodes.ways) != (_OFFICIAL_RUNS, _OFFICIAL_CHARACTERS):
         raise DataError(
-            f"{path}: holds {len(runs)} runs of {episodes.ways} characters; the official ones are {OFFICIAL_RUNS} of "
-            f"{OFFICIAL_CHARACTERS}, so fetch Omniglot's all_runs.zip again"
+            f"{path}: holds {len(runs)} runs of {episodes.ways} characters; the official ones are {_OFFICIAL_RUNS} of "
+            f"{_OFFICIAL_CHARACTERS}, so fetch Omniglot's all_runs.zip again"
         )
     return episodes
-
-
-def _drawings_digest(drawings: Part) -> str:
-    # The order of the labels tells which drawings belong together.
-    digests = f"{images_digest(drawings.images).sha256} {targets_digest(drawings.targets)}"
-    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def runs_as_episodes(runs: Sequence[OneShotRun]) -> Episodes:
@@ -111,6 +106,12 @@ def runs_as_episodes(runs: Sequence[OneShotRun]) -> Episodes:
         query.append(start + ways + run.test.targets.argsort())
         start += 2 * ways
     return Episodes(torch.stack(support), torch.stack(query), torch.arange(ways).expand(len(runs), -1))
+
+
+def _drawings_digest(drawings: Part) -> str:
+    # The order of the labels tells which drawings belong together.
+    digests = f"{images_digest(drawings.images).sha256} {targets_digest(drawings.targets)}"
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def _coloured(part: Part, channels: int) -> Part:

@@ -15,7 +15,7 @@ from kdcam.data.source_configs import DataConfig, ImageFolderConfig
 from kdcam.errors import DataError, RecipeError
 from kdcam.models.classifier import Classifier
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs.picture_record import read_pictures
+from kdcam.runs.data_record import read_pictures
 from kdcam.runs.provenance import provenance_of
 from kdcam.runs.recorded_parts import load_left_out
 from kdcam.runs.run_data import (
@@ -27,7 +27,7 @@ from kdcam.runs.run_data import (
     warn_of_trained,
 )
 from kdcam.runtime.progress import Progress
-from kdcam.settings.frozen_settings import validation_messages
+from kdcam.settings.validation import validation_messages
 
 
 class UnseenClasses(NamedTuple):
@@ -62,16 +62,16 @@ def unseen_of_split(
     """
     check_data_folder(run, config)
     source = f"{classes} classes of {config.name}"
-    kept = read_pictures(run)
-    if kept is None:
+    record = read_pictures(run)
+    if record is None:
         warn_of_no_record(run, config, progress)
         part, names = novel_classes(config, classes, trained_on=trained_on, progress=progress)
         return UnseenClasses(source, part, names, config)
-    names = novel_names(config, kept.table.label_names, classes, trained_on=trained_on)
-    part, lack, added = load_left_out(config, kept, names, progress=progress)
+    names = novel_names(config, record.table.label_names, classes, trained_on=trained_on)
+    part, missing, added = load_left_out(config, record, names, progress=progress)
     which = f"of its {classes} classes"
-    check_missing_pictures(run, lack, which, rest=rest)
-    warn_of_missing_pictures(run, lack, which, progress)
+    check_missing_pictures(run, missing, which, rest=rest)
+    warn_of_missing_pictures(run, missing, which, progress)
     warn_of_added(run, added, progress)
     check_each_class(config, part, names, classes)
     return UnseenClasses(source, part, names, config)
@@ -106,19 +106,19 @@ def unseen_in_folder(folder: Path, classifier: Classifier, *, progress: Progress
 def check_unseen(unseen: UnseenClasses, run: Path, *, progress: Progress) -> None:
     """Check that a run has not seen the classes, by their names: nor any network that it learned from.
 
-    What it learned from is followed as by `origins_of`: what it was started from and its teachers. Where the classes of
-    one of these are not known, the watcher is warned.
+    What it learned from is followed as by `provenance_of`: what it was started from and its teachers. Where the classes
+    of one of these are not known, the watcher is warned.
 
     Raises ``DataError`` that names the network that was trained on a class, and the class.
     """
-    origins = provenance_of(run)
-    seen = origins.that_saw(unseen.label_names)
+    provenance = provenance_of(run)
+    seen = provenance.that_saw(unseen.label_names)
     if seen is not None:
         raise DataError(
-            f"{unseen.source}: {origins.sentence(seen)}, so its features have seen such images; take classes that it "
-            "was not trained on, or remove these"
+            f"{unseen.source}: {provenance.sentence(seen)}, so its features have seen such images; take classes that "
+            "it was not trained on, or remove these"
         )
-    doubt = origins.doubt()
+    doubt = provenance.doubt()
     if doubt is not None:
         progress.warning(doubt)
     if unseen.part.paths is not None:

@@ -17,6 +17,7 @@ from kdcam.evaluation.localization.localization_measurement import (
     BoxedImages,
     LocalizationCounts,
     LocatedMaps,
+    byte_maps,
     measure_localization,
     objects_of,
 )
@@ -28,7 +29,6 @@ from kdcam.evaluation.localization.localization_schema import (
     RunLocalization,
     localization_settings,
 )
-from kdcam.evaluation.localization.pointing_game import byte_maps
 from kdcam.evaluation.localization.prepared_runs import PreparedRun, RunPreparer
 from kdcam.files.atomic_writes import check_writable, make_folder
 from kdcam.files.digests import weights_digest
@@ -43,11 +43,20 @@ from kdcam.runs.run_files import (
     remove_figure,
 )
 from kdcam.runtime.progress import Progress, Silent
+from kdcam.settings.messages import reason_text
 
-_LEAST_PIXELS = 160  # of a picture's side
+LOCALIZATION_PICTURE = "localization.png"
 _LINE = 2  # pixels
 # Okabe and Ito 2008: told apart with any common colour vision, and both from the colours of the map
 _OBJECT, _FOUND = (0.34, 0.71, 0.91), (0.0, 0.62, 0.45)
+
+
+class MeasuredRun(NamedTuple):
+    """A run with what was found of it, and the first of its maps for a picture."""
+
+    prepared: PreparedRun
+    result: RunLocalization
+    first: LocatedMaps
 
 
 class BoxOutline(NamedTuple):
@@ -55,58 +64,6 @@ class BoxOutline(NamedTuple):
 
     edges: tuple[float, float, float, float]  # x0, y0, x1, y1 as shares of the side, end exclusive
     colour: tuple[float, float, float]
-
-
-def localization_picture(runs: Sequence[tuple[PreparedRun, LocalizationReport, LocatedMaps]]) -> RgbImage:
-    """Return a row of a few images for each run: the map, the objects' boxes (blue) and the box found (green).
-
-    The box found is that of the largest region at the threshold of MaxBoxAcc (V1), with its intersection over union.
-
-    Args:
-        runs: each with the first of its maps.
-    """
-    rows = []
-    for opened, report, located in runs:
-        level = round(report.max_box.largest_region.threshold * LEVELS)
-        rows.append([_image(opened, located, place, level) for place in range(len(located.maps))])
-    return grid(rows, gap=4)
-
-
-def with_outlines(picture: RgbImage, outlines: Sequence[BoxOutline]) -> RgbImage:
-    """Return a picture (3, S, S) with boxes drawn over it."""
-    drawn, side = picture.copy(), picture.shape[-1]
-    for edges, colour in outlines:
-        x0, y0, x1, y1 = (min(max(round(value * side), 0), side) for value in edges)
-        frame = np.zeros((side, side), bool)
-        frame[y0:y1, x0:x1] = True
-        frame[y0 + _LINE : y1 - _LINE, x0 + _LINE : x1 - _LINE] = False
-        drawn[:, frame] = np.array(colour, np.float32)[:, None]
-    return drawn
-
-
-def _image(opened: PreparedRun, located: LocatedMaps, place: int, level: int) -> RgbImage:
-    size, resolution = located.images.shape[-1], opened.look.resolution
-    map_ = byte_maps(located.maps[place : place + 1], resolution).cpu().numpy()[0]
-    found = np.array(largest_box(map_, level), np.float64)
-    there = located.boxes[place].isfinite().all(1).numpy()
-    objects = located.boxes[place].numpy()[there]
-    overlap = float(intersection_over_union(found, objects_of(located, opened.look)[place][there]).max())
-    base = magnified(to_picture(located.images[place].cpu()), least=_LEAST_PIXELS)
-    outlines = [BoxOutline(_shares(box / size), _OBJECT) for box in objects]
-    outlines.append(BoxOutline(_shares((found + np.array([0, 0, 1, 1])) / resolution), _FOUND))
-    shown = overlay(base, minmax_normalize(torch.nan_to_num(located.maps[place].cpu())))
-    number = int(opened.evaluated.boxes.classes[place])
-    name = opened.classifier.class_names[number] if number >= 0 else "several classes"
-    lines = (opened.path.absolute().name, f"{name}: IoU {overlap:.0%}")
-    return captioned(with_outlines(shown, outlines), lines)
-
-
-def _shares(box: np.ndarray) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = box.tolist()
-    return (x0, y0, x1, y1)
-
-
-LOCALIZATION_PICTURE = "localization.png"
 
 
 def localize(
@@ -125,14 +82,14 @@ def localize(
     """Return how well the maps of runs find the objects; written to localization.json in each run folder.
 
     MaxBoxAccV2 and MaxBoxAcc (V1), the pointing game and the energy inside the box; see
-    `kdcam.evaluation.localization.box_accuracy.level_overlaps` and `kdcam.evaluation.localization.pointing_game`.
+    `kdcam.evaluation.localization.box_accuracy.level_overlaps` and
+    `kdcam.evaluation.localization.localization_measurement`.
 
     Args:
         runs: A run folder, or several. With ``root`` also files, timm folders and names of networks with published
             weights, as `kdcam.load` takes them; nothing is written beside these.
         settings: See `kdcam.evaluation.localization.localization_schema.LocalizationSettings`; none: the labels' CAMs
-        of the test part, with
-            the boxes that the data knows.
+            of the test part, with the boxes that the data knows.
         draw: Whether figures/localization.png, a few images with boxes, is drawn in each run folder; else one of
             earlier numbers is removed.
         figures: A folder for localization.png, that of all runs in one; none: no such picture.
@@ -151,43 +108,26 @@ def localize(
     """
     watcher = progress or Silent()
     asked = settings if isinstance(settings, LocalizationSettings) else localization_settings(settings or {})
-    opener = RunPreparer(
+    preparer = RunPreparer(
         asked, weights=weights, batch_size=batch_size, device=device, data=data, rest=rest, progress=watcher
     )
-    places = [runs] if isinstance(runs, str | Path) else runs
-    # All are opened first: a wrong last one is refused before the first is measured.
-    opened = [opener.open(path) for path in places]
-    folders = [one.path for one in opened if exists(one.path / RECIPE_FILE)]
+    run_paths = [runs] if isinstance(runs, str | Path) else runs
+    # All are prepared first: a wrong last one is refused before the first is measured.
+    prepared = [preparer.prepare(path) for path in run_paths]
+    folders = [one.path for one in prepared if exists(one.path / RECIPE_FILE)]
     together = None if figures is None else expanded(figures)
-    _check_places(folders, together)
-    own = {folder: figure_file(folder, LOCALIZATION_PICTURE) for folder in folders}
-    for file in own.values() if draw else ():
-        check_writable_file(file)
-    measured = [_localized(one, asked, weights, watcher) for one in opened]
-    found = [run for run, _ in measured]
-    shown = [(one, run.report, first) for one, (run, first) in zip(opened, measured, strict=True)]
-    for run, one in zip(found, shown, strict=True):
-        if run.run not in own:
-            continue
-        _write(run)
-        if draw:
-            _draw([one], own[run.run], watcher)
-        else:
-            remove_figure(own[run.run])
+    _check_outputs(folders, together, draw=draw)
+    measured = [_measure_run(one, asked, weights, watcher) for one in prepared]
+    for one in measured:
+        if one.prepared.path in folders:
+            _write(one, draw=draw, progress=watcher)
     if together is not None:
-        _draw(shown, together / LOCALIZATION_PICTURE, watcher)
-    return found
+        _draw(measured, together / LOCALIZATION_PICTURE, watcher)
+    return [one.result for one in measured]
 
 
-def _draw(
-    shown: Sequence[tuple[PreparedRun, LocalizationReport, LocatedMaps]], file: Path, progress: Progress
-) -> None:
-
-    save_png(localization_picture(shown), file)
-    progress.message(f"{file}: objects' boxes in blue, those found in green")
-
-
-def _check_places(runs: Sequence[Path], figures: Path | None) -> None:
+def _check_outputs(runs: Sequence[Path], figures: Path | None, *, draw: bool) -> None:
+    """Raise ``CheckpointError`` where a file cannot be written, before anything is measured."""
     for folder in runs:
         try:
             check_writable(folder)
@@ -201,55 +141,35 @@ def _check_places(runs: Sequence[Path], figures: Path | None) -> None:
             raise CheckpointError(
                 f"{figures}: no picture can be written there ({_reason(error)}); choose another folder with --figures"
             ) from error
+    for folder in runs if draw else ():
+        check_writable_file(figure_file(folder, LOCALIZATION_PICTURE))
 
 
-def _write(run: RunLocalization) -> None:
-    try:
-        write_json(run.run / LOCALIZATION_FILE, run.to_json())
-    except CheckpointError as error:
-        raise _cannot_write(run.run, error) from error
-
-
-def _cannot_write(run: Path, error: CheckpointError) -> CheckpointError:
-    return CheckpointError(
-        f"{run / LOCALIZATION_FILE}: cannot be written ({_reason(error)}); free some space, make the run's folder "
-        "writable, or evaluate a copy of it"
-    )
-
-
-def _reason(error: CheckpointError) -> object:
-    cause = error.__cause__
-    return (cause.strerror or cause) if isinstance(cause, OSError) else error
-
-
-def _localized(
-    opened: PreparedRun, settings: LocalizationSettings, weights: Weights, progress: Progress
-) -> tuple[RunLocalization, LocatedMaps]:
-    """Return what is found of a run, and its first maps."""
-    name = opened.path.absolute().name
+def _measure_run(
+    prepared: PreparedRun, settings: LocalizationSettings, weights: Weights, progress: Progress
+) -> MeasuredRun:
+    name, classifier, options = prepared.path.absolute().name, prepared.classifier, prepared.options
     levels = None
-    if opened.validation is not None:
+    if prepared.validation is not None:
         task = f"{name}: thresholds on validation"
-        before = measure_localization(
-            opened.classifier, opened.validation, opened.look, task=task, progress=progress
+        validation = measure_localization(
+            classifier, prepared.validation, options, task=task, progress=progress
         )
-        levels = before.tally.best_levels()
-    measured = measure_localization(
-        opened.classifier, opened.evaluated, opened.look, task=name, progress=progress
-    )
-    found = RunLocalization(
-        opened.path,
-        weights_digest(opened.classifier.network),
+        levels = validation.tally.best_levels()
+    counts = measure_localization(classifier, prepared.evaluated, options, task=name, progress=progress)
+    result = RunLocalization(
+        prepared.path,
+        weights_digest(classifier.network),
         weights,
         settings.model_dump(mode="json"),
-        _report(measured, opened, settings, levels),
+        _report(counts, prepared, settings, levels),
     )
-    return found, measured.first
+    return MeasuredRun(prepared, result, counts.first)
 
 
 def _report(
-    measured: LocalizationCounts,
-    opened: PreparedRun,
+    counts: LocalizationCounts,
+    prepared: PreparedRun,
     settings: LocalizationSettings,
     levels: Sequence[int] | None,
 ) -> LocalizationReport:
@@ -259,34 +179,110 @@ def _report(
         else "best of all thresholds on the validation part, one for each overlap"
     )
     return LocalizationReport(
-        images=measured.images,
-        maps=measured.maps,
-        max_box=measured.tally.accuracies(levels),
-        pointing=measured.pointing,
-        energy=measured.energy,
-        flat_maps=measured.flat_maps,
-        map=opened.look.kind,
-        map_of="no class" if opened.look.kind == "caam" else settings.map_of,
-        resolution=opened.look.resolution,
+        images=counts.images,
+        maps=counts.maps,
+        max_box=counts.tally.accuracies(levels),
+        pointing=counts.pointing,
+        energy=counts.energy,
+        flat_maps=counts.flat_maps,
+        map=prepared.options.kind,
+        map_of="no class" if prepared.options.kind == "caam" else settings.map_of,
+        resolution=prepared.options.resolution,
         contours=settings.contours,
         threshold_rule=rule,
-        left_out=_left_out(opened.evaluated.boxes),
-        evaluated=_evaluated(opened.evaluated),
+        left_out=_excluded_counts(prepared.evaluated.boxes),
+        evaluated=_evaluated_boxes(prepared.evaluated),
     )
 
 
-def _evaluated(sample: BoxedImages) -> EvaluatedBoxes:
+def _evaluated_boxes(sample: BoxedImages) -> EvaluatedBoxes:
     boxes = sample.boxes
     return EvaluatedBoxes(len(boxes.images.unique()), int(boxes.boxes.isfinite().all(2).sum()), sample.digest)
 
 
-def _left_out(boxes: ObjectBoxes) -> ExcludedCounts:
+def _excluded_counts(boxes: ObjectBoxes) -> ExcludedCounts:
     return ExcludedCounts(boxes.without_box, boxes.cut_away, boxes.other_class, boxes.elsewhere)
+
+
+def _write(run: MeasuredRun, *, draw: bool, progress: Progress) -> None:
+    """Write what was found into the run's folder."""
+    folder = run.prepared.path
+    try:
+        write_json(folder / LOCALIZATION_FILE, run.result.to_json())
+    except CheckpointError as error:
+        raise _cannot_write(folder, error) from error
+    picture = figure_file(folder, LOCALIZATION_PICTURE)
+    if draw:
+        _draw([run], picture, progress)
+    else:
+        remove_figure(picture)
+
+
+def _cannot_write(run: Path, error: CheckpointError) -> CheckpointError:
+    return CheckpointError(
+        f"{run / LOCALIZATION_FILE}: cannot be written ({_reason(error)}); free some space, make the run's folder "
+        "writable, or evaluate a copy of it"
+    )
+
+
+def _reason(error: CheckpointError) -> str:
+    cause = error.__cause__
+    return reason_text(cause if isinstance(cause, OSError) else error)
+
+
+def _draw(runs: Sequence[MeasuredRun], file: Path, progress: Progress) -> None:
+    save_png(localization_picture(runs), file)
+    progress.message(f"{file}: objects' boxes in blue, those found in green")
+
+
+def localization_picture(runs: Sequence[MeasuredRun]) -> RgbImage:
+    """Return a row of a few images for each run: the map, the objects' boxes (blue) and the box found (green).
+
+    The box found is that of the largest region at the threshold of MaxBoxAcc (V1), with its intersection over union.
+    """
+    return grid([[_panel(run, index) for index in range(len(run.first.maps))] for run in runs], gap=4)
+
+
+def _panel(run: MeasuredRun, index: int) -> RgbImage:
+    prepared, located, options = run.prepared, run.first, run.prepared.options
+    size, resolution = located.images.shape[-1], options.resolution
+    level = round(run.result.report.max_box.largest_region.threshold * LEVELS)
+    map_ = byte_maps(located.maps[index : index + 1], resolution).cpu().numpy()[0]
+    found = np.array(largest_box(map_, level), np.float64)
+    known = located.boxes[index].isfinite().all(1).numpy()
+    objects = located.boxes[index].numpy()[known]
+    overlap = float(intersection_over_union(found, objects_of(located, options)[index][known]).max())
+    base = magnified(to_picture(located.images[index].cpu()))
+    outlines = [BoxOutline(_shares(box / size), _OBJECT) for box in objects]
+    outlines.append(BoxOutline(_shares((found + np.array([0, 0, 1, 1])) / resolution), _FOUND))
+    shown = overlay(base, minmax_normalize(torch.nan_to_num(located.maps[index].cpu())))
+    number = int(prepared.evaluated.boxes.classes[index])
+    name = prepared.classifier.class_names[number] if number >= 0 else "several classes"
+    lines = (prepared.path.absolute().name, f"{name}: IoU {overlap:.0%}")
+    return captioned(with_outlines(shown, outlines), lines)
+
+
+def _shares(box: np.ndarray) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = box.tolist()
+    return (x0, y0, x1, y1)
+
+
+def with_outlines(picture: RgbImage, outlines: Sequence[BoxOutline]) -> RgbImage:
+    """Return a picture (3, S, S) with boxes drawn over it."""
+    drawn, side = picture.copy(), picture.shape[-1]
+    for edges, colour in outlines:
+        x0, y0, x1, y1 = (min(max(round(value * side), 0), side) for value in edges)
+        frame = np.zeros((side, side), bool)
+        frame[y0:y1, x0:x1] = True
+        frame[y0 + _LINE : y1 - _LINE, x0 + _LINE : x1 - _LINE] = False
+        drawn[:, frame] = np.array(colour, np.float32)[:, None]
+    return drawn
 
 
 __all__ = [
     "LOCALIZATION_PICTURE",
     "BoxOutline",
+    "MeasuredRun",
     "localization_picture",
     "localize",
     "with_outlines",

@@ -7,13 +7,29 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from kdcam.evaluation.localization.box_accuracy import MaxBoxAcc
-from kdcam.settings.frozen_settings import Settings, key_and_flag, settings_error
+from kdcam.data.sources.part_names import PartName
+from kdcam.evaluation.localization.box_accuracy import Contours, MaxBoxAcc
+from kdcam.settings.validation import Settings, key_and_flag, settings_error
 
 MapKind = Literal["cam", "caam", "gradcam", "hirescam"]
-PartName = Literal["train", "validation", "test"]
+
+CONTOUR_RULES = {
+    "regions": "a box round each region of pixels above the threshold, connected also by corners; holes in regions "
+    "are not looked at (OpenCV's tree mode, and figures published with it, count their borders as boxes, too)",
+    "wsol": "as clovaai/wsolevaluation with OpenCV's tree mode: a box round each region and round each hole, which "
+    "ends one pixel further right and below, and objects' boxes whose last pixel is scaled and cut down; but the "
+    "largest region (V1) is that of most pixels, not of the largest outline, and of pictures that are not square the "
+    "middle square is seen, where there they are squashed",
+}
 
 _PICTURE_RESOLUTION = 224  # that of the published figures
+_LEFT_OUT = {
+    "without_box": "images without a box",
+    "cut_away": "images whose objects lie outside the middle square",
+    "other_class": "boxes of another class than their image",
+    "elsewhere": "boxes of other pictures",
+    "flat_maps": "flat maps, which miss",
+}
 
 
 class LocalizationSettings(Settings):
@@ -55,7 +71,7 @@ class LocalizationSettings(Settings):
         le=1024,
         description="side in pixels that maps are brought to; none: 224 for pictures, the image's own for drawn images",
     )
-    contours: Literal["regions", "wsol"] = Field(
+    contours: Contours = Field(
         "regions",
         description="wsol: boxes as in clovaai/wsolevaluation, for MaxBoxAccV2 figures published with it; its V1 takes "
         "the largest outline, here it is the region of most pixels",
@@ -69,8 +85,7 @@ class LocalizationSettings(Settings):
         if self.map == "caam" and self.map_of == "predicted":
             raise ValueError(
                 f"{key_and_flag('map_of')} = predicted does nothing with {key_and_flag('map')} = caam, which is "
-                "of no class; remove "
-                "it"
+                "of no class; remove it"
             )
         if self.boxes is None:
             for key in ("root", "box_ends", "class_column"):
@@ -82,14 +97,13 @@ class LocalizationSettings(Settings):
         if self.root is not None and self.part is not None:
             raise ValueError(
                 f"{key_and_flag('part')} = {self.part} and {key_and_flag('root')} = {self.root} name different "
-                "images; remove "
-                "part to evaluate the pictures below root, or root to evaluate the run's part"
+                "images; remove part to evaluate the pictures below root, or root to evaluate the run's part"
             )
         if self.threshold_from == "validation" and (self.root is not None or self.part == "validation"):
             raise ValueError(
                 f"{key_and_flag('threshold_from')} = validation needs another part of the run's data to be "
-                "evaluated; remove "
-                f"it, or {key_and_flag('root') if self.root is not None else key_and_flag('part') + ' = validation'}"
+                "evaluated; remove it, or "
+                f"{key_and_flag('root') if self.root is not None else key_and_flag('part') + ' = validation'}"
             )
         return self
 
@@ -111,24 +125,6 @@ def localization_settings(values: Mapping[str, Any]) -> LocalizationSettings:
         raise settings_error(error, LocalizationSettings, command="localize") from None
 
 
-CONTOUR_RULES = {
-    "regions": "a box round each region of pixels above the threshold, connected also by corners; holes in regions "
-    "are not looked at (OpenCV's tree mode, and figures published with it, count their borders as boxes, too)",
-    "wsol": "as clovaai/wsolevaluation with OpenCV's tree mode: a box round each region and round each hole, which "
-    "ends one pixel further right and below, and objects' boxes whose last pixel is scaled and cut down; but the "
-    "largest region (V1) is that of most pixels, not of the largest outline, and of pictures that are not square the "
-    "middle square is seen, where there they are squashed",
-}
-
-_LEFT_OUT = {
-    "without_box": "images without a box",
-    "cut_away": "images whose objects lie outside the middle square",
-    "other_class": "boxes of another class than their image",
-    "elsewhere": "boxes of other pictures",
-    "flat_maps": "flat maps, which miss",
-}
-
-
 @dataclass(frozen=True)
 class ExcludedCounts:
     """What the numbers do not cover."""
@@ -145,7 +141,7 @@ class EvaluatedBoxes:
 
     images: int
     boxes: int  # of one image two of two classes are two
-    sha256: str  # of the images with their classes and boxes: `evaluated.evaluated_digest`
+    sha256: str  # of the images with their classes and boxes: `prepared_runs.evaluated_digest`
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ class LocalizationReport:
     maps: int  # one for each pair of an image and a class whose object has a box; of no class or the predicted one,
     #            one an image
     max_box: MaxBoxAcc
-    pointing: float  # share of the maps whose highest place lies in a box
+    pointing: float  # share of the maps whose highest position lies in a box
     energy: float  # mean share of a map's positive part that lies in a box
     flat_maps: int  # constant or not finite: a miss in everything
     map: str  # "gradcam" also where "cam" was asked of a network without an exact CAM
@@ -209,7 +205,7 @@ class RunLocalization:
 
 
 def left_out_text(left_out: Mapping[str, int], flat_maps: int) -> str:
-    """Return in words what the numbers do not cover, and how many maps show no place; empty: nothing of it."""
+    """Return in words what the numbers do not cover, and how many maps show no location; empty: nothing of it."""
     counts = {**left_out, "flat_maps": flat_maps}
     return "; ".join(f"{counts[key]:,} {words}" for key, words in _LEFT_OUT.items() if counts[key])
 
@@ -221,7 +217,6 @@ __all__ = [
     "LocalizationReport",
     "LocalizationSettings",
     "MapKind",
-    "PartName",
     "RunLocalization",
     "left_out_text",
     "localization_settings",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import AnyAttack
@@ -23,6 +23,7 @@ from kdcam.evaluation.robustness.attack_stages import (
 )
 from kdcam.evaluation.robustness.evaluated_images import (
     images_to_attack,
+    is_right,
     logits_of,
     rebatched,
     subset_text,
@@ -44,10 +45,8 @@ from kdcam.runtime.progress import Progress, Silent
 _CLEAN = "clean"
 
 
-class StageRow(BaseModel):
+class StageRow(BaseModel, frozen=True):
     """What is left after one stage of an attack; each stage attacks the images that the ones before left standing."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # apgd-ce
     attacked: int  # images
@@ -56,10 +55,8 @@ class StageRow(BaseModel):
     backwards: float  # image-backwards for each image attacked
 
 
-class AttackRow(BaseModel):
+class AttackRow(BaseModel, frozen=True):
     """The result of one attack; `robust_acc` is over all evaluated images, also those wrong from the start."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
     norm: str
@@ -73,19 +70,15 @@ class AttackRow(BaseModel):
     stages: tuple[StageRow, ...] = ()
 
 
-class CurvePoint(BaseModel):
+class CurvePoint(BaseModel, frozen=True):
     """What is left under every attack of one budget and of the smaller ones of its norm."""
-
-    model_config = ConfigDict(frozen=True)
 
     eps: float
     worst_case_acc: float
 
 
-class RobustnessReport(BaseModel):
+class RobustnessReport(BaseModel, frozen=True):
     """Accuracy of a classifier on clean and on attacked images."""
-
-    model_config = ConfigDict(frozen=True)
 
     images: int
     subset: str  # which images, in words
@@ -112,7 +105,7 @@ def attack_report(
     *,
     n_examples: int,
     source: ReferenceNetwork | None = None,
-    work: PartialResults | None = None,
+    partial: PartialResults | None = None,
     progress: Progress | None = None,
 ) -> RobustnessReport:
     """Return the accuracy under each attack and under all of them; modes and random state stay as they were.
@@ -123,57 +116,60 @@ def attack_report(
     Args:
         classifier: gives logits (N, K) for images in [0, 1].
         batches: evaluation batches in order, on the classifier's device.
-        attacks: what to run, as `RobustnessSettings.configs` gives; of several budgets, if wanted.
+        attacks: what to run, as `BudgetSettings.configs` gives; of several budgets, if wanted.
         n_examples: the first so many images are taken, or all where there are fewer.
         source: attacks are crafted on this classifier, too, and the images tried on the one evaluated.
-        work: what has been found so far, kept after each batch; by default in memory alone.
+        partial: what has been found so far, kept after each batch; by default in memory alone.
         progress: who watches.
 
     Raises ``DataError`` when there is no image or images carry several labels, ``ModelError`` when the
     logits are not finite or an attack cannot work on so few classes, ``Interrupted`` when asked to stop.
     """
-    progress, work = progress or Silent(), work or PartialResults()
+    progress, partial = progress or Silent(), partial or PartialResults()
     if not attacks:
         raise ValueError("no attacks; wanted at least one")
     images = images_to_attack(batches, n_examples)
-    clean = right_images(classifier, batches, images, work=work, progress=progress)
+    clean = right_images(classifier, batches, images, partial=partial, progress=progress)
     stop_with_results_kept(progress)
-    rows = planned_attacks(classifier, attacks, source, work.counts(_CLEAN)["classes"])
-    clock = RemainingTime([piece for row in rows for piece in row.pieces], int(clean.sum()), progress)
-    kept = [_run_row(row, classifier, batches, clean, work=work, clock=clock) for row in rows]
-    warn_of_zero_gradients(zeros := work.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
-    last = [stages[-1] for stages in kept]
+    planned = planned_attacks(classifier, attacks, source, partial.counts(_CLEAN)["classes"])
+    clock = RemainingTime([stage for row in planned for stage in row.stages], int(clean.sum()), progress)
+    standing = [_run_attack(row, classifier, batches, clean, partial=partial, clock=clock) for row in planned]
+    warn_of_zero_gradients(zeros := partial.counts(_CLEAN)["zero_gradients"], int(clean.sum()), progress)
+    last = [after_stages[-1] for after_stages in standing]
     return RobustnessReport(
         images=images,
         subset=subset_text(images, whole=images == batches.num_images),
-        loss=losses_text(rows),
+        loss=losses_text(planned),
         clean_acc=int(clean.sum()) / images,
-        rows=tuple(_row(row, stages, clean, work) for row, stages in zip(rows, kept, strict=True)),
+        rows=tuple(
+            _row(row, after_stages, clean, partial)
+            for row, after_stages in zip(planned, standing, strict=True)
+        ),
         worst_case_acc=share_of(torch.stack(last).all(0)),
-        curve=_curve(rows, last),
+        curve=_curve(planned, last),
         zero_gradients=zeros,
-        black_box_gain=black_box_gain(rows, kept),
-        transfer_gain=transfer_gain(rows, kept),
+        black_box_gain=black_box_gain(planned, standing),
+        transfer_gain=transfer_gain(planned, standing),
     )
 
 
 def right_images(
-    classifier: nn.Module, batches: Batches, images: int, *, work: PartialResults, progress: Progress
+    classifier: nn.Module, batches: Batches, images: int, *, partial: PartialResults, progress: Progress
 ) -> Tensor:
     """Return which of the first images (images,) bool a classifier is right on, on the CPU; counts zero gradients."""
-    marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
+    marks, counts = partial.marks(_CLEAN, images), partial.counts(_CLEAN)
     if not {"classes", "zero_gradients"} <= counts.keys():
         marks.fill_(PENDING)
         counts["zero_gradients"] = 0
-    for places, batch in rebatched(batches, marks == PENDING):
+    for positions, batch in rebatched(batches, marks == PENDING):
         _check_labels(batch)
         logits = logits_of(classifier, batch.images)
         right = logits.argmax(1) == batch.targets
         counts["classes"] = logits.shape[1]
         if bool(right.any()):
             counts["zero_gradients"] += zero_gradients(classifier, batch.images[right], batch.targets[right])
-        marks[places] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
-        work.save()
+        marks[positions] = torch.where(right.cpu(), STANDS, FELL).to(torch.uint8)
+        partial.save()
         progress.advance(_CLEAN, int((marks != PENDING).sum()), images)
         stop_with_results_kept(progress)
     return marks == STANDS
@@ -186,51 +182,53 @@ def _check_labels(batch: Batch) -> None:
         )
 
 
-def _run_row(
-    row: PlannedAttack,
+def _run_attack(
+    planned: PlannedAttack,
     classifier: nn.Module,
     batches: Batches,
     clean: Tensor,
     *,
-    work: PartialResults,
+    partial: PartialResults,
     clock: RemainingTime,
 ) -> list[Tensor]:
-    """Return what stands (images,) after each piece of a row."""
+    """Return what stands (images,) after each stage."""
 
     def judge(_: Tensor, batch: Batch, found: Tensor) -> Tensor:
-        return logits_of(classifier, found).argmax(1) == batch.targets
+        return is_right(classifier, found, batch.targets)
 
-    kept: list[Tensor] = []
+    standing: list[Tensor] = []
     stands = clean
-    for piece in row.pieces:
-        pending = stands & (work.marks(piece.key, len(clean)) == PENDING)
-        clock.begin(piece, int(stands.sum()), int(pending.sum()))
-        stands = run_stage(piece, batches, stands, judge=judge, work=work, pace=clock)
-        kept.append(stands)
-    return kept
+    for stage in planned.stages:
+        pending = stands & (partial.marks(stage.key, len(clean)) == PENDING)
+        clock.begin(stage, int(stands.sum()), int(pending.sum()))
+        stands = run_stage(stage, batches, stands, judge=judge, partial=partial, clock=clock)
+        standing.append(stands)
+    return standing
 
 
-def _row(row: PlannedAttack, kept: Sequence[Tensor], clean: Tensor, work: PartialResults) -> AttackRow:
-    right, left = int(clean.sum()), int(kept[-1].sum())
-    passes = [stage_passes(piece, work) for piece in row.pieces]
+def _row(
+    planned: PlannedAttack, standing: Sequence[Tensor], clean: Tensor, partial: PartialResults
+) -> AttackRow:
+    right, left = int(clean.sum()), int(standing[-1].sum())
+    passes = [stage_passes(stage, partial) for stage in planned.stages]
     return AttackRow(
-        attack=row.label,
-        norm=row.attack.norm,
-        eps=row.attack.eps,
-        settings=row.attack.model_dump(mode="json"),
+        attack=planned.label,
+        norm=planned.attack.norm,
+        eps=planned.attack.eps,
+        settings=planned.attack.model_dump(mode="json"),
         images=len(clean),
         robust_acc=left / len(clean),
         success_rate=1 - left / right if right else None,
         forwards=sum(one.forwards for one in passes) / right if right else None,
         backwards=sum(one.backwards for one in passes) / right if right else None,
-        stages=tuple(map(_stage, row.pieces, kept, passes)) if len(row.pieces) > 1 else (),
+        stages=tuple(map(_stage_row, planned.stages, standing, passes)) if len(passes) > 1 else (),
     )
 
 
-def _stage(piece: AttackStage, stands: Tensor, passes: PassCounts) -> StageRow:
+def _stage_row(stage: AttackStage, stands: Tensor, passes: PassCounts) -> StageRow:
     attacked = max(passes.attacked, 1)
     return StageRow(
-        attack=piece.attack.label,
+        attack=stage.attack.label,
         attacked=passes.attacked,
         robust_acc=share_of(stands),
         forwards=passes.forwards / attacked,
@@ -238,10 +236,12 @@ def _stage(piece: AttackStage, stands: Tensor, passes: PassCounts) -> StageRow:
     )
 
 
-def _curve(rows: Sequence[PlannedAttack], kept: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
+def _curve(planned: Sequence[PlannedAttack], standing: Sequence[Tensor]) -> tuple[CurvePoint, ...]:
     return tuple(
-        CurvePoint(eps=eps, worst_case_acc=share_of(torch.stack([kept[place] for place in places]).all(0)))
-        for eps, places in attacks_by_budget(rows).items()
+        CurvePoint(
+            eps=eps, worst_case_acc=share_of(torch.stack([standing[number] for number in numbers]).all(0))
+        )
+        for eps, numbers in attacks_by_budget(planned).items()
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,7 @@ from kdcam.evaluation.robustness.reference_runs import ReferenceNetwork
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import duration_text, listed
 
-Judge = Callable[[Tensor, Batch, Tensor], Tensor]
-"""(places (N,), clean batch, adversarial images (N, C, H, W)) -> bool (N,): which images still count as right."""
-
+_OWN_LOSSES = "losses of its own"
 _TOLD_EVERY_SECONDS = 20.0
 # What float32 may round: pixels, and the length of a long change. kdcam's choice.
 _BEYOND, _RELATIVE = 1e-6, 1e-5
@@ -36,9 +34,80 @@ _LEAVE_OUT = "what it found is no attack within the budget: leave it out"
 class AttackStage(NamedTuple):
     """One attack, or one of its stages."""
 
-    key: str  # in the work file
+    key: str  # in the partial results
     attack: AnyAttack
     crafted_on: nn.Module
+
+
+class PlannedAttack(NamedTuple):
+    """One row of a report: an attack, the network that it is crafted on, and its stages."""
+
+    attack: AnyAttack
+    source: ReferenceNetwork | None
+    stages: tuple[AttackStage, ...]
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return self.attack.label + (f" from {self.source.name}" if self.source else "")
+
+
+def planned_attacks(
+    classifier: nn.Module, attacks: Sequence[AnyAttack], source: ReferenceNetwork | None, num_classes: int
+) -> list[PlannedAttack]:
+    """Return the rows of a report: each attack on the classifier itself, then those crafted on the source.
+
+    Left out of those on the source: attacks that stop just over its border, and those in stages, since a stage attacks
+    what the one before left standing on the classifier, which the source cannot know.
+    """
+    planned = list[PlannedAttack]()
+    for number, attack in enumerate(attacks):
+        parts = attack.stages(num_classes) or (attack,)
+        stages = tuple(AttackStage(f"{number}/{part.label}", part, classifier) for part in parts)
+        planned.append(PlannedAttack(attack, None, stages))
+    if source is not None:
+        for number, attack in enumerate(attacks):
+            if attack.transfers:
+                whole = without_early_stop(attack)
+                stage = AttackStage(f"{number}/{attack.label}/source", whole, source.classifier)
+                planned.append(PlannedAttack(whole, source, (stage,)))
+    return planned
+
+
+def without_early_stop(attack: AnyAttack) -> AnyAttack:
+    """Return an attack that goes on after the source is fooled: an image just over its border seldom fools
+    another network."""
+    if "stop_when_fooled" not in type(attack).model_fields:
+        return attack
+    return attack.model_copy(update={"stop_when_fooled": False})
+
+
+def attacks_by_budget(planned: Sequence[PlannedAttack]) -> dict[float, list[int]]:
+    """Return for each eps, from small to large, which attacks are within it: its own, and smaller ones of its norm."""
+    found = {}
+    for eps in sorted({row.attack.eps for row in planned}):
+        norms = {row.attack.norm for row in planned if row.attack.eps == eps}
+        within = [
+            row.attack.eps == eps or (row.attack.eps < eps and row.attack.norm in norms) for row in planned
+        ]
+        found[eps] = [number for number, inside in enumerate(within) if inside]
+    return found
+
+
+def losses_text(planned: Sequence[PlannedAttack]) -> str:
+    """Return in words what the attacks raise, with their names where it is not the same for all."""
+    raised: dict[str, dict[str, None]] = {}  # the names once each, in their order
+    for stage in (stage for row in planned if row.source is None for stage in row.stages):
+        attack = stage.attack
+        words = _OWN_LOSSES if attack.name == "autoattack" else LOSS_WORDS[attack.raises]
+        raised.setdefault(words, {})[attack.label] = None
+    if len(raised) == 1:
+        return next(iter(raised))
+    return listed(f"{words} ({listed(labels)})" for words, labels in raised.items())
+
+
+Judge = Callable[[Tensor, Batch, Tensor], Tensor]
+"""(positions (N,), clean batch, adversarial images (N, C, H, W)) -> bool (N,): which images still count as right."""
 
 
 class PassCounts(NamedTuple):
@@ -49,47 +118,78 @@ class PassCounts(NamedTuple):
     backwards: int
 
 
-class StageObserver(Protocol):
-    """Told of every batch."""
+class RemainingTime:
+    """Tells a watcher how far the attacks are and, now and then, how long they will take."""
 
-    def tell(self, piece: AttackStage, done: int, images: int) -> None:
-        """Take how many images of a piece are done."""
+    def __init__(self, stages: Sequence[AttackStage], images: int, progress: Progress) -> None:
+        self._progress = progress
+        self._left = {stage.key: images * stage.attack.expected_passes for stage in stages}
+        self._begun = self._told = time.monotonic()
+        self._done = 0.0  # expected passes of the images done since the start
+        self._seen: dict[str, int] = {}
+
+    def begin(self, stage: AttackStage, images: int, pending: int) -> None:
+        """Take how many images a stage has now, and how many of them are still to do."""
+        self._left[stage.key] = pending * stage.attack.expected_passes
+        self._seen[stage.key] = images - pending
+
+    def tell(self, stage: AttackStage, done: int, images: int) -> None:
+        """Take how many images of a stage are done; raise ``Interrupted`` where the user asked to stop."""
+        one = stage.attack.expected_passes
+        self._done += (done - self._seen[stage.key]) * one
+        self._seen[stage.key] = done
+        self._left[stage.key] = (images - done) * one
+        self._progress.advance(stage.attack.label, done, images)
+        now = time.monotonic()
+        if now - self._told > _TOLD_EVERY_SECONDS and any(self._left.values()):
+            self._told = now
+            self._progress.message(
+                f"{stage.attack.label}: {done:,} of {images:,} images; the attacks take at most about "
+                f"{duration_text(self.seconds_left)} more"
+            )
+        stop_with_results_kept(self._progress)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to the end of the attacks, if each takes the passes it may take; fallen images make it less."""
+        elapsed = time.monotonic() - self._begun
+        return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
 
 
 def run_stage(
-    piece: AttackStage,
+    stage: AttackStage,
     batches: Batches,
     candidates: Tensor,
     *,
     judge: Judge,
-    work: PartialResults,
-    pace: StageObserver,
+    partial: PartialResults,
+    clock: RemainingTime,
 ) -> Tensor:
     """Return which of all images (images,) bool still stand; those that are no candidates do not.
 
     Args:
-        piece: what to run.
+        stage: what to run.
         batches: the part, in order.
         candidates: (images,) bool on the CPU, the images to attack.
         judge: what counts as right.
-        work: what has been done already is not done again.
-        pace: who is told.
+        partial: what has been done already is not done again.
+        clock: is told of every batch.
 
     Raises ``DataError`` where the attack leaves its budget or [0, 1].
     """
-    marks, counts = work.marks(piece.key, len(candidates)), work.counts(piece.key)
+    marks, counts = partial.marks(stage.key, len(candidates)), partial.counts(stage.key)
     images = int(candidates.sum())
-    for places, batch in rebatched(batches, candidates & (marks == PENDING)):
-        counted = CountedClassifier(piece.crafted_on)
-        found = piece.attack.perturb(counted, batch.images, batch.targets, batch.indices)
-        _check_within(piece.attack, batch.images, found)
-        stands = judge(places, batch, found).cpu()
-        marks[places] = torch.where(stands, STANDS, FELL).to(torch.uint8)
-        took = PassCounts(len(places), counted.forwards, counted.backwards)
+    for positions, batch in rebatched(batches, candidates & (marks == PENDING)):
+        counted = CountedClassifier(stage.crafted_on)
+        found = stage.attack.perturb(counted, batch.images, batch.targets, batch.indices)
+        _check_within(stage.attack, batch.images, found)
+        stands = judge(positions, batch, found).cpu()
+        marks[positions] = torch.where(stands, STANDS, FELL).to(torch.uint8)
+        took = PassCounts(len(positions), counted.forwards, counted.backwards)
         for name, number in took._asdict().items():
             counts[name] = counts.get(name, 0) + number
-        work.save()
-        pace.tell(piece, int((candidates & (marks != PENDING)).sum()), images)
+        partial.save()
+        clock.tell(stage, int((candidates & (marks != PENDING)).sum()), images)
     return candidates & (marks == STANDS)
 
 
@@ -113,119 +213,10 @@ def _check_within(attack: AnyAttack, clean: Tensor, found: Tensor) -> None:
         )
 
 
-def stage_passes(piece: AttackStage, work: PartialResults) -> PassCounts:
-    """Return what a finished piece took."""
-    counts = work.counts(piece.key)
+def stage_passes(stage: AttackStage, partial: PartialResults) -> PassCounts:
+    """Return what a finished stage took."""
+    counts = partial.counts(stage.key)
     return PassCounts(*(counts.get(name, 0) for name in PassCounts._fields))
-
-
-class RemainingTime:
-    """Tells a watcher how far the attacks are and, now and then, how long they will take."""
-
-    def __init__(self, pieces: Sequence[AttackStage], images: int, progress: Progress) -> None:
-        self._progress = progress
-        self._left = {piece.key: images * piece.attack.expected_passes for piece in pieces}
-        self._begun = self._told = time.monotonic()
-        self._done = 0.0  # expected passes of the images done since the start
-        self._seen: dict[str, int] = {}
-
-    def begin(self, piece: AttackStage, images: int, pending: int) -> None:
-        """Take how many images a piece has now, and how many of them are still to do."""
-        self._left[piece.key] = pending * piece.attack.expected_passes
-        self._seen[piece.key] = images - pending
-
-    def tell(self, piece: AttackStage, done: int, images: int) -> None:
-        """Take how many images of a piece are done; raise ``Interrupted`` where the user asked to stop."""
-        one = piece.attack.expected_passes
-        self._done += (done - self._seen[piece.key]) * one
-        self._seen[piece.key] = done
-        self._left[piece.key] = (images - done) * one
-        self._progress.advance(piece.attack.label, done, images)
-        now = time.monotonic()
-        if now - self._told > _TOLD_EVERY_SECONDS and any(self._left.values()):
-            self._told = now
-            self._progress.message(
-                f"{piece.attack.label}: {done:,} of {images:,} images; the attacks take at most about "
-                f"{duration_text(self.seconds_left)} more"
-            )
-        stop_with_results_kept(self._progress)
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds to the end of the attacks, if each takes the passes it may take; fallen images make it less."""
-        elapsed = time.monotonic() - self._begun
-        return elapsed * sum(self._left.values()) / self._done if self._done else 0.0
-
-
-def without_early_stop(attack: AnyAttack) -> AnyAttack:
-    """Return an attack that goes on after the source is fooled: an image just over its border seldom fools
-    another network."""
-    if "stop_when_fooled" not in type(attack).model_fields:
-        return attack
-    return attack.model_copy(update={"stop_when_fooled": False})
-
-
-_OWN_LOSSES = "losses of its own"
-
-
-class PlannedAttack(NamedTuple):
-    """The pieces of work that one row of the report is made of."""
-
-    attack: AnyAttack
-    source: ReferenceNetwork | None
-    pieces: tuple[AttackStage, ...]
-
-    @property
-    def label(self) -> str:
-        """Its name in tables."""
-        return self.attack.label + (f" from {self.source.name}" if self.source else "")
-
-
-def planned_attacks(
-    classifier: nn.Module, attacks: Sequence[AnyAttack], source: ReferenceNetwork | None, num_classes: int
-) -> list[PlannedAttack]:
-    """Return the rows of a report: each attack on the classifier itself, then those crafted on the source.
-
-    Left out of those on the source: attacks that stop just over its border, and those in stages, since a stage attacks
-    what the one before left standing on the classifier, which the source cannot know.
-    """
-    rows = []
-    for number, attack in enumerate(attacks):
-        stages = attack.stages(num_classes) or (attack,)
-        pieces = [AttackStage(f"{number}/{stage.label}", stage, classifier) for stage in stages]
-        rows.append(PlannedAttack(attack, None, tuple(pieces)))
-    if source is not None:
-        for number, attack in enumerate(attacks):
-            if attack.transfers:
-                whole = without_early_stop(attack)
-                piece = AttackStage(f"{number}/{attack.label}/source", whole, source.classifier)
-                rows.append(PlannedAttack(whole, source, (piece,)))
-    return rows
-
-
-def attacks_by_budget(rows: Sequence[PlannedAttack]) -> dict[float, list[int]]:
-    """Return for each eps, from small to large, which rows are within it: its own, and smaller ones of its norm."""
-    found = {}
-    for eps in sorted({row.attack.eps for row in rows}):
-        norms = {row.attack.norm for row in rows if row.attack.eps == eps}
-        within = [
-            row.attack.eps == eps or (row.attack.eps < eps and row.attack.norm in norms) for row in rows
-        ]
-        found[eps] = [place for place, inside in enumerate(within) if inside]
-    return found
-
-
-def losses_text(rows: Sequence[PlannedAttack]) -> str:
-    """Return in words what the attacks of rows raise, with their names where it is not the same for all."""
-    raised: dict[str, dict[str, None]] = {}  # the names once each, in their order
-    for row in rows:
-        for piece in row.pieces if row.source is None else ():
-            attack = piece.attack
-            words = _OWN_LOSSES if attack.name == "autoattack" else LOSS_WORDS[attack.raises]
-            raised.setdefault(words, {})[attack.label] = None
-    if len(raised) == 1:
-        return next(iter(raised))
-    return listed(f"{words} ({listed(labels)})" for words, labels in raised.items())
 
 
 __all__ = [
@@ -234,7 +225,6 @@ __all__ = [
     "PassCounts",
     "PlannedAttack",
     "RemainingTime",
-    "StageObserver",
     "attacks_by_budget",
     "losses_text",
     "planned_attacks",

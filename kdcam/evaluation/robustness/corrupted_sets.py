@@ -7,7 +7,7 @@ The layouts are those of Hendrycks and Dietterich 2019, arXiv 1903.12261, and of
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -32,29 +32,6 @@ _PUBLISHED = {"CIFAR-10": CIFAR10_NAMES, "CIFAR-100": CIFAR100_NAMES}
 ORDER_NOTE = "its labels are taken to be in the order of the classifier's classes"
 
 
-class CorruptedSet(Protocol):
-    """A test set in corrupted copies, as `open_corrupted_set` returns it."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its corruptions, in the order of their names as text."""
-
-    @property
-    def ordered_labels(self) -> Tensor | None:
-        """The labels (n,) of the images that every copy is of, in order; None: known only once they are read."""
-
-    @property
-    def note(self) -> str:
-        """What is taken for granted in reading it; empty: nothing."""
-
-    def batches(self, name: str, severity: int, *, batch_size: int, device: torch.device) -> Batches:
-        """Return the copy of one corruption and severity, in order."""
-
-
 class ClassifierInput(NamedTuple):
     """What a classifier takes."""
 
@@ -74,17 +51,17 @@ class ArraySet:
 
     @property
     def ordered_labels(self) -> Tensor:
-        """See `CorruptedSet`."""
+        """The labels (n,) of the images that every copy is of, in order."""
         return self.labels
 
     @property
     def note(self) -> str:
-        """See `CorruptedSet`: the order of 10 or 100 classes is checked, that of others cannot be."""
+        """What is taken for granted: the order of 10 or 100 classes is checked, that of others cannot be."""
         known = {len(names) for names in _PUBLISHED.values()}
         return "" if len(self.wanted.label_names) in known else ORDER_NOTE
 
     def batches(self, name: str, severity: int, *, batch_size: int, device: torch.device) -> Batches:
-        """See `CorruptedSet`; ``DataError`` for an array of another shape."""
+        """Return the copy of one corruption and severity, in order; ``DataError`` for an array of another shape."""
         check_copy(self.folder, name, severity, self.names)
         path, count = self.folder / f"{name}.npy", len(self.labels)
         rows = open_npy(path, error=DataError)
@@ -116,7 +93,10 @@ class FolderSet:
     note: ClassVar[str] = ""  # folders bear the classes' names
 
     def batches(self, name: str, severity: int, *, batch_size: int, device: torch.device) -> Batches:
-        """See `CorruptedSet`; ``DataError`` for a class folder that the classifier does not know or no picture."""
+        """Return the copy of one corruption and severity.
+
+        Raises ``DataError`` for a class folder that the classifier does not know, or where there is no picture.
+        """
         check_copy(self.folder, name, severity, self.names)
         paths, labels = self._listed(name, severity)
         order = interleave_classes(labels)
@@ -128,25 +108,29 @@ class FolderSet:
         )
 
     def _listed(self, name: str, severity: int) -> tuple[list[Path], Tensor]:
-        place = self.folder / name / str(severity)
-        if not is_folder(place):
+        folder = self.folder / name / str(severity)
+        if not is_folder(folder):
             raise DataError(
-                f"{place}: not there; the layout is {name}/1 to {name}/5, in each a folder a class"
+                f"{folder}: not there; the layout is {name}/1 to {name}/5, in each a folder a class"
             )
         numbers = {nfc(label): number for number, label in enumerate(self.wanted.label_names)}
-        classes = class_folders(place)
-        _check_class_folders(place, tuple(classes), tuple(numbers))
+        classes = class_folders(folder)
+        _check_class_folders(folder, tuple(classes), tuple(numbers))
         files = [(path, numbers[name]) for name, found in classes.items() for path in files_below(found)]
         if not files:
             raise DataError(
-                f"{place}: holds no picture in class folders; fill it, or leave this severity out"
+                f"{folder}: holds no picture in class folders; fill it, or leave this severity out"
             )
         return [path for path, _ in files], torch.tensor([label for _, label in files])
 
 
+CorruptedSet = ArraySet | FolderSet
+"""A test set in corrupted copies, its corruptions in the order of their names as text."""
+
+
 def open_corrupted_set(
     folder: str | Path, label_names: Sequence[str], *, image_size: int, channels: int
-) -> ArraySet | FolderSet:
+) -> CorruptedSet:
     """Return the published corrupted test set in a folder, its pictures not read yet.
 
     With .npy files it is read as CIFAR-10-C or CIFAR-100-C are laid out, else as ImageNet-C is. Files of a smaller
@@ -236,11 +220,11 @@ def _check_published_order(path: Path, label_names: Sequence[str]) -> None:
                 )
 
 
-def _check_class_folders(place: Path, found: Sequence[str], label_names: Sequence[str]) -> None:
+def _check_class_folders(folder: Path, found: Sequence[str], label_names: Sequence[str]) -> None:
     unknown = [name for name in found if name not in label_names]
     if unknown:
         raise DataError(
-            f"{place / unknown[0]}: the classifier has no class {unknown[0]!r}; its classes: "
+            f"{folder / unknown[0]}: the classifier has no class {unknown[0]!r}; its classes: "
             f"{first_few(label_names, most=_NAMED)}; class folders must bear its label names"
         )
 

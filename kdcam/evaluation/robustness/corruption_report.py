@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.corruptions.image_corruption import check_corruption_names, corrupt
@@ -12,7 +12,7 @@ from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES, corruptions_fo
 from kdcam.data.batches.batch import Batches
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.corrupted_sets import CorruptedSet
-from kdcam.evaluation.robustness.evaluated_images import first_batches, logits_of, subset_text
+from kdcam.evaluation.robustness.evaluated_images import first_batches, is_right, subset_text
 from kdcam.evaluation.robustness.partial_results import stop_with_results_kept
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.classification import mean_of_known
@@ -25,22 +25,18 @@ NO_CLEAN_NOTE = "no clean accuracy, since its images are not known to be those o
 _TASK = "corruptions"
 
 
-class CorruptionRow(BaseModel):
+class CorruptionRow(BaseModel, frozen=True):
     """The result of one corruption."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     accuracies: tuple[float, ...]  # by severity, in the report's order
     mean_error: float  # 1 - accuracy, mean over the severities
 
 
-class CorruptionReport(BaseModel):
+class CorruptionReport(BaseModel, frozen=True):
     """Accuracy of a classifier on corrupted images, all of which count, also those wrong from the start."""
 
-    model_config = ConfigDict(frozen=True)
-
-    source: str  # OWN, or the folder of a published set
+    source: str  # OWN_CORRUPTIONS, or the folder of a published set
     images: int  # of each corruption and severity
     subset: str  # which images, in words
     seed: int | None  # of what the corruptions draw; None: the images were read
@@ -97,7 +93,7 @@ def corruption_report(
     clean, coloured = 0, False
     chosen = None if names is None else _once(names)
     hits: dict[str, list[int]] = {}
-    for places, part in first_batches(batches, images):
+    for positions, part in first_batches(batches, images):
         stop_with_results_kept(watcher)
         chosen = corruptions_for(part.images.shape[1]) if chosen is None else chosen
         check_corruption_names(chosen, channels=part.images.shape[1])
@@ -105,10 +101,10 @@ def corruption_report(
         clean += _right(classifier, part.images, part.targets)
         for name in chosen:
             row = hits.setdefault(name, [0] * len(severities))
-            for place, severity in enumerate(severities):
+            for number, severity in enumerate(severities):
                 worse = corrupt(name, part.images, severity=severity, indices=part.indices, seed=seed)
-                row[place] += _right(classifier, worse, part.targets)
-        watcher.advance(_TASK, int(places[-1]) + 1, images)
+                row[number] += _right(classifier, worse, part.targets)
+        watcher.advance(_TASK, int(positions[-1]) + 1, images)
     idle = [name for name in hits if CORRUPTIONS[name].needs_colour and not coloured]
     if names is None:
         hits = {name: row for name, row in hits.items() if name not in idle}
@@ -151,13 +147,12 @@ def corrupted_set_report(
     chosen = found.names if names is None else _once(names)
     if not chosen:
         raise DataError(f"{found.folder}: holds no NAME.npy beside labels.npy; fetch the corruptions too")
-    place = device or torch.device("cpu")
     sizes: dict[str, int] = {}
     hits: dict[str, list[int]] = {}
     for name in chosen:
         for severity in severities:
             stop_with_results_kept(watcher)
-            copy = found.batches(name, severity, batch_size=batch_size, device=place)
+            copy = found.batches(name, severity, batch_size=batch_size, device=device or torch.device("cpu"))
             wanted = copy.num_images if n_examples is None else n_examples
             images = _images(copy, severities, wanted)
             sizes[f"{name}/{severity}"] = copy.num_images
@@ -192,7 +187,7 @@ def _right(classifier: nn.Module, images: Tensor, targets: Tensor) -> int:
         raise DataError(
             f"corruptions: targets have shape {tuple(targets.shape)}; this report needs one label an image"
         )
-    return int((logits_of(classifier, images).argmax(1) == targets).sum())
+    return int(is_right(classifier, images, targets).sum())
 
 
 def _clean_accuracy(classifier: nn.Module, clean: Batches, found: CorruptedSet, images: int) -> float | None:
@@ -201,8 +196,8 @@ def _clean_accuracy(classifier: nn.Module, clean: Batches, found: CorruptedSet, 
     if labels is None or len(labels) != clean.num_images:
         return None
     right = 0
-    for places, part in first_batches(clean, images):
-        if not torch.equal(part.targets.cpu(), labels[places]):
+    for positions, part in first_batches(clean, images):
+        if not torch.equal(part.targets.cpu(), labels[positions]):
             return None
         right += _right(classifier, part.images, part.targets)
     return right / images
@@ -237,22 +232,17 @@ def _same_size(found: CorruptedSet, sizes: dict[str, int]) -> int:
     return images
 
 
-class RelativeRow(BaseModel):
+class RelativeRow(BaseModel, frozen=True):
     """A corruption's errors as multiples of the base run's; 1: as the base."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     error: float | None  # sum of errors over severities / the base's; None: the base makes none
-    added_error: (
-        float | None
-    )  # sum of (error - clean error) / the base's; None: unknown, or the base loses nothing
+    # sum of (error - clean error) / the base's; None: unknown, or the base loses nothing
+    added_error: float | None
 
 
-class RelativeErrors(BaseModel):
+class RelativeErrors(BaseModel, frozen=True):
     """Errors under corruptions as multiples of a base run's."""
-
-    model_config = ConfigDict(frozen=True)
 
     rows: tuple[RelativeRow, ...]
     mean_error: float | None  # mean over the corruptions that have the number; None: none has

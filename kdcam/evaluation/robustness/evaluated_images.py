@@ -1,4 +1,4 @@
-"""The logits of a batch or of a part's first images, in eval mode and float32."""
+"""Which images of a part are evaluated, in which batches, and their logits in eval mode and float32."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from kdcam.runtime.progress import Progress, Silent
 
 
 class PlacedBatch(NamedTuple):
-    """Images with their places among those that are evaluated."""
+    """Images with their positions among those that are evaluated."""
 
-    places: Tensor  # (N,) int64, on the CPU
+    positions: Tensor  # (N,) int64, on the CPU
     batch: Batch
 
 
@@ -52,13 +52,10 @@ def first_batches(batches: Batches, images: int) -> Iterator[PlacedBatch]:
     """Yield the batches of a part's first images, the last one cut."""
     done = 0
     for batch in batches.epoch(0):
-        left = images - done
-        yield PlacedBatch(
-            torch.arange(done, done + min(left, len(batch.indices))),
-            Batch(batch.images[:left], batch.targets[:left], batch.indices[:left]),
-        )
-        done += min(left, len(batch.indices))
-        if done == images:
+        placed = PlacedBatch(torch.arange(done, done + len(batch.indices)), batch)
+        yield _cut(placed, slice(None, images - done))
+        done += len(batch.indices)
+        if done >= images:
             return
 
 
@@ -76,40 +73,33 @@ def rebatched(batches: Batches, wanted: Tensor) -> Iterator[PlacedBatch]:
     last = int(wanted.nonzero()[-1])
     held: PlacedBatch | None = None
     size = 0
-    for places, batch in first_batches(batches, last + 1):
-        size = size or len(places)
-        chosen = wanted[places]
-        found = PlacedBatch(places[chosen], _chosen(batch, chosen))
+    for positions, batch in first_batches(batches, last + 1):
+        size = size or len(positions)
+        chosen = wanted[positions]
+        found = PlacedBatch(positions[chosen], chosen_images(batch, chosen))
         held = found if held is None else _joined(held, found)
-        if len(held.places) >= size:
+        if len(held.positions) >= size:
             yield _cut(held, slice(None, size))
             held = _cut(held, slice(size, None))
-    if held is not None and len(held.places) > 0:
+    if held is not None and len(held.positions) > 0:
         yield held
 
 
-def _chosen(batch: Batch, chosen: Tensor) -> Batch:
+def chosen_images(batch: Batch, chosen: Tensor) -> Batch:
+    """Return some images of a batch, named by a mask or by their rows, on any device."""
     rows = chosen.to(batch.images.device)
     return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
 
 
 def _joined(first: PlacedBatch, second: PlacedBatch) -> PlacedBatch:
-    one, other = first.batch, second.batch
     return PlacedBatch(
-        torch.cat([first.places, second.places]),
-        Batch(
-            torch.cat([one.images, other.images]),
-            torch.cat([one.targets, other.targets]),
-            torch.cat([one.indices, other.indices]),
-        ),
+        torch.cat([first.positions, second.positions]),
+        Batch(*(torch.cat(tensors) for tensors in zip(first.batch[:3], second.batch[:3], strict=True))),
     )
 
 
 def _cut(placed: PlacedBatch, part: slice) -> PlacedBatch:
-    batch = placed.batch
-    return PlacedBatch(
-        placed.places[part], Batch(batch.images[part], batch.targets[part], batch.indices[part])
-    )
+    return PlacedBatch(placed.positions[part], Batch(*(tensor[part] for tensor in placed.batch[:3])))
 
 
 def zero_gradients(classifier: nn.Module, images: Tensor, targets: Tensor) -> int:
@@ -149,6 +139,11 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     logits = unchecked_logits(classifier, images)
     require_finite_outputs(logits, "a batch of images")
     return logits
+
+
+def is_right(classifier: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return for each image (N,) whether the top class is its label; errors as those of `logits_of`."""
+    return logits_of(classifier, images).argmax(1) == labels
 
 
 def unchecked_logits(classifier: nn.Module, images: Tensor) -> Tensor:
@@ -210,11 +205,13 @@ def collect_logits(
 __all__ = [
     "LabelledLogits",
     "PlacedBatch",
+    "chosen_images",
     "collect_logits",
     "drawn_batches",
     "drawn_text",
     "first_batches",
     "images_to_attack",
+    "is_right",
     "logits_of",
     "rebatched",
     "subset_text",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks import pgd
@@ -17,23 +17,19 @@ from kdcam.settings.messages import failed_check_text
 MASKING_WARNING = "this number may be gradient masking"
 LEAST_IMAGES = 10  # kdcam's choice: one image of fewer says nothing of a share
 BLACK_BOX_LIMIT = 0.002  # AutoAttack's 0.2 points
-
 _ROUNDING = 1e-9  # of differences of shares: 0.4 - 0.3 is more than 0.1
 
 
-class MaskingCheck(BaseModel):
+class MaskingCheck(BaseModel, frozen=True):
     """One sign: whether it is as it should be."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     passed: bool
     value: float | None  # None: there was too little to measure it on, so that it counts as passed
     limit: float
     text: str  # what was measured, and what a failure means
-    eps: float | None = (
-        None  # [0, 1] pixel units, of the budget that it was measured at; None: without an attack
-    )
+    # [0, 1] pixel units, of the budget that it was measured at; None: without an attack
+    eps: float | None = None
 
 
 def share_check(

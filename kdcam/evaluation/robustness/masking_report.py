@@ -39,7 +39,7 @@ _SAME = 1e-4  # of the largest logit: what a GPU's order of additions may change
 
 
 class AttackFindings(NamedTuple):
-    """What the attacks themselves told already; None: they did not."""
+    """What the attacks themselves found that the checks read; None: they did not run."""
 
     images: int  # evaluated ones, of which the shares are
     zero_gradients: float | None = None  # share of the attacked images whose gradient is zero everywhere
@@ -53,8 +53,8 @@ def masking_checks(
     wanted: Tensor,
     budget: Budget,
     *,
-    known: AttackFindings | None = None,
-    work: PartialResults | None = None,
+    findings: AttackFindings | None = None,
+    partial: PartialResults | None = None,
     progress: Progress | None = None,
 ) -> tuple[MaskingCheck, ...]:
     """Return whether attacks on a classifier can be believed; modes and random state stay as they were.
@@ -67,9 +67,9 @@ def masking_checks(
         batches: evaluation batches in order.
         wanted: (images,) bool on the CPU, those that are right at the start; the first `CHECKED_IMAGES` are taken.
         budget: of the attacks to check.
-        known: what the attacks told; of zero gradients otherwise those of the checked images, and no check of what is
-            not known of the black box and of transfer.
-        work: holds each check that is done, so that it is not done again; by default in memory alone.
+        findings: of the attacks; without them zero gradients are counted on the checked images, and there is no check
+            of what the black box or transfer gained.
+        partial: holds each check that is done, so that it is not done again; by default in memory alone.
         progress: who watches.
 
     Raises ``Interrupted`` when asked to stop.
@@ -78,19 +78,16 @@ def masking_checks(
     probe = MaskingProbe(classifier, [placed.batch for placed in rebatched(batches, chosen)], budget)
     if not probe.batches:
         return ()
-    told, done, watcher = (
-        known or AttackFindings(probe.images),
-        work or PartialResults(),
-        progress or Silent(),
-    )
+    findings = findings or AttackFindings(probe.images)
+    done, watcher = partial or PartialResults(), progress or Silent()
 
     def of(gain: AttackGain) -> MaskingProbe:
-        places = torch.zeros_like(wanted)
-        places[list(gain.places)] = True
-        batched = [placed.batch for placed in rebatched(batches, places)]
+        gained = torch.zeros_like(wanted)
+        gained[list(gain.places)] = True
+        batched = [placed.batch for placed in rebatched(batches, gained)]
         return MaskingProbe(classifier, batched, Budget(gain.norm, gain.eps, budget.seed))
 
-    makers = _makers(probe, told) | _gain_makers(told, of)
+    makers = _makers(probe, findings) | _gain_makers(findings, of)
     found = list[MaskingCheck]()
     for name, make in makers.items():
         found.append(done.section(f"check {name}", MaskingCheck, make))
@@ -99,9 +96,9 @@ def masking_checks(
     return tuple(found)
 
 
-def _makers(probe: MaskingProbe, told: AttackFindings) -> dict[str, Callable[[], MaskingCheck]]:
+def _makers(probe: MaskingProbe, findings: AttackFindings) -> dict[str, Callable[[], MaskingCheck]]:
     makers: dict[str, Callable[[], MaskingCheck]] = {
-        "zero_gradients": lambda: _zero_gradients(probe, told.zero_gradients),
+        "zero_gradients": lambda: _zero_gradients(probe, findings.zero_gradients),
         "falls_with_eps": lambda: _falls_with_eps(probe),
         "falls_with_steps": lambda: _falls_with_steps(probe),
         "same_twice": lambda: _same_twice(probe),
@@ -115,18 +112,17 @@ def _makers(probe: MaskingProbe, told: AttackFindings) -> dict[str, Callable[[],
 
 
 def _gain_makers(
-    told: AttackFindings, of: Callable[[AttackGain], MaskingProbe]
+    findings: AttackFindings, of: Callable[[AttackGain], MaskingProbe]
 ) -> dict[str, Callable[[], MaskingCheck]]:
     makers = dict[str, Callable[[], MaskingCheck]]()
-    if (by_square := told.black_box) is not None:
-        makers["black_box_attack"] = lambda: black_box_gain_check(by_square, of(by_square), told.images)
-    if (by_source := told.transfer) is not None:
-        makers["transfer"] = lambda: transfer_gain_check(by_source, of(by_source), told.images)
+    if (by_square := findings.black_box) is not None:
+        makers["black_box_attack"] = lambda: black_box_gain_check(by_square, of(by_square), findings.images)
+    if (by_source := findings.transfer) is not None:
+        makers["transfer"] = lambda: transfer_gain_check(by_source, of(by_source), findings.images)
     return makers
 
 
-def _zero_gradients(probe: MaskingProbe, known: float | None) -> MaskingCheck:
-    share = known
+def _zero_gradients(probe: MaskingProbe, share: float | None) -> MaskingCheck:
     if share is None:
         gradients = [input_gradient(probe.classifier, batch.images, batch.targets) for batch in probe.batches]
         flat = torch.cat([(gradient == 0).flatten(1).all(1) for gradient in gradients])

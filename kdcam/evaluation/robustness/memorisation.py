@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -17,16 +17,13 @@ from kdcam.runtime.progress import Progress
 from kdcam.scores.ranking import auroc
 
 
-class Memorisation(BaseModel):
+class Memorisation(BaseModel, frozen=True):
     """What a classifier predicts for training images, apart for those that were given a wrong label."""
-
-    model_config = ConfigDict(frozen=True)
 
     images: int
     wrong_labels: int
-    memorised: (
-        float | None
-    )  # share of the wrongly labelled predicted as their wrong label; None: there are none
+    # share of the wrongly labelled predicted as their wrong label; None: there are none
+    memorised: float | None
     recovered: float | None  # share of the wrongly labelled predicted as their true label
     clean_label_acc: float | None  # accuracy on the rightly labelled; None: there are none
     overall_noisy_acc: float  # share of all images predicted as the label that was trained on
@@ -35,19 +32,15 @@ class Memorisation(BaseModel):
     wrong_label_auroc: float | None
 
 
-class EpochAccuracy(BaseModel):
+class EpochAccuracy(BaseModel, frozen=True):
     """A run's accuracy on its validation part, whose labels are clean, after an epoch."""
-
-    model_config = ConfigDict(frozen=True)
 
     epoch: int
     acc1: float
 
 
-class LabelNoiseReport(BaseModel):
+class LabelNoiseReport(BaseModel, frozen=True):
     """What a finished run was trained on and what it scores."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: str | None  # of `NoiseConfig`; None: trained without label noise
     nominal_rate: float | None  # share of wrong labels to expect; None: read from a file, not drawn

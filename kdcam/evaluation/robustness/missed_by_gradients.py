@@ -7,45 +7,100 @@ cross-entropy and on the margin that square lowers, leave it standing, too.
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 
 from kdcam.attacks import cw_margin, square
 from kdcam.attacks.budget import Norm, at_budget_text
 from kdcam.data.batches.batch import Batch
 from kdcam.evaluation.robustness.attack_stages import PlannedAttack
-from kdcam.evaluation.robustness.evaluated_images import logits_of
+from kdcam.evaluation.robustness.evaluated_images import chosen_images, is_right
 from kdcam.evaluation.robustness.masking_check import BLACK_BOX_LIMIT, MaskingCheck, MaskingProbe, share_check
 from kdcam.runtime.numerics import share_of
 
+SQUARE_QUERIES = 300  # of the black box
+LONG_ATTACK_STEPS = 40  # of the longer attacks
+_LONGER = f"pgd-{LONG_ATTACK_STEPS} and cw-margin-{LONG_ATTACK_STEPS}"
 _ITERATIVE = 10  # gradient steps from which on an attack should leave nothing to a search without gradients
-
-
 _SAMPLE = 100  # images of a gain: kept for a check
 
 
-SQUARE_QUERIES = 300  # of the black box
-LONG_ATTACK_STEPS = 40  # of the longer attacks
-
-_LONGER = f"pgd-{LONG_ATTACK_STEPS} and cw-margin-{LONG_ATTACK_STEPS}"
-
-
-class AttackGain(BaseModel):
+class AttackGain(BaseModel, frozen=True):
     """What one kind of attacks alone fools, at the budget where that is most."""
-
-    model_config = ConfigDict(frozen=True)
 
     share: float  # of all evaluated images
     norm: Norm
     eps: float  # [0, 1] pixel units
-    places: tuple[int, ...]  # the first of these images, by their places among the evaluated ones
+    places: tuple[int, ...]  # the first of these images, by their positions among the evaluated ones
+
+
+def black_box_gain(
+    planned: Sequence[PlannedAttack], standing: Sequence[Sequence[Tensor]]
+) -> AttackGain | None:
+    """Return what stands the attacks by gradients of a budget and falls to square there.
+
+    At the budget where that is most. Attacks by gradients: all and their stages but square and autoattack, which is of
+    both kinds; None where no budget has an iterative one of them and square.
+
+    Args:
+        planned: the attacks of a report.
+        standing: what stands (images,) bool after each stage of each attack.
+    """
+    gains = []
+    for norm, eps in _budgets(planned):
+        white, black, iterative = [], [], False
+        for row, after_stages in zip(planned, standing, strict=True):
+            if row.source is not None or (row.attack.norm, row.attack.eps) != (norm, eps):
+                continue
+            for stage, stands in zip(row.stages, after_stages, strict=True):
+                if stage.attack.name == "square":
+                    black.append(stands)
+                elif stage.attack.name != "autoattack":  # it is of both kinds
+                    white.append(stands)
+                    iterative |= getattr(stage.attack, "steps", 1) >= _ITERATIVE
+        if black and iterative:
+            gains.append(_gain(norm, eps, white, black))
+    return _largest(gains)
+
+
+def transfer_gain(
+    planned: Sequence[PlannedAttack], standing: Sequence[Sequence[Tensor]]
+) -> AttackGain | None:
+    """Return what stands every attack on the network itself of a budget and falls to the source's images of it.
+
+    At the budget where that is most; None: there is no source. Arguments as those of `black_box_gain`.
+    """
+    gains = []
+    for norm, eps in _budgets(planned):
+        own, crafted = list[Tensor](), list[Tensor]()
+        for row, after_stages in zip(planned, standing, strict=True):
+            if (row.attack.norm, row.attack.eps) == (norm, eps):
+                (own if row.source is None else crafted).append(after_stages[-1])
+        if crafted:
+            gains.append(_gain(norm, eps, own, crafted))
+    return _largest(gains)
+
+
+def _budgets(planned: Sequence[PlannedAttack]) -> list[tuple[Norm, float]]:
+    return sorted({(row.attack.norm, row.attack.eps) for row in planned})
+
+
+def _gain(norm: Norm, eps: float, stand: Sequence[Tensor], fall: Sequence[Tensor]) -> AttackGain:
+    gained = torch.stack(list(stand)).all(0) & ~torch.stack(list(fall)).all(0)
+    return AttackGain(
+        share=share_of(gained), norm=norm, eps=eps, places=tuple(gained.nonzero()[:_SAMPLE, 0].tolist())
+    )
+
+
+def _largest(gains: Sequence[AttackGain]) -> AttackGain | None:
+    return max(gains, key=lambda gain: gain.share, default=None)
 
 
 def black_box_check(probe: MaskingProbe) -> MaskingCheck:
     """Check with a few queries of square what stands the longer attacks."""
     fell = 0
     for found, batch in zip(probe.attacked(probe.budget.eps, LONG_ATTACK_STEPS), probe.batches, strict=True):
-        left = _part_of_batch(batch, _right(probe, found, batch))
+        left = chosen_images(batch, _right(probe, found, batch))
         if len(left.indices) > 0:
             fell += _fell_to_square_alone(probe, left)
     return share_check(
@@ -74,7 +129,7 @@ def black_box_gain_check(gain: AttackGain, probe: MaskingProbe, images: int) -> 
 
 
 def transfer_gain_check(gain: AttackGain, probe: MaskingProbe, images: int) -> MaskingCheck:
-    """Check what only the source's images fool; arguments as those of `black_box_attack`."""
+    """Check what only the source's images fool; arguments as those of `black_box_gain_check`."""
     text = (
         f"share of images that stand every attack on the network itself, {_LONGER} too, and fall to images crafted on "
         "another"
@@ -97,7 +152,7 @@ def _withstanding(probe: MaskingProbe) -> float:
     """Return the share of a probe's images that stands the longer attacks; 0 where there is none."""
     stands = 0
     for found, batch in zip(probe.attacked(probe.budget.eps, LONG_ATTACK_STEPS), probe.batches, strict=True):
-        left = _part_of_batch(batch, _right(probe, found, batch))
+        left = chosen_images(batch, _right(probe, found, batch))
         stands += int(_stands_margin(probe, left).sum())
     return stands / max(probe.images, 1)
 
@@ -114,7 +169,7 @@ def _fell_to_square_alone(probe: MaskingProbe, batch: Batch) -> int:
         seed=seed,
         indices=batch.indices,
     )
-    fell = _part_of_batch(batch, ~_right(probe, tried, batch))
+    fell = chosen_images(batch, ~_right(probe, tried, batch))
     return int(_stands_margin(probe, fell).sum())
 
 
@@ -139,70 +194,7 @@ def _stands_margin(probe: MaskingProbe, batch: Batch) -> Tensor:
 
 
 def _right(probe: MaskingProbe, images: Tensor, batch: Batch) -> Tensor:
-    return logits_of(probe.classifier, images).argmax(1) == batch.targets
-
-
-def _part_of_batch(batch: Batch, chosen: Tensor) -> Batch:
-    rows = chosen.to(batch.images.device)
-    return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
-
-
-def transfer_gain(rows: Sequence[PlannedAttack], kept: Sequence[Sequence[Tensor]]) -> AttackGain | None:
-    """Return what stands every attack on the network itself of a budget and falls to the source's images of it.
-
-    At the budget where that is most; None: there is no source. Arguments as those of `black_box_gain`.
-    """
-    gains = []
-    for norm, eps in _budgets(rows):
-        own, crafted = list[Tensor](), list[Tensor]()
-        for row, stages in zip(rows, kept, strict=True):
-            if (row.attack.norm, row.attack.eps) == (norm, eps):
-                (own if row.source is None else crafted).append(stages[-1])
-        if crafted:
-            gains.append(_gain(norm, eps, own, crafted))
-    return _largest(gains)
-
-
-def black_box_gain(rows: Sequence[PlannedAttack], kept: Sequence[Sequence[Tensor]]) -> AttackGain | None:
-    """Return what stands the attacks by gradients of a budget and falls to square there.
-
-    At the budget where that is most. Attacks by gradients: all rows and stages but square and autoattack, which is of
-    both kinds; None where no budget has an iterative one of them and square.
-
-    Args:
-        rows: of a report.
-        kept: what stands (images,) bool after each piece of each row.
-    """
-    gains = []
-    for norm, eps in _budgets(rows):
-        white, black, iterative = [], [], False
-        for row, stages in zip(rows, kept, strict=True):
-            if row.source is not None or (row.attack.norm, row.attack.eps) != (norm, eps):
-                continue
-            for piece, stands in zip(row.pieces, stages, strict=True):
-                if piece.attack.name == "square":
-                    black.append(stands)
-                elif piece.attack.name != "autoattack":  # it is of both kinds
-                    white.append(stands)
-                    iterative |= getattr(piece.attack, "steps", 1) >= _ITERATIVE
-        if black and iterative:
-            gains.append(_gain(norm, eps, white, black))
-    return _largest(gains)
-
-
-def _budgets(rows: Sequence[PlannedAttack]) -> list[tuple[Norm, float]]:
-    return sorted({(row.attack.norm, row.attack.eps) for row in rows})
-
-
-def _gain(norm: Norm, eps: float, stand: Sequence[Tensor], fall: Sequence[Tensor]) -> AttackGain:
-    gained = torch.stack(list(stand)).all(0) & ~torch.stack(list(fall)).all(0)
-    return AttackGain(
-        share=share_of(gained), norm=norm, eps=eps, places=tuple(gained.nonzero()[:_SAMPLE, 0].tolist())
-    )
-
-
-def _largest(gains: Sequence[AttackGain]) -> AttackGain | None:
-    return max(gains, key=lambda gain: gain.share, default=None)
+    return is_right(probe.classifier, images, batch.targets)
 
 
 __all__ = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from kdcam.attacks.attack_settings import AnyAttack, check_attacks
@@ -41,20 +41,16 @@ from kdcam.scores.classification import multi_label_report
 _CLEAN = "clean"
 
 
-class MultiLabelScores(BaseModel):
+class MultiLabelScores(BaseModel, frozen=True):
     """Scores over all evaluated images; a decision is one class of one image, at probability 0.5."""
-
-    model_config = ConfigDict(frozen=True)
 
     label_acc: float  # share of right decisions
     mean_ap: float | None  # mean average precision of the classes with positives; None: none has
     exact_acc: float  # share of images with all decisions right
 
 
-class MultiLabelAttackRow(BaseModel):
+class MultiLabelAttackRow(BaseModel, frozen=True):
     """The scores after one attack; every image is attacked, since there is no "right" image."""
-
-    model_config = ConfigDict(frozen=True)
 
     attack: str  # its label: pgd-10, or "pgd-10 from RUN" when crafted on another run
     norm: str
@@ -65,20 +61,16 @@ class MultiLabelAttackRow(BaseModel):
     backwards: float
 
 
-class MultiLabelCurvePoint(BaseModel):
+class MultiLabelCurvePoint(BaseModel, frozen=True):
     """What is left under every attack of one budget and of the smaller ones of its norm."""
-
-    model_config = ConfigDict(frozen=True)
 
     eps: float
     worst_case_label_acc: float
     worst_case_exact_acc: float
 
 
-class MultiLabelRobustnessReport(BaseModel):
+class MultiLabelRobustnessReport(BaseModel, frozen=True):
     """Scores of a multi-label classifier on clean and on attacked images."""
-
-    model_config = ConfigDict(frozen=True)
 
     task: Literal["multi-label"] = "multi-label"
     images: int
@@ -103,7 +95,7 @@ def multi_label_attack_report(
     *,
     n_examples: int,
     source: ReferenceNetwork | None = None,
-    work: PartialResults | None = None,
+    partial: PartialResults | None = None,
     progress: Progress | None = None,
 ) -> MultiLabelRobustnessReport:
     """Return the scores before and after each attack; modes and random state stay as they were.
@@ -112,58 +104,62 @@ def multi_label_attack_report(
     Arguments and errors as those of `kdcam.evaluation.robustness.attack_report.attack_report`, but the targets are rows
     (N, K) of 0 and 1, and an attack that needs one label an image is refused with ``RecipeError``.
     """
-    progress, work = progress or Silent(), work or PartialResults()
+    progress, partial = progress or Silent(), partial or PartialResults()
     if not attacks:
         raise ValueError("no attacks; wanted at least one")
     check_attacks(attacks, num_classes=1, multi_label=True)  # each class is a decision of its own
     images = images_to_attack(batches, n_examples)
-    targets, clean = _clean(classifier, batches, images, work=work, progress=progress)
+    targets, clean = _clean(classifier, batches, images, partial=partial, progress=progress)
     stop_with_results_kept(progress)
-    rows = planned_attacks(classifier, attacks, source, targets.shape[1])
-    clock = RemainingTime([piece for row in rows for piece in row.pieces], images, progress)
-    attacked = [_run_row(row, classifier, batches, targets, work=work, clock=clock) for row in rows]
-    zeros = work.counts(_CLEAN)["zero_gradients"]
+    planned = planned_attacks(classifier, attacks, source, targets.shape[1])
+    clock = RemainingTime([stage for row in planned for stage in row.stages], images, progress)
+    attacked = [
+        _run_attack(row, classifier, batches, targets, partial=partial, clock=clock) for row in planned
+    ]
+    zeros = partial.counts(_CLEAN)["zero_gradients"]
     warn_of_zero_gradients(zeros, images, progress)
     right = torch.stack([right_decisions(logits, targets) for logits in (clean, *attacked)])
-    kept = right.all(0)
+    always = right.all(0)
     return MultiLabelRobustnessReport(
         images=images,
         subset=subset_text(images, whole=images == batches.num_images),
         loss="binary cross-entropy, summed over the classes",
         clean=_scores(clean, targets),
-        rows=tuple(_row(row, logits, targets, work) for row, logits in zip(rows, attacked, strict=True)),
-        worst_case_label_acc=share_of(kept),
-        worst_case_exact_acc=share_of(kept.all(1)),
-        curve=_curve(rows, right),
+        rows=tuple(
+            _row(row, logits, targets, partial) for row, logits in zip(planned, attacked, strict=True)
+        ),
+        worst_case_label_acc=share_of(always),
+        worst_case_exact_acc=share_of(always.all(1)),
+        curve=_curve(planned, right),
         zero_gradients=zeros,
     )
 
 
 def _clean(
-    classifier: nn.Module, batches: Batches, images: int, *, work: PartialResults, progress: Progress
+    classifier: nn.Module, batches: Batches, images: int, *, partial: PartialResults, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Return targets and clean logits (images, K) on the CPU; counts zero gradients."""
-    marks, counts = work.marks(_CLEAN, images), work.counts(_CLEAN)
+    marks, counts = partial.marks(_CLEAN, images), partial.counts(_CLEAN)
     if "zero_gradients" not in counts:
         marks.fill_(PENDING)
         counts["zero_gradients"] = 0
     targets = []
-    for places, batch in first_batches(batches, images):
+    for positions, batch in first_batches(batches, images):
         targets.append(batch.targets.cpu())
-        pending = marks[places] == PENDING  # all or none, but after a resume with another batch size
+        pending = marks[positions] == PENDING  # all or none, but after a resume with another batch size
         if not bool(pending.any()):
             continue
         some = pending.to(batch.images.device)
         logits = logits_of(classifier, batch.images[some])
         _check_rows(batch.targets[some], logits)
         counts["zero_gradients"] += zero_gradients(classifier, batch.images[some], batch.targets[some])
-        work.rows(_CLEAN, (images, logits.shape[1]))[places[pending]] = logits.float().cpu()
-        marks[places[pending]] = STANDS
-        work.save()
-        progress.advance(_CLEAN, int(places[-1]) + 1, images)
+        partial.rows(_CLEAN, (images, logits.shape[1]))[positions[pending]] = logits.float().cpu()
+        marks[positions[pending]] = STANDS
+        partial.save()
+        progress.advance(_CLEAN, int(positions[-1]) + 1, images)
         stop_with_results_kept(progress)
     rows = torch.cat(targets)
-    return rows, work.rows(_CLEAN, tuple(rows.shape))
+    return rows, partial.rows(_CLEAN, tuple(rows.shape))
 
 
 def _check_rows(targets: Tensor, logits: Tensor) -> None:
@@ -174,49 +170,51 @@ def _check_rows(targets: Tensor, logits: Tensor) -> None:
         )
 
 
-def _run_row(
-    row: PlannedAttack,
+def _run_attack(
+    planned: PlannedAttack,
     classifier: nn.Module,
     batches: Batches,
     targets: Tensor,
     *,
-    work: PartialResults,
+    partial: PartialResults,
     clock: RemainingTime,
 ) -> Tensor:
-    """Return the logits (images, K) after a row's attack."""
-    (piece,) = row.pieces
-    found = work.rows(piece.key, tuple(targets.shape))
+    """Return the logits (images, K) after an attack."""
+    (stage,) = planned.stages
+    found = partial.rows(stage.key, tuple(targets.shape))
 
-    def judge(places: Tensor, batch: Batch, adversarial: Tensor) -> Tensor:
-        found[places] = logits_of(classifier, adversarial).float().cpu()
+    def judge(positions: Tensor, batch: Batch, adversarial: Tensor) -> Tensor:
+        found[positions] = logits_of(classifier, adversarial).float().cpu()
         return torch.ones(len(batch.indices), dtype=torch.bool)
 
     everything = torch.ones(len(targets), dtype=torch.bool)
-    clock.begin(piece, len(targets), int((work.marks(piece.key, len(targets)) == PENDING).sum()))
-    run_stage(piece, batches, everything, judge=judge, work=work, pace=clock)
+    clock.begin(stage, len(targets), int((partial.marks(stage.key, len(targets)) == PENDING).sum()))
+    run_stage(stage, batches, everything, judge=judge, partial=partial, clock=clock)
     return found
 
 
-def _row(row: PlannedAttack, logits: Tensor, targets: Tensor, work: PartialResults) -> MultiLabelAttackRow:
-    passes = stage_passes(row.pieces[0], work)
+def _row(
+    planned: PlannedAttack, logits: Tensor, targets: Tensor, partial: PartialResults
+) -> MultiLabelAttackRow:
+    passes = stage_passes(planned.stages[0], partial)
     return MultiLabelAttackRow(
-        attack=row.label,
-        norm=row.attack.norm,
-        eps=row.attack.eps,
-        settings=row.attack.model_dump(mode="json"),
+        attack=planned.label,
+        norm=planned.attack.norm,
+        eps=planned.attack.eps,
+        settings=planned.attack.model_dump(mode="json"),
         scores=_scores(logits, targets),
         forwards=passes.forwards / len(targets),
         backwards=passes.backwards / len(targets),
     )
 
 
-def _curve(rows: Sequence[PlannedAttack], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
+def _curve(planned: Sequence[PlannedAttack], right: Tensor) -> tuple[MultiLabelCurvePoint, ...]:
     points = []
-    for eps, places in attacks_by_budget(rows).items():
-        kept = right[[0, *(place + 1 for place in places)]].all(0)
+    for eps, numbers in attacks_by_budget(planned).items():
+        always = right[[0, *(number + 1 for number in numbers)]].all(0)
         points.append(
             MultiLabelCurvePoint(
-                eps=eps, worst_case_label_acc=share_of(kept), worst_case_exact_acc=share_of(kept.all(1))
+                eps=eps, worst_case_label_acc=share_of(always), worst_case_exact_acc=share_of(always.all(1))
             )
         )
     return tuple(points)

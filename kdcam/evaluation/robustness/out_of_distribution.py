@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from kdcam.corruptions.colour import gray_of
-from kdcam.data.batches.batch import Batches, ChangedBatches
-from kdcam.data.batches.resident import epoch_order
+from kdcam.corruptions.corruption_functions import gray_of
+from kdcam.data.batches.batch import Batches, ChangedBatches, epoch_order
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches, load_data
@@ -24,26 +23,25 @@ from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.numerics import require_finite_outputs
 from kdcam.runtime.progress import Progress
 from kdcam.scores.ranking import auroc, fpr_at_95
-from kdcam.settings.frozen_settings import Settings, validation_messages
 from kdcam.settings.messages import did_you_mean, listed
+from kdcam.settings.validation import Settings, validation_messages
 
 ScoreName = Literal["max_softmax", "energy"]
 
+# What was done to another run's training images and labels; its test part has none of it.
+_OF_TRAINING = {"augment", "cutmix", "mixup", "noise"}
 
-class DetectionRow(BaseModel):
+
+class DetectionRow(BaseModel, frozen=True):
     """How well one score tells the two data sets apart; images of the classifier's own are the positives."""
-
-    model_config = ConfigDict(frozen=True)
 
     score: ScoreName
     auroc: float  # chance that an own image scores above a foreign one, ties half; 0.5: blind
     fpr_at_95: float  # share of foreign images let in by the threshold that lets in 95 % of the own
 
 
-class OutOfDistributionReport(BaseModel):
+class OutOfDistributionReport(BaseModel, frozen=True):
     """What a classifier's scores say of images of another data set."""
-
-    model_config = ConfigDict(frozen=True)
 
     own_images: int
     foreign_images: int
@@ -72,6 +70,12 @@ def out_of_distribution_report(own_logits: Tensor, foreign_logits: Tensor) -> Ou
     )
 
 
+def _row(score: ScoreName, own: Tensor, foreign: Tensor) -> DetectionRow:
+    area = auroc(own, foreign)
+    assert area is not None  # both have images
+    return DetectionRow(score=score, auroc=area, fpr_at_95=fpr_at_95(own, foreign))
+
+
 def max_softmax(logits: Tensor) -> Tensor:
     """Return the top probability (N,) of logits (N, K), in float64.
 
@@ -86,62 +90,6 @@ def energy(logits: Tensor) -> Tensor:
     Source: Liu et al. 2020, arXiv 2010.03759, eq. 4 with T = 1.
     """
     return torch.logsumexp(logits.double(), dim=1)
-
-
-def unlabelled_batches(
-    folder: str | Path,
-    *,
-    image_size: int,
-    channels: int,
-    batch_size: int,
-    device: torch.device,
-    progress: Progress,
-) -> Batches:
-    """Return the batches of all pictures below a folder, as evaluation sees them; all labels are -1.
-
-    In a shuffled order, always the same: the first images come from everywhere in the folder. Files that are no
-    pictures or cannot be read are left out, and ``progress`` is told.
-
-    Raises ``DataError`` where there is no picture that can be read.
-    """
-    place = expanded(folder)
-    if not is_folder(place):
-        raise DataError(
-            f"out of distribution: {place} is {'a file' if exists(place) else 'not there'}; name a folder of "
-            "pictures"
-        )
-    paths = readable_pictures([place], progress=progress)
-    images = StreamImages(
-        FilePictures(paths),
-        image_size=image_size,
-        channels=channels,
-        order=epoch_order(len(paths), seed=0, epoch=0),
-    )
-    labels = torch.full((len(paths),), -1)
-    return StreamBatches.in_order(images, labels, batch_size=batch_size, device=device)
-
-
-def _row(score: ScoreName, own: Tensor, foreign: Tensor) -> DetectionRow:
-    area = auroc(own, foreign)
-    assert area is not None  # both have images
-    return DetectionRow(score=score, auroc=area, fpr_at_95=fpr_at_95(own, foreign))
-
-
-# What was done to another run's training images and labels; its test part has none of it.
-_OF_TRAINING = {"augment", "cutmix", "mixup", "noise"}
-
-
-class _Foreign(Settings):
-    data: DataConfig
-
-
-def with_channels(images: Tensor, channels: int) -> Tensor:
-    """Return images (N, C, H, W) in [0, 1] with 1 or 3 channels."""
-    if images.shape[1] == channels:
-        return images
-    if channels == 3:
-        return images.expand(-1, 3, -1, -1)
-    return gray_of(images)
 
 
 def foreign_batches(named: str, loaded: LoadedRun, *, batch_size: int, progress: Progress) -> Batches:
@@ -183,7 +131,7 @@ def _test_part(folder: Path, config: DataConfig, *, rest: bool, progress: Progre
     if not is_folder(folder):
         return load_data(config, progress=progress).test
     read = read_run_data(folder, config, progress=progress)
-    check_part(folder, "test", read.lacks.get("test"), rest=rest)
+    check_part(folder, "test", read.missing.get("test"), rest=rest)
     return read.parts.test
 
 
@@ -191,6 +139,10 @@ def is_picture_folder(named: str) -> bool:
     """Return whether a folder is named that is no run."""
     folder = expanded(named)
     return is_folder(folder) and not exists(folder / RECIPE_FILE)
+
+
+class _Foreign(Settings):
+    data: DataConfig
 
 
 def foreign_config(named: str, size: int) -> DataConfig:
@@ -214,6 +166,47 @@ def foreign_config(named: str, size: int) -> DataConfig:
         return _Foreign.model_validate({"data": {**table, "image_size": size}}).data
     except ValidationError as error:
         raise RecipeError("; ".join(validation_messages(error, _Foreign, place="ood"))) from None
+
+
+def unlabelled_batches(
+    folder: Path,
+    *,
+    image_size: int,
+    channels: int,
+    batch_size: int,
+    device: torch.device,
+    progress: Progress,
+) -> Batches:
+    """Return the batches of all pictures below a folder, as evaluation sees them; all labels are -1.
+
+    In a shuffled order, always the same: the first images come from everywhere in the folder. Files that are no
+    pictures or cannot be read are left out, and ``progress`` is told.
+
+    Raises ``DataError`` where there is no picture that can be read.
+    """
+    if not is_folder(folder):
+        raise DataError(
+            f"out of distribution: {folder} is {'a file' if exists(folder) else 'not there'}; name a folder of "
+            "pictures"
+        )
+    paths = readable_pictures([folder], progress=progress)
+    images = StreamImages(
+        FilePictures(paths),
+        image_size=image_size,
+        channels=channels,
+        order=epoch_order(len(paths), seed=0, epoch=0),
+    )
+    labels = torch.full((len(paths),), -1)
+    return StreamBatches.in_order(images, labels, batch_size=batch_size, device=device)
+
+
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1] with 1 or 3 channels."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    return gray_of(images)
 
 
 __all__ = [

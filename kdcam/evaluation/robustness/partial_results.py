@@ -17,45 +17,25 @@ from kdcam.files.json_files import json_form, read_json
 from kdcam.files.paths import exists
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
 from kdcam.runtime.progress import Progress
-
-
-@contextmanager
-def write_errors_explained(place: Path) -> Iterator[None]:
-    """Raise ``CheckpointError`` with the ways out that an evaluation has, where its body raises another one.
-
-    Args:
-        place: the file, or the run's folder.
-    """
-    try:
-        yield
-    except FolderInUseError as error:
-        raise FolderInUseError(
-            f"{place}: another process is writing to this run, as its training does, or another evaluation; "
-            "wait until it ends"
-        ) from error
-    except CheckpointError as error:
-        found = error.__cause__
-        why = getattr(found, "strerror", None) or found or error
-        raise CheckpointError(
-            f"{place}: cannot be written ({why}); free some space, or copy the run to a folder that you may write to"
-        ) from error
-
+from kdcam.settings.messages import reason_text
 
 PROGRESS_STEM = "robustness-progress-"
 _DIGITS = 12  # of a key in a file's name
 _TENSORS = ".safetensors"
 
-SectionModel = TypeVar("SectionModel", bound=BaseModel)
+# What a mark says of an image, nothing yet, that it is wrong, that it is right: as text in the file.
+PENDING = ord(".")
+FELL = ord("0")
+STANDS = ord("1")
 
-PENDING, FELL, STANDS = ord("."), ord("0"), ord("1")
-"""What a mark says of an image: nothing yet, that it is wrong, that it is right. A file holds them as text."""
+SectionModel = TypeVar("SectionModel", bound=BaseModel)
 
 
 class PartialResults:
     """What has been found so far, in memory and, with a folder, in files written whole after each batch.
 
-    The files belong to ``key``, the digest of all that decides the result: work under other keys lies beside them and
-    is left alone. ``fresh``: what was kept under the same key is overwritten.
+    The files belong to ``key``, the digest of all that decides the result: files of other keys beside them are left
+    alone. ``fresh``: what was kept under the same key is overwritten.
     """
 
     def __init__(self, folder: Path | None = None, *, key: str = "", fresh: bool = False) -> None:
@@ -65,7 +45,7 @@ class PartialResults:
         self._sections: dict[str, Any] = {}
         self._tensors: dict[str, Tensor] = {}
         self._turn = 0  # which of the two tensor files is written next
-        self.note: str | None = None  # why work that lies there is not gone on with
+        self.note: str | None = None  # why files that are there are not gone on with
         self.resumed = folder is not None and not fresh and self._read(folder)
 
     @property
@@ -74,7 +54,7 @@ class PartialResults:
         return f"{PROGRESS_STEM}{self._key[:_DIGITS]}.json"
 
     def marks(self, name: str, images: int) -> Tensor:
-        """Return the marks (images,) uint8 of one piece of work, to be changed in place; all pending at first.
+        """Return the marks (images,) uint8 of one stage, to be changed in place; all pending at first.
 
         Raises ``CheckpointError`` where the file holds those of another number of images.
         """
@@ -84,11 +64,11 @@ class PartialResults:
         return marks
 
     def counts(self, name: str) -> dict[str, int]:
-        """Return the counts of one piece of work, to be changed in place; empty at first."""
+        """Return the counts of one stage, to be changed in place; empty at first."""
         return self._counts.setdefault(name, {})
 
     def rows(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return float32 rows of one piece of work, to be changed in place; zeros at first.
+        """Return float32 rows of one stage, to be changed in place; zeros at first.
 
         Raises ``CheckpointError`` where the file holds marks without these rows, or rows of another shape.
         """
@@ -126,7 +106,7 @@ class PartialResults:
     def finish(self) -> None:
         """Remove the files: the result is written."""
         if self._folder is not None:
-            # The marks first: tensors without marks are nobody's, and `remove_orphans` takes them.
+            # The marks first: tensors without marks are nobody's, and `remove_orphaned_tensors` takes them.
             for name in (self.name, *(self._tensors_name(turn) for turn in (0, 1))):
                 (self._folder / name).unlink(missing_ok=True)
 
@@ -186,6 +166,13 @@ class PartialResults:
         )
 
 
+def _marks(text: str) -> Tensor:
+    marks = torch.frombuffer(bytearray(text.encode("ascii")), dtype=torch.uint8)
+    if not bool(((marks == PENDING) | (marks == FELL) | (marks == STANDS)).all()):
+        raise ValueError("marks other than '.', '0' and '1'")
+    return marks
+
+
 def remove_orphaned_tensors(folder: Path) -> None:
     """Remove tensors whose marks are gone, as a kill leaves them; nobody else may be writing in the folder."""
     for tensors in folder.glob(f"{PROGRESS_STEM}*-[01]{_TENSORS}"):
@@ -200,11 +187,25 @@ def combined_digest(parts: Mapping[str, Any]) -> str:
     return sha256(json.dumps(json_form(parts), sort_keys=True).encode()).hexdigest()
 
 
-def _marks(text: str) -> Tensor:
-    marks = torch.frombuffer(bytearray(text.encode("ascii")), dtype=torch.uint8)
-    if not bool(((marks == PENDING) | (marks == FELL) | (marks == STANDS)).all()):
-        raise ValueError("marks other than '.', '0' and '1'")
-    return marks
+@contextmanager
+def write_errors_explained(place: Path) -> Iterator[None]:
+    """Raise ``CheckpointError`` with the ways out that an evaluation has, where its body raises another one.
+
+    Args:
+        place: the file, or the run's folder.
+    """
+    try:
+        yield
+    except FolderInUseError as error:
+        raise FolderInUseError(
+            f"{place}: another process is writing to this run, as its training does, or another evaluation; "
+            "wait until it ends"
+        ) from error
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{place}: cannot be written ({reason_text(error.__cause__ or error)}); free some space, or copy the run "
+            "to a folder that you may write to"
+        ) from error
 
 
 def stop_with_results_kept(progress: Progress) -> None:

@@ -16,21 +16,6 @@ from kdcam.runs.run_files import RECIPE_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import listed
 
-
-class ReferenceNetwork(NamedTuple):
-    """Another classifier, on which adversarial images are crafted."""
-
-    name: str
-    classifier: nn.Module
-
-
-class ReferenceNetworks(NamedTuple):
-    """The runs that the evaluated ones are held against."""
-
-    source: ReferenceNetwork | None
-    base: ReferenceNetwork | None
-
-
 _NAMED = 5  # classes in an error
 _WAYS_OUT = {"source": "craft on a run", "base": "name a base"}
 _OF_TRAINING = {"augment", "cutmix", "mixup", "noise", "workers"}  # data's keys that choose no image
@@ -38,22 +23,36 @@ _OF_TRAINING = {"augment", "cutmix", "mixup", "noise", "workers"}  # data's keys
 ReferenceRole = Literal["source", "base"]
 
 
+class ReferenceNetwork(NamedTuple):
+    """Another run's classifier: adversarial images are crafted on it, or errors are relative to it."""
+
+    name: str
+    classifier: nn.Module
+
+
+class ReferenceNetworks(NamedTuple):
+    """The other runs of an evaluation."""
+
+    source: ReferenceNetwork | None
+    base: ReferenceNetwork | None
+
+
 def open_reference(path: Path, *, role: ReferenceRole, weights: Weights, device: str) -> ReferenceNetwork:
-    """Return a run that others are held against; ``CheckpointError`` where the folder holds none."""
+    """Return the network of another run; ``CheckpointError`` where the folder holds none."""
     try:
         return ReferenceNetwork(str(path), load(path, weights=weights, device=device))
     except CheckpointError as error:
         raise CheckpointError(f"{role}: {error}") from error
 
 
-def check_reference(source: ReferenceNetwork, loaded: LoadedRun, *, role: ReferenceRole) -> None:
+def check_reference(reference: ReferenceNetwork, loaded: LoadedRun, *, role: ReferenceRole) -> None:
     """Raise ``DataError`` unless another run takes a run's images and knows them by the same classes."""
-    crafting, tested = source.classifier, loaded.classifier
-    assert isinstance(crafting, Classifier)  # `open_source` made it
+    crafting, tested = reference.classifier, loaded.classifier
+    assert isinstance(crafting, Classifier)  # `open_reference` made it
     way_out = _WAYS_OUT[role]
     if crafting.class_names != tested.class_names:
         raise DataError(
-            f"{role} {source.name}: its classes are {_some(crafting.class_names)}, those of {loaded.path} are "
+            f"{role} {reference.name}: its classes are {_some(crafting.class_names)}, those of {loaded.path} are "
             f"{_some(tested.class_names)}; {way_out} of the same classes in the same order"
         )
     for what, one, other in (
@@ -63,25 +62,25 @@ def check_reference(source: ReferenceNetwork, loaded: LoadedRun, *, role: Refere
     ):
         if one != other:
             raise DataError(
-                f"{role} {source.name}: {what}: {one}, where {loaded.path} has {other}; {way_out} that takes the same "
-                "images"
+                f"{role} {reference.name}: {what}: {one}, where {loaded.path} has {other}; {way_out} that takes the "
+                "same images"
             )
 
 
 def warn_of_other_data(
-    source: ReferenceNetwork, loaded: LoadedRun, *, role: ReferenceRole, progress: Progress
+    reference: ReferenceNetwork, loaded: LoadedRun, *, role: ReferenceRole, progress: Progress
 ) -> None:
     """Warn where another run was trained on another [data] table: the run's test images may be among what it saw."""
-    if not exists(Path(source.name) / RECIPE_FILE):
+    if not exists(Path(reference.name) / RECIPE_FILE):
         return  # weights alone, of which no more is known
     there, here = (
         recipe.data.model_dump(mode="json", exclude=_OF_TRAINING)
-        for recipe in (recipe_of(Path(source.name)), recipe_of(loaded.path))
+        for recipe in (recipe_of(Path(reference.name)), recipe_of(loaded.path))
     )
     difference = first_difference(there, here)
     if difference is not None:
         progress.warning(
-            f"{role} {source.name}: was trained on other data than {loaded.path} (data.{difference.place}: "
+            f"{role} {reference.name}: was trained on other data than {loaded.path} (data.{difference.place}: "
             f"{value_text(difference.there)} there, {value_text(difference.here)} here), so it may have seen "
             "the test images"
         )

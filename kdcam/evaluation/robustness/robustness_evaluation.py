@@ -1,4 +1,4 @@
-"""evaluate_robustness: attacks, corruptions, calibration and label noise of runs, in one resumable piece of work."""
+"""evaluate_robustness: attacks, corruptions, calibration and label noise of runs, resumable."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from kdcam.evaluation.robustness.reference_runs import (
     open_reference,
     warn_of_other_data,
 )
+from kdcam.evaluation.robustness.robustness_figures import draw_run, draw_together
 from kdcam.evaluation.robustness.robustness_file import RobustnessFile, RunRobustness
 from kdcam.evaluation.robustness.robustness_sections import SectionContext, check_inputs, run_sections
 from kdcam.evaluation.robustness.robustness_settings import (
@@ -35,8 +36,7 @@ from kdcam.files.paths import exists
 from kdcam.models.weights.config_json import read_config
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.open_run import LoadedRun, Weights, load_run, recipe_of
-from kdcam.runs.run_files import RESULT_FILE, Resume
-from kdcam.runs.training_labels import NOISE_FILE
+from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE, Resume
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import listed
 
@@ -77,8 +77,8 @@ def evaluate_robustness(
 
     Args:
         runs: Run folders.
-        settings: Keys as `evaluation_settings` takes them: attacks, norm, eps (one or several), alpha, steps,
-            restarts, seed, n_examples; checks, source, corruptions, severities, corrupted_set, calibration, ood,
+        settings: Keys as `robustness_evaluation_settings` takes them: attacks, norm, eps (one or several), alpha,
+            steps, restarts, seed, n_examples; checks, source, corruptions, severities, corrupted_set, calibration, ood,
             base. Without any: fgsm and pgd-10, L-inf, eps 8/255, alpha 2/255, on the first 1,000 images of the test
             part, with the checks. Where the first images do not show all classes, some are drawn from each.
         weights: Which epoch's weights of each run.
@@ -99,29 +99,28 @@ def evaluate_robustness(
         Interrupted: The watcher asked to stop; what was found is kept.
     """
     watcher = progress or Silent()
-    checked = _checked(runs, settings)
-    others = ReferenceNetworks(
-        _opened(checked.source, "source", weights, device), _opened(checked.base, "base", weights, device)
+    checked = _checked_settings(runs, settings)
+    references = ReferenceNetworks(
+        _open_reference(checked.source, "source", weights, device),
+        _open_reference(checked.base, "base", weights, device),
     )
     plan = _EvaluationPlan(checked, weights, batch_size, resume, draw, data, rest, watcher)
-    opened = _all_opened(runs, plan, others, device)
+    opened = _open_runs(runs, plan, references, device)
     found = []
     for loaded in opened:
         stop_with_results_kept(watcher)
         with _locked(loaded.path) as refused:
-            found.append(_evaluated(loaded, plan, others, refused))
+            found.append(_evaluate_run(loaded, plan, references, refused))
     found = _with_point_at_zero(found, watcher)
     if figures is not None:
-        from kdcam.evaluation.robustness.robustness_figures import draw_together
-
         draw_together(found, Path(figures), progress=watcher)
     return found
 
 
-def _all_opened(
-    runs: Sequence[str | Path], plan: _EvaluationPlan, others: ReferenceNetworks, device: str
+def _open_runs(
+    runs: Sequence[str | Path], plan: _EvaluationPlan, references: ReferenceNetworks, device: str
 ) -> list[LoadedRun]:
-    """Return all runs, held against what is asked for: a wrong last one is refused before the first is attacked."""
+    """Return all runs, checked: a wrong last one is refused before the first is attacked."""
     opened, read = list[LoadedRun](), dict[str, LoadedRun]()
     for path in runs:
         loaded = load_run(
@@ -136,8 +135,8 @@ def _all_opened(
         same = f"{loaded.recipe.data.model_dump_json()} {loaded.pictures}"
         loaded = loaded.with_parts_of(read.setdefault(same, loaded))
         roles: tuple[tuple[ReferenceRole, ReferenceNetwork | None], ...] = (
-            ("source", others.source),
-            ("base", others.base),
+            ("source", references.source),
+            ("base", references.base),
         )
         for role, other in roles:
             if other is not None:
@@ -173,7 +172,7 @@ def _locked(folder: Path) -> Iterator[CheckpointError | None]:
         lock.release()
 
 
-def _checked(
+def _checked_settings(
     runs: Sequence[str | Path], settings: Mapping[str, Any] | RobustnessEvaluationSettings | None
 ) -> RobustnessEvaluationSettings:
     """Return the settings; a wrong last run is refused before the first one is attacked."""
@@ -183,7 +182,7 @@ def _checked(
         else robustness_evaluation_settings(settings or {})
     )
     if checked.source is not None:
-        check_transferable([config for budget in checked.budgets for config in budget.configs()])
+        check_transferable(checked.attack_configs)
     for path in runs:
         _check_fits(Path(path), recipe_of(Path(path)), checked)
     if not checked.sections and not any(exists(Path(path) / NOISE_FILE) for path in runs):
@@ -219,8 +218,8 @@ def _check_fits(path: Path, recipe: TrainRecipe, settings: RobustnessEvaluationS
     """Raise ``RecipeError`` where a setting cannot be of a run."""
     several = recipe.task == "multi-label"
     if settings.attack:
-        attacks = [config for budget in settings.budgets for config in budget.configs()]
-        check_attacks(attacks, num_classes=read_config(path).num_classes, multi_label=several)
+        classes = read_config(path).num_classes
+        check_attacks(settings.attack_configs, num_classes=classes, multi_label=several)
     wanted = {
         "corruptions": settings.corruptions,
         "corrupted_set": settings.corrupted_set,
@@ -234,38 +233,40 @@ def _check_fits(path: Path, recipe: TrainRecipe, settings: RobustnessEvaluationS
         )
 
 
-def _opened(path: Path | None, role: ReferenceRole, weights: Weights, device: str) -> ReferenceNetwork | None:
+def _open_reference(
+    path: Path | None, role: ReferenceRole, weights: Weights, device: str
+) -> ReferenceNetwork | None:
     return None if path is None else open_reference(path, role=role, weights=weights, device=device)
 
 
-def _evaluated(
-    loaded: LoadedRun, plan: _EvaluationPlan, others: ReferenceNetworks, refused: CheckpointError | None
+def _evaluate_run(
+    loaded: LoadedRun, plan: _EvaluationPlan, references: ReferenceNetworks, refused: CheckpointError | None
 ) -> RunRobustness:
     """Return a run's sections: those that robustness.json holds if found just so, others found now or to the end."""
     network = network_key(loaded, plan.weights)
     keys = section_keys(
         loaded,
         plan.settings,
-        others,
+        references,
         network=network,
         batch_size=plan.batch_size,
         progress=plan.progress,
     )
-    kept = RobustnessFile(
+    file = RobustnessFile(
         loaded.path, network=network, weights=plan.weights, settings=plan.settings, progress=plan.progress
     )
     fresh = plan.resume == "never"
-    one = SectionContext(loaded, plan.settings, plan.batch_size, plan.progress, others, fresh, refused)
+    context = SectionContext(
+        loaded, plan.settings, plan.batch_size, plan.progress, references, fresh, refused
+    )
     try:
-        run_sections(one, kept, keys)
+        run_sections(context, file, keys)
     except ModelError as error:
-        source = "" if others.source is None else f" with source {others.source.name}"
+        source = "" if references.source is None else f" with source {references.source.name}"
         raise ModelError(f"{loaded.path}{source}: {error}") from error
     if plan.draw and refused is None:
-        from kdcam.evaluation.robustness.robustness_figures import draw_run
-
-        draw_run(loaded, kept.whole, batch_size=plan.batch_size, progress=plan.progress)
-    return kept.of(asked_sections(loaded.path, plan.settings))
+        draw_run(loaded, file.whole, batch_size=plan.batch_size, progress=plan.progress)
+    return file.of(asked_sections(loaded.path, plan.settings))
 
 
 __all__ = ["evaluate_robustness"]

@@ -14,7 +14,7 @@ from kdcam.data.batches.batch import Batch
 from kdcam.errors import KdcamError
 from kdcam.evaluation.robustness.attack_report import RobustnessReport
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport
-from kdcam.evaluation.robustness.evaluated_images import logits_of
+from kdcam.evaluation.robustness.evaluated_images import chosen_images, is_right
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
 from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE, CorruptionSection, RunRobustness
 from kdcam.evaluation.robustness.robustness_plots import (
@@ -27,90 +27,20 @@ from kdcam.files.atomic_writes import make_folder, write_atomically
 from kdcam.files.paths import exists
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.open_run import LoadedRun, recipe_of
+from kdcam.runs.run_files import FIGURES_FOLDER
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.calibration import CalibrationReport
 from kdcam.settings.messages import listed
 
-_OF_A_POINT = {"rate", "seed"}  # of the noise: what the runs of one curve may differ in
-_WITHOUT_EFFECT = {"description", "published", "seed"}  # of the recipe, or what a mean is taken over
-
-
-class _NoisyRun(NamedTuple):
-    """A run with what tells its curve from others."""
-
-    run: RunRobustness
-    report: LabelNoiseReport
-    recipe: TrainRecipe
-    method: str  # all of the recipe but the noise
-
-    @property
-    def noise(self) -> str | None:
-        """The noise but for its rate and seed; None: trained without."""
-        noise = self.recipe.data.noise
-        return None if noise is None else noise.model_dump_json(exclude=_OF_A_POINT)
-
-    @property
-    def rate(self) -> float:
-        """The nominal share of wrong labels, in percent; the realised one where labels were not drawn."""
-        nominal = self.report.nominal_rate
-        return round(100 * (self.report.realised_rate if nominal is None else nominal), 4)
-
-
-def rate_curves(found: Sequence[RunRobustness]) -> list[RobustnessCurve]:
-    """Return scores against the nominal share of wrong labels in percent, the mean over runs of one share.
-
-    Runs whose recipes are the same but for seed and the noise's rate and seed make a curve for each score, where there
-    are several shares; those trained without noise and otherwise alike join at 0.
-    """
-    runs = [_noisy(run, run.label_noise) for run in found if run.label_noise is not None]
-    curves = []
-    for method, noise in dict.fromkeys((one.method, one.noise) for one in runs if one.noise is not None):
-        alike = [one for one in runs if one.method == method and one.noise in (noise, None)]
-        first = next(one for one in alike if one.noise is not None)
-        losses = " + ".join(loss.name for loss in first.recipe.loss)
-        for score, points in _points(alike).items():
-            if len(points) > 1:
-                name = f"{losses}, {first.report.kind} noise (as {first.run.run.name}): {score}"
-                curves.append(RobustnessCurve(name, points))
-    return curves
-
-
-def _noisy(run: RunRobustness, report: LabelNoiseReport) -> _NoisyRun:
-    recipe = recipe_of(run.run)
-    values = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-    values["data"].pop("noise")
-    return _NoisyRun(run, report, recipe, json.dumps(values, sort_keys=True))
-
-
-def _points(runs: Sequence[_NoisyRun]) -> dict[str, list[tuple[float, float]]]:
-    """Return by score the points (percent of wrong labels, mean score), from left to right."""
-    values: dict[str, dict[float, list[float]]] = {}
-    for one in runs:
-        for score, value in _scores(one.report).items():
-            values.setdefault(score, {}).setdefault(one.rate, []).append(value)
-    return {
-        score: [(rate, sum(some) / len(some)) for rate, some in sorted(by_rate.items())]
-        for score, by_rate in values.items()
-    }
-
-
-def _scores(report: LabelNoiseReport) -> dict[str, float]:
-    kept = report.memorisation
-    scores = {
-        "clean test, selected epoch": report.selected_test_acc,
-        "clean test, last epoch": report.last_test_acc,
-        "wrong labels memorised": None if kept is None else kept.memorised,
-    }
-    return {name: score for name, score in scores.items() if score is not None}
-
-
-FIGURES_FOLDER = "figures"
 _ADVERSARIAL, _RELIABILITY = "adversarial.png", "reliability.png"
 _EPS, _CORRUPTIONS, _CORRUPTED_SET = "robustness-eps.png", "corruptions.png", "corrupted-set.png"
 _VALIDATION, _RATES = "label-noise.png", "noise-rates.png"
 _SHOWN, _TRIED = 6, 24  # adversarial examples
 _CORRUPTION_AXES = ("severity (0: clean)", "accuracy, mean over corruptions")
 _STEPS = 20  # of the attack that draws them: kdcam's choice, enough to see where the evidence goes
+
+_OF_A_POINT = {"rate", "seed"}  # of the noise: what the runs of one curve may differ in
+_WITHOUT_EFFECT = {"description", "published", "seed"}  # of the recipe, or what a mean is taken over
 
 
 class _Drawing(NamedTuple):
@@ -209,16 +139,18 @@ def _draw_adversarial(loaded: LoadedRun, report: RobustnessReport, batch_size: i
     file, numbers = loaded.path / FIGURES_FOLDER / _ADVERSARIAL, loaded.path / ROBUSTNESS_FILE
     if exists(file) and exists(numbers) and file.stat().st_mtime_ns >= numbers.stat().st_mtime_ns:
         return
-    attack = PgdConfig.model_validate(
-        {
-            "norm": report.rows[0].norm,
-            "eps": report.curve[-1].eps,
-            "steps": _STEPS,
-            "stop_when_fooled": False,
-        }
-    )
+    budget = {"norm": report.rows[0].norm, "eps": report.curve[-1].eps}
+    attack = PgdConfig.model_validate({**budget, "steps": _STEPS, "stop_when_fooled": False})
     batch = _first_right(loaded, batch_size)
     save_png(adversarial_examples(loaded.classifier, batch, attack, most=_SHOWN), file)
+
+
+def _first_right(loaded: LoadedRun, batch_size: int) -> Batch:
+    """Return the first few test images that the run is right on; any where it is right on none of the first batch."""
+    batch = next(iter(loaded.batches(loaded.part("test"), batch_size=batch_size).epoch(0)))
+    right = is_right(loaded.classifier, batch.images, batch.targets).nonzero()[:, 0][:_TRIED]
+    rows = right if len(right) else torch.arange(min(_TRIED, len(batch.targets)), device=batch.targets.device)
+    return chosen_images(batch, rows)
 
 
 def _drawings(found: Sequence[RunRobustness]) -> Iterator[_Drawing]:
@@ -254,8 +186,8 @@ def _corruption_curves(found: Sequence[RunRobustness], section: str) -> list[Rob
 
 def _by_severity(report: CorruptionReport) -> list[tuple[float, float]]:
     points = [] if report.clean_acc is None else [(0.0, report.clean_acc)]
-    for place, severity in enumerate(report.severities):
-        shares = [row.accuracies[place] for row in report.rows]
+    for number, severity in enumerate(report.severities):
+        shares = [row.accuracies[number] for row in report.rows]
         points.append((float(severity), sum(shares) / len(shares)))
     return sorted(points)
 
@@ -269,17 +201,73 @@ def _validation_curves(found: Sequence[RunRobustness]) -> list[RobustnessCurve]:
     return curves
 
 
-def _first_right(loaded: LoadedRun, batch_size: int) -> Batch:
-    """Return the first few test images that the run is right on; any where it is right on none of the first batch."""
-    batch = next(iter(loaded.batches(loaded.part("test"), batch_size=batch_size).epoch(0)))
-    right = (logits_of(loaded.classifier, batch.images).argmax(1) == batch.targets).nonzero()[:, 0][:_TRIED]
-    rows = right if len(right) else torch.arange(min(_TRIED, len(batch.targets)), device=batch.targets.device)
-    return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows.to(batch.indices.device)])
+def rate_curves(found: Sequence[RunRobustness]) -> list[RobustnessCurve]:
+    """Return scores against the nominal share of wrong labels in percent, the mean over runs of one share.
+
+    Runs whose recipes are the same but for seed and the noise's rate and seed make a curve for each score, where there
+    are several shares; those trained without noise and otherwise alike join at 0.
+    """
+    runs = [_noisy(run, run.label_noise) for run in found if run.label_noise is not None]
+    curves = []
+    for method, noise in dict.fromkeys((one.method, one.noise) for one in runs if one.noise is not None):
+        alike = [one for one in runs if one.method == method and one.noise in (noise, None)]
+        first = next(one for one in alike if one.noise is not None)
+        losses = " + ".join(loss.name for loss in first.recipe.loss)
+        for score, points in _points(alike).items():
+            if len(points) > 1:
+                name = f"{losses}, {first.report.kind} noise (as {first.run.run.name}): {score}"
+                curves.append(RobustnessCurve(name, points))
+    return curves
 
 
-__all__ = [
-    "FIGURES_FOLDER",
-    "draw_run",
-    "draw_together",
-    "rate_curves",
-]
+class _NoisyRun(NamedTuple):
+    """A run with what tells its curve from others."""
+
+    run: RunRobustness
+    report: LabelNoiseReport
+    recipe: TrainRecipe
+    method: str  # all of the recipe but the noise
+
+    @property
+    def noise(self) -> str | None:
+        """The noise but for its rate and seed; None: trained without."""
+        noise = self.recipe.data.noise
+        return None if noise is None else noise.model_dump_json(exclude=_OF_A_POINT)
+
+    @property
+    def rate(self) -> float:
+        """The nominal share of wrong labels, in percent; the realised one where labels were not drawn."""
+        nominal = self.report.nominal_rate
+        return round(100 * (self.report.realised_rate if nominal is None else nominal), 4)
+
+
+def _noisy(run: RunRobustness, report: LabelNoiseReport) -> _NoisyRun:
+    recipe = recipe_of(run.run)
+    values = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    values["data"].pop("noise")
+    return _NoisyRun(run, report, recipe, json.dumps(values, sort_keys=True))
+
+
+def _points(runs: Sequence[_NoisyRun]) -> dict[str, list[tuple[float, float]]]:
+    """Return by score the points (percent of wrong labels, mean score), from left to right."""
+    values: dict[str, dict[float, list[float]]] = {}
+    for one in runs:
+        for score, value in _scores(one.report).items():
+            values.setdefault(score, {}).setdefault(one.rate, []).append(value)
+    return {
+        score: [(rate, sum(some) / len(some)) for rate, some in sorted(by_rate.items())]
+        for score, by_rate in values.items()
+    }
+
+
+def _scores(report: LabelNoiseReport) -> dict[str, float]:
+    kept = report.memorisation
+    scores = {
+        "clean test, selected epoch": report.selected_test_acc,
+        "clean test, last epoch": report.last_test_acc,
+        "wrong labels memorised": None if kept is None else kept.memorised,
+    }
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+__all__ = ["draw_run", "draw_together", "rate_curves"]

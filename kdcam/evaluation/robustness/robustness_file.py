@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from kdcam.evaluation.robustness.attack_report import RobustnessReport
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport, RelativeErrors
@@ -21,43 +21,39 @@ from kdcam.runtime.progress import Progress
 from kdcam.scores.calibration import CalibrationReport
 from kdcam.settings.messages import listed
 
+ROBUSTNESS_FILE = "robustness.json"
 
-class CorruptionSection(BaseModel):
+
+class CorruptionSection(BaseModel, frozen=True):
     """Accuracy under corruptions, and errors as multiples of a base run's."""
-
-    model_config = ConfigDict(frozen=True)
 
     report: CorruptionReport
     base: str | None = None  # the base run
     relative: RelativeErrors | None = None
 
 
-class ForeignDataSection(BaseModel):
+class ForeignDataSection(BaseModel, frozen=True):
     """How well a run tells its own test images from others."""
-
-    model_config = ConfigDict(frozen=True)
 
     data: str  # as it was named
     report: OutOfDistributionReport
 
 
-class RunRobustness(BaseModel):
+class RunRobustness(BaseModel, frozen=True):
     """How robust one run is: what robustness.json holds, or what one command asked for. Other sections are None."""
-
-    model_config = ConfigDict(frozen=True)
 
     run: Path
     network: str  # digest of the weights and data that all sections are of
     keys: dict[str, str]  # of each section, the digest of all that decides its numbers
     weights: str
     settings: dict[str, dict[str, Any]]  # of each section, those that it was made with
-    attacks: RobustnessReport | MultiLabelRobustnessReport | None
-    checks: tuple[MaskingCheck, ...]
-    corruptions: CorruptionSection | None
-    corrupted_set: CorruptionSection | None
-    calibration: CalibrationReport | None
-    out_of_distribution: ForeignDataSection | None
-    label_noise: LabelNoiseReport | None
+    attacks: RobustnessReport | MultiLabelRobustnessReport | None = None
+    checks: tuple[MaskingCheck, ...] = ()
+    corruptions: CorruptionSection | None = None
+    corrupted_set: CorruptionSection | None = None
+    calibration: CalibrationReport | None = None
+    out_of_distribution: ForeignDataSection | None = None
+    label_noise: LabelNoiseReport | None = None
 
     @property
     def memorisation(self) -> Memorisation | None:
@@ -74,19 +70,7 @@ class RunRobustness(BaseModel):
         return {**self.model_dump(mode="json"), "warning": MASKING_WARNING if self.failed_checks else None}
 
 
-ROBUSTNESS_FILE = "robustness.json"
-
-_EMPTY: dict[str, Any] = {
-    "attacks": None,
-    "checks": (),
-    "corruptions": None,
-    "corrupted_set": None,
-    "calibration": None,
-    "out_of_distribution": None,
-    "label_noise": None,
-}
-_KINDS = {section: kind for section, kind in get_type_hints(RunRobustness).items() if section in _EMPTY}
-# The settings that each section is made with, as `EvaluationSettings` names them.
+# The settings that each section is made with, as `RobustnessEvaluationSettings` names them.
 _SETTINGS_OF: dict[str, tuple[str, ...]] = {
     "attacks": ("budgets", "from_zero", "source"),
     "checks": ("budgets", "source"),
@@ -96,6 +80,8 @@ _SETTINGS_OF: dict[str, tuple[str, ...]] = {
     "out_of_distribution": ("ood",),
     "label_noise": (),
 }
+_KINDS = {section: get_type_hints(RunRobustness)[section] for section in _SETTINGS_OF}
+_EMPTY: dict[str, Any] = {section: RunRobustness.model_fields[section].default for section in _SETTINGS_OF}
 
 
 class RobustnessFile:
@@ -112,7 +98,7 @@ class RobustnessFile:
     ) -> None:
         """Read what there is.
 
-        What is of other weights, or not as kdcam writes it, is told of and left aside; the file that holds it is
+        What is of other weights, or not as kdcam writes it, is reported and left aside; the file that holds it is
         written over with the first new section. Raises ``CheckpointError`` for a file that is no JSON object.
         """
         self._folder, self._network, self._weights = folder, network, weights

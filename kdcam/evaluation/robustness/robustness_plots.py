@@ -12,7 +12,7 @@ from kdcam.cam.map_pictures import RgbImage, captioned, grid, magnified, overlay
 from kdcam.cam.maps import minmax_normalize
 from kdcam.data.batches.batch import Batch
 from kdcam.errors import ModelError
-from kdcam.evaluation.robustness.evaluated_images import logits_of
+from kdcam.evaluation.robustness.evaluated_images import is_right, logits_of
 from kdcam.explanation.class_maps import explain_image, method_for
 from kdcam.models.classifier import Classifier
 from kdcam.scores.calibration import CalibrationReport, ReliabilityRow
@@ -41,7 +41,7 @@ def draw_robustness_curves(curves: Sequence[RobustnessCurve], *, horizontal: str
         horizontal: what the horizontal axis is, in words.
         vertical: what the shares are, in words.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # lazy: only figures need it, and it is slow to load
 
     figure = Figure(figsize=(7, 4 + 0.18 * len(curves)), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -68,7 +68,7 @@ def draw_reliability(report: CalibrationReport, *, name: str) -> bytes:
 
     On the diagonal a classifier is as often right as it is sure; below it is too sure.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # lazy: only figures need it, and it is slow to load
 
     states = [("as trained", report.before)]
     if report.after is not None and report.temperature is not None:
@@ -121,10 +121,10 @@ def adversarial_examples(classifier: Classifier, batch: Batch, attack: AnyAttack
         most: rows.
     """
     found = attack.perturb(classifier, batch.images, batch.targets, batch.indices)
-    stands = logits_of(classifier, found).argmax(1) == batch.targets
+    stands = is_right(classifier, found, batch.targets)
     rows = [
-        _example(classifier, batch.images[place].cpu(), found[place].cpu(), int(batch.targets[place]), attack)
-        for place in stands.long().argsort(stable=True)[:most].tolist()
+        _example(classifier, batch.images[row].cpu(), found[row].cpu(), int(batch.targets[row]), attack)
+        for row in stands.long().argsort(stable=True)[:most].tolist()
     ]
     return grid(rows, gap=4)
 

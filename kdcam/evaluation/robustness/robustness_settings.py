@@ -13,17 +13,15 @@ from kdcam.attacks.attack_settings import ATTACKS, AnyAttack
 from kdcam.attacks.budget import Amount, Count, Norm, Seed, parse_fraction, usual_alpha, usual_eps
 from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES
 from kdcam.errors import RecipeError
-from kdcam.settings.frozen_settings import Settings, validation_messages
 from kdcam.settings.messages import did_you_mean, listed
+from kdcam.settings.validation import Settings, validation_messages
 
 
 class BudgetSettings(Settings):
-    """What a robustness evaluation runs; one budget for all attacks, each takes the settings it knows."""
+    """The attacks of one budget; each takes the settings it knows."""
 
-    attacks: tuple[str, ...] = (
-        "fgsm",
-        "pgd",
-    )  # names of ATTACKS; pgd-20: 20 steps, square-1000: 1,000 queries
+    # names of ATTACKS; pgd-20: 20 steps, square-1000: 1,000 queries
+    attacks: tuple[str, ...] = ("fgsm", "pgd")
     norm: Norm = "linf"
     eps: Amount = Field(default_factory=usual_eps)  # 8/255 (linf), 0.5 (l2)
     alpha: Amount = Field(default_factory=usual_alpha)  # a quarter of eps
@@ -76,6 +74,39 @@ class BudgetSettings(Settings):
         return kind(**{key: value for key, value in values.items() if value is not None})
 
 
+def budget_settings(values: Mapping[str, Any]) -> BudgetSettings:
+    """Return the settings that keys and values ask for; eps and alpha may be texts such as ``8/255``.
+
+    Raises ``RecipeError`` that names every wrong key.
+    """
+    try:
+        return BudgetSettings.model_validate(dict(values))
+    except ValidationError as error:
+        raise RecipeError("; ".join(validation_messages(error, BudgetSettings))) from None
+
+
+def _name_and_number(text: str) -> tuple[str, int | None]:
+    """Return an attack's name in ATTACKS, and the number of steps or queries after it."""
+    if text in ATTACKS:
+        return text, None
+    known = f"known: {listed(ATTACKS)}; with a number of steps as in pgd-20, of queries as in square-1000"
+    name, _, number = text.rpartition("-")
+    if not (number.isdecimal() and name):
+        raise ValueError(f"attacks: found {text!r}{did_you_mean(text, ATTACKS)}; {known}")
+    if name not in ATTACKS:
+        raise ValueError(f"attacks: found {text!r}{did_you_mean(name, ATTACKS)}; {known}")
+    if ATTACKS[name].number is None:
+        raise ValueError(
+            f"attacks: found {text!r}; {known} ({listed(key for key in ATTACKS if ATTACKS[key].number is None)} "
+            "have none)"
+        )
+    if int(number) < 1:
+        raise ValueError(
+            f"attacks: found {text!r}; the number after {name} must be at least 1, as in {name}-10"
+        )
+    return name, int(number)
+
+
 Severity = Annotated[int, Field(ge=1, le=5)]
 
 
@@ -101,7 +132,7 @@ Severities = Annotated[tuple[Severity, ...], Field(min_length=1), BeforeValidato
 
 
 class RobustnessEvaluationSettings(Settings):
-    """What is done to each run; `evaluation_settings` makes it of keys and values."""
+    """What is done to each run; `robustness_evaluation_settings` makes it of keys and values."""
 
     budgets: tuple[BudgetSettings, ...]  # one for each eps above 0, from small to large
     from_zero: bool = False  # the curve against eps begins at the clean images
@@ -114,7 +145,7 @@ class RobustnessEvaluationSettings(Settings):
     corrupted_set: Path | None = None  # a folder laid out as CIFAR-10-C or ImageNet-C
     calibration: bool = False
     ood: str | None = None  # a folder of pictures, a run (its test part) or a data set's name
-    base: Path | None = None  # a run that corruption errors are told relative to
+    base: Path | None = None  # a run that corruption errors are relative to
 
     @model_validator(mode="after")
     def _each_setting_counts(self) -> Self:
@@ -138,8 +169,13 @@ class RobustnessEvaluationSettings(Settings):
         return self
 
     @property
+    def attack_configs(self) -> tuple[AnyAttack, ...]:
+        """The attacks of all budgets, from the smallest budget on."""
+        return tuple(config for budget in self.budgets for config in budget.configs())
+
+    @property
     def sections(self) -> tuple[str, ...]:
-        """The sections of robustness.json that are asked for; label noise is told of whenever a run was given some."""
+        """The sections of robustness.json that are asked for; label noise is reported whenever a run was given some."""
         wanted = {
             "attacks": self.attack,
             "checks": self.attack and self.checks,
@@ -175,11 +211,19 @@ class RobustnessEvaluationSettings(Settings):
         return self.budgets[0].seed if self.corruption_seed is None else self.corruption_seed
 
 
+_OWN_KEYS = frozenset(RobustnessEvaluationSettings.model_fields) - {
+    "budgets",
+    "attack",
+    "corruption_seed",
+    "from_zero",
+}
+
+
 def robustness_evaluation_settings(values: Mapping[str, Any]) -> RobustnessEvaluationSettings:
     """Return the settings that keys and values ask for.
 
     Args:
-        values: keys of `RobustnessSettings` and of `EvaluationSettings` but ``budgets``. ``eps`` may be several,
+        values: keys of `BudgetSettings` and of `RobustnessEvaluationSettings` but ``budgets``. ``eps`` may be several,
             as a list or a text such as ``0,2/255,8/255``; 0 is the clean images. ``attacks`` may be ``none``.
 
     Raises ``RecipeError`` that names every wrong key.
@@ -226,14 +270,6 @@ def _draws(shared: Mapping[str, Any]) -> bool:
     return any("seed" in type(config).model_fields for config in budget_settings(names).configs())
 
 
-_OWN_KEYS = frozenset(RobustnessEvaluationSettings.model_fields) - {
-    "budgets",
-    "attack",
-    "corruption_seed",
-    "from_zero",
-}
-
-
 def _amounts(given: object) -> list[Any]:
     """Return the budgets that ``eps`` names; texts that are no number stay, to be refused with the other keys."""
     parts = given.split(",") if isinstance(given, str) else given
@@ -254,39 +290,6 @@ def _number(part: Any) -> Any:
 
 def _rank(amount: Any) -> float:
     return amount if isinstance(amount, int | float) else float("inf")
-
-
-def _name_and_number(text: str) -> tuple[str, int | None]:
-    """Return an attack's name in ATTACKS, and the number of steps or queries after it."""
-    if text in ATTACKS:
-        return text, None
-    known = f"known: {listed(ATTACKS)}; with a number of steps as in pgd-20, of queries as in square-1000"
-    name, _, number = text.rpartition("-")
-    if not (number.isdecimal() and name):
-        raise ValueError(f"attacks: found {text!r}{did_you_mean(text, ATTACKS)}; {known}")
-    if name not in ATTACKS:
-        raise ValueError(f"attacks: found {text!r}{did_you_mean(name, ATTACKS)}; {known}")
-    if ATTACKS[name].number is None:
-        raise ValueError(
-            f"attacks: found {text!r}; {known} ({listed(key for key in ATTACKS if ATTACKS[key].number is None)} "
-            "have none)"
-        )
-    if int(number) < 1:
-        raise ValueError(
-            f"attacks: found {text!r}; the number after {name} must be at least 1, as in {name}-10"
-        )
-    return name, int(number)
-
-
-def budget_settings(values: Mapping[str, Any]) -> BudgetSettings:
-    """Return the settings that keys and values ask for; eps and alpha may be texts such as ``8/255``.
-
-    Raises ``RecipeError`` that names every wrong key.
-    """
-    try:
-        return BudgetSettings.model_validate(dict(values))
-    except ValidationError as error:
-        raise RecipeError("; ".join(validation_messages(error, BudgetSettings))) from None
 
 
 __all__ = [

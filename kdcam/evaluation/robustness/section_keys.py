@@ -22,10 +22,11 @@ from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluation
 from kdcam.files.digests import targets_digest, weights_digest
 from kdcam.files.paths import exists, expanded, is_folder, resolved
 from kdcam.models.classifier import Classifier
+from kdcam.runs.data_record import read_noisy_labels
 from kdcam.runs.open_run import LoadedRun, Weights, recipe_of
-from kdcam.runs.run_files import RESULT_FILE
-from kdcam.runs.training_labels import NOISE_FILE, read_noisy_labels
+from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE
 from kdcam.runtime.progress import Progress
+from kdcam.settings.messages import reason_text
 
 PROTOCOL = 4  # of the numbers; another number is another way to come by them, and nothing kept is taken over
 
@@ -46,7 +47,7 @@ def network_key(loaded: LoadedRun, weights: Weights) -> str:
 def section_keys(
     loaded: LoadedRun,
     settings: RobustnessEvaluationSettings,
-    others: ReferenceNetworks,
+    references: ReferenceNetworks,
     *,
     network: str,
     batch_size: int,
@@ -59,14 +60,14 @@ def section_keys(
     Args:
         loaded: the run.
         settings: what is asked for.
-        others: the runs that it is held against.
+        references: the source and the base.
         network: what `network_key` returned.
         batch_size: counts where an attack draws by the batch.
         progress: who watches.
 
     Raises ``DataError`` where images are missing or cannot be read.
     """
-    facts = _Facts(loaded, settings, others, batch_size, progress)
+    facts = _SectionFacts(loaded, settings, references, batch_size, progress)
     makers: Mapping[str, Callable[[], dict[str, Any]]] = {
         "attacks": facts.attacks,
         "checks": facts.attacks,
@@ -86,12 +87,12 @@ def section_keys(
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _SectionFacts:
     """What decides the numbers of each section, beside the network."""
 
     loaded: LoadedRun
     settings: RobustnessEvaluationSettings
-    others: ReferenceNetworks
+    references: ReferenceNetworks
     batch_size: int
     progress: Progress
 
@@ -108,12 +109,11 @@ class _Facts:
         return _part_digests(self.loaded.part("test"), self.progress)
 
     def attacks(self) -> dict[str, Any]:
-        budgets = self.settings.budgets
-        by_batch = any(config.name == "autoattack" for budget in budgets for config in budget.configs())
+        by_batch = any(config.name == "autoattack" for config in self.settings.attack_configs)
         return {
             "images": self.examples,
-            "budgets": [budget.model_dump(mode="json") for budget in budgets],
-            "source": _source_facts(self.others.source),
+            "budgets": [budget.model_dump(mode="json") for budget in self.settings.budgets],
+            "source": _reference_facts(self.references.source),
             "batch": self.batch_size if by_batch else None,
         }
 
@@ -123,7 +123,7 @@ class _Facts:
             "names": self.settings.corruptions,
             "severities": self.settings.severities,
             "seed": self.settings.seed,
-            "base": _source_facts(self.others.base),
+            "base": _reference_facts(self.references.base),
         }
 
     def corrupted_set(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class _Facts:
             "set": folder_fingerprint(self.settings.corrupted_set),
             "severities": self.settings.severities,
             "n_examples": self.settings.n_examples,
-            "base": _source_facts(self.others.base),
+            "base": _reference_facts(self.references.base),
         }
 
     def calibration(self) -> dict[str, Any]:
@@ -165,15 +165,15 @@ def folder_fingerprint(folder: Path) -> dict[str, Any]:
 
     Raises ``DataError`` where it cannot be read.
     """
-    place = resolved(expanded(folder))
+    root = resolved(expanded(folder))
     try:
-        return {"path": str(place), "files": combined_digest({"files": sorted(_files(place))})}
+        return {"path": str(root), "files": combined_digest({"files": sorted(_files(root))})}
     except OSError as error:
-        raise DataError(f"{place}: cannot be read ({error.strerror or error}); restore the folder") from error
+        raise DataError(f"{root}: cannot be read ({reason_text(error)}); restore the folder") from error
 
 
-def _files(place: Path) -> Iterator[list[Any]]:
-    with os.scandir(place) as found:
+def _files(root: Path) -> Iterator[list[Any]]:
+    with os.scandir(root) as found:
         for entry in found:
             if entry.is_dir():
                 yield from _files(Path(entry.path))
@@ -183,8 +183,8 @@ def _files(place: Path) -> Iterator[list[Any]]:
                 yield [os.fsencode(entry.path).hex(), facts.st_size, facts.st_mtime_ns]
 
 
-def _source_facts(source: ReferenceNetwork | None) -> list[str] | None:
-    return None if source is None else [source.name, _identity(source.classifier)]
+def _reference_facts(reference: ReferenceNetwork | None) -> list[str] | None:
+    return None if reference is None else [reference.name, _identity(reference.classifier)]
 
 
 def _foreign_facts(named: str, loaded: LoadedRun) -> dict[str, Any]:

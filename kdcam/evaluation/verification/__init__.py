@@ -1,1 +1,1 @@
-"""Face verification: whether two pictures show one person, told by the distance of their embeddings."""
+"""Face verification: whether two pictures show one person, by the distance of their embeddings."""

@@ -5,18 +5,20 @@ from typing import Literal, NamedTuple
 import numpy
 from numpy.typing import NDArray
 
+from kdcam.data.verification_pairs import Flags, Numbers
+
 Thresholds = Literal["grid", "midpoints"]
 Values = NDArray[numpy.float64]
-Flags = NDArray[numpy.bool_]
-Numbers = NDArray[numpy.int64]
 
+# Of the thresholds, as insightface takes them.
+ACCURACY_STEP = 0.01
+_RATE_STEP = 0.001
 _LARGEST = 4  # squared distance of two unit vectors
 _BLOCK = 10_000  # pairs whose embeddings are held at once: kdcam's choice
-ACCURACY_STEP, RATE_STEP = 0.01, 0.001  # of the thresholds, as insightface takes them
 
 
 class FoldScore(NamedTuple):
-    """The pairs of one fold, told by the threshold that is best on the others."""
+    """The pairs of one fold, classified at the threshold that is best on the others."""
 
     pairs: int
     threshold: float  # squared distance; a pair below it is taken for one person
@@ -40,11 +42,6 @@ class RocCurve(NamedTuple):
     tar: Values  # (R,) share of pairs of one person that are accepted
 
 
-def threshold_grid(step: float) -> Values:
-    """Return the thresholds 0, step ... below 4, as insightface makes them."""
-    return numpy.arange(0, _LARGEST, step)
-
-
 def squared_distances(embeddings: Values, first: Numbers, second: Numbers) -> Values:
     """Return the squared euclidean distances (P,) of embeddings (D, E) at the positions ``first`` and ``second``."""
     squared = numpy.empty(len(first))
@@ -52,39 +49,6 @@ def squared_distances(embeddings: Values, first: Numbers, second: Numbers) -> Va
         some = slice(start, start + _BLOCK)
         squared[some] = numpy.square(embeddings[first[some]] - embeddings[second[some]]).sum(1)
     return squared
-
-
-def _below(distances: Values, thresholds: Values) -> Numbers:
-    """Return how many distances lie below each threshold; those equal to it do not."""
-    return numpy.searchsorted(numpy.sort(distances), thresholds, side="left")
-
-
-def _right(distances: Values, same: Flags, thresholds: Values) -> Numbers:
-    """Return how many pairs are told rightly at each threshold."""
-    others = distances[~same]
-    right: Numbers = _below(distances[same], thresholds) + len(others) - _below(others, thresholds)
-    return right
-
-
-def best_threshold(distances: Values, same: Flags, *, thresholds: Thresholds) -> float:
-    """Return the smallest threshold with the most pairs told rightly.
-
-    Args:
-        distances: (P,) squared, in [0, 4].
-        same: (P,) whether a pair is of one person.
-        thresholds: "grid": 0, 0.01 ... 3.99. "midpoints": the middles between neighbouring distances, and both ends,
-            which no grid misses.
-    """
-    candidates = threshold_grid(ACCURACY_STEP) if thresholds == "grid" else _midpoints(distances)
-    return float(candidates[_right(distances, same, candidates).argmax()])
-
-
-def _midpoints(distances: Values) -> Values:
-    ordered = numpy.unique(distances)
-    middles = (ordered[:-1] + ordered[1:]) / 2
-    # Between two neighbouring numbers there is no middle; below the upper one lies the lower one alone.
-    middles = numpy.where(middles <= ordered[:-1], ordered[1:], middles)
-    return numpy.concatenate([ordered[:1], middles, numpy.nextafter(ordered[-1:], numpy.inf)])
 
 
 def fold_scores(
@@ -110,27 +74,30 @@ def fold_scores(
     return tuple(found)
 
 
-def threshold_at_rate(distances: Values, far: float) -> float:
-    """Return the threshold below which the share ``far`` of distances (P,) lies, by interpolation on a grid of 0.001.
+def best_threshold(distances: Values, same: Flags, *, thresholds: Thresholds) -> float:
+    """Return the smallest threshold with the most pairs classified correctly.
 
-    Between the last threshold of the grid whose rate is at most ``far`` and the next one, linearly: where the rate
-    stays at ``far`` over several thresholds, at the last of them. The grid's last threshold where the rates nowhere
-    come to more than ``far``; insightface takes 0 where they do not come up to it, so that all pairs are refused.
+    Args:
+        distances: (P,) squared, in [0, 4].
+        same: (P,) whether a pair is of one person.
+        thresholds: "grid": 0, 0.01 ... 3.99. "midpoints": the middles between neighbouring distances, and both ends,
+            which no grid misses.
     """
-    thresholds = threshold_grid(RATE_STEP)
-    rates = _below(distances, thresholds) / len(distances)
-    last = int(numpy.searchsorted(rates, far, side="right")) - 1
-    if last + 1 == len(thresholds):
-        return float(thresholds[last])
-    share = (far - rates[last]) / (rates[last + 1] - rates[last])
-    return float(thresholds[last] + share * (thresholds[last + 1] - thresholds[last]))
+    candidates = threshold_grid(ACCURACY_STEP) if thresholds == "grid" else _midpoints(distances)
+    return float(candidates[_right(distances, same, candidates).argmax()])
 
 
-def largest_threshold(distances: Values, far: float) -> float:
-    """Return the largest threshold below which a share of at most ``far`` of distances (P,) lies; 0 < ``far`` < 1."""
-    ordered = numpy.sort(distances)
-    shares = numpy.arange(len(ordered)) / len(ordered)  # that lie below each distance, at most
-    return float(ordered[int(numpy.searchsorted(shares, far, side="right")) - 1])
+def threshold_grid(step: float) -> Values:
+    """Return the thresholds 0, step ... below 4, as insightface makes them."""
+    return numpy.arange(0, _LARGEST, step)
+
+
+def _midpoints(distances: Values) -> Values:
+    ordered = numpy.unique(distances)
+    middles = (ordered[:-1] + ordered[1:]) / 2
+    # Between two neighbouring numbers there is no middle; below the upper one lies the lower one alone.
+    middles = numpy.where(middles <= ordered[:-1], ordered[1:], middles)
+    return numpy.concatenate([ordered[:1], middles, numpy.nextafter(ordered[-1:], numpy.inf)])
 
 
 def true_accepts(
@@ -157,6 +124,29 @@ def true_accepts(
     )
 
 
+def threshold_at_rate(distances: Values, far: float) -> float:
+    """Return the threshold below which the share ``far`` of distances (P,) lies, by interpolation on a grid of 0.001.
+
+    Between the last threshold of the grid whose rate is at most ``far`` and the next one, linearly: where the rate
+    stays at ``far`` over several thresholds, at the last of them. The grid's last threshold where the rates nowhere
+    come to more than ``far``; insightface takes 0 where they do not come up to it, so that all pairs are refused.
+    """
+    thresholds = threshold_grid(_RATE_STEP)
+    rates = _below(distances, thresholds) / len(distances)
+    last = int(numpy.searchsorted(rates, far, side="right")) - 1
+    if last + 1 == len(thresholds):
+        return float(thresholds[last])
+    share = (far - rates[last]) / (rates[last + 1] - rates[last])
+    return float(thresholds[last] + share * (thresholds[last + 1] - thresholds[last]))
+
+
+def largest_threshold(distances: Values, far: float) -> float:
+    """Return the largest threshold below which a share of at most ``far`` of distances (P,) lies; 0 < ``far`` < 1."""
+    ordered = numpy.sort(distances)
+    shares = numpy.arange(len(ordered)) / len(ordered)  # that lie below each distance, at most
+    return float(ordered[int(numpy.searchsorted(shares, far, side="right")) - 1])
+
+
 def roc_curve(distances: Values, same: Flags) -> RocCurve:
     """Return the ROC curve over all pairs, whatever their folds.
 
@@ -169,6 +159,18 @@ def roc_curve(distances: Values, same: Flags) -> RocCurve:
     ]
     far, tar = (numpy.concatenate([[0.0], rate]) for rate in rates)
     return RocCurve(far, tar)
+
+
+def roc_corners(curve: RocCurve) -> RocCurve:
+    """Return a ROC curve without the points between others of the same rate, of either kind.
+
+    It draws the same, in lines or in steps. Points on a slope, where distances are tied, all stay: in steps they count.
+    """
+    level, upright = (numpy.diff(rates) == 0 for rates in (curve.tar, curve.far))
+    straight = (level[:-1] & level[1:]) | (upright[:-1] & upright[1:])
+    far, tar = curve
+    kept = numpy.concatenate([[True], ~straight, [True]])
+    return RocCurve(far[kept], tar[kept])
 
 
 def area_under_curve(curve: RocCurve) -> float:
@@ -189,21 +191,20 @@ def equal_error_rate(curve: RocCurve) -> float:
     return float(curve.far[after - 1] + share * (curve.far[after] - curve.far[after - 1]))
 
 
-def roc_corners(curve: RocCurve) -> RocCurve:
-    """Return a ROC curve without the points between others of the same rate, of either kind.
+def _below(distances: Values, thresholds: Values) -> Numbers:
+    """Return how many distances lie below each threshold; those equal to it do not."""
+    return numpy.searchsorted(numpy.sort(distances), thresholds, side="left")
 
-    It draws the same, in lines or in steps. Points on a slope, where distances are tied, all stay: in steps they count.
-    """
-    level, upright = (numpy.diff(rates) == 0 for rates in (curve.tar, curve.far))
-    straight = (level[:-1] & level[1:]) | (upright[:-1] & upright[1:])
-    far, tar = curve
-    kept = numpy.concatenate([[True], ~straight, [True]])
-    return RocCurve(far[kept], tar[kept])
+
+def _right(distances: Values, same: Flags, thresholds: Values) -> Numbers:
+    """Return how many pairs are classified correctly at each threshold."""
+    others = distances[~same]
+    right: Numbers = _below(distances[same], thresholds) + len(others) - _below(others, thresholds)
+    return right
 
 
 __all__ = [
     "ACCURACY_STEP",
-    "RATE_STEP",
     "FoldScore",
     "RocCurve",
     "Thresholds",

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy
 from pydantic import Field, ValidationError, field_validator
 
+from kdcam.data.verification_pairs import Flags, Numbers
 from kdcam.evaluation.verification.verification_metrics import (
     FoldScore,
-    Numbers,
     RocCurve,
+    Thresholds,
     TrueAccepts,
     Values,
     area_under_curve,
@@ -21,7 +22,7 @@ from kdcam.evaluation.verification.verification_metrics import (
     roc_curve,
     true_accepts,
 )
-from kdcam.settings.frozen_settings import Settings, settings_error
+from kdcam.settings.validation import Settings, settings_error
 
 
 class VerificationSettings(Settings):
@@ -31,7 +32,7 @@ class VerificationSettings(Settings):
         None, ge=2, description="contiguous blocks of the pairs' order; none: the file's own folds, else 10"
     )
     flip: bool = Field(True, description="add the mirrored picture's embedding before it is normalised")
-    thresholds: Literal["grid", "midpoints"] = Field(
+    thresholds: Thresholds = Field(
         "grid",
         description="grid: squared distances 0, 0.01 ... 3.99, for rates by 0.001; midpoints: all between neighbouring "
         "distances of the other folds",
@@ -86,7 +87,7 @@ class VerificationScores:
 
 def verification_scores(
     distances: Values,
-    same: numpy.ndarray[Any, numpy.dtype[numpy.bool_]],
+    same: Flags,
     folds: Numbers,
     settings: VerificationSettings,
 ) -> VerificationScores:

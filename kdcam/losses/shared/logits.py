@@ -22,7 +22,11 @@ Standardize = Annotated[
 def standardize(logits: Tensor) -> Tensor:
     """Return logits (N, K) with mean 0 and standard deviation 1 in each row, float32 (float64 stays).
 
-    A row without any deviation gives zeros, and no gradient instead of one of 1e7 (kdcam's choice).
+    Teacher and student are so compared by the shape of their logits, not by their scale. A row without any deviation
+    gives zeros, and no gradient instead of one of 1e7 (kdcam's choice).
+
+    Source: Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024 (arXiv 2403.01427); the deviation
+    (with n - 1) and the constant follow sunshangquan/logit-standardization-KD.
     """
     logits = wide(logits)
     deviation = logits.std(dim=1, keepdim=True)

@@ -70,7 +70,7 @@ class CifarMobileNetV2(PooledNetwork):
 
     classifier_name: ClassVar[str] = "classifier.0"
     first_conv: ClassVar[str] = "conv1.0"
-    published_places: ClassVar[tuple[int, ...]] = (2, 3, 5, 7)  # of the second, third, fifth and last stage
+    published_indices: ClassVar[tuple[int, ...]] = (2, 3, 5, 7)  # of the second, third, fifth and last stage
 
     def __init__(
         self, spec: MobileSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 from kdcam.models.networks.pooled_network import PooledNetwork, he_normal, linear_layer
 
+_EXPANSION = 4  # output channels of a bottleneck block for each channel of its 3x3 convolution
+
 
 class CifarSpec(NamedTuple):
-    """What tells one of these networks from another."""
+    """What tells one network of basic blocks from another."""
 
     blocks: int  # in each of the three stages; the depth is 6 * blocks + 2
     widths: tuple[int, int, int, int]  # channels of the stem and of the three stages
@@ -41,11 +43,20 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(PooledNetwork):
-    """A residual network of three stages of basic blocks."""
+    """A residual network of three stages of basic blocks, on which the distillation literature compares.
+
+    Architecture and parameter names are those of HobbitLong/RepDistiller (models/resnet.py at commit eedab9d), so
+    that its checkpoints fit: three stages of basic blocks after a 3x3 stem (He et al. 2016, arXiv 1512.03385,
+    section 4.2), shortcuts with a 1x1 convolution where the width or the stride changes. The last map is the one
+    after the ReLU, and the pooling is global, so that any image size works.
+
+    Names with ``_s2`` have a stem of stride 2: four to five times faster, good for a CPU; they are kdcam's choice
+    as is resnet8w_s2.
+    """
 
     classifier_name: ClassVar[str] = "fc"
     first_conv: ClassVar[str] = "conv1"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages', after the ReLU
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages', after the ReLU
 
     def __init__(
         self, spec: CifarSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
@@ -87,19 +98,12 @@ FAST_RESNETS: dict[str, CifarSpec] = {
 }
 
 
-_EXPANSION = 4  # output channels of a block for each channel of its 3x3 convolution
-
-
 class BottleneckSpec(NamedTuple):
-    """What tells one of these networks from another."""
+    """What tells one network of bottleneck blocks from another."""
 
     blocks: tuple[int, int, int, int]  # in each stage; the depth is 3 * sum + 2
-    widths: tuple[int, int, int, int] = (
-        64,
-        128,
-        256,
-        512,
-    )  # of the 3x3 convolutions; the first also the stem's
+    # Of the 3x3 convolutions; the first also the stem's.
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
 
 
 class Bottleneck(nn.Module):
@@ -130,11 +134,16 @@ class Bottleneck(nn.Module):
 
 
 class CifarBottleneckResNet(PooledNetwork):
-    """A residual network of four stages of bottleneck blocks."""
+    """A residual network of four stages of bottleneck blocks: the literature's largest teacher, ResNet50.
+
+    Architecture and parameter names are those of HobbitLong/RepDistiller (models/resnetv2.py at commit eedab9d):
+    four stages after a 3x3 stem of stride 1 without pooling, so that its last map is 4x4 where an ImageNet ResNet-50
+    (He et al. 2016, arXiv 1512.03385, table 1) would have 1x1. The last map is the one after the ReLU.
+    """
 
     classifier_name: ClassVar[str] = "linear"
     first_conv: ClassVar[str] = "conv1"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # the stages', after the ReLU
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # the stages', after the ReLU
 
     def __init__(
         self, spec: BottleneckSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
@@ -165,7 +174,6 @@ def _bottleneck_stage(in_channels: int, channels: int, blocks: int, *, stride: i
 
 
 BOTTLENECK_RESNETS: dict[str, BottleneckSpec] = {"resnet50": BottleneckSpec((3, 4, 6, 3))}
-
 
 __all__ = [
     "BOTTLENECK_RESNETS",

@@ -112,7 +112,7 @@ class CifarShuffleNetV1(PooledNetwork):
 
     classifier_name: ClassVar[str] = "linear"
     first_conv: ClassVar[str] = "conv1"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages'
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages'
 
     def __init__(
         self, spec: ShuffleV1Spec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0
@@ -139,7 +139,7 @@ class CifarShuffleNetV2(PooledNetwork):
 
     classifier_name: ClassVar[str] = "linear"
     first_conv: ClassVar[str] = "conv1"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages'
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages'
 
     def __init__(
         self, spec: ShuffleV2Spec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0

@@ -28,7 +28,7 @@ class CifarVgg(PooledNetwork):
 
     classifier_name: ClassVar[str] = "classifier"
     first_conv: ClassVar[str] = "block0.0"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # the later blocks', after the ReLU
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # the later blocks', after the ReLU
 
     def __init__(
         self, spec: VggSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0

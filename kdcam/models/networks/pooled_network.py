@@ -14,7 +14,7 @@ class PooledNetwork(nn.Module):
 
     classifier_name: ClassVar[str]
     first_conv: ClassVar[str]
-    published_places: ClassVar[tuple[int, ...]]
+    published_indices: ClassVar[tuple[int, ...]]
     """Which maps of ``forward_intermediates`` HobbitLong/RepDistiller's distillation compares: its ``feat[1:-1]``."""
 
     def __init__(self, num_features: int, *, num_classes: int, drop_rate: float) -> None:

@@ -30,7 +30,7 @@ def offer_to_timm() -> None:
 
 def register_with_timm() -> None:
     """Register each network as ``kdcam_<name>``; a name that timm has already stays what it is."""
-    from timm import models
+    from timm import models  # here: it takes seconds
 
     listed = list(__all__)
     for name in CIFAR_NETWORKS:
@@ -41,7 +41,7 @@ def register_with_timm() -> None:
 
 def _entry_point(name: str) -> Any:
     def build(pretrained: bool = False, **options: Any) -> nn.Module:
-        from timm.models import build_model_with_cfg
+        from timm.models import build_model_with_cfg  # here: it takes seconds
 
         network: nn.Module = build_model_with_cfg(
             CIFAR_NETWORKS[name].build, TIMM_PREFIX + name, pretrained, **options

@@ -63,7 +63,7 @@ class WideResNet(PooledNetwork):
 
     classifier_name: ClassVar[str] = "fc"
     first_conv: ClassVar[str] = "conv1"
-    published_places: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages' sums, before any norm
+    published_indices: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the stages' sums, before any norm
 
     def __init__(
         self, spec: WideSpec, *, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.0

@@ -24,22 +24,29 @@ from kdcam.files.paths import is_file
 from kdcam.files.weight_location import FOREIGN_SUFFIXES
 from kdcam.models.networks import CIFAR_NETWORKS
 from kdcam.models.weights.safetensors_files import plain_names
-from kdcam.settings.messages import listed, one_line
-
-_STARTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive; a pickle as torch wrote it until version 1.5
+from kdcam.settings.messages import listed, one_line, reason_text
 
 CIFAR100_STATISTICS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 """Mean and deviation that the networks of HobbitLong/RepDistiller and megvii-research/mdistiller were trained with."""
 
-_AVERAGES = ("state_dict_ema", "model_ema")
-_OLD_PICKLES = (
-    5  # in a file of torch before 1.6: a number, the version, the machine, the content, the storages' keys
-)
+_STARTS = (b"PK\x03\x04", b"\x80\x02")  # a zip archive; a pickle as torch wrote it until version 1.5
+# In a file of torch before 1.6: a number, the version, the machine, the content, the storages' keys.
+_OLD_PICKLES = 5
 _LONGEST_NAME = 300  # letters of a function's or class's name with its module
-_WRAPPERS = ("module.", "_orig_mod.")  # what `plain_names` removes
+_AVERAGES = ("state_dict_ema", "model_ema")
+
 _HOLDERS = (*_AVERAGES, "state_dict", "model", "net", "model_state_dict")
 """Where a state dict is looked for. timm, too, takes a moving average before the plain weights beside it."""
 
+_WRAPPERS = ("module.", "_orig_mod.")  # what `plain_names` removes
+# RepDistiller's and mdistiller's names for networks that kdcam spells otherwise.
+_OTHER_SPELLINGS = {
+    "ResNet50": "resnet50",
+    "MobileNetV2": "mobilenetv2",
+    "mobile_half": "mobilenetv2",
+    "ShuffleV1": "shufflenetv1",
+    "ShuffleV2": "shufflenetv2",
+}
 _LEFT_OUT = (
     "argparse.Namespace",
     "pathlib.Path",
@@ -58,15 +65,6 @@ _LEFT_OUT = (
     # what a defaultdict makes its entries with
     *(f"builtins.{kind}" for kind in ("dict", "float", "int", "list", "str", "tuple")),
 )
-
-# RepDistiller's and mdistiller's names for networks that kdcam spells otherwise.
-_OTHER_SPELLINGS = {
-    "ResNet50": "resnet50",
-    "MobileNetV2": "mobilenetv2",
-    "mobile_half": "mobilenetv2",
-    "ShuffleV1": "shufflenetv1",
-    "ShuffleV2": "shufflenetv2",
-}
 
 
 class _LeftOut:
@@ -112,9 +110,8 @@ class ForeignWeights(NamedTuple):
     """The state dict of a file of torch.save."""
 
     tensors: dict[str, Tensor]
-    note: (
-        str | None
-    )  # which of several tables they are, and what was removed from their names; None: there is no more
+    note: str | None
+    """Which of several tables they are, and what was removed from their names; None: there is no more."""
 
 
 def read_foreign(path: Path) -> ForeignWeights:
@@ -142,17 +139,17 @@ def read_foreign(path: Path) -> ForeignWeights:
                 "network's plain weights where it comes from"
             )
     tensors = plain_names({name: tensor.detach() for name, tensor in found.items()})
-    told = []
+    notes = []
     if len(tables) > 1 or chosen in _AVERAGES:
         average = ", a moving average" if chosen in _AVERAGES else ""
         others = f", not from {listed([key for key in tables if key != chosen])}" if len(tables) > 1 else ""
-        told.append(f"read from its table {chosen}{average}{others}")
+        notes.append(f"read from its table {chosen}{average}{others}")
     removed = [
         repr(part) for part in _WRAPPERS if any(part in name for name in found.keys() - tensors.keys())
     ]
     if removed:
-        told.append(f"names without {listed(removed)}")
-    return ForeignWeights(tensors, "; ".join(told) or None)
+        notes.append(f"names without {listed(removed)}")
+    return ForeignWeights(tensors, "; ".join(notes) or None)
 
 
 def _tables(content: object) -> dict[str, Mapping[str, Tensor]]:
@@ -163,33 +160,32 @@ def _tables(content: object) -> dict[str, Mapping[str, Tensor]]:
     return held or ({"": content} if _is_state_dict(content) else {})
 
 
-def architecture_from_path(path: str | Path) -> str | None:
-    """Return the network that RepDistiller's and mdistiller's folders name, as "kdcam:resnet32x4"; None: unknown.
+def _is_state_dict(content: object) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
 
-    ``resnet32x4_vanilla/ckpt_epoch_240.pth``, ``wrn_40_2_cifar100_lr_0.05.../wrn_40_2_last.pth``, and of a
-    distilled student ``S:resnet8x4_T:.../resnet8x4_best.pth``: what stands before the first underscore that is
-    not part of a network's name, spelt as these projects do ("ResNet50"; kdcam's own spelling may be ImageNet's).
-    """
-    folder = Path(path).parent.name.removeprefix("S:")
-    spellings = {
-        name: name for name in CIFAR_NETWORKS if name not in _OTHER_SPELLINGS.values()
-    } | _OTHER_SPELLINGS
-    fitting = [one for one in spellings if folder == one or folder.startswith(f"{one}_")]
-    return f"kdcam:{spellings[max(fitting, key=len)]}" if fitting else None
+
+def _contents(content: object) -> str:
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    names = [str(name) for name in content]
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") if names else "nothing"
 
 
 def _read(path: Path) -> object:
     try:
-        _look_through(path)
+        _check_bounds(path)
         with _stand_ins_alone(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch's, of versions of pickles, before it refuses a damaged one
+            # torch's, of versions of pickles, before it refuses a damaged one
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"{path}: cannot be read ({reason_text(error)})") from error
     except Exception as error:  # a damaged pickle leads torch to raise whatever its bytes ask for
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted is None:
@@ -204,7 +200,7 @@ def _read(path: Path) -> object:
         ) from error
 
 
-def _look_through(path: Path) -> None:
+def _check_bounds(path: Path) -> None:
     """Raise ``CheckpointError`` for what torch's reader has no bounds for: packed archives, names without an end."""
     if tarfile.is_tarfile(path):  # torch refuses these, which it wrote before 0.2
         return
@@ -254,25 +250,25 @@ def _stand_ins_alone() -> Iterator[None]:
         torch.serialization.add_safe_globals(others)
 
 
-def _is_state_dict(content: object) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    )
-
-
-def _contents(content: object) -> str:
-    if not isinstance(content, Mapping):
-        return f"a {type(content).__name__}"
-    names = [str(name) for name in content]
-    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") if names else "nothing"
-
-
 def _first_sentence(error: Exception) -> str:
     text = str(error).strip().rpartition("WeightsUnpickler error: ")[2]
     sentence = text.partition("\n")[0].partition(". ")[0][:_LONGEST_NAME]
     return f"{type(error).__name__}: {sentence}".rstrip(" .:")
+
+
+def architecture_from_path(path: str | Path) -> str | None:
+    """Return the network that RepDistiller's and mdistiller's folders name, as "kdcam:resnet32x4"; None: unknown.
+
+    ``resnet32x4_vanilla/ckpt_epoch_240.pth``, ``wrn_40_2_cifar100_lr_0.05.../wrn_40_2_last.pth``, and of a
+    distilled student ``S:resnet8x4_T:.../resnet8x4_best.pth``: what stands before the first underscore that is
+    not part of a network's name, spelt as these projects do ("ResNet50"; kdcam's own spelling may be ImageNet's).
+    """
+    folder = Path(path).parent.name.removeprefix("S:")
+    spellings = {
+        name: name for name in CIFAR_NETWORKS if name not in _OTHER_SPELLINGS.values()
+    } | _OTHER_SPELLINGS
+    fitting = [one for one in spellings if folder == one or folder.startswith(f"{one}_")]
+    return f"kdcam:{spellings[max(fitting, key=len)]}" if fitting else None
 
 
 __all__ = ["CIFAR100_STATISTICS", "ForeignWeights", "architecture_from_path", "is_foreign", "read_foreign"]

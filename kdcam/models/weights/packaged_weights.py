@@ -1,4 +1,4 @@
-"""Published weights that come as a Python package, by pip: ``package:NAME`` in the place of a weights file.
+"""Published weights that come as a Python package, by pip: ``package:NAME`` where a weights file could stand.
 
 Nothing of the package is imported or run: its file is found by what pip wrote down, and read as tensors only. Such a
 file names its tensors otherwise than timm; they are matched by order and shape, and all of them must fit.
@@ -40,37 +40,38 @@ ImageNet, converted from TensorFlow's. In timm's order and with timm's statistic
 ImageNet's usual mean and deviation 63.4%.
 """
 
-
 RGB = 3  # channels of the images of all of them
 
 
-def is_packaged(place: str) -> bool:
-    """Return whether a place of weights is a Python package."""
-    return place.startswith(PACKAGE_PREFIX)
+def is_packaged(location: str) -> bool:
+    """Return whether the location of weights is a Python package."""
+    return location.startswith(PACKAGE_PREFIX)
 
 
-def packaged(place: str) -> Packaged:
+def packaged(location: str) -> Packaged:
     """Return what is known of ``package:NAME``; ``CheckpointError`` where kdcam does not know the package."""
-    name = place.removeprefix(PACKAGE_PREFIX)
+    name = location.removeprefix(PACKAGE_PREFIX)
     if name not in PACKAGED:
         known = listed(PACKAGE_PREFIX + one for one in PACKAGED)
         raise CheckpointError(
-            f"model.weights: found {place!r}, a package kdcam does not know; known: {known}"
+            f"model.weights: found {location!r}, a package kdcam does not know; known: {known}"
         )
     return PACKAGED[name]
 
 
-def packaged_tensors(place: str) -> dict[str, Tensor]:
+def packaged_tensors(location: str) -> dict[str, Tensor]:
     """Return the tensors of ``package:NAME`` by timm's names.
 
     Raises ``CheckpointError`` where the package is not installed, or a tensor does not fit.
     """
-    return by_order(read_foreign(package_file(place)).tensors, packaged(place).network, place=place)
+    return by_order(
+        read_foreign(package_file(location)).tensors, packaged(location).network, location=location
+    )
 
 
-def package_file(place: str) -> Path:
+def package_file(location: str) -> Path:
     """Return the file of weights of ``package:NAME``; ``CheckpointError`` where the package is not installed whole."""
-    name, suffix = place.removeprefix(PACKAGE_PREFIX), packaged(place).suffix
+    name, suffix = location.removeprefix(PACKAGE_PREFIX), packaged(location).suffix
     try:
         package = distribution(name)
     except PackageNotFoundError as error:
@@ -86,24 +87,24 @@ def package_file(place: str) -> Path:
     return files[0]
 
 
-def by_order(tensors: dict[str, Tensor], network: str, *, place: str) -> dict[str, Tensor]:
+def by_order(tensors: dict[str, Tensor], network: str, *, location: str) -> dict[str, Tensor]:
     """Return tensors under the names of a timm network's state that stand at the same positions.
 
     Raises ``CheckpointError`` naming the first tensor whose shape is another, or that one side lacks.
     """
-    import timm
+    import timm  # here: it takes seconds
 
     with torch.random.fork_rng(devices=[]):
         own = timm.create_model(network).state_dict()
     if len(tensors) != len(own):
         raise CheckpointError(
-            f"model.weights: {place} has {len(tensors)} tensors, timm's {network} {len(own)}, so that they cannot be "
-            "matched by order; install the version of the package and of timm that kdcam was made for"
+            f"model.weights: {location} has {len(tensors)} tensors, timm's {network} {len(own)}, so that they cannot "
+            "be matched by order; install the version of the package and of timm that kdcam was made for"
         )
     for (theirs, tensor), (ours, wanted) in zip(tensors.items(), own.items(), strict=True):
         if tensor.shape != wanted.shape:
             raise CheckpointError(
-                f"model.weights: {place} has '{theirs}' of {list(tensor.shape)} where timm's {network} has '{ours}' "
+                f"model.weights: {location} has '{theirs}' of {list(tensor.shape)} where timm's {network} has '{ours}' "
                 f"of {list(wanted.shape)}; install the version of the package and of timm that kdcam was made for"
             )
     return dict(zip(own, tensors.values(), strict=True))

@@ -82,13 +82,13 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return bare
 
 
-def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], *, place: str, what: str) -> None:
+def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str, what: str) -> None:
     """Copy the tensors into the network in place.
 
     Args:
         network: Keeps its own precision, device and memory format.
         tensors: One for each entry of the network's state, of the same shape, and no other.
-        place: Where the tensors come from, for the message.
+        source: Where the tensors come from, for the message.
         what: What the network is, for the message.
 
     Raises:
@@ -98,7 +98,7 @@ def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], *, place: st
     if mismatches:
         more = f" (and {len(mismatches) - 1} more)" if len(mismatches) > 1 else ""
         raise CheckpointError(
-            f"{place}: does not fit {what}: {mismatches[0]}{more}; use the weights of that network, or the "
+            f"{source}: does not fit {what}: {mismatches[0]}{more}; use the weights of that network, or the "
             "network that they were made with"
         )
     network.load_state_dict(plain_names(tensors))

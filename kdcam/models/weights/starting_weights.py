@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdcam.errors import CheckpointError
 from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import expanded, is_file, is_folder
+from kdcam.files.weight_location import CONFIG_FILE, MODEL_FILE
 from kdcam.models.classifier import Preprocessing, Task
 from kdcam.models.heads import logits_layer_name
 from kdcam.models.weights.foreign_checkpoints import (
@@ -23,29 +24,26 @@ from kdcam.settings.messages import listed
 
 STARTS_AFRESH = ": the classifier starts afresh"  # how a note on a classifier of other classes ends
 _AVERAGED = "n_averaged"  # an entry of torch.optim.swa_utils.AveragedModel
-_WAY_OUT = (
-    "model.weights takes a .safetensors or .pth file, or a folder with a model.safetensors (a run, or timm's "
-    "layout)"
-)
+_WAY_OUT = f"model.weights takes a .safetensors or .pth file, or a folder with a {MODEL_FILE} (a run, or timm's layout)"
 
 
-def starting_weights(place: str) -> ForeignWeights:
-    """Return the tensors at ``place``; ``CheckpointError`` where there are none."""
-    if is_packaged(place):
-        return ForeignWeights(packaged_tensors(place), None)
-    file = _weight_file(place)
+def starting_weights(location: str) -> ForeignWeights:
+    """Return the tensors at a location; ``CheckpointError`` where there are none."""
+    if is_packaged(location):
+        return ForeignWeights(packaged_tensors(location), None)
+    file = _weight_file(location)
     return read_foreign(file) if is_foreign(file) else ForeignWeights(plain_names(read_tensors(file)), None)
 
 
 def load_starting_weights(
     network: nn.Module,
     weights: ForeignWeights,
-    place: str,
+    location: str,
     *,
     without_bias: bool = False,
     other_classes: str | None = None,
 ) -> list[str]:
-    """Load the tensors of ``place`` into a network and return what the user should know about it.
+    """Load the tensors of a location into a network and return what the user should know about it.
 
     What stands before all of their names and before none of the network's, as lightning, SWA and other wrappers put
     it there, is removed, which is noted.
@@ -74,15 +72,15 @@ def load_starting_weights(
         found.setdefault(bias, own[bias])
     if bias in own and bias not in found and head_weight in found:
         raise CheckpointError(
-            f"model.weights: {place} is of a network with another model.head, whose classifier has no bias; set "
+            f"model.weights: {location} is of a network with another model.head, whose classifier has no bias; set "
             "model.head as in its config.json, or start from what `kdcam export --format timm` makes of it"
         )
-    load_exactly(network, found, place=f"model.weights: {place}", what="model.name")
+    load_exactly(network, found, source=f"model.weights: {location}", what="model.name")
     if weights.note is not None:
-        notes.append(f"model.weights: {place}: {weights.note}")
+        notes.append(f"model.weights: {location}: {weights.note}")
     if wrappers:
         notes.append(
-            f"model.weights: {place}: names without {listed(map(repr, wrappers))}, which all of them begin with"
+            f"model.weights: {location}: names without {listed(map(repr, wrappers))}, which all of them begin with"
         )
     return notes
 
@@ -113,16 +111,16 @@ def holds_neck(tensors: Mapping[str, Tensor]) -> bool:
     return any(name.startswith("neck.") for name in tensors)
 
 
-def stored_statistics(place: str, name: str) -> Preprocessing | None:
+def stored_statistics(location: str, name: str) -> Preprocessing | None:
     """Return the statistics in the config.json beside the weights of a network ``name``; None: they are not known.
 
     Without the file those of CIFAR-100 are returned for a kdcam: network in a folder of the kind that RepDistiller
     names.
     """
-    if is_packaged(place):
-        return packaged(place).preprocessing
-    file = _weight_file(place)
-    config_file = file.parent / "config.json"
+    if is_packaged(location):
+        return packaged(location).preprocessing
+    file = _weight_file(location)
+    config_file = file.parent / CONFIG_FILE
     if not is_file(config_file):
         of_repdistiller = name.startswith("kdcam:") and architecture_from_path(file) is not None
         return Preprocessing(*CIFAR100_STATISTICS) if of_repdistiller else None
@@ -134,14 +132,14 @@ def stored_statistics(place: str, name: str) -> Preprocessing | None:
     return None
 
 
-def learned_other_classes(place: str, label_names: Sequence[str], task: Task) -> str | None:
+def learned_other_classes(location: str, label_names: Sequence[str], task: Task) -> str | None:
     """Return what the config.json beside weights tells that is not the data's: classes, their order, or the task.
 
     None: nothing, or no names of the data are known.
     """
-    if is_packaged(place) or not label_names:
+    if is_packaged(location) or not label_names:
         return None
-    config_file = _weight_file(place).parent / "config.json"
+    config_file = _weight_file(location).parent / CONFIG_FILE
     if not is_file(config_file):
         return None
     with layout_errors(config_file):
@@ -153,9 +151,9 @@ def learned_other_classes(place: str, label_names: Sequence[str], task: Task) ->
         return None if learned == task else f'a classifier of another task ("{learned}")'
 
 
-def _weight_file(place: str) -> Path:
-    path = expanded(place)
-    file = path / "model.safetensors" if is_folder(path) else path
+def _weight_file(location: str) -> Path:
+    path = expanded(location)
+    file = path / MODEL_FILE if is_folder(path) else path
     if not is_file(file):
         raise CheckpointError(f"model.weights: there is no file {file}; {_WAY_OUT}")
     return file

@@ -3,18 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kdcam.blocks.document import Section
-from kdcam.files.json_files import layout_errors as layout_of
-from kdcam.files.json_files import read_json
+from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import exists
-from kdcam.report.reported_run import ReportedRun
-from kdcam.report.reported_run import ResultFile as Found
+from kdcam.report.reported_run import ReportedRun, ResultFile
 from kdcam.report.sections.few_shot import few_shot_section
 from kdcam.report.sections.localization import localization_section
 from kdcam.report.sections.robustness import robustness_section
 from kdcam.report.sections.verification import verification_section
 from kdcam.runs.run_files import FEW_SHOT_FILE, LOCALIZATION_FILE, VERIFICATION_FILE
 
-SECTIONS: Mapping[str, Callable[[Sequence[Found]], Section]] = {
+SECTIONS: Mapping[str, Callable[[Sequence[ResultFile]], Section]] = {
     FEW_SHOT_FILE: few_shot_section,
     VERIFICATION_FILE: verification_section,
     LOCALIZATION_FILE: localization_section,
@@ -34,20 +32,17 @@ def file_sections(runs: Sequence[ReportedRun]) -> Iterator[Section]:
     """
     for name, make in SECTIONS.items():
         found = [
-            Found(run.name, run.folder, read_json(run.folder / name))
+            ResultFile(run.name, run.folder, read_json(run.folder / name))
             for run in runs
             if exists(run.folder / name)
         ]
         if len(found) > 1:
             for one in found:  # alone first: an error names the one file
-                _made(make, [one], name)
+                with layout_errors(one.folder / name):
+                    make([one])
         if found:
-            yield _made(make, found, name)
-
-
-def _made(make: Callable[[Sequence[Found]], Section], found: Sequence[Found], name: str) -> Section:
-    with layout_of(found[0].folder / name):
-        return make(found)
+            with layout_errors(found[0].folder / name):
+                yield make(found)
 
 
 __all__ = ["SECTIONS", "file_sections"]

@@ -6,13 +6,19 @@ from pathlib import Path
 
 from kdcam.blocks.document import Block, Facts, Note, Section, Table
 from kdcam.comparison.table.notes import notes_of
-from kdcam.comparison.table.text_formats import Comparison, columns_of, evaluation_lines, stored_comparison
+from kdcam.comparison.table.output_folder import COMPARISON_FILE, CURVES_FILE
+from kdcam.comparison.table.text_formats import (
+    Comparison,
+    columns_of,
+    evaluation_lines,
+    stored_comparison,
+    version_texts,
+)
 from kdcam.files.json_files import layout_errors, read_json
 from kdcam.files.paths import is_file
-from kdcam.report.reported_run import COMPARISON_FILE, read_picture
+from kdcam.report.reported_run import read_picture
 from kdcam.settings.messages import listed
 
-_CURVES_FILE = "curves.png"
 _CURVES = (
     "Left: validation score by epoch, mean and range over the seeds. Right: epochs to each level of it, median over "
     "the seeds."
@@ -30,8 +36,8 @@ def comparison_section(folder: Path, *, title: str) -> Section:
         notes = (Note(text) for text in notes_of(stored))
         blocks: list[Block] = [*_unfinished(stored), *_tables(stored), *notes]
         facts = _facts(stored)
-    if is_file(folder / _CURVES_FILE):
-        blocks.append(read_picture(folder / _CURVES_FILE, _CURVES))
+    if is_file(folder / CURVES_FILE):
+        blocks.append(read_picture(folder / CURVES_FILE, _CURVES))
     return Section(title, (*blocks, facts))
 
 
@@ -53,17 +59,12 @@ def _tables(stored: Comparison) -> Iterator[Table]:
 
 def _facts(stored: Comparison) -> Facts:
     machines = ["; ".join(f"{key} {value}" for key, value in one.items()) for one in stored.machines]
-    versions = [
-        f"{package} {' / '.join(str(one) for one in found)}"
-        for package, found in stored.versions.items()
-        if any(one is not None for one in found)
-    ]
     pairs = (
         ("command", shlex.join(stored.command)),
         ("set in all rows", "; ".join(stored.sets)),
         ("seeds", listed(stored.seeds)),
         *(("machine", one) for one in machines),
-        ("versions", listed(versions)),
+        ("versions", listed(version_texts(stored))),
     )
     rows = [
         (row.name, f"recipe {listed([row.source, *row.settings])}; losses {listed(row.losses)}")

@@ -1,11 +1,11 @@
 """Learning curves: every loss term on its own, and the validation score, by epoch; one line a run."""
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdcam.blocks.document import Block, CaptionedPicture, LegendLine, Note, Section
+from kdcam.blocks.plots import png_bytes
 from kdcam.files.json_files import layout_errors
 from kdcam.report.reported_run import ReportedRun
 from kdcam.runs.run_files import METRICS_FILE
@@ -41,7 +41,7 @@ DARK = Theme("#d8dee4", "#3d444d", DARK_LINE_COLOURS)
 class Line(NamedTuple):
     """One run's line in a panel."""
 
-    place: int  # the run's in the report: it gives colour and dashes
+    run_index: int  # in the report: it gives colour and dashes
     epochs: Sequence[int]
     values: Sequence[float]  # nan: a gap
     selected: int | None  # the epoch whose weights were selected
@@ -76,7 +76,7 @@ def _picture(runs: Sequence[ReportedRun], panels: Sequence[Panel], caption: str)
         alt=f"Lines by epoch of {shown}; of {names}",
         caption=caption,
         width=round(_CSS_INCH * _WIDTH * min(len(panels), _ACROSS)),
-        legend=[_legend_line(run.name, place) for place, run in enumerate(runs)] if len(runs) > 1 else (),
+        legend=[_legend_line(run.name, index) for index, run in enumerate(runs)] if len(runs) > 1 else (),
     )
 
 
@@ -129,17 +129,15 @@ def draw_panels(panels: Sequence[Panel], theme: Theme) -> bytes:
         _draw(axes, panel, theme)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return png_bytes(figure)
 
 
 def _draw(axes: "Axes", panel: Panel, theme: Theme) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for line in panel.lines:
-        colour = theme.colours[line.place % len(theme.colours)]
-        dash = _DASHES[line.place // len(theme.colours) % len(_DASHES)][1]
+        colour = theme.colours[line.run_index % len(theme.colours)]
+        dash = _DASHES[line.run_index // len(theme.colours) % len(_DASHES)][1]
         # A single point makes no line.
         marker = "o" if sum(not math.isnan(value) for value in line.values) == 1 else None
         axes.plot(line.epochs, line.values, color=colour, linestyle=dash, linewidth=1.6, marker=marker)

@@ -3,38 +3,38 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdcam.blocks.document import Block, Note, Section, Table, notes_on_runs, share_text, side_by_side
+from kdcam.blocks.document import (
+    Block,
+    CellsByHead,
+    Note,
+    Section,
+    Table,
+    notes_on_runs,
+    share_text,
+    side_by_side,
+)
 from kdcam.evaluation.localization.localization_schema import left_out_text
-from kdcam.report.reported_run import ResultFile, outdated_notes, read_run_picture
-
-Cells = dict[tuple[str, ...], str]
+from kdcam.report.reported_run import ResultFile, outdated_notes, run_pictures
 
 
 def localization_section(found: Sequence[ResultFile]) -> Section:
     """Return MaxBoxAcc, pointing game and energy, a column a run, and how the boxes were found."""
     rows = side_by_side([_scores(one.content) for one in found])
-    caption = "objects' boxes in blue, those found in green"
-    pictures = [
-        picture
-        for one in found
-        for picture in read_run_picture(
-            one.folder, "localization.png", caption, run=one.run if len(found) > 1 else None
-        )
-    ]
+    captions = {"localization.png": "objects' boxes in blue, those found in green"}
     blocks: list[Block] = [
         *outdated_notes(found),
         Table(("score", *(one.run for one in found)), rows, title="localization"),
         *notes_on_runs([(one.run, _asked(one.content)) for one in found], runs=len(found)),
         *_left_out(found),
-        *pictures,
+        *run_pictures(found, captions, named=len(found) > 1),
     ]
     return Section("Localization", tuple(blocks))
 
 
-def _scores(content: Mapping[str, Any]) -> Cells:
+def _scores(content: Mapping[str, Any]) -> CellsByHead:
     headline, largest = content["headline"], content["largest_region"]
     of_class = "" if content["map"] == "caam" else f", {content['map_of']}"
-    cells: Cells = {
+    cells: CellsByHead = {
         ("maps",): f"{content['map']}{of_class}",
         ("images",): f"{content['images']:,}",
         ("MaxBoxAccV2",): share_text(headline["max_box_acc_v2"]),

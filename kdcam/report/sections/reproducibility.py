@@ -94,13 +94,13 @@ def _measured(run: ReportedRun) -> Iterator[tuple[str, str]]:
     if run.epochs:
         with layout_errors(run.folder / METRICS_FILE):
             seconds = fsum(float(epoch["seconds"]) for epoch in run.epochs)
-            pace = median(float(epoch["images_per_second"]) for epoch in run.epochs)
+            throughput = median(float(epoch["images_per_second"]) for epoch in run.epochs)
             solved = run.result is not None and "probe" in run.result
             yield (
                 "training",
                 f"{duration_text(seconds)} for features and fits"
                 if solved
-                else f"{duration_text(seconds)} in {len(run.epochs)} epochs, {pace:,.0f} images/s (median)",
+                else f"{duration_text(seconds)} in {len(run.epochs)} epochs, {throughput:,.0f} images/s (median)",
             )
 
 
@@ -120,15 +120,15 @@ def _flat(run: ReportedRun) -> dict[str, str]:
         return dict(_leaves({**recipe, "seed": run.record["seed"], **others}, ""))
 
 
-def _leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{place}.{key}" if place else str(key))
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{place}[{_name(item, index)}]")
+            yield from _leaves(item, f"{key}[{_name(item, index)}]")
     elif value is not None:
-        yield place, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _name(item: Any, index: int) -> str:

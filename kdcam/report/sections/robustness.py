@@ -6,6 +6,7 @@ from typing import Any
 from kdcam.blocks.document import (
     MISSING,
     Block,
+    CellsByHead,
     Note,
     Section,
     Table,
@@ -14,155 +15,16 @@ from kdcam.blocks.document import (
     share_text,
     side_by_side,
 )
-from kdcam.report.reported_run import ResultFile, read_run_picture
+from kdcam.report.reported_run import ResultFile, run_pictures
 from kdcam.scores.main_scores import score_name, score_text
 from kdcam.settings.messages import eps_text, failed_check_text, listed
 
-_PICTURES = {"corruptions": "corruptions.png", "corrupted_set": "corrupted-set.png"}
-
-_ShiftCells = dict[tuple[str, ...], str]
-
-
-def corruption_blocks(found: Sequence[ResultFile], section: str) -> Iterator[Block]:
-    """Yield errors by corruption; of a single run by severity, too; and relative to a base run."""
-    some = [one for one in found if one.content[section]]
-    if not some:
-        return
-    reports = [one.content[section]["report"] for one in some]
-    texts = [(one.run, _corrupted(report)) for one, report in zip(some, reports, strict=True)]
-    yield from notes_on_runs(texts, runs=len(found))
-    if len(found) == 1:
-        yield _by_severity(reports[0])
-    else:
-        cells = [_mean_errors(report) for report in reports]
-        yield Table(_heads("corruption", some), side_by_side(cells), title="mean error under corruptions")
-    yield from _relative(some, section)
-    for one in some:
-        caption = "accuracy, mean over the corruptions, against severity"
-        run = one.run if len(found) > 1 else None
-        yield from read_run_picture(one.folder, _PICTURES[section], caption, run=run)
-
-
-def _corrupted(report: Mapping[str, Any]) -> str:
-    severities = listed(report["severities"])
-    clean = "" if report["clean_acc"] is None else f"; {share_text(report['clean_acc'])} accuracy without any"
-    return f"Corruptions: {report['source']}, severities {severities}, {report['subset']} ({report['note']}){clean}."
-
-
-def _by_severity(report: Mapping[str, Any]) -> Table:
-    rows = [
-        (row["name"], *(share_text(1 - one) for one in row["accuracies"]), share_text(row["mean_error"]))
-        for row in report["rows"]
-    ]
-    rows.append(("mean", *("" for _ in report["severities"]), share_text(report["mean_error"])))
-    columns = ("corruption", *(f"severity {one}" for one in report["severities"]), "mean error")
-    return Table(columns, rows, title="error under corruptions")
-
-
-def _mean_errors(report: Mapping[str, Any]) -> _ShiftCells:
-    rows: _ShiftCells = {(row["name"],): share_text(row["mean_error"]) for row in report["rows"]}
-    return rows | {(f"mean (of {len(rows)})",): share_text(report["mean_error"])}
-
-
-def _relative(found: Sequence[ResultFile], section: str) -> Iterator[Block]:
-    """Yield a table of errors as multiples of a base run's; a column names its own base."""
-    some = [one for one in found if one.content[section]["relative"]]
-    if some:
-        cells: list[_ShiftCells] = []
-        for one in some:
-            relative = one.content[section]["relative"]
-            rows: _ShiftCells = {("base",): str(one.content[section]["base"])}
-            rows |= {(row["name"],): number_text(row["error"], 3) for row in relative["rows"]}
-            rows["mean",] = number_text(relative["mean_error"], 3)
-            rows["mean, added to the clean error",] = number_text(relative["mean_added_error"], 3)
-            cells.append(rows)
-        yield Table(
-            _heads("corruption", some), side_by_side(cells), title="errors as multiples of a base run's"
-        )
-
-
-def calibration_blocks(found: Sequence[ResultFile]) -> Iterator[Block]:
-    """Yield calibration on the test part before and after temperature scaling."""
-    if found:
-        cells = [_calibration(one.content["calibration"]) for one in found]
-        columns = ("calibration", "when", *(one.run for one in found))
-        yield Table(columns, side_by_side(cells), title="calibration, test part", left=2)
-    for one in found:
-        caption = "accuracy against confidence: on the diagonal a classifier is as often right as it is sure"
-        yield from read_run_picture(one.folder, "reliability.png", caption, run=_named(found, one))
-
-
-def _calibration(report: Mapping[str, Any]) -> _ShiftCells:
-    cells: _ShiftCells = {}
-    for score in ("nll", "brier", "ece", "mce"):
-        for when, state in (("as trained", report["before"]), ("at its temperature", report["after"])):
-            value = None if state is None else state[score]
-            cells[score_name(score), when] = score_text(score, value)
-    cells["temperature", "fitted on validation"] = number_text(report["temperature"], 3)
-    return cells
-
-
-def foreign_blocks(found: Sequence[ResultFile]) -> Iterator[Block]:
-    """Yield how well runs tell their own images from others."""
-    if found:
-        cells = [_foreign(one.content["out_of_distribution"]) for one in found]
-        columns = ("foreign images", "score", "", *(one.run for one in found))
-        title = "own test images told from foreign ones"
-        yield Table(columns, side_by_side(cells), title=title, left=3)
-
-
-def _foreign(section: Mapping[str, Any]) -> _ShiftCells:
-    cells: _ShiftCells = {}
-    for row in section["report"]["rows"]:
-        cells[section["data"], row["score"], "AUROC"] = number_text(row["auroc"], 4)
-        cells[section["data"], row["score"], "foreign at 95 % own"] = share_text(row["fpr_at_95"])
-    return cells
-
-
-def noise_blocks(found: Sequence[ResultFile]) -> Iterator[Block]:
-    """Yield what became of wrong training labels."""
-    if found:
-        cells = [_noise(one.content["label_noise"]) for one in found]
-        yield Table(_heads("label noise", found), side_by_side(cells), title="label noise in training")
-    for one in found:
-        caption = "validation accuracy by epoch, whose labels are clean"
-        yield from read_run_picture(one.folder, "label-noise.png", caption, run=_named(found, one))
-        caption = "accuracy against the rate of wrong training labels"
-        yield from read_run_picture(one.folder, "noise-rates.png", caption, run=_named(found, one))
-
-
-def _noise(report: Mapping[str, Any]) -> _ShiftCells:
-    kept = report["memorisation"] or {}
-    shares = {
-        "wrong labels, nominal": report["nominal_rate"],
-        "wrong labels, realised": report["realised_rate"],
-        "clean test, selected": report["selected_test_acc"],
-        "clean test, last": report["last_test_acc"],
-        "wrong labels memorised": kept.get("memorised"),
-        "wrong labels recovered": kept.get("recovered"),
-        "right labels learned": kept.get("clean_label_acc"),
-    }
-    cells: _ShiftCells = {("kind",): report["kind"] or MISSING}
-    cells |= {(name,): share_text(value) for name, value in shares.items()}
-    cells["wrong labels found by their loss (AUROC)",] = number_text(kept.get("wrong_label_auroc"), 3)
-    return cells
-
-
-def _heads(first: str, found: Sequence[ResultFile]) -> tuple[str, ...]:
-    return (first, *(one.run for one in found))
-
-
-def _named(found: Sequence[ResultFile], one: ResultFile) -> str | None:
-    return one.run if len(found) > 1 else None
-
-
-_SCORES = {
+_MULTI_LABEL_SCORES = {  # key -> title, and what the worst case is counted over
     "label_acc": ("label accuracy (decisions at probability 0.5)", "decision"),
     "mean_ap": ("mean average precision", None),
     "exact_acc": ("exact accuracy (images with all decisions right)", "image"),
 }
-
-Cells = dict[tuple[str, ...], str]
+_CORRUPTION_PICTURES = {"corruptions": "corruptions.png", "corrupted_set": "corrupted-set.png"}
 
 
 def robustness_section(found: Sequence[ResultFile]) -> Section:
@@ -172,11 +34,11 @@ def robustness_section(found: Sequence[ResultFile]) -> Section:
         *_weights(found),
         *_attacks(found),
         *_checks(found),
-        *corruption_blocks(found, "corruptions"),
-        *corruption_blocks(found, "corrupted_set"),
-        *calibration_blocks([one for one in found if one.content["calibration"]]),
-        *foreign_blocks([one for one in found if one.content["out_of_distribution"]]),
-        *noise_blocks([one for one in found if one.content["label_noise"]]),
+        *_corruptions(found, "corruptions"),
+        *_corruptions(found, "corrupted_set"),
+        *_calibrations([one for one in found if one.content["calibration"]]),
+        *_foreign_images([one for one in found if one.content["out_of_distribution"]]),
+        *_label_noise([one for one in found if one.content["label_noise"]]),
     ]
     return Section("Robustness", tuple(blocks))
 
@@ -205,21 +67,19 @@ def _attacks(found: Sequence[ResultFile]) -> Iterator[Block]:
         cells = [_accuracies(one.content["attacks"]) for one in single]
         yield _table("accuracy under attack", single, cells)
     if several:
-        for score, (title, counted) in _SCORES.items():
+        for score, (title, counted) in _MULTI_LABEL_SCORES.items():
             cells = [_scores(one.content["attacks"], score, counted) for one in several]
             yield _table(f"{title} under attack", several, cells)
     if some:
         cells = [_passes(one.content["attacks"]) for one in some]
         title = "passes an image attacked: forward + backward"
         yield Table(("attack", "budget", *_names(some)), side_by_side(cells), title=title, left=2)
-    for one in some:
-        run = one.run if len(found) > 1 else None
-        eps = "accuracy under all attacks against eps"
-        yield from read_run_picture(one.folder, "robustness-eps.png", eps, run=run)
-        seen = (
-            "attacked images: before and after, with the class activation maps of the label, and the change"
-        )
-        yield from read_run_picture(one.folder, "adversarial.png", seen, run=run)
+    captions = {
+        "robustness-eps.png": "accuracy under all attacks against eps",
+        "adversarial.png": "attacked images: before and after, with the class activation maps of the label, and the "
+        "change",
+    }
+    yield from run_pictures(some, captions, named=len(found) > 1)
 
 
 def _attacked(report: Mapping[str, Any]) -> str:
@@ -231,8 +91,8 @@ def _attacked(report: Mapping[str, Any]) -> str:
     return f"Attacks: {report['subset']}{wrong}; they raise the {report['loss']}; eps in [0, 1] pixel units."
 
 
-def _accuracies(report: Mapping[str, Any]) -> Cells:
-    cells: Cells = {("clean", ""): share_text(report["clean_acc"])}
+def _accuracies(report: Mapping[str, Any]) -> CellsByHead:
+    cells: CellsByHead = {("clean", ""): share_text(report["clean_acc"])}
     for row in report["rows"]:
         budget = eps_text(row["norm"], row["eps"])
         cells[row["attack"], budget] = share_text(row["robust_acc"])
@@ -241,14 +101,14 @@ def _accuracies(report: Mapping[str, Any]) -> Cells:
     return cells | _worst(report, "image", "worst_case_acc")
 
 
-def _scores(report: Mapping[str, Any], score: str, counted: str | None) -> Cells:
-    cells: Cells = {("clean", ""): share_text(report["clean"][score])}
+def _scores(report: Mapping[str, Any], score: str, counted: str | None) -> CellsByHead:
+    cells: CellsByHead = {("clean", ""): share_text(report["clean"][score])}
     for row in report["rows"]:
         cells[row["attack"], eps_text(row["norm"], row["eps"])] = share_text(row["scores"][score])
     return cells if counted is None else cells | _worst(report, counted, f"worst_case_{score}")
 
 
-def _worst(report: Mapping[str, Any], counted: str, key: str) -> Cells:
+def _worst(report: Mapping[str, Any], counted: str, key: str) -> CellsByHead:
     """Return what is left under all attacks of a budget and the smaller ones; nothing where there is but one."""
     if len(report["rows"]) < 2:
         return {}
@@ -259,7 +119,7 @@ def _worst(report: Mapping[str, Any], counted: str, key: str) -> Cells:
     }
 
 
-def _passes(report: Mapping[str, Any]) -> Cells:
+def _passes(report: Mapping[str, Any]) -> CellsByHead:
     return {(row["attack"], eps_text(row["norm"], row["eps"])): _passes_text(row) for row in report["rows"]}
 
 
@@ -269,7 +129,7 @@ def _passes_text(row: Mapping[str, Any]) -> str:
     return f"{row['forwards']:,.1f} + {row['backwards']:,.1f}"
 
 
-def _table(title: str, found: Sequence[ResultFile], cells: Sequence[Cells]) -> Table:
+def _table(title: str, found: Sequence[ResultFile], cells: Sequence[CellsByHead]) -> Table:
     """Return a table with a last row of warnings, where a run's checks failed."""
     rows = side_by_side(cells)
     masked = [one.content["warning"] or "" for one in found]
@@ -295,7 +155,7 @@ def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
     return check["name"], check["text"], value, f"{check['limit']:.3g}", result
 
 
-def _check_cells(checks: Sequence[Mapping[str, Any]]) -> Cells:
+def _check_cells(checks: Sequence[Mapping[str, Any]]) -> CellsByHead:
     return {(check["name"],): _check_text(check) for check in checks}
 
 
@@ -305,14 +165,130 @@ def _check_text(check: Mapping[str, Any]) -> str:
     return f"{value} (limit {check['limit']:.3g}{at})" + ("" if check["passed"] else " FAILED")
 
 
+def _corruptions(found: Sequence[ResultFile], section: str) -> Iterator[Block]:
+    """Yield errors by corruption; of a single run by severity, too; and relative to a base run."""
+    some = [one for one in found if one.content[section]]
+    if not some:
+        return
+    reports = [one.content[section]["report"] for one in some]
+    texts = [(one.run, _corrupted(report)) for one, report in zip(some, reports, strict=True)]
+    yield from notes_on_runs(texts, runs=len(found))
+    if len(found) == 1:
+        yield _by_severity(reports[0])
+    else:
+        cells = [_mean_errors(report) for report in reports]
+        yield Table(("corruption", *_names(some)), side_by_side(cells), title="mean error under corruptions")
+    yield from _relative(some, section)
+    captions = {_CORRUPTION_PICTURES[section]: "accuracy, mean over the corruptions, against severity"}
+    yield from run_pictures(some, captions, named=len(found) > 1)
+
+
+def _corrupted(report: Mapping[str, Any]) -> str:
+    severities = listed(report["severities"])
+    clean = "" if report["clean_acc"] is None else f"; {share_text(report['clean_acc'])} accuracy without any"
+    return f"Corruptions: {report['source']}, severities {severities}, {report['subset']} ({report['note']}){clean}."
+
+
+def _by_severity(report: Mapping[str, Any]) -> Table:
+    rows = [
+        (row["name"], *(share_text(1 - one) for one in row["accuracies"]), share_text(row["mean_error"]))
+        for row in report["rows"]
+    ]
+    rows.append(("mean", *("" for _ in report["severities"]), share_text(report["mean_error"])))
+    columns = ("corruption", *(f"severity {one}" for one in report["severities"]), "mean error")
+    return Table(columns, rows, title="error under corruptions")
+
+
+def _mean_errors(report: Mapping[str, Any]) -> CellsByHead:
+    rows: CellsByHead = {(row["name"],): share_text(row["mean_error"]) for row in report["rows"]}
+    return rows | {(f"mean (of {len(rows)})",): share_text(report["mean_error"])}
+
+
+def _relative(found: Sequence[ResultFile], section: str) -> Iterator[Block]:
+    """Yield a table of errors as multiples of a base run's; each column has a base of its own."""
+    some = [one for one in found if one.content[section]["relative"]]
+    if some:
+        cells: list[CellsByHead] = []
+        for one in some:
+            relative = one.content[section]["relative"]
+            rows: CellsByHead = {("base",): str(one.content[section]["base"])}
+            rows |= {(row["name"],): number_text(row["error"], 3) for row in relative["rows"]}
+            rows["mean",] = number_text(relative["mean_error"], 3)
+            rows["mean, added to the clean error",] = number_text(relative["mean_added_error"], 3)
+            cells.append(rows)
+        yield Table(
+            ("corruption", *_names(some)), side_by_side(cells), title="errors as multiples of a base run's"
+        )
+
+
+def _calibrations(found: Sequence[ResultFile]) -> Iterator[Block]:
+    """Yield calibration on the test part before and after temperature scaling."""
+    if found:
+        cells = [_calibration(one.content["calibration"]) for one in found]
+        columns = ("calibration", "when", *_names(found))
+        yield Table(columns, side_by_side(cells), title="calibration, test part", left=2)
+    caption = "accuracy against confidence: on the diagonal a classifier is as often right as it is sure"
+    yield from run_pictures(found, {"reliability.png": caption}, named=len(found) > 1)
+
+
+def _calibration(report: Mapping[str, Any]) -> CellsByHead:
+    cells: CellsByHead = {}
+    for score in ("nll", "brier", "ece", "mce"):
+        for when, state in (("as trained", report["before"]), ("at its temperature", report["after"])):
+            value = None if state is None else state[score]
+            cells[score_name(score), when] = score_text(score, value)
+    cells["temperature", "fitted on validation"] = number_text(report["temperature"], 3)
+    return cells
+
+
+def _foreign_images(found: Sequence[ResultFile]) -> Iterator[Block]:
+    """Yield how well runs tell their own images from others."""
+    if found:
+        cells = [_foreign(one.content["out_of_distribution"]) for one in found]
+        columns = ("foreign images", "score", "", *_names(found))
+        title = "own test images told from foreign ones"
+        yield Table(columns, side_by_side(cells), title=title, left=3)
+
+
+def _foreign(section: Mapping[str, Any]) -> CellsByHead:
+    cells: CellsByHead = {}
+    for row in section["report"]["rows"]:
+        cells[section["data"], row["score"], "AUROC"] = number_text(row["auroc"], 4)
+        cells[section["data"], row["score"], "foreign at 95 % own"] = share_text(row["fpr_at_95"])
+    return cells
+
+
+def _label_noise(found: Sequence[ResultFile]) -> Iterator[Block]:
+    """Yield what became of wrong training labels."""
+    if found:
+        cells = [_noise(one.content["label_noise"]) for one in found]
+        yield Table(("label noise", *_names(found)), side_by_side(cells), title="label noise in training")
+    captions = {
+        "label-noise.png": "validation accuracy by epoch, whose labels are clean",
+        "noise-rates.png": "accuracy against the rate of wrong training labels",
+    }
+    yield from run_pictures(found, captions, named=len(found) > 1)
+
+
+def _noise(report: Mapping[str, Any]) -> CellsByHead:
+    memorisation = report["memorisation"] or {}
+    shares = {
+        "wrong labels, nominal": report["nominal_rate"],
+        "wrong labels, realised": report["realised_rate"],
+        "clean test, selected": report["selected_test_acc"],
+        "clean test, last": report["last_test_acc"],
+        "wrong labels memorised": memorisation.get("memorised"),
+        "wrong labels recovered": memorisation.get("recovered"),
+        "right labels learned": memorisation.get("clean_label_acc"),
+    }
+    cells: CellsByHead = {("kind",): report["kind"] or MISSING}
+    cells |= {(name,): share_text(value) for name, value in shares.items()}
+    cells["wrong labels found by their loss (AUROC)",] = number_text(memorisation.get("wrong_label_auroc"), 3)
+    return cells
+
+
 def _names(found: Sequence[ResultFile]) -> tuple[str, ...]:
     return tuple(one.run for one in found)
 
 
-__all__ = [
-    "calibration_blocks",
-    "corruption_blocks",
-    "foreign_blocks",
-    "noise_blocks",
-    "robustness_section",
-]
+__all__ = ["robustness_section"]

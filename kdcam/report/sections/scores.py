@@ -18,8 +18,8 @@ _PARTS = ("test", "validation")
 # What a recipe says that does not make two runs different experiments.
 _NO_DIFFERENCE = ("description", "published", "seed")
 _TEACHER_WEIGHTS = "teacher_weights"  # of recipe.json: digests
-# How training treats its data; with the rest alike two runs are scored on the same images.
-_TREATMENT = ("augment", "cutmix", "mixup", "noise", "workers")
+# How training treats the data that it is given; with the rest alike two runs are scored on the same images.
+_TRAINING_DATA_KEYS = ("augment", "cutmix", "mixup", "noise", "workers")
 
 
 def score_section(run: ReportedRun) -> Section:
@@ -208,7 +208,7 @@ def _scored_on_others(runs: Sequence[ReportedRun]) -> bool:
     kinds = set()
     for run in runs:
         with layout_errors(run.folder / RECIPE_FILE):
-            data = {key: value for key, value in run.recipe["data"].items() if key not in _TREATMENT}
+            data = {key: value for key, value in run.recipe["data"].items() if key not in _TRAINING_DATA_KEYS}
             kinds.add(json.dumps([data, SCORE_WORDS[run.score]], sort_keys=True))
     return len(kinds) > 1
 

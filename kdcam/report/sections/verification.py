@@ -5,6 +5,7 @@ from typing import Any
 
 from kdcam.blocks.document import (
     Block,
+    CellsByHead,
     Note,
     Section,
     Table,
@@ -14,22 +15,13 @@ from kdcam.blocks.document import (
     side_by_side,
 )
 from kdcam.evaluation.verification.verification_schema import rate_notes, spread_text
-from kdcam.report.reported_run import ResultFile, outdated_notes, read_run_picture
-
-Cells = dict[tuple[str, ...], str]
+from kdcam.report.reported_run import ResultFile, outdated_notes, run_pictures
 
 
 def verification_section(found: Sequence[ResultFile]) -> Section:
     """Return accuracy, true accept rates and the ROC's numbers, a column a run."""
     runs = tuple(one.run for one in found)
     rows = side_by_side([_scores(one.content) for one in found])
-    pictures = [
-        picture
-        for one in found
-        for picture in read_run_picture(
-            one.folder, "roc.png", "ROC of all pairs", run=one.run if len(found) > 1 else None
-        )
-    ]
     blocks: list[Block] = [
         *outdated_notes(found),
         *_seen(found),
@@ -40,7 +32,7 @@ def verification_section(found: Sequence[ResultFile]) -> Section:
         *notes_on_runs(
             [(one.run, f"{text}.") for one in found for text in rate_notes(one.content)], runs=len(found)
         ),
-        *pictures,
+        *run_pictures(found, {"roc.png": "ROC of all pairs"}, named=len(found) > 1),
     ]
     return Section("Verification", tuple(blocks))
 
@@ -84,9 +76,9 @@ def _asked(content: Mapping[str, Any]) -> str:
     )
 
 
-def _scores(content: Mapping[str, Any]) -> Cells:
+def _scores(content: Mapping[str, Any]) -> CellsByHead:
     headline = content["headline"]
-    cells: Cells = {("accuracy",): spread_text(headline["accuracy"], content["accuracy_std"])}
+    cells: CellsByHead = {("accuracy",): spread_text(headline["accuracy"], content["accuracy_std"])}
     for one in content["true_accepts"]:
         cells[f"TAR at FAR {one['far']:g}",] = spread_text(one["mean"], one["std"])
         cells[f"TAR at FAR {one['far']:g}, all pairs",] = share_text(one["pooled"])

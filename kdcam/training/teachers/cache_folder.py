@@ -18,14 +18,20 @@ from kdcam.files.json_files import read_json, write_json
 from kdcam.files.npy_files import open_npy
 from kdcam.files.paths import is_file, is_folder, shown
 from kdcam.runtime.machine import package_versions
+from kdcam.settings.messages import reason_text
 from kdcam.training.teachers.cache_key import CacheKey, key_difference
 
 Shape = tuple[int, ...]
 
+INDEX = "cache.json"
 SEVERAL = frozenset({"stages", "published_stages"})
 """The entries that have an array a map; each of the others has one."""
 
+_ASIDE = ".partial"  # the end of the name of a file that is not whole yet
 _BYTES = 2  # of a number in fp16
+_NOTED = ("kdcam", "torch")  # packages that draw the views
+_READABLE = "make it readable, or name another folder"
+_WRITABLE = 'free some space, name another folder, or set teacher.cache = "none"'
 
 
 class EntryShapes(NamedTuple):
@@ -105,7 +111,7 @@ def _header(shape: Shape) -> bytes:
 
 @contextmanager
 def cache_folder_errors(what: str, way_out: str) -> Iterator[None]:
-    """Tell in a sentence that the system refuses something: ``what`` (why); ``way_out``.
+    """Say in a sentence that the system refuses something: ``what`` (why); ``way_out``.
 
     Raises ``CheckpointError`` in the place of ``OSError``, and of a ``CheckpointError`` that one caused and that speaks
     of a run's folder.
@@ -116,14 +122,7 @@ def cache_folder_errors(what: str, way_out: str) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError):
             raise
-        reason = cause.strerror or cause
-        raise CheckpointError(f"teacher.cache_folder: {what} ({reason}); {way_out}") from cause
-
-
-INDEX = "cache.json"
-
-_NOTED = ("kdcam", "torch")  # packages that draw the views
-_READABLE = "make it readable, or name another folder"
+        raise CheckpointError(f"teacher.cache_folder: {what} ({reason_text(cause)}); {way_out}") from cause
 
 
 class CacheContents(NamedTuple):
@@ -146,7 +145,7 @@ def versions_now() -> dict[str, str | None]:
     return {name: versions[name] for name in _NOTED}
 
 
-def entry_files(folder: Path, key: CacheKey, entries: Iterable[EntryShapes]) -> Iterator[ArrayFile]:
+def _entry_files(folder: Path, key: CacheKey, entries: Iterable[EntryShapes]) -> Iterator[ArrayFile]:
     """Yield the files of entries of a key, in order."""
     return array_files(folder, entries, views=key.views.per_image, images=key.data.images)
 
@@ -173,7 +172,7 @@ def read_contents(folder: Path, key: CacheKey) -> CacheContents:
         whole = tuple(
             entry
             for entry in contents.whole
-            if all(_size(file.path) == file.size() for file in entry_files(folder, key, [entry]))
+            if all(_size(file.path) == file.size() for file in _entry_files(folder, key, [entry]))
         )
     return contents._replace(whole=whole)
 
@@ -187,8 +186,7 @@ def write_contents(folder: Path, key: CacheKey, contents: CacheContents) -> None
         "filling": dict(contents.filling),
         "views": contents.views_done,
     }
-    way_out = 'free some space, name another folder, or set teacher.cache = "none"'
-    with cache_folder_errors(f"{folder / INDEX} cannot be written", way_out):
+    with cache_folder_errors(f"{folder / INDEX} cannot be written", _WRITABLE):
         write_json(folder / INDEX, record)
 
 
@@ -263,11 +261,14 @@ def _size(path: Path) -> int:
     return path.stat().st_size if is_file(path) else 0
 
 
-_ASIDE = ".partial"
-
-
 class CacheWriter:
-    """The files of entries that are being written; a context manager that opens and closes them.
+    """Writes the files of entries, view by view, so that a kill costs little; a context manager that opens them.
+
+    Each array is written aside. cache.json, which alone says what counts, is written at the start, after each view and
+    at the end, when all arrays have been renamed. A process that is killed loses the view it was in, and the next one
+    that wants the same entries goes on after the views before it. All views are made again by one that wants other
+    entries, and after a kill in the short time between the first rename and the last cache.json. What counted before
+    stays in any case.
 
     Attributes:
         views_done: Views that are whole: where to go on.
@@ -278,10 +279,10 @@ class CacheWriter:
     ) -> None:
         """Go on with the same entries where ``contents`` tells of them, or begin; the caller holds the lock."""
         self._folder, self._key, self._contents, self._entries = folder, key, contents, entries
-        self._arrays = list(entry_files(folder, key, entries))
+        self._arrays = list(_entry_files(folder, key, entries))
         self._files: list[BinaryIO] = []
         same = contents.filling == entries  # in their order, too: it is the order of what is written
-        with self._telling():
+        with self._write_errors():
             held = all(_held(array) >= array.size(contents.views_done) for array in self._arrays)
         self.views_done = contents.views_done if same and held else 0
 
@@ -298,13 +299,13 @@ class CacheWriter:
     @property
     def torn_bytes(self) -> int:
         """Bytes that a process left aside when it ended, and that are given back before anything is written."""
-        with self._telling():
+        with self._write_errors():
             torn = sum(max(0, _held(array) - array.size(self.views_done)) for array in self._arrays)
             return torn + sum(leftover.stat().st_size for leftover in self._leftovers())
 
     def __enter__(self) -> Self:
-        self._keep()
-        with self._telling():
+        self._write_progress()
+        with self._write_errors():
             for leftover in self._leftovers():
                 leftover.unlink()
             with ExitStack() as opened:
@@ -324,29 +325,29 @@ class CacheWriter:
 
     def append(self, outputs: Sequence[Tensor]) -> None:
         """Write the next images' outputs (N, ...), fp16 on the CPU, one an array in the order of the entries."""
-        with self._telling():
+        with self._write_errors():
             for file, tensor in zip(self._files, outputs, strict=True):
                 file.write(tensor.contiguous().numpy().data)
 
     def end_view(self) -> None:
         """Make sure that a view is on the disk, so that it need not be done again."""
-        with self._telling():
+        with self._write_errors():
             for file in self._files:
                 file.flush()
                 os.fsync(file.fileno())
         self.views_done += 1
-        self._keep()
+        self._write_progress()
 
     def finish(self) -> None:
         """Give all files their names; from now on they count."""
         for array, file in zip(self._arrays, self._files, strict=True):
-            with self._telling():
+            with self._write_errors():
                 file.close()
                 _aside(array).replace(array.path)
         whole = self._contents.whole + self._entries
         write_contents(self._folder, self._key, CacheContents(self._contents.versions, whole))
 
-    def _keep(self) -> None:
+    def _write_progress(self) -> None:
         running = self._contents._replace(filling=self._entries, views_done=self.views_done)
         write_contents(self._folder, self._key, running)
 
@@ -355,9 +356,8 @@ class CacheWriter:
         own = set(map(_aside, self._arrays))
         return [path for path in self._folder.glob(f".*{_ASIDE}") if path not in own]
 
-    def _telling(self) -> AbstractContextManager[None]:
-        way_out = 'free some space, name another folder, or set teacher.cache = "none"'
-        return cache_folder_errors(f"{self._folder}: the teacher's outputs cannot be written", way_out)
+    def _write_errors(self) -> AbstractContextManager[None]:
+        return cache_folder_errors(f"{self._folder}: the teacher's outputs cannot be written", _WRITABLE)
 
 
 def _opened_aside(array: ArrayFile) -> BinaryIO:
@@ -395,7 +395,6 @@ __all__ = [
     "cache_folder_errors",
     "changed_versions",
     "empty_contents",
-    "entry_files",
     "open_arrays",
     "read_contents",
     "versions_now",

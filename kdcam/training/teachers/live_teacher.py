@@ -20,7 +20,7 @@ from kdcam.models.classifier import Classifier, Preprocessing, Task, TeacherOutp
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.weights.config_json import read_config
 from kdcam.models.weights.foreign_checkpoints import CIFAR100_STATISTICS, architecture_from_path, is_foreign
-from kdcam.models.weights.named_networks import published_classes
+from kdcam.models.weights.published_networks import published_classes
 from kdcam.models.weights.starting_weights import STARTS_AFRESH, stored_statistics
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.runs.checkpoint import load_classifier
@@ -28,6 +28,28 @@ from kdcam.runtime.progress import Progress
 from kdcam.scores.classification import score
 from kdcam.settings.messages import listed
 from kdcam.training.engine import Teacher
+from kdcam.training.starting_point import is_bare_file
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """A teacher that is run on each batch; its classifier is in eval mode."""
+
+    classifier: Classifier
+
+    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
+        """Return what ``needs`` names of a batch; see `teacher_outputs` for the errors."""
+        return teacher_outputs(self.classifier, batch.images, batch.targets, needs)
+
+
+def live_classifiers(teachers: Sequence[Teacher]) -> tuple[Classifier, ...]:
+    """Return the classifiers of teachers that are all run; ``ValueError`` where one is not."""
+    live = tuple(teacher.classifier for teacher in teachers if isinstance(teacher, LiveTeacher))
+    if len(live) < len(teachers):
+        raise ValueError(
+            f"{len(teachers) - len(live)} of {len(teachers)} teachers are read and have no classifier"
+        )
+    return live
 
 
 def load_teacher(
@@ -42,7 +64,7 @@ def load_teacher(
     the data's.
     """
     checkpoint, path = config.checkpoint, expanded(config.checkpoint)
-    if is_file(path) and (is_foreign(path) or not is_file(path.parent / CONFIG_FILE)):
+    if is_file(path) and is_bare_file(checkpoint):
         return _from_bare_file(config, path, summary, task)
     if exists(path):
         _check_unused(config)
@@ -214,14 +236,14 @@ def check_teacher_scores(
         return None
     chance = 1 / num_classes
     slack = 2 * math.sqrt(chance * (1 - chance) / images)
-    told = f"teacher.checkpoint: {checkpoint} has top-1 accuracy {accuracy:.2%} on the validation part, "
+    found = f"teacher.checkpoint: {checkpoint} has top-1 accuracy {accuracy:.2%} on the validation part, "
     if accuracy < chance - slack:
         raise DataError(
-            f"{told}less than guessing ({chance:.2%}): its classes may be in another order, or its images normalised "
+            f"{found}less than guessing ({chance:.2%}): its classes may be in another order, or its images normalised "
             "otherwise; take a teacher of this data"
         )
     if accuracy <= chance + slack:
-        return f"{told}no better than guessing ({chance:.2%}); it has little to teach"
+        return f"{found}no better than guessing ({chance:.2%}); it has little to teach"
     return None
 
 
@@ -256,27 +278,6 @@ def _check_channels(checkpoint: str, channels: int, summary: DataSummary) -> Non
             f"teacher.checkpoint: {checkpoint} reads images of {channels} channels, the data has {summary.channels}; "
             "train a teacher on this data, or set data.channels where the source has it"
         )
-
-
-@dataclass(frozen=True)
-class LiveTeacher:
-    """A teacher that is run on each batch; its classifier is in eval mode."""
-
-    classifier: Classifier
-
-    def outputs(self, batch: Batch, needs: frozenset[str]) -> TeacherOutputs:
-        """Return what ``needs`` names of a batch; see `teacher_outputs` for the errors."""
-        return teacher_outputs(self.classifier, batch.images, batch.targets, needs)
-
-
-def live_classifiers(teachers: Sequence[Teacher]) -> tuple[Classifier, ...]:
-    """Return the classifiers of teachers that are all run; ``ValueError`` where one is not."""
-    live = tuple(teacher.classifier for teacher in teachers if isinstance(teacher, LiveTeacher))
-    if len(live) < len(teachers):
-        raise ValueError(
-            f"{len(teachers) - len(live)} of {len(teachers)} teachers are read and have no classifier"
-        )
-    return live
 
 
 __all__ = [

@@ -4,8 +4,8 @@ from itertools import islice
 import pytest
 import torch
 
-from kdcam.data.batches.batch import Views
-from kdcam.data.batches.resident import ResidentBatches, ResidentImages, batch_bounds
+from kdcam.data.batches.batch import Views, batch_bounds
+from kdcam.data.batches.resident import ResidentBatches, ResidentImages
 
 CPU = torch.device("cpu")
 

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from kdcam.data.batches.decoding import map_in_threads
-from kdcam.data.sources.picture_files import expand_folders, named_file, readable_pictures
+from kdcam.data.sources.picture_files import named_file, readable_pictures
 from kdcam.errors import DataError, Interrupted
 from kdcam.files.folder_listing import files_below
 from kdcam.runtime.progress import Silent
@@ -27,23 +28,22 @@ class Told(Silent):
 
 
 def test_a_folder_stands_for_its_pictures(tmp_path):
-    touch(tmp_path / "p" / "b.png", tmp_path / "p" / "deeper" / "a.JPG", tmp_path / "c.png")
-    touch(tmp_path / "p" / ".hidden" / "d.png", tmp_path / "p" / "._b.png")
-    missing = tmp_path / "missing.png"  # whoever reads it says so
+    pictures = [tmp_path / "c.png", tmp_path / "p" / "b.png", tmp_path / "p" / "deeper" / "a.JPG"]
+    touch(*pictures, tmp_path / "p" / ".hidden" / "d.png", tmp_path / "p" / "._b.png")
+    for path in pictures:
+        Image.new("RGB", (4, 4)).save(path)
     told = Told()
-    assert expand_folders([tmp_path / "c.png", str(tmp_path / "p"), missing], progress=told) == [
-        tmp_path / "c.png",
-        tmp_path / "p" / "b.png",
-        tmp_path / "p" / "deeper" / "a.JPG",
-        missing,
-    ]
-    assert told.messages == []
+    given = [tmp_path / "c.png", str(tmp_path / "p")]
+    assert readable_pictures(given, progress=told) == pictures
+    assert told.messages == told.warnings == []
+    with pytest.raises(DataError, match=r"1 of 4 files .*missing\.png: cannot be opened"):
+        readable_pictures([*given, tmp_path / "missing.png"], progress=told)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: the folder holds no picture; name"):
-        expand_folders([tmp_path / "empty"], progress=told)
+        readable_pictures([tmp_path / "empty"], progress=told)
     touch(tmp_path / "empty" / "readme.txt")
     with pytest.raises(DataError, match=r"empty: the folder holds no picture \(1 other files\)"):
-        expand_folders([tmp_path / "empty"], progress=told)
+        readable_pictures([tmp_path / "empty"], progress=told)
 
 
 def test_files_of_a_folder_that_are_no_pictures_are_counted(tmp_path, paint):

@@ -10,8 +10,10 @@ from kdcam.evaluation.localization.box_accuracy import (
     intersection_over_union,
     largest_box,
     level_overlaps,
+    truncated_pixels,
+    whole_pixels,
 )
-from kdcam.evaluation.localization.pointing_game import byte_maps
+from kdcam.evaluation.localization.localization_measurement import byte_maps
 
 NAN = float("nan")
 NONE = [NAN] * 4
@@ -209,3 +211,34 @@ def test_intersection_over_union_counts_last_pixels() -> None:
 def test_nothing_to_tell() -> None:
     with pytest.raises(ValueError, match=r"no map was added"):
         BoxTally().accuracies()
+
+
+def test_whole_pixels_are_cut_down_and_keep_one() -> None:
+    boxes = np.array([[[0, 0, 48, 48], [3.5, 4.2, 10.9, 12.0], [7.1, 7.2, 7.3, 7.4], [47.9, 47.9, 48, 48]]])
+    assert whole_pixels(boxes, 48, 48)[0].tolist() == [[0, 0, 47, 47], [3, 4, 9, 11], [7, 7, 7, 7], [47] * 4]
+    assert whole_pixels(boxes, 48, 96)[0, 1].tolist() == [7, 8, 20, 23]
+    assert np.isnan(whole_pixels(np.full((1, 1, 4), np.nan), 48, 48)).all()
+
+
+def test_pixels_of_a_picture_come_back_from_any_image_size_as_they_were() -> None:
+    pixels = np.arange(224.0)
+    corners = np.stack([pixels, pixels, pixels + 1, pixels + 1], axis=1)
+    expected = np.stack([pixels] * 4, axis=1)
+    for image_size in range(8, 225):
+        boxes = corners * image_size / 224  # as `PictureFrame.in_square` does
+        assert np.array_equal(whole_pixels(boxes[:, None], image_size, 224)[:, 0], expected)
+        size = np.full((224, 1, 2), image_size / 224)
+        assert np.array_equal(truncated_pixels(boxes[:, None], size, image_size, 224)[:, 0], expected)
+
+
+@pytest.mark.parametrize("side", [32, 64, 100, 224, 300, 500])
+def test_truncated_pixels_are_as_published_for_pictures_of_any_size(side: int) -> None:
+    generator = np.random.default_rng(side)
+    begins = generator.integers(0, side, (50, 1, 2))
+    lasts = generator.integers(begins, side)
+    expected = [int(value * 224 / side) for value in np.concatenate([begins, lasts], 2).ravel().tolist()]
+    edges = np.concatenate([begins, lasts + 1], axis=2) * 96 / side
+    found = truncated_pixels(edges, np.full((50, 1, 2), 96 / side), 96, 224)
+    assert found.ravel().tolist() == expected
+    if side != 224:
+        assert not np.array_equal(found, whole_pixels(edges, 96, 224))

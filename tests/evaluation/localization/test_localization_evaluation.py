@@ -46,7 +46,7 @@ def test_the_result_lies_beside_the_run(scenes_runs: dict[str, Path]) -> None:
 
 
 def test_it_agrees_with_the_pointing_game_of_the_quickstart(scenes_runs: dict[str, Path]) -> None:
-    from kdcam.evaluation.localization.pointing_game import pointing_scores
+    from kdcam.evaluation.localization.localization_measurement import pointing_scores
 
     loaded = load_run(scenes_runs["one"], device="cpu")
     test = loaded.part("test")
@@ -197,8 +197,8 @@ def test_a_picture_of_boxes(scenes_runs: dict[str, Path], tmp_path: Path) -> Non
     with Image.open(tmp_path / "figures" / "localization.png") as picture:
         assert picture.size[0] == 6 * 160 + 5 * 4
         shown = np.asarray(picture)
-    opened = RunPreparer(localization_settings({}), **OPTIONS).open(runs[0])
-    x0, y0, x1, y1 = (10 * opened.evaluated.boxes.boxes[0, 0]).round().int().tolist()  # 16 pixels are 160
+    prepared = RunPreparer(localization_settings({}), **OPTIONS).prepare(runs[0])
+    x0, y0, x1, y1 = (10 * prepared.evaluated.boxes.boxes[0, 0]).round().int().tolist()  # 16 pixels are 160
     blue = (shown == (87, 181, 232)).all(2)
     top = shown.shape[0] // 2 - 2 - 160  # below the first row's words
     drawn = blue[top : top + 160, :160] | (shown == (0, 158, 115)).all(2)[top : top + 160, :160]

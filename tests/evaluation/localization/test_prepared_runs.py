@@ -39,13 +39,13 @@ def test_images_and_boxes_stay_together_when_only_some_are_taken(
                 read_boxes(photos / "boxes.csv"), test, root=photos, label_names=loaded.parts.label_names
             )
             known = every.boxes[:, 0]
-        opened = RunPreparer(localization_settings(settings), **OPTIONS | {"batch_size": 3}).open(run)
-        located = list(located_batches(opened.classifier, opened.evaluated, opened.look))
+        prepared = RunPreparer(localization_settings(settings), **OPTIONS | {"batch_size": 3}).prepare(run)
+        located = list(located_batches(prepared.classifier, prepared.evaluated, prepared.options))
         shown = torch.cat([one.images for one in located])
         boxes = torch.cat([one.boxes for one in located])[:, 0]
         assert len(shown) == images
         classes = set()
-        for image, box, number in zip(shown, boxes, opened.evaluated.boxes.classes.tolist(), strict=True):
+        for image, box, number in zip(shown, boxes, prepared.evaluated.boxes.classes.tolist(), strict=True):
             (place,) = [k for k, one in enumerate(whole.images) if torch.equal(one, image)]
             assert torch.equal(known[place].double(), box)
             assert int(test.targets[place]) == number
@@ -82,11 +82,11 @@ def test_a_map_of_no_boxs_class_is_held_against_all_boxes_of_its_image(
     assert (found.report.images, found.report.maps) == (1, 1)
     assert found.to_json()["evaluated"]["boxes"] == 2
     assert kdcam.localize(photo_run, settings=options, device="cpu")[0].report.maps == 2
-    opened = RunPreparer(localization_settings(options | settings), **OPTIONS).open(photo_run)
-    assert opened.evaluated.boxes.boxes.shape == (1, 2, 4)
+    prepared = RunPreparer(localization_settings(options | settings), **OPTIONS).prepare(photo_run)
+    assert prepared.evaluated.boxes.boxes.shape == (1, 2, 4)
 
 
 def test_runs_of_one_data_set_share_its_images(scenes_runs: dict[str, Path]) -> None:
-    opener = RunPreparer(localization_settings({}), **OPTIONS)
-    one, other = (opener.open(scenes_runs[name]).evaluated for name in ("one", "other"))
+    preparer = RunPreparer(localization_settings({}), **OPTIONS)
+    one, other = (preparer.prepare(scenes_runs[name]).evaluated for name in ("one", "other"))
     assert one.boxes is other.boxes

@@ -364,12 +364,14 @@ def test_a_killed_evaluation_goes_on_and_loses_a_batch_at_most(
         monkeypatch.setattr(Dying, "attacked", [])
         monkeypatch.setattr(Dying, "batches_left", killed_after)
         with pytest.raises(Killed):
-            attack_report(Threshold(), batches, attacks, n_examples=10, work=PartialResults(folder, key="k"))
+            attack_report(
+                Threshold(), batches, attacks, n_examples=10, partial=PartialResults(folder, key="k")
+            )
         assert Dying.attacked == list(range(8))[: 3 * killed_after]
         monkeypatch.setattr(Dying, "batches_left", 10**6)
-        work = PartialResults(folder, key="k")
-        assert work.resumed
-        assert attack_report(Threshold(), batches, attacks, n_examples=10, work=work) == whole
+        partial = PartialResults(folder, key="k")
+        assert partial.resumed
+        assert attack_report(Threshold(), batches, attacks, n_examples=10, partial=partial) == whole
         assert Dying.attacked == list(range(8))  # each image once
 
 
@@ -382,12 +384,12 @@ def test_a_stop_keeps_what_is_done(batches: TensorBatches, tmp_path: Path) -> No
             return self.asked == 5  # three batches of the clean pass, after it, after the first batch
 
     attacks = [PgdConfig(eps=0.05, steps=2)]
-    work = PartialResults(tmp_path, key="k")
+    partial = PartialResults(tmp_path, key="k")
     with pytest.raises(Interrupted, match=r"same command goes on"):
-        attack_report(Threshold(), batches, attacks, n_examples=10, work=work, progress=Stopping())
+        attack_report(Threshold(), batches, attacks, n_examples=10, partial=partial, progress=Stopping())
     again = PartialResults(tmp_path, key="k")
     assert sum(mark != PENDING for mark in again.marks("0/pgd-2", 10).tolist()) == 4
-    assert attack_report(Threshold(), batches, attacks, n_examples=10, work=again) == attack_report(
+    assert attack_report(Threshold(), batches, attacks, n_examples=10, partial=again) == attack_report(
         Threshold(), batches, attacks, n_examples=10
     )
 

@@ -223,7 +223,7 @@ def test_only_the_first_right_images_are_looked_at(network: nn.Module, batches: 
     watcher = Watcher()
     wanted = torch.ones(300, dtype=torch.bool)
     masking_checks(
-        Watched(network), batches, wanted, BUDGET, known=AttackFindings(300, 0.0), progress=watcher
+        Watched(network), batches, wanted, BUDGET, findings=AttackFindings(300, 0.0), progress=watcher
     )
     assert max(seen) == 64
     assert CHECKED_IMAGES - 64 in seen
@@ -237,9 +237,10 @@ def test_shares_known_from_the_attacks_are_taken(network: nn.Module, batches: Te
         right = (network(batches.images[:500]).argmax(1) == batches.targets[:500]).nonzero()[:3, 0].tolist()
     by_square = AttackGain(share=0.004, norm="linf", eps=0.01, places=tuple(right[:2]))
     by_source = AttackGain(share=0.3, norm="linf", eps=0.02, places=tuple(right))
-    known = AttackFindings(500, 0.5, by_square, by_source)
+    findings = AttackFindings(500, 0.5, by_square, by_source)
     found = {
-        check.name: check for check in masking_checks(Blind(network), batches, wanted, small, known=known)
+        check.name: check
+        for check in masking_checks(Blind(network), batches, wanted, small, findings=findings)
     }
     assert found["zero_gradients"].value == 0.5
     # pgd-40 and cw-margin-40 move none of the three.
@@ -252,8 +253,10 @@ def test_shares_known_from_the_attacks_are_taken(network: nn.Module, batches: Te
     }
     # An honest network falls to longer attacks of its own: the gain was that over a short one.
     large = {"norm": "linf", "eps": 0.4}
-    known = AttackFindings(500, 0.5, by_square.model_copy(update=large), by_source.model_copy(update=large))
-    honest = masking_checks(network, batches, wanted, small, known=known)
+    findings = AttackFindings(
+        500, 0.5, by_square.model_copy(update=large), by_source.model_copy(update=large)
+    )
+    honest = masking_checks(network, batches, wanted, small, findings=findings)
     gains = [check for check in honest if check.name in ("black_box_attack", "transfer")]
     assert [(check.value, check.passed, check.eps) for check in gains] == [(0, True, 0.4)] * 2
 
@@ -279,14 +282,14 @@ def test_checks_that_are_done_are_not_done_again(
     wanted = torch.ones(20, dtype=torch.bool)
     with pytest.raises(Interrupted, match=r"same command goes on"):
         masking_checks(
-            network, batches, wanted, BUDGET, work=PartialResults(tmp_path, key="k"), progress=Stopping(3)
+            network, batches, wanted, BUDGET, partial=PartialResults(tmp_path, key="k"), progress=Stopping(3)
         )
     (file,) = tmp_path.iterdir()
     document = json.loads(file.read_text())
     assert list(document["sections"]) == [f"check {name}" for name in ("zero_gradients", *FALLS)]
     document["sections"]["check falls_with_eps"]["value"] = -7.0
     file.write_text(json.dumps(document))
-    found = masking_checks(network, batches, wanted, BUDGET, work=PartialResults(tmp_path, key="k"))
+    found = masking_checks(network, batches, wanted, BUDGET, partial=PartialResults(tmp_path, key="k"))
     assert [check.value for check in found if check.name == "falls_with_eps"] == [-7]
     assert len(found) == 8
 

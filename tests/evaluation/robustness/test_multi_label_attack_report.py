@@ -201,11 +201,11 @@ def test_a_killed_evaluation_goes_on(
     attacks = [FgsmConfig(eps=0.03), Dying(eps=0.1, steps=2)]
     with pytest.raises(Killed):
         multi_label_attack_report(
-            Halves(), batches, attacks, n_examples=6, work=PartialResults(tmp_path, key="k")
+            Halves(), batches, attacks, n_examples=6, partial=PartialResults(tmp_path, key="k")
         )
     monkeypatch.setattr(Dying, "batches_left", 2)  # the other two of three batches
     again = PartialResults(tmp_path, key="k")
-    resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=again)
+    resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, partial=again)
     monkeypatch.setattr(Dying, "batches_left", 3)
     assert resumed == multi_label_attack_report(Halves(), batches, attacks, n_examples=6)
 
@@ -224,12 +224,12 @@ def test_a_clean_pass_goes_on_with_another_batch_size(batches: TensorBatches, tm
     attacks = [FgsmConfig(eps=0.03)]
     with pytest.raises(Killed):
         multi_label_attack_report(
-            Dying(), batches, attacks, n_examples=6, work=PartialResults(tmp_path, key="k")
+            Dying(), batches, attacks, n_examples=6, partial=PartialResults(tmp_path, key="k")
         )
-    work = PartialResults(tmp_path, key="k")
-    assert bytes(work.marks("clean", 6).tolist()) == b"1111.."
+    partial = PartialResults(tmp_path, key="k")
+    assert bytes(partial.marks("clean", 6).tolist()) == b"1111.."
     batches.batch_size = 3
-    resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, work=work)
+    resumed = multi_label_attack_report(Halves(), batches, attacks, n_examples=6, partial=partial)
     assert resumed == multi_label_attack_report(Halves(), batches, attacks, n_examples=6)
 
 

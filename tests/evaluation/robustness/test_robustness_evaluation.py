@@ -16,7 +16,7 @@ from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobu
 from kdcam.evaluation.robustness.partial_results import PROGRESS_STEM
 from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE
 from kdcam.files.folder_lock import FolderLock
-from kdcam.runs.training_labels import read_noisy_labels
+from kdcam.runs.data_record import read_noisy_labels
 from kdcam.runtime.progress import Silent
 
 
@@ -178,7 +178,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(runs: list[Path], monkeypatch:
 
 
 def test_what_was_found_is_taken_while_nothing_that_decides_it_changes(runs: list[Path]) -> None:
-    settings = {"attacks": ["fgsm"], "n_examples": 5}
+    settings = {"attacks": ["fgsm"], "n_examples": 5, "checks": False}
 
     def worked(**changes: Any) -> bool:
         reader = Reader()

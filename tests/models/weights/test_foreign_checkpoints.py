@@ -199,7 +199,7 @@ def test_the_allow_list_is_ours_alone_and_only_while_reading(tmp_path: Path) -> 
 def test_a_whole_module_is_refused(tmp_path: Path) -> None:
     torch.save(build_cifar("resnet8"), tmp_path / "whole.pth")
     with pytest.raises(
-        CheckpointError, match=r"asks for kdcam\.models\.\w+\.CifarResNet .*state_dict\(\) alone"
+        CheckpointError, match=r"asks for kdcam\.models\.networks\.\w+\.CifarResNet .*state_dict\(\) alone"
     ):
         read_foreign(tmp_path / "whole.pth")
 

@@ -88,12 +88,12 @@ def test_every_tensor_must_fit() -> None:
     tensors = other_names(lite0())
     missing = dict(list(tensors.items())[1:])
     with pytest.raises(CheckpointError, match=r"here has 295 tensors, timm's tf_efficientnet_lite0 296"):
-        by_order(missing, "tf_efficientnet_lite0", place="here")
+        by_order(missing, "tf_efficientnet_lite0", location="here")
     turned = {"first": missing.pop("_bn1.weight"), "conv": tensors["_conv_stem.weight"], **missing}
     with pytest.raises(
         CheckpointError, match=r"'first' of \[32\] where timm's .* has 'conv_stem\.weight' of \[32, 3, 3, 3\]"
     ):
-        by_order(turned, "tf_efficientnet_lite0", place="here")
+        by_order(turned, "tf_efficientnet_lite0", location="here")
 
 
 def validation_images(folder: Path) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def test_plain_names_drop_what_wrappers_put_before() -> None:
 
 def test_load_exactly_keeps_type_and_memory_format() -> None:
     source, target = _network(), _network().to(memory_format=torch.channels_last)
-    load_exactly(target, source.double().state_dict(), place="x", what="y")
+    load_exactly(target, source.double().state_dict(), source="x", what="y")
     assert target[0].weight.dtype == torch.float32
     assert target[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(target[0].weight.double(), source[0].weight)
@@ -84,10 +84,10 @@ def test_first_mismatch_is_named_and_nothing_loaded() -> None:
     state = _network().state_dict()
     missing = {name: tensor for name, tensor in state.items() if name != "1.bias"}
     with pytest.raises(CheckpointError, match=r"^here: does not fit a net: '1\.bias' is missing; "):
-        load_exactly(network, missing, place="here", what="a net")
+        load_exactly(network, missing, source="here", what="a net")
     with pytest.raises(CheckpointError, match="'fc' is not part of it; "):
-        load_exactly(network, {**state, "fc": torch.ones(1)}, place="here", what="a net")
+        load_exactly(network, {**state, "fc": torch.ones(1)}, source="here", what="a net")
     other = {**missing, "0.weight": torch.ones(4, 1, 3, 3)}
     with pytest.raises(CheckpointError, match=r"'0\.weight' is 4x1x3x3, expected 4x3x3x3 \(and 1 more\)"):
-        load_exactly(network, other, place="here", what="a net")
+        load_exactly(network, other, source="here", what="a net")
     assert torch.equal(network[0].bias, before)

@@ -1,78 +1,169 @@
+"""What training reads of a cached teacher, and what is told."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
-import torch
+from cached_runs import (
+    AUGMENTED,
+    EVERY_NEED,
+    KD,
+    assert_read_equals_live,
+    cached_plan,
+    cached_recipe,
+    picture_recipe,
+    prepared,
+    told,
+)
+from small_runs import SCENES, Watcher, small_recipe
+from torch import Tensor
 
-from kdcam.data.batches.batch import Batch
-from kdcam.models.classifier import TeacherOutputs
-from kdcam.training.teachers.cached_teacher import CachedTeacher
+import kdcam
+from kdcam.data.batches.batch import Batches, Views
+from kdcam.data.datasets import batches
+from kdcam.errors import CheckpointError
+from kdcam.runtime.machine import package_versions
+from kdcam.training.engine import Plan
+from kdcam.training.teachers import cached_teacher
+from kdcam.training.teachers.cached_teacher import cache_forecast, cache_teachers, teacher_needs
+from kdcam.training.teachers.live_teacher import live_classifiers
 
-CPU = torch.device("cpu")
-LOGITS = torch.arange(2 * 3 * 4).reshape(2, 3, 4).half()
-STAGES = (torch.zeros(2, 3, 5, 2, 2).half(), torch.ones(2, 3, 6, 1, 1).half())
-PUBLISHED = (torch.full((2, 3, 7, 2, 2), 2.0).half(),)
-ARRAYS = {"teacher.logits": (LOGITS,), "teacher.stages": STAGES, "teacher.published_stages": PUBLISHED}
+
+def test_every_output_is_what_the_live_teacher_says_of_the_same_views(teachers: list[str]) -> None:
+    recipe = cached_recipe(teachers[0], loss=EVERY_NEED)
+    assert len(teacher_needs(recipe)) == 7
+    assert_read_equals_live(recipe)
 
 
-def batch(views: list[int] | None, indices: list[int]) -> Batch:
-    images, targets, places = (
-        torch.zeros(len(indices), 1, 2, 2),
-        torch.zeros(len(indices)),
-        torch.tensor(indices),
+def test_two_teachers_have_a_cache_each(teachers: list[str]) -> None:
+    tables = [{"checkpoint": one, "cache": "views", "views": 2} for one in teachers]
+    recipe = small_recipe(loss=[*KD, {"name": "caam_cam"}], data=AUGMENTED, teacher=tables)
+    assert_read_equals_live(recipe)
+
+
+def test_several_labels_an_image(tmp_path: Path) -> None:
+    several = {"task": "multi-label", "data": {**AUGMENTED, "multi_label": True}}
+    bce = {"name": "binary_cross_entropy"}
+    run = kdcam.train(small_recipe(**several, loss=[bce]), output=tmp_path / "teacher", device="cpu")
+    recipe = cached_recipe(str(run.path), loss=[bce, {"name": "caam_cam"}], **several)
+    assert_read_equals_live(recipe)
+
+
+def test_streamed_pictures(tmp_path: Path) -> None:
+    recipe = picture_recipe(tmp_path)
+    assert_read_equals_live(recipe)
+
+
+def test_the_teacher_is_not_called_in_training(
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Plan] = []
+
+    def and_then_broken(*arguments: Any) -> Plan:
+        live = arguments[2]
+        kept.append(cache_teachers(*arguments))
+        for teacher in live_classifiers(live.teachers):
+            monkeypatch.setattr(teacher, "forward", refuse)
+            monkeypatch.setattr(teacher, "outputs", refuse)
+        return kept[-1]
+
+    def refuse(*_: Any, **__: Any) -> Tensor:
+        raise AssertionError("the teacher was called")
+
+    monkeypatch.setattr("kdcam.training.training_run.cache_teachers", and_then_broken)
+    run = kdcam.distill(cached_recipe(teachers[0]), output=tmp_path / "run", device="cpu")
+    assert run.result["last"]["test"]
+    assert len(kept) == 1
+
+
+def test_no_augmentation_keeps_one_view(teachers: list[str], tmp_path: Path) -> None:
+    recipe = cached_recipe(teachers[0], tmp_path / "kept", data=SCENES)
+    assert_read_equals_live(recipe)
+    assert json.loads((tmp_path / "kept" / "cache.json").read_text())["key"]["views"] == 1
+
+
+# --- How it is made ----------------------------------------------------------------------------------------
+
+
+def test_the_views_are_made_once_for_all_teachers_and_only_when_something_is_missing(
+    teachers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [{"checkpoint": one, "cache": "views", "views": 2} for one in teachers]
+    checked, parts, plan = prepared(cached_recipe("", teacher=tables))
+    made: list[Views] = []
+
+    def counted(*arguments: Any, **settings: Any) -> Batches:
+        made.append(settings["views"])
+        return batches(*arguments, **settings)
+
+    monkeypatch.setattr(cached_teacher, "batches", counted)
+    cache_teachers(checked, parts, plan, Watcher())
+    assert made == [Views(2, 0)]
+    cache_teachers(checked, parts, plan, Watcher())
+    assert made == [Views(2, 0)]
+
+
+def test_another_version_of_torch_is_a_warning(teachers: list[str], tmp_path: Path) -> None:
+    recipe, index = cached_recipe(teachers[0], tmp_path / "kept"), tmp_path / "kept" / "cache.json"
+    first, second = Watcher(), Watcher()
+    cached_plan(recipe, first)
+    record = json.loads(index.read_text())
+    assert record["versions"]["torch"] == package_versions()["torch"]
+    index.write_text(json.dumps({**record, "versions": {**record["versions"], "torch": "1.0"}}))
+    cached_plan(recipe, second)
+    assert first.warnings == []
+    [warning] = second.warnings
+    assert re.search(
+        r"kept: torch was 1.0 when this teacher cache was begun and is .* remove the folder", warning
     )
-    if views is None:
-        return Batch(images, targets, places)
-    return Batch(images, targets, places, torch.tensor(views), places)
 
 
-def on(device: torch.device, seen: Batch) -> Batch:
-    """Return a batch as a run on a device gets it."""
-    images, targets, indices = (one.to(device) for one in seen[:3])
-    return seen._replace(images=images, targets=targets, indices=indices)
+def test_a_folder_below_the_users_own_is_found(
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = cached_recipe(teachers[0], Path("~/kept"))
+    cached_plan(recipe)
+    assert (tmp_path / "kept" / "cache.json").is_file()
+    assert str(tmp_path / "kept") in str(cache_forecast(prepared(recipe)[0]))
 
 
-def test_nothing_is_asked_of_the_device_while_the_arrays_are_on_the_host() -> None:
-    device = torch.device("meta")  # whose numbers nobody can read
-    teacher = CachedTeacher(ARRAYS, device=device)
-    assert teacher.place.type == "cpu"
-    read = teacher.outputs(on(device, batch([1, 0], [2, 0])), frozenset(ARRAYS))
-    assert read.logits is not None
-    assert (read.logits.device.type, read.logits.shape, len(read.stages)) == ("meta", (2, 4), 2)
+# --- Size --------------------------------------------------------------------------------------------------
 
 
-def test_each_image_is_read_in_its_view_in_float32() -> None:
-    read = CachedTeacher(ARRAYS, device=CPU).outputs(batch([1, 0, 1], [2, 0, 0]), frozenset(ARRAYS))
-    assert read.logits is not None
-    assert read.logits.dtype == torch.float32
-    assert torch.equal(read.logits, torch.stack([LOGITS[1, 2], LOGITS[0, 0], LOGITS[1, 0]]).float())
-    assert [tuple(stage.shape) for stage in read.stages] == [(3, 5, 2, 2), (3, 6, 1, 1)]
-    assert [tuple(stage.shape) for stage in read.published_stages] == [(3, 7, 2, 2)]
+def test_the_size_is_told_before_and_right(teachers: list[str], tmp_path: Path) -> None:
+    watcher = Watcher()
+    cached_plan(cached_recipe(teachers[0], tmp_path / "kept", loss=EVERY_NEED), watcher)
+    [text] = told(watcher)
+    found = re.match(r"teacher cache: ([\d.,]+) MB \(", text)
+    assert found is not None
+    held = sum(file.stat().st_size for file in (tmp_path / "kept").iterdir())
+    assert float(found[1].replace(",", "")) * 1e6 == pytest.approx(held, rel=0.05)
+    assert str(tmp_path / "kept") in text
 
 
-def test_only_what_is_needed_now_is_read() -> None:
-    teacher = CachedTeacher(ARRAYS, device=CPU)
-    read = teacher.outputs(batch([0], [1]), frozenset({"teacher.stages", "cam"}))
-    assert read.logits is None
-    assert (len(read.stages), read.published_stages) == (2, ())
-    assert teacher.outputs(batch([0], [1]), frozenset({"cam"})) == TeacherOutputs()
+def test_a_disk_without_room_is_refused_before_anything_is_run(
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    monkeypatch.setattr(cached_teacher, "_outputs", lambda *_: pytest.fail("the teacher was run"))
+    with pytest.raises(
+        CheckpointError, match=r"has 0.000100 MB free, and the teacher's outputs take 0.00360 MB more"
+    ):
+        cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
 
 
-def test_a_batch_without_views_is_a_programmers_error() -> None:
-    with pytest.raises(ValueError, match="the batch has no views"):
-        CachedTeacher(ARRAYS, device=CPU).outputs(batch(None, [0]), frozenset(ARRAYS))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("free", [2**40, 100])
-def test_on_a_gpu_arrays_go_there_where_they_fit(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2**40))
-    device = torch.device("cuda")
-    teacher = CachedTeacher(ARRAYS, device=device)
-    assert teacher.place.type == ("cpu" if free == 100 else "cuda")
-    seen = on(device, batch([1], [2]))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        read = teacher.outputs(seen, frozenset(ARRAYS))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert read.logits is not None
-    assert read.logits.device.type == "cuda"
-    assert torch.equal(read.logits.cpu(), LOGITS[1, 2].float()[None])
+def test_what_a_killed_process_left_aside_counts_as_free(
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").mkdir()
+    for name in (".logits.npy.partial", ".embedding.npy.partial"):  # one is cut, one removed
+        (tmp_path / "kept" / name).write_bytes(b"\0" * 2000)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    cached_plan(cached_recipe(teachers[0], tmp_path / "kept"))
+    assert {file.name for file in (tmp_path / "kept").iterdir()} == {".lock", "cache.json", "logits.npy"}

@@ -8,6 +8,7 @@ import torch
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
+from kdcam.data.batches.batch import Batch
 from kdcam.data.dataset_parts import DataSummary
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
 from kdcam.losses.kd import KdConfig
@@ -18,7 +19,14 @@ from kdcam.models.model_config import ModelConfig
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.checkpoint import load_classifier, save_model
-from kdcam.training.teachers.live_teacher import check_teacher_scores, load_teacher
+from kdcam.training.engine import Teacher
+from kdcam.training.teachers.cached_teacher import CachedTeacher
+from kdcam.training.teachers.live_teacher import (
+    LiveTeacher,
+    check_teacher_scores,
+    live_classifiers,
+    load_teacher,
+)
 
 KD = [{"name": "cross_entropy"}, {"name": "kd"}]
 TEN = tuple(str(digit) for digit in range(10))
@@ -297,3 +305,26 @@ def test_of_a_teachers_tables_the_average_is_taken_and_told(tmp_path: Path) -> N
         load_teacher(
             TeacherConfig(checkpoint=str(path)), SUMMARY._replace(label_names=tuple("abcdefg")), fetches=False
         )
+
+
+def test_a_live_teacher_is_run_and_a_cached_one_is_read() -> None:
+    classifier = build_classifier(
+        ModelConfig(name="kdcam:resnet8"), num_classes=3, in_channels=1, image_size=16
+    ).eval()
+    places = torch.arange(2)
+    batch = Batch(torch.rand(2, 1, 16, 16), torch.zeros(2).long(), places, torch.zeros(2).long(), places)
+    needs = frozenset({"teacher.logits"})
+    live = LiveTeacher(classifier)
+    with torch.no_grad():
+        logits = classifier(batch.images)
+    arrays = {"teacher.logits": (logits.half()[None],)}
+    both: list[Teacher] = [live, CachedTeacher(arrays, device=torch.device("cpu"))]
+    said, read = (teacher.outputs(batch, needs) for teacher in both)
+    assert said.logits is not None
+    assert read.logits is not None
+    assert torch.equal(said.logits, logits)
+    assert torch.equal(read.logits, logits.half().float())
+    assert [teacher.outputs(batch, frozenset({"cam"})) for teacher in both] == 2 * [TeacherOutputs()]
+    assert live_classifiers([live]) == (classifier,)
+    with pytest.raises(ValueError, match="1 of 2 teachers are read and have no classifier"):
+        live_classifiers(both)
