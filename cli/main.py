@@ -10,6 +10,7 @@ from .signals import INTERRUPTED, Stopper
 _READER_GONE = 141  # what a shell tells of a program that was ended by SIGPIPE
 
 
+# What signals and closed streams lead to: docs/decisions/026.
 def main() -> None:
     """Run the command line and exit.
 

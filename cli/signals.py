@@ -17,6 +17,7 @@ SAME_SECONDS = 1.0
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+# Why a second signal within a second is the same wish: docs/decisions/026.
 class Stopper:
     """Takes the signals from the moment it is entered; a context manager.
 

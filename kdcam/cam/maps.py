@@ -108,6 +108,7 @@ def hires_cam(feature_map: Tensor, gradient: Tensor) -> Tensor:
     return (wide(feature_map) * wide(gradient)).sum(1)
 
 
+# Why eps is a share of the map's magnitude: docs/decisions/005.
 def minmax_normalize(maps: Tensor, *, eps: float = 1e-3) -> Tensor:
     """Return each map brought to [0, 1] on its own, from its lowest to its highest value.
 

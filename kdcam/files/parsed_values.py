@@ -17,6 +17,7 @@ _BRACKET = re.compile(r"[\[{\]}]")
 _Path = tuple[Any, ...]  # (path of what holds it, its key), from the value up
 
 
+# Why parsed values are walked through: docs/decisions/024.
 def check_values(
     document: Any,
     *,

@@ -23,6 +23,7 @@ _MOST_HEADER = 32_000_000  # bytes; thousands of tensors and the record of a run
 _BYTES = {"BF16": 2, "BOOL": 1, "F16": 2, "F32": 4, "F64": 8, "I16": 2, "I32": 4, "I64": 8, "I8": 1, "U8": 1}
 
 
+# What the seal is for: docs/decisions/025.
 def sealed(data: bytes) -> bytes:
     """Return a whole safetensors file with its seal, its metadata in the order of their names.
 

@@ -73,6 +73,7 @@ class CamLossConfig(LossConfig):
         )
 
 
+# Why images without any label are left out: docs/decisions/010.
 def cam_loss(feature_map: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Return the mean absolute difference of the normalised CAAM and the label's normalised CAM, a scalar in [0, 1].
 

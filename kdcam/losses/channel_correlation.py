@@ -120,6 +120,7 @@ def class_mean_distances(attention: Tensor, targets: Tensor, *, num_classes: int
     return _split_mean(distances, own & (counts > 1), ~own & (counts > 0))
 
 
+# Why the ratio adds eps to both distances: docs/decisions/011.
 def channel_correlation(distances: Distances, *, form: ChannelCorrelationForm, margin: float) -> Tensor:
     """Return the loss of a batch's distances, a scalar; ``margin`` counts for the form "margin" only."""
     pull, push, has_push = distances

@@ -29,6 +29,7 @@ class HeadOutputs(NamedTuple):
     lengths: Tensor | None  # (N,) that the embedding was divided by; None: it was not
 
 
+# Why heads hold no margin: docs/decisions/012.
 class Head(nn.Module):
     """A linear layer's place with weights of a given form; works in float32 under autocast too."""
 

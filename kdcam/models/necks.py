@@ -66,6 +66,7 @@ class Neck(nn.Module):
         return NeckOutputs(feature_map * attention.to(feature_map.dtype)[:, :, None, None], attention)
 
 
+# Why a neck is part of the network: docs/decisions/009.
 class Necked(nn.Module):
     """A network with a neck between its features and its head; speaks timm's interface as the network does."""
 

@@ -128,6 +128,7 @@ _PLAIN = {
 }
 
 
+# Why torch's own wrappers are left out: docs/decisions/002.
 class _Lean:
     add_param_group = _PLAIN["add_param_group"]
     zero_grad = _PLAIN["zero_grad"]
@@ -147,6 +148,7 @@ class LeanAdamW(_Lean, torch.optim.AdamW):
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
+# Why parameters of losses are not decayed: docs/decisions/008.
 def build_optimizer(
     config: SgdConfig | AdamWConfig | TimmOptimizerConfig,
     model: nn.Module,

@@ -34,6 +34,7 @@ class Schedule(Protocol):
         """Take back what `state_dict` returned."""
 
 
+# Why three schedules are formulas and the rest timm's: docs/decisions/003.
 class FormulaSchedule:
     """A learning rate that is a function of the epoch alone."""
 

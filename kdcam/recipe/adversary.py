@@ -22,6 +22,7 @@ def _usual_alpha(data: dict[str, Any]) -> float:
     return eps * _WONG_ALPHA if data.get("random_start", True) else eps
 
 
+# Why adversarial training is a table beside the losses: docs/decisions/016.
 class AdversaryConfig(Settings):
     """Adversarial training: at each step the student is trained on images that an attack on it has made.
 

@@ -37,6 +37,7 @@ from kdcam.settings.messages import first_few, listed, reason_text
 Label = str | frozenset[str]
 
 
+# Why a picture is known by the digest of its bytes: docs/decisions/022.
 @dataclass(frozen=True)
 class PictureRecord:
     """All files that a run's data held, and which of them were in which part."""

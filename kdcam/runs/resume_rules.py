@@ -68,6 +68,7 @@ def check_finished(path: Path, recipe: dict[str, Any], resume: Resume) -> None:
         )
 
 
+# When an unfinished run may be replaced: docs/decisions/006.
 def prepare_folder(path: Path, recipe: dict[str, Any], resume: Resume) -> State:
     """Return the state of a folder just locked, made ready for the run.
 

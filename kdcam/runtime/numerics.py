@@ -62,6 +62,7 @@ def broken_rows(outputs: Tensor) -> Tensor:
     return ~outputs.detach().isfinite().flatten(1).all(1)
 
 
+# Why outputs that are no numbers are refused: docs/decisions/027.
 class FiniteCheck:
     """Finds the images whose outputs are not finite, batch by batch: the largest of NaN is class 0, so that a broken
     network would be scored as one that always says class 0."""

@@ -23,6 +23,7 @@ ForwardOutputs = Callable[[Tensor], Outputs]
 """Gives a network's outputs of images (N, C, H, W) in [0, 1]."""
 
 
+# How images are crafted, and what the teacher sees: docs/decisions/016.
 @dataclass(frozen=True)
 class Adversary:
     """The attack of a run: its settings, and the seed that its random starts follow from."""

@@ -19,6 +19,7 @@ _LARGEST_EXPONENT = 50.0  # of e, in a gamma that is named
 _TIMM_STEP = 90  # epochs: create_scheduler_v2's decay_epochs where none is given
 
 
+# Why these are warnings: docs/decisions/027.
 def length_warnings(recipe: TrainRecipe, *, train_images: int | None) -> tuple[str, ...]:
     """Return a sentence for each setting of a recipe that does not fit its number of epochs, steps or updates.
 

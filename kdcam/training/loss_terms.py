@@ -112,6 +112,7 @@ def trace(terms: LossTerms, batch: Batch, *, epoch: int, step: int) -> StepTrace
     return StepTrace(epoch, step, terms.total.detach(), terms.values, batch.indices, broken)
 
 
+# Why losses are looked at only now and then on a GPU: docs/decisions/004.
 def require_finite(steps: list[StepTrace]) -> None:
     """Raise ``TrainingError`` naming term, step and batch indices of the first step that is not finite.
 

@@ -34,6 +34,7 @@ class StartingPoint(NamedTuple):
     stored: StoredModel | None = None  # what the checkpoint's config.json tells; None: it has none
 
 
+# How [init] and [model] become one table: docs/decisions/018.
 def starting_point(init: InitConfig, written: ModelConfig) -> StartingPoint:
     """Return where a fine-tuning starts; reads no weights and fetches nothing.
 

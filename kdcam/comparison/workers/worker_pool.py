@@ -23,6 +23,7 @@ _POLL_SECONDS = 0.2  # between two checks whether to stop
 _RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
+# Why workers are fresh interpreters: docs/decisions/015.
 class WorkerPool:
     """Workers and the tasks that wait for them.
 

@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     host_indices: Tensor | None = None  # (N,) int64, indices once more, on the CPU; only beside views
 
 
+# Why a batch depends on (seed, epoch, number) alone: docs/decisions/001.
 class Batches(Protocol):
     """A part of a data set, cut into batches on one device.
 

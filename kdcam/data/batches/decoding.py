@@ -157,6 +157,7 @@ def _heic(file: IO[bytes], where: str) -> "ImageFile":
     return factory(file, where)
 
 
+# Why a list of formats and a bound on pixels: docs/decisions/025.
 def open_picture(path: Path, *, at_least: int | None = None, max_pixels: int = MOST_PIXELS) -> "Image":
     """Return the decoded picture at ``path``, upright, as 8-bit gray or RGB.
 

@@ -66,6 +66,7 @@ class Squares(NamedTuple):
     side: Tensor
 
 
+# What these scenes are good for: docs/decisions/007.
 def load_digit_scenes(config: DigitScenesConfig, *, progress: Progress) -> SourceParts:
     """Return the drawn scenes, of all ten digits; ``DataError`` where counts or the class split do not fit."""
     values, targets = read_digits()

@@ -27,6 +27,7 @@ _FEW = 4  # folders: among more, classes may begin like parts by chance
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
+# Which folders are parts, and which are classes: docs/decisions/023.
 def part_of(name: str) -> PartName | None:
     """Return the part that a name stands for, in any case and with or without "set" or "data"; None: no part.
 

@@ -206,6 +206,7 @@ class _Share(NamedTuple):
     of_side: float
 
 
+# How pictures are held out by their keys: docs/decisions/022.
 def held_out_by_keys(
     keys: Sequence[bytes],
     targets: Tensor,

@@ -99,6 +99,7 @@ def cosine_scores(support: Tensor, query: Tensor) -> Tensor:
     return normalize(query, dim=2) @ prototypes.transpose(1, 2)
 
 
+# Why each head is trained as it is: docs/decisions/019.
 def linear_head_scores(support: Tensor, query: Tensor, *, seeds: Sequence[tuple[int, ...]]) -> Tensor:
     """Return the logits (T, Q, W) of each episode's linear classifier trained as published ("Baseline").
 

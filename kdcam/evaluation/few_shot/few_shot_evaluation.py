@@ -68,6 +68,7 @@ class _Opened(NamedTuple):
     unseen: UnseenClasses | None  # None: no episodes are drawn
 
 
+# What few-shot numbers are means over: docs/decisions/019.
 def evaluate_few_shot(
     runs: Sequence[str | Path],
     *,

@@ -178,6 +178,7 @@ def _largest_of_each(found: Regions) -> NDArray[np.int64]:
     return order[begins]
 
 
+# Which boxes are measured: docs/decisions/021.
 def regions_of(maps: NDArray[np.uint8], *, diagonal: bool = True) -> Regions:
     """Return the connected regions of pixels above each level, of each map.
 

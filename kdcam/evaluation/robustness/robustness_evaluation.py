@@ -54,6 +54,7 @@ class _EvaluationPlan(NamedTuple):
     progress: Progress
 
 
+# What runs on which images, and what is kept: docs/decisions/017.
 def evaluate_robustness(
     runs: Sequence[str | Path],
     *,

@@ -44,6 +44,7 @@ def network_key(loaded: LoadedRun, weights: Weights) -> str:
     )
 
 
+# What is in a section's key, and what is not: docs/decisions/017.
 def section_keys(
     loaded: LoadedRun,
     settings: RobustnessEvaluationSettings,

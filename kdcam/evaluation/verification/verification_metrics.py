@@ -51,6 +51,7 @@ def squared_distances(embeddings: Values, first: Numbers, second: Numbers) -> Va
     return squared
 
 
+# Whose folds and thresholds these are: docs/decisions/020.
 def fold_scores(
     distances: Values, same: Flags, folds: Numbers, *, thresholds: Thresholds = "grid"
 ) -> tuple[FoldScore, ...]:

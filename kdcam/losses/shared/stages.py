@@ -63,6 +63,7 @@ def all_sizes(widths: Widths, stages: Stages = "last-of-size") -> tuple[Size, ..
     return (*widths.stages, (widths.channels, widths.height, widths.width))
 
 
+# How stages are matched, and which ones published weights belong to: docs/decisions/013.
 def matched_maps(
     student: Outputs, teacher: TeacherOutputs, stages: Stages = "last-of-size"
 ) -> list[tuple[Tensor, Tensor]]:

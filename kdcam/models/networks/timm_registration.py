@@ -20,6 +20,7 @@ from kdcam.models.networks import CIFAR_NETWORKS
 TIMM_PREFIX = "kdcam_"
 
 
+# Why timm is waited for and not imported: docs/decisions/002.
 def offer_to_timm() -> None:
     """Register kdcam's networks with timm now if it is loaded, else as soon as it is."""
     if "timm.models" in sys.modules:

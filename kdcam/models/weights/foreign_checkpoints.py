@@ -114,6 +114,7 @@ class ForeignWeights(NamedTuple):
     """Which of several tables they are, and what was removed from their names; None: there is no more."""
 
 
+# Why a pickle is read by stand-ins: docs/decisions/013.
 def read_foreign(path: Path) -> ForeignWeights:
     """Return the state dict in a file of torch.save, on the CPU, its names without ``module.`` and ``_orig_mod.``.
 

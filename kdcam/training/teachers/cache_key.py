@@ -40,6 +40,7 @@ class DataKey(NamedTuple):
     digest: ImagesDigest
 
 
+# What decides that a cache fits: docs/decisions/014.
 class CacheKey(NamedTuple):
     """What a teacher's outputs for all views of the training images follow from.
 

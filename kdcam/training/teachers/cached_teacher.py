@@ -121,6 +121,7 @@ def entry_tensors(outputs: TeacherOutputs, need: str) -> tuple[Tensor, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+# Why a few seeded views, and what is never cached: docs/decisions/014.
 class CachedTeacher:
     """A teacher's cached outputs for each view of each training image."""
 

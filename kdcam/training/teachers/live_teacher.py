@@ -52,6 +52,7 @@ def live_classifiers(teachers: Sequence[Teacher]) -> tuple[Classifier, ...]:
     return live
 
 
+# How teachers are judged, frozen and read: docs/decisions/013.
 def load_teacher(
     config: TeacherConfig, summary: DataSummary, *, task: Task = "single-label", fetches: bool
 ) -> Classifier:
