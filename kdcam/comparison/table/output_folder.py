@@ -142,7 +142,7 @@ def draw_score_curves(comparison: Comparison) -> bytes | None:
     Left: the validation score by epoch, mean and range (lowest to highest) over the seeds. Right: the epochs to each
     level of it, median over the seeds, where never counts as infinite.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # matplotlib is slow to import
     from matplotlib.ticker import MaxNLocator
 
     rows = [row for row in comparison.rows if row.curves]

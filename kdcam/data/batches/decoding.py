@@ -102,7 +102,7 @@ def picture_file(
 
 def _identified(file: IO[bytes], where: str) -> "ImageFile":
     """Return the picture that a file begins; Pillow's own way of opening warns of large ones and knows all formats."""
-    from PIL import Image
+    from PIL import Image  # Pillow is slow to import
 
     start = file.read(64)
     if not start:
@@ -128,7 +128,7 @@ def _identified(file: IO[bytes], where: str) -> "ImageFile":
 @cache
 def _prepare_pillow() -> None:
     """Let Pillow know all of its readers, which then write nothing to stderr about tags that say nothing of pixels."""
-    from PIL import Image
+    from PIL import Image  # Pillow is slow to import
 
     Image.init()
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -144,13 +144,13 @@ def _is_heic(start: bytes) -> bool:
 
 
 def _heic(file: IO[bytes], where: str) -> "ImageFile":
-    from PIL import Image
+    from PIL import Image  # Pillow is slow to import
 
     if find_spec("pillow_heif") is None:
         raise DataError(
             f'{where}: a HEIC file, as phones write them; run `pip install "kdcam[heic]"`, or save it as JPEG'
         )
-    import pillow_heif
+    import pillow_heif  # of an extra, which only HEIC files need
 
     pillow_heif.register_heif_opener()
     factory, _ = Image.OPEN["HEIF"]
@@ -178,7 +178,7 @@ def open_picture(path: Path, *, at_least: int | None = None, max_pixels: int = M
 
 
 def _upright(image: "Image", orientation: int) -> "Image":
-    from PIL.Image import Transpose
+    from PIL.Image import Transpose  # Pillow is slow to import
 
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
@@ -203,7 +203,7 @@ def exif_orientation(image: "Image") -> int:
 
 
 def _eight_bit(image: "Image", where: str) -> "Image":
-    from PIL import Image
+    from PIL import Image  # Pillow is slow to import
 
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scaled(image, where))
@@ -233,7 +233,7 @@ def _scaled(image: "Image", where: str) -> numpy.ndarray[tuple[int, ...], numpy.
 
 def fit_square(image: "Image", image_size: int, channels: int) -> "Image":
     """Return the middle square of the picture at ``image_size`` pixels a side, gray (1 channel) or RGB (3)."""
-    from PIL import ImageOps
+    from PIL import ImageOps  # Pillow is slow to import
     from PIL.Image import Resampling
 
     converted = _in_mode(image, "L" if channels == 1 else "RGB")

@@ -118,7 +118,7 @@ def _value(scores: Mapping[str, Any], key: str) -> float:
 
 def draw_panels(panels: Sequence[Panel], theme: Theme) -> bytes:
     """Return a PNG, transparent where nothing is drawn; equal bytes for equal numbers."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # matplotlib is slow to import
 
     across = min(len(panels), _ACROSS)
     down = math.ceil(len(panels) / across)
@@ -133,7 +133,7 @@ def draw_panels(panels: Sequence[Panel], theme: Theme) -> bytes:
 
 
 def _draw(axes: "Axes", panel: Panel, theme: Theme) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator  # matplotlib is slow to import
 
     for line in panel.lines:
         colour = theme.colours[line.run_index % len(theme.colours)]
