@@ -19,8 +19,8 @@ from interleaved import facts, timed
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from kdcam.corruptions.corruption_list import CORRUPTIONS, SEVERITIES
 from kdcam.corruptions.image_corruption import corrupt
-from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES
 from kdcam.data.batches.resident import to_float
 from kdcam.data.datasets import load_data
 from kdcam.data.source_configs import DigitsConfig

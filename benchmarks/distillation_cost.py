@@ -17,9 +17,9 @@ from kdcam.data.batches.batch import Batch
 from kdcam.losses.loss import Objective, Shapes, needs_of
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, teacher_outputs
-from kdcam.models.folding import freeze_and_fold
 from kdcam.models.inspection import widths
 from kdcam.models.model_config import ModelConfig
+from kdcam.models.weight_folding import freeze_and_fold
 from kdcam.optim.optimizer import SgdConfig, build_optimizer
 from kdcam.recipe.methods import method_losses, method_names
 from kdcam.recipe.train_recipe import read_recipe

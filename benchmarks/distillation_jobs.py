@@ -17,7 +17,7 @@ from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.dataset_parts import DataParts, Part
 from kdcam.data.datasets import load_data
 from kdcam.models import Classifier, ModelConfig, build_classifier
-from kdcam.models.folding import freeze_and_fold
+from kdcam.models.weight_folding import freeze_and_fold
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.checkpoint import load_classifier, save_model
 from kdcam.runtime.memory import keep_freed_memory

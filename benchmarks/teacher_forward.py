@@ -20,7 +20,7 @@ from interleaved import facts, rows, timed
 from torch import Tensor, nn
 
 from kdcam.models import Classifier, ModelConfig, build_classifier, teacher_outputs
-from kdcam.models.folding import freeze_and_fold
+from kdcam.models.weight_folding import freeze_and_fold
 
 NEEDS = {
     "logits": frozenset({"teacher.logits"}),

@@ -100,7 +100,7 @@ def new_recipe(
     Reads the pictures once (of more than 20,000 some hundred headers), looks at this machine, and says in comments why
     each number was chosen. With label files the recipe is one of several labels a picture.
     """
-    from kdcam.data.folder_facts import measure_folder, measure_machine  # slow: torch
+    from kdcam.data.folder_contents import measure_folder, measure_machine  # slow: torch
     from kdcam.files.toml_files import parse_toml  # slow: tomllib
     from kdcam.training.recipe_advice import advise, notes, recipe_lines  # slow: torch
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from kdcam.blocks.document import MISSING, Table, number_text
 from kdcam.evaluation.robustness.attack_report import AttackRow, RobustnessReport
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport
-from kdcam.evaluation.robustness.masking_check import MASKING_WARNING, MaskingCheck, failure_text
+from kdcam.evaluation.robustness.gradient_masking_check import MASKING_WARNING, MaskingCheck, failure_text
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
 from kdcam.evaluation.robustness.multi_label_attack_report import (
     MultiLabelAttackRow,

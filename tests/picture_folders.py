@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-from kdcam.runs.data_record import PictureRecord
+from kdcam.runs.picture_record import PictureRecord
 
 CLASSES = ("ant", "bee", "cat")
 

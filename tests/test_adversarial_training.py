@@ -23,7 +23,7 @@ from kdcam.losses import LOSSES
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, TeacherOutputs
 from kdcam.models.model_config import ModelConfig
-from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.adversary_settings import AdversaryConfig
 from kdcam.recipe.table_checks import HEAD_NEEDS
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.checkpoint import save_model

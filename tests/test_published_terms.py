@@ -11,10 +11,10 @@ from kdcam.losses.fitnet import FitnetConfig
 from kdcam.losses.loss import LossConfig, Shapes, Step, needs_of
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, teacher_outputs
-from kdcam.models.folding import freeze_and_fold
 from kdcam.models.inspection import widths
 from kdcam.models.model_config import ModelConfig
 from kdcam.models.networks import build_cifar
+from kdcam.models.weight_folding import freeze_and_fold
 from kdcam.recipe.recipe_files import shipped_recipes
 from kdcam.recipe.train_recipe import load_recipe
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import SHARED_DATA
 
 import kdcam
-from kdcam.data.folder_facts import MachineFacts, measure_folder
+from kdcam.data.folder_contents import MachineFacts, measure_folder
 from kdcam.runtime.progress import Silent
 from kdcam.training.recipe_advice import advise, recipe_lines
 

@@ -25,7 +25,7 @@ from kdcam.comparison.workers.worker_pool import WorkerPool
 from kdcam.errors import CheckpointError, Interrupted, KdcamError, RecipeError, TrainingError
 from kdcam.files.json_files import json_form, read_json, value_text
 from kdcam.recipe.recipe_files import recipe_stem
-from kdcam.runs.data_record import recorded_digest
+from kdcam.runs.picture_record import recorded_digest
 from kdcam.runs.resume_rules import WeightDigests, check_same_weights, checkpoint_digest, recipe_difference
 from kdcam.runs.run_data import warn_of_changed_data
 from kdcam.runs.run_files import RECIPE_FILE, State, find_state, has_saved_state

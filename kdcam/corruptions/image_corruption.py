@@ -29,7 +29,7 @@ from kdcam.corruptions.corruption_functions import (
     shot_noise,
     translate,
 )
-from kdcam.corruptions.severities import CORRUPTIONS, corruptions_for
+from kdcam.corruptions.corruption_list import CORRUPTIONS, corruptions_for
 from kdcam.errors import DataError, RecipeError
 from kdcam.settings.messages import did_you_mean, listed
 

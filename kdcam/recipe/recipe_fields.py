@@ -24,7 +24,7 @@ from kdcam.models.classifier import Task
 from kdcam.models.model_config import InitConfig, Mean, ModelConfig, Std
 from kdcam.optim.optimizer import OptimizerConfig, SgdConfig
 from kdcam.optim.schedule import CosineConfig, ScheduleConfig
-from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.adversary_settings import AdversaryConfig
 from kdcam.settings.validation import NonNegative, Settings
 
 EPISODIC_LOSSES = ("prototypical",)

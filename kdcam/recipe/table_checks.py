@@ -9,7 +9,7 @@ from kdcam.files.paths import teacher_cache_folder
 from kdcam.losses import LOSSES
 from kdcam.losses.cross_entropy import CrossEntropyConfig
 from kdcam.models.model_config import ModelConfig
-from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.adversary_settings import AdversaryConfig
 from kdcam.recipe.recipe_fields import RecipeFields, TeacherConfig
 from kdcam.settings.messages import listed
 

@@ -18,7 +18,7 @@ from kdcam.errors import CheckpointError, ModelError, RecipeError
 from kdcam.files.atomic_writes import check_writable, make_folder, write_atomically
 from kdcam.files.paths import exists, is_folder
 from kdcam.models.classifier import Classifier
-from kdcam.models.folding import fold_head
+from kdcam.models.weight_folding import fold_head
 from kdcam.models.weights.config_json import timm_architecture
 from kdcam.runs.checkpoint import save_model
 from kdcam.runs.open_run import Weights, load

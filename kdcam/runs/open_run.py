@@ -16,7 +16,7 @@ from kdcam.models.classifier import Classifier
 from kdcam.models.weights.published_networks import load_published_network
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runs.checkpoint import load_classifier
-from kdcam.runs.recorded_parts import MissingPictures
+from kdcam.runs.part_recovery import MissingPictures
 from kdcam.runs.run_data import (
     check_part,
     read_run_data,

@@ -14,14 +14,14 @@ from kdcam.data.source_configs import DataConfig, OmniglotConfig
 from kdcam.errors import CheckpointError, DataError, RecipeError
 from kdcam.files.paths import exists, expanded, is_folder, shown
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs.data_record import (
+from kdcam.runs.part_recovery import MissingPictures, describe_changes, load_recorded_parts
+from kdcam.runs.picture_record import (
     PictureRecord,
     read_pictures,
     recorded_digest,
     trained_pictures_among,
     with_recorded_noise,
 )
-from kdcam.runs.recorded_parts import MissingPictures, describe_changes, load_recorded_parts
 from kdcam.runs.run_files import NOISE_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import first_few, listed

@@ -14,7 +14,7 @@ from kdcam.attacks.norm_ball import NormBall, random_ball_points
 from kdcam.attacks.objective import attack_loss
 from kdcam.data.batches.batch import Batch
 from kdcam.models.classifier import Classifier, Outputs, Task, TeacherOutputs
-from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.adversary_settings import AdversaryConfig
 from kdcam.runtime.numerics import wide
 
 _SEED_TAG = 0x41445653  # tells the numbers of random starts from those of other draws of the same step

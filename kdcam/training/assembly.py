@@ -14,8 +14,8 @@ from kdcam.data.datasets import batches
 from kdcam.errors import DataError, RecipeError
 from kdcam.losses.loss import Objective
 from kdcam.models.classifier import Classifier
-from kdcam.models.folding import freeze_and_fold
 from kdcam.models.layer_groups import frozen_stages
+from kdcam.models.weight_folding import freeze_and_fold
 from kdcam.optim.optimizer import build_optimizer
 from kdcam.optim.schedule import build_schedule
 from kdcam.recipe.train_recipe import TrainRecipe

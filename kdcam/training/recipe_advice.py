@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kdcam.data.common_config import RESIDENT_LIMIT
-from kdcam.data.folder_facts import FolderFacts, MachineFacts, PartSizes
+from kdcam.data.folder_contents import FolderFacts, MachineFacts, PartSizes
 from kdcam.data.source_configs import ImageLabelsConfig
 from kdcam.errors import DataError
 from kdcam.files.paths import shown

@@ -15,7 +15,7 @@ from kdcam.models.heads import logits_layer_name
 from kdcam.recipe.table_checks import idle_settings, is_solved_probe
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.checkpoint import STATE_FILE, load_classifier, load_resume, save_model, save_resume
-from kdcam.runs.data_record import (
+from kdcam.runs.picture_record import (
     check_training_data,
     pictures_bytes,
     pictures_digest,

@@ -8,7 +8,7 @@ import pytest
 from picture_folders import copy_run, edit, fill, paths_of, swap
 
 import kdcam as library
-from kdcam.runs.data_record import read_pictures
+from kdcam.runs.picture_record import read_pictures
 
 COMMANDS = {
     "evaluate": (),

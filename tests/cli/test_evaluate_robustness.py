@@ -126,7 +126,7 @@ def test_standard_shows_what_each_stage_left(kdcam, digits_run: Path) -> None:
 
 def test_failed_checks_are_a_warning(module, digits_run: Path) -> None:
     import kdcam as library
-    from kdcam.evaluation.robustness.masking_check import MaskingCheck
+    from kdcam.evaluation.robustness.gradient_masking_check import MaskingCheck
 
     (run,) = library.evaluate_robustness([digits_run], settings={"n_examples": 20}, device="cpu")
     failing = MaskingCheck(name="zero_gradients", passed=False, value=1.0, limit=0.01, text="share of images")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from kdcam.evaluation.robustness.masking_check import MaskingCheck
+from kdcam.evaluation.robustness.gradient_masking_check import MaskingCheck
 
 
 def test_each_run_has_its_own_limit(module: Callable[[str], ModuleType]) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from kdcam.corruptions.corruption_list import CORRUPTIONS, SEVERITIES, corruptions_for
 from kdcam.corruptions.image_corruption import corrupt
-from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES, corruptions_for
 from kdcam.errors import DataError, RecipeError
 
 NAMES = tuple(CORRUPTIONS)

@@ -10,10 +10,10 @@ from kdcam.cam.maps import class_cams
 from kdcam.errors import CheckpointError, ModelError
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, Outputs
-from kdcam.models.folding import fold_head
 from kdcam.models.heads import CosineHead, GaussianHead, Head, UnitWeightHead, add_head
 from kdcam.models.inspection import check_cam
 from kdcam.models.model_config import ModelConfig
+from kdcam.models.weight_folding import fold_head
 from kdcam.models.weights.config_json import config_content
 from kdcam.runs.checkpoint import load_classifier, save_model
 

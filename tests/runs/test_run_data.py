@@ -16,19 +16,19 @@ from kdcam.data.dataset_parts import PictureTable
 from kdcam.data.datasets import load_data_by_position
 from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.errors import CheckpointError, DataError, Interrupted, RecipeError
-from kdcam.evaluation.few_shot.unseen_classes import check_unseen, unseen_in_folder
+from kdcam.evaluation.few_shot.episode_classes import check_unseen, unseen_in_folder
 from kdcam.models.model_config import InitConfig
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs import recorded_parts
-from kdcam.runs.data_record import (
+from kdcam.runs import part_recovery
+from kdcam.runs.open_run import load_run
+from kdcam.runs.part_recovery import describe_changes
+from kdcam.runs.picture_record import (
     PictureRecord,
     pictures_bytes,
     pictures_digest,
     read_pictures,
     write_pictures,
 )
-from kdcam.runs.open_run import load_run
-from kdcam.runs.recorded_parts import describe_changes
 from kdcam.runs.run_data import warn_of_trained
 from kdcam.runtime.progress import Silent
 from kdcam.scores.classification import ClassificationReport
@@ -225,13 +225,13 @@ def test_only_changed_files_are_read_again(
     trained: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = list[str]()
-    plain = recorded_parts.file_key
+    plain = part_recovery.file_key
 
     def counted(path: Path) -> object:
         read.append(path.name)
         return plain(path)
 
-    monkeypatch.setattr(recorded_parts, "file_key", counted)
+    monkeypatch.setattr(part_recovery, "file_key", counted)
     load_run(trained / "run", device="cpu")
     assert read == []
     load_run(place.run, data={"root": str(place.root)}, device="cpu")  # other inodes: each once

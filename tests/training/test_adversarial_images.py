@@ -15,7 +15,7 @@ from kdcam.data.batches.batch import Batch
 from kdcam.models.build import build_classifier
 from kdcam.models.classifier import Classifier, Outputs, TeacherOutputs
 from kdcam.models.model_config import ModelConfig
-from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.adversary_settings import AdversaryConfig
 from kdcam.training.adversarial_images import Adversary, divergence_from, mean_teacher_probabilities
 
 EPS = 0.1

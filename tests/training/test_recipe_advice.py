@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcam.data.folder_facts import FolderFacts, MachineFacts
+from kdcam.data.folder_contents import FolderFacts, MachineFacts
 from kdcam.data.source_configs import ImageFolderConfig, ImageLabelsConfig, YoloLabelsConfig
 from kdcam.data.splits.held_out import held_out_counts
 from kdcam.models import ModelConfig, build_classifier

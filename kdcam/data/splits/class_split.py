@@ -1,6 +1,6 @@
 """Classes told apart into base, validation and novel ones, and data sets narrowed to the classes of a part.
 
-The images of classes that a run was not trained on are read by `kdcam.data.novel_classes.novel_classes`.
+The images of classes that a run was not trained on are read by `kdcam.data.novel_class_images.novel_classes`.
 """
 
 from collections import Counter

@@ -11,6 +11,14 @@ from kdcam.data.batches.batch import EVALUATION_BATCH
 from kdcam.data.batches.episodes import Episodes, draw_episodes
 from kdcam.data.datasets import batches
 from kdcam.errors import CheckpointError, DataError, RecipeError
+from kdcam.evaluation.few_shot.episode_classes import (
+    UnseenClasses,
+    check_unseen,
+    content_digest,
+    has_unseen_classes,
+    unseen_in_folder,
+    unseen_of_split,
+)
 from kdcam.evaluation.few_shot.episode_fine_tuning import FINE_TUNED, EpisodeImages, fine_tuned_correct
 from kdcam.evaluation.few_shot.episode_heads import correct_queries, stop_few_shot_if_asked
 from kdcam.evaluation.few_shot.few_shot_schema import (
@@ -24,14 +32,6 @@ from kdcam.evaluation.few_shot.few_shot_schema import (
     refuse_without_split,
 )
 from kdcam.evaluation.few_shot.omniglot_one_shot import one_shot_scores
-from kdcam.evaluation.few_shot.unseen_classes import (
-    UnseenClasses,
-    check_unseen,
-    content_digest,
-    has_unseen_classes,
-    unseen_in_folder,
-    unseen_of_split,
-)
 from kdcam.files.atomic_writes import write_atomically
 from kdcam.files.digests import targets_digest, weights_digest
 from kdcam.files.json_files import write_json
@@ -39,8 +39,8 @@ from kdcam.files.paths import exists, expanded
 from kdcam.models.classifier import Classifier
 from kdcam.models.weights.safetensors_files import read_tensors, tensor_bytes
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs.data_record import recorded_digest
 from kdcam.runs.open_run import Weights, load, recipe_of
+from kdcam.runs.picture_record import recorded_digest
 from kdcam.runs.run_data import with_data_locations
 from kdcam.runs.run_files import EPISODES_FILE, FEW_SHOT_FILE, RECIPE_FILE
 from kdcam.runtime.progress import Progress, Silent

@@ -13,7 +13,7 @@ from kdcam.data.batches.image_digests import images_digest
 from kdcam.data.batches.resident import ResidentImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import batches
-from kdcam.data.novel_classes import join_parts
+from kdcam.data.novel_class_images import join_parts
 from kdcam.data.source_configs import OmniglotConfig
 from kdcam.data.sources.omniglot import OneShotRun, omniglot_runs
 from kdcam.errors import DataError

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdcam.corruptions.severities import SEVERITIES
+from kdcam.corruptions.corruption_list import SEVERITIES
 from kdcam.data.batches.batch import Batches
 from kdcam.data.batches.resident import ResidentBatches, ResidentImages
 from kdcam.data.batches.streaming import FilePictures, StreamBatches, StreamImages

@@ -7,8 +7,8 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from kdcam.corruptions.corruption_list import CORRUPTIONS, SEVERITIES, corruptions_for
 from kdcam.corruptions.image_corruption import check_corruption_names, corrupt
-from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES, corruptions_for
 from kdcam.data.batches.batch import Batches
 from kdcam.errors import DataError
 from kdcam.evaluation.robustness.corrupted_sets import CorruptedSet

@@ -15,7 +15,12 @@ from kdcam.attacks.budget import Norm, at_budget_text
 from kdcam.data.batches.batch import Batch
 from kdcam.evaluation.robustness.attack_stages import PlannedAttack
 from kdcam.evaluation.robustness.evaluated_images import chosen_images, is_right
-from kdcam.evaluation.robustness.masking_check import BLACK_BOX_LIMIT, MaskingCheck, MaskingProbe, share_check
+from kdcam.evaluation.robustness.gradient_masking_check import (
+    BLACK_BOX_LIMIT,
+    MaskingCheck,
+    MaskingProbe,
+    share_check,
+)
 from kdcam.runtime.numerics import share_of
 
 SQUARE_QUERIES = 300  # of the black box

@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from kdcam.evaluation.robustness.attack_report import RobustnessReport
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport, RelativeErrors
-from kdcam.evaluation.robustness.masking_check import MASKING_WARNING, MaskingCheck, failed_checks
+from kdcam.evaluation.robustness.gradient_masking_check import MASKING_WARNING, MaskingCheck, failed_checks
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport, Memorisation
 from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
 from kdcam.evaluation.robustness.out_of_distribution import OutOfDistributionReport

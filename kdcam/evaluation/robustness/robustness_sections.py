@@ -29,8 +29,8 @@ from kdcam.evaluation.robustness.evaluated_images import (
     drawn_batches,
     drawn_text,
 )
-from kdcam.evaluation.robustness.masking_check import MaskingCheck, failed_checks, failure_text
-from kdcam.evaluation.robustness.masking_report import AttackFindings, masking_checks
+from kdcam.evaluation.robustness.gradient_masking_check import MaskingCheck, failed_checks, failure_text
+from kdcam.evaluation.robustness.gradient_masking_report import AttackFindings, masking_checks
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport, label_noise_report, memorisation
 from kdcam.evaluation.robustness.multi_label_attack_report import (
     MultiLabelRobustnessReport,
@@ -53,8 +53,8 @@ from kdcam.evaluation.robustness.robustness_file import (
 from kdcam.evaluation.robustness.robustness_settings import BudgetSettings, RobustnessEvaluationSettings
 from kdcam.evaluation.robustness.section_keys import asked_sections
 from kdcam.files.paths import exists
-from kdcam.runs.data_record import read_noisy_labels
 from kdcam.runs.open_run import LoadedRun
+from kdcam.runs.picture_record import read_noisy_labels
 from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.scores.calibration import CalibrationReport, calibration_report

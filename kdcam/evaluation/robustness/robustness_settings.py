@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from kdcam.attacks.attack_settings import ATTACKS, AnyAttack
 from kdcam.attacks.budget import Amount, Count, Norm, Seed, parse_fraction, usual_alpha, usual_eps
-from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES
+from kdcam.corruptions.corruption_list import CORRUPTIONS, SEVERITIES
 from kdcam.errors import RecipeError
 from kdcam.settings.messages import did_you_mean, listed
 from kdcam.settings.validation import Settings, validation_messages

@@ -22,8 +22,8 @@ from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluation
 from kdcam.files.digests import targets_digest, weights_digest
 from kdcam.files.paths import exists, expanded, is_folder, resolved
 from kdcam.models.classifier import Classifier
-from kdcam.runs.data_record import read_noisy_labels
 from kdcam.runs.open_run import LoadedRun, Weights, recipe_of
+from kdcam.runs.picture_record import read_noisy_labels
 from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import reason_text

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from kdcam.data.common_config import ClassSplitConfig
 from kdcam.data.datasets import describe_data, load_data
-from kdcam.data.novel_classes import novel_classes
+from kdcam.data.novel_class_images import novel_classes
 from kdcam.data.source_configs import OmniglotConfig
 from kdcam.data.sources.omniglot import list_characters, read_ink
 from kdcam.errors import DataError

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from small_runs import SCENES, Watcher, small_recipe
 
 import kdcam
-from kdcam.data.novel_classes import novel_classes
+from kdcam.data.novel_class_images import novel_classes
 from kdcam.errors import CheckpointError, DataError, Interrupted, ModelError, RecipeError
 from kdcam.evaluation.few_shot.few_shot_schema import FewShotReport
 from kdcam.files.digests import weights_digest

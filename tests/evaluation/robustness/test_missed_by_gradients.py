@@ -6,7 +6,7 @@ from kdcam.attacks import pgd, square
 from kdcam.attacks.attack_settings import FgsmConfig, PgdConfig, SquareConfig
 from kdcam.attacks.budget import Budget
 from kdcam.evaluation.robustness.attack_stages import planned_attacks
-from kdcam.evaluation.robustness.masking_check import MaskingProbe
+from kdcam.evaluation.robustness.gradient_masking_check import MaskingProbe
 from kdcam.evaluation.robustness.missed_by_gradients import (
     LONG_ATTACK_STEPS,
     SQUARE_QUERIES,

@@ -16,7 +16,7 @@ from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobu
 from kdcam.evaluation.robustness.partial_results import PROGRESS_STEM
 from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE
 from kdcam.files.folder_lock import FolderLock
-from kdcam.runs.data_record import read_noisy_labels
+from kdcam.runs.picture_record import read_noisy_labels
 from kdcam.runtime.progress import Silent
 
 

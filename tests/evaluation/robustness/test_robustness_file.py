@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport
-from kdcam.evaluation.robustness.masking_check import MaskingCheck
+from kdcam.evaluation.robustness.gradient_masking_check import MaskingCheck
 from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE, CorruptionSection, RobustnessFile
 from kdcam.evaluation.robustness.robustness_settings import robustness_evaluation_settings
 from kdcam.runtime.progress import Silent

@@ -15,7 +15,12 @@ from kdcam.attacks import input_gradient
 from kdcam.attacks.budget import Budget, at_budget_text
 from kdcam.data.batches.batch import Batches
 from kdcam.evaluation.robustness.evaluated_images import logits_of, rebatched
-from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, MaskingCheck, MaskingProbe, share_check
+from kdcam.evaluation.robustness.gradient_masking_check import (
+    LEAST_IMAGES,
+    MaskingCheck,
+    MaskingProbe,
+    share_check,
+)
 from kdcam.evaluation.robustness.missed_by_gradients import (
     AttackGain,
     black_box_check,

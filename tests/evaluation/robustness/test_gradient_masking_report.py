@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from kdcam.attacks.budget import Budget
 from kdcam.errors import Interrupted
-from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, MaskingCheck, failed_checks
-from kdcam.evaluation.robustness.masking_report import CHECKED_IMAGES, AttackFindings, masking_checks
+from kdcam.evaluation.robustness.gradient_masking_check import LEAST_IMAGES, MaskingCheck, failed_checks
+from kdcam.evaluation.robustness.gradient_masking_report import CHECKED_IMAGES, AttackFindings, masking_checks
 from kdcam.evaluation.robustness.missed_by_gradients import AttackGain
 from kdcam.evaluation.robustness.partial_results import PartialResults
 from kdcam.runtime.progress import Silent

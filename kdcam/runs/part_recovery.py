@@ -21,7 +21,7 @@ from kdcam.data.splits.class_split import classes_of
 from kdcam.errors import DataError
 from kdcam.files.folder_listing import files_below
 from kdcam.files.paths import expanded
-from kdcam.runs.data_record import Label, PictureRecord, labels_by_name
+from kdcam.runs.picture_record import Label, PictureRecord, labels_by_name
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.settings.messages import first_few
 

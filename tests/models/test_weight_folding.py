@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from kdcam.models import Classifier, ModelConfig, build_classifier
 from kdcam.models.classifier import Preprocessing
-from kdcam.models.folding import FOLDING_TOLERANCE, FoldablePair, foldable_pairs, freeze_and_fold
 from kdcam.models.output_readers import read_linear_head
+from kdcam.models.weight_folding import FOLDING_TOLERANCE, FoldablePair, foldable_pairs, freeze_and_fold
 
 NETWORKS = [  # name, image size, BatchNorms folded, BatchNorms left
     ("kdcam:resnet8", 32, 9, 0),

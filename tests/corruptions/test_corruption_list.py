@@ -1,11 +1,11 @@
-"""Tests of kdcam.corruptions.severities."""
+"""Tests of kdcam.corruptions.corruption_list."""
 
 import subprocess
 import sys
 
 import pytest
 
-from kdcam.corruptions.severities import CORRUPTIONS, SEVERITIES, corruptions_for
+from kdcam.corruptions.corruption_list import CORRUPTIONS, SEVERITIES, corruptions_for
 
 
 def test_names_and_strengths() -> None:
@@ -28,5 +28,5 @@ def test_gray_pictures_have_twelve() -> None:
 
 
 def test_no_torch_is_read() -> None:
-    code = "import sys, kdcam.corruptions.severities; sys.exit('torch' in sys.modules)"
+    code = "import sys, kdcam.corruptions.corruption_list; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from kdcam.evaluation.robustness.masking_check import LEAST_IMAGES, failed_checks, share_check
+from kdcam.evaluation.robustness.gradient_masking_check import LEAST_IMAGES, failed_checks, share_check
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import kdcam
 from kdcam.data.label_noise import NoisyLabels
 from kdcam.errors import CheckpointError, DataError, Interrupted
 from kdcam.models.weights.config_json import read_config
-from kdcam.runs.data_record import read_noisy_labels, write_noisy_labels
 from kdcam.runs.open_run import load_run
+from kdcam.runs.picture_record import read_noisy_labels, write_noisy_labels
 from kdcam.runs.run_files import NOISE_FILE
 from kdcam.training.preflight import preflight
 from kdcam.training.training_run import RunResult, run_training

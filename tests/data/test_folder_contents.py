@@ -5,8 +5,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from kdcam.data import folder_facts
-from kdcam.data.folder_facts import measure_folder, measure_machine
+from kdcam.data import folder_contents
+from kdcam.data.folder_contents import measure_folder, measure_machine
 from kdcam.data.source_configs import ImageLabelsConfig, YoloLabelsConfig
 from kdcam.errors import DataError
 from kdcam.runtime.progress import Silent
@@ -59,7 +59,7 @@ def test_parts_of_their_own_are_counted(tmp_path: Path) -> None:
 
 
 def test_of_many_files_some_headers_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder_facts, "_READ", 10)
+    monkeypatch.setattr(folder_contents, "_READ", 10)
     fill(tmp_path / "a", 6)
     fill(tmp_path / "b", 6)
     facts = measure_folder(tmp_path, progress=Silent())

@@ -8,7 +8,7 @@ import kdcam
 from kdcam.data.datasets import load_source
 from kdcam.data.source_configs import ImageFolderConfig
 from kdcam.errors import DataError
-from kdcam.evaluation.few_shot.unseen_classes import (
+from kdcam.evaluation.few_shot.episode_classes import (
     check_unseen,
     content_digest,
     has_unseen_classes,

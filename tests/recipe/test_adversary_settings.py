@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdcam.errors import RecipeError
-from kdcam.recipe.adversary import AdversaryConfig
+from kdcam.recipe.adversary_settings import AdversaryConfig
 from kdcam.recipe.recipe_files import shipped_recipes
 from kdcam.recipe.train_recipe import TrainRecipe, load_recipe, read_recipe, recipe_schema
 
@@ -150,5 +150,5 @@ def test_every_robustness_recipe_has_an_adversary() -> None:
 
 
 def test_is_read_without_torch() -> None:
-    code = "import sys, kdcam.recipe.adversary; sys.exit('torch' in sys.modules)"
+    code = "import sys, kdcam.recipe.adversary_settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,14 +10,14 @@ from kdcam.data.batches.image_digests import images_digest, keys_in
 from kdcam.data.batches.streaming import FilePictures, StreamImages
 from kdcam.data.dataset_parts import Part
 from kdcam.data.datasets import load_source
-from kdcam.data.novel_classes import check_each_class, join_parts, novel_classes, novel_names
+from kdcam.data.novel_class_images import check_each_class, join_parts, novel_classes, novel_names
 from kdcam.data.source_configs import DataConfig, ImageFolderConfig
 from kdcam.errors import DataError, RecipeError
 from kdcam.models.classifier import Classifier
 from kdcam.recipe.train_recipe import TrainRecipe
-from kdcam.runs.data_record import read_pictures
+from kdcam.runs.part_recovery import load_left_out
+from kdcam.runs.picture_record import read_pictures
 from kdcam.runs.provenance import provenance_of
-from kdcam.runs.recorded_parts import load_left_out
 from kdcam.runs.run_data import (
     check_data_folder,
     check_missing_pictures,

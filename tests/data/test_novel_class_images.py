@@ -7,7 +7,7 @@ from small_runs import Watcher
 
 from kdcam.data.common_config import ClassSplitConfig
 from kdcam.data.datasets import load_data
-from kdcam.data.novel_classes import ChainedPictures, novel_classes
+from kdcam.data.novel_class_images import ChainedPictures, novel_classes
 from kdcam.data.source_configs import DigitScenesConfig, DigitsConfig, ImageFolderConfig
 from kdcam.data.sources.digits import read_digits
 from kdcam.data.splits.class_split import classes_of
