@@ -1,6 +1,6 @@
 """A comparison's workers as forks of the tests' process, which spares each of them seconds of imports.
 
-How workers start, stop and die as processes of their own is tried in tests/comparison/test_workers.py.
+How workers start, stop and die as processes of their own is tried in tests/comparison/workers/test_worker_pool.py.
 """
 
 import json
@@ -41,12 +41,12 @@ class ForkedWorker:
 
 
 def _serve(its_input: int, its_output: int, threads: int, device: str) -> None:
-    from kdcam.comparison.worker import serve
-    from kdcam.comparison.worker_process import PARENTS_SIGNALS
+    from kdcam.comparison.workers.worker_main import serve
+    from kdcam.comparison.workers.local_process import STOP_SIGNALS
 
     code = 1
     try:
-        for number in PARENTS_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         os.dup2(its_input, 0)
         os.dup2(its_output, 1)
@@ -64,4 +64,4 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork workers in this test."""
     if hasattr(os, "fork"):
         found = SimpleNamespace(Popen=ForkedWorker, PIPE=subprocess.PIPE)
-        monkeypatch.setattr("kdcam.comparison.worker_process.subprocess", found)
+        monkeypatch.setattr("kdcam.comparison.workers.local_process.subprocess", found)

@@ -21,11 +21,9 @@ ALLOWED = {
     ("kdcam/data/sources/omniglot.py", "entry.is_dir"),  # members of a zip file
     ("kdcam/data/sources/omniglot.py", "file.is_file"),
     ("kdcam/data/sources/omniglot.py", "inner.is_dir"),
-    ("kdcam/data/sources/omniglot.py", "place.is_dir"),
-    (
-        "kdcam/evaluation/robustness/section_keys.py",
-        "entry.is_dir",
-    ),  # of os.scandir, without another question to the disk
+    ("kdcam/data/sources/omniglot.py", "pictures.is_dir"),
+    # of os.scandir, without another question to the disk
+    ("kdcam/evaluation/robustness/section_keys.py", "entry.is_dir"),
 }
 PARSERS = {
     "json": {"load", "loads"},
