@@ -41,8 +41,8 @@ class ForkedWorker:
 
 
 def _serve(its_input: int, its_output: int, threads: int, device: str) -> None:
-    from kdcam.comparison.workers.worker_main import serve
     from kdcam.comparison.workers.local_process import STOP_SIGNALS
+    from kdcam.comparison.workers.worker_main import serve
 
     code = 1
     try:
