@@ -8,6 +8,12 @@ import torch
 LONG = bool(os.environ.get("KDCAM_LONG_TESTS"))
 
 
+def in_long(*values: object) -> object:
+    """Return the values of one case of a parametrised test that only .ci/long tries."""
+    marks = [pytest.mark.long, pytest.mark.skipif(not LONG, reason="tried in .ci/long")]
+    return pytest.param(*values, marks=marks)
+
+
 def compile_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace and differentiate as ever, but write no C++, which takes two minutes for the two readings of TRADES.
 

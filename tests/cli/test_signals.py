@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from long_tests import in_long
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal")
 COMMAND = (sys.executable, "-m", "kdcam")
@@ -33,7 +34,7 @@ def _until(process: subprocess.Popen[str], beginning: str) -> None:
     raise AssertionError(f"no line began with {beginning!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, in_long(signal.SIGTERM), in_long(signal.SIGHUP)])
 @pytest.mark.parametrize("module", ["kdcam.cli.streams", "kdcam.cli.app", "torch"])
 def test_a_signal_during_imports_is_one_line(number: signal.Signals, module: str) -> None:
     # Of each module that is imported Python tells as it has been imported; those of a package before the package.
@@ -74,7 +75,7 @@ def test_five_in_a_row_keep_the_state(tmp_path: Path, gap: float) -> None:
     assert list((tmp_path / "run" / "resume").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, in_long(signal.SIGHUP)])
 def test_a_scheduler_stops_a_run_with_data_workers_as_ctrl_c_does(
     photo_recipe: Path, number: signal.Signals
 ) -> None:

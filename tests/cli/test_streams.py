@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from long_tests import in_long
 
 KDCAM = f"{sys.executable} -m kdcam"
 FULL = Path("/dev/full")
@@ -26,7 +27,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 # With and without a buffer a write fails at another place.
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["1", in_long("")])
 @pytest.mark.parametrize(
     "command",  # a table, a document, a page; only the first waits for torch
     ["losses list", "recipes show digits --json", "recipes show digits", "--version", "--help"],
@@ -43,7 +44,7 @@ def test_a_closed_stdout_is_one_line() -> None:
     assert (done.returncode, done.stderr) == (1, f"{LOST} (it is closed)\n")
 
 
-@pytest.mark.parametrize("lost", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("lost", ["2>&-", in_long("2>/dev/full")])
 def test_without_stderr_the_work_goes_on(lost: str, tmp_path: Path) -> None:
     if "full" in lost and not FULL.exists():
         pytest.skip("no /dev/full")
@@ -63,7 +64,7 @@ def test_without_any_stream_files_are_written_whole(tmp_path: Path) -> None:
     assert sorted((tmp_path / "run").glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["1", in_long("")])
 @pytest.mark.parametrize("command", ["losses list", "recipes show digits --json", "--help"])
 def test_a_reader_that_goes_ends_the_command_quietly(command: str, unbuffered: str) -> None:
     # The reader is gone before the first line comes.

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from long_tests import in_long
 from pydantic import ValidationError
 
 from kdcam.errors import ModelError
@@ -19,7 +20,7 @@ def build(name: str, *, classes: int = 5, channels: int = 3, size: int = 32, **k
 @pytest.mark.parametrize(
     "name", ["kdcam:resnet8", "resnet18", "torchvision:resnet18", "torchvision:vit_b_32"]
 )
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, in_long(2), 3])
 def test_channels(name: str, channels: int) -> None:
     classifier = build(name, channels=channels).eval()
     assert classifier.in_channels == channels

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from long_tests import in_long
 from PIL import Image
 from torch import Tensor
 
@@ -94,8 +95,8 @@ def test_what_timm_cannot_build_is_refused_with_the_reason(
     [
         ("kdcam:resnet8", {}),
         ("kdcam:resnet8", {"channel_attention": True, "feature_channels": 12}),
-        ("torchvision:mobilenet_v2", {}),
-        ("vit_tiny_patch16_224", {}),
+        in_long("torchvision:mobilenet_v2", {}),
+        in_long("vit_tiny_patch16_224", {}),
     ],
 )
 def test_a_pt2_file_takes_any_number_of_images(tmp_path: Path, name: str, keys) -> None:
@@ -122,7 +123,9 @@ def test_nothing_in_a_pt2_file_is_pickled(tmp_path: Path) -> None:
             assert not content.startswith(b"PK")  # what torch.save writes
 
 
-@pytest.mark.parametrize(("name", "task"), [("kdcam:resnet8", "single-label"), ("resnet18", "multi-label")])
+@pytest.mark.parametrize(
+    ("name", "task"), [("kdcam:resnet8", "single-label"), in_long("resnet18", "multi-label")]
+)
 def test_an_onnx_file_gives_the_same_logits(tmp_path: Path, name: str, task: str) -> None:
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)
@@ -183,7 +186,7 @@ def photos(folder: Path) -> list[Path]:
     return [folder / name for name in kinds]
 
 
-@pytest.mark.parametrize(("channels", "task"), [(3, "single-label"), (1, "multi-label")])
+@pytest.mark.parametrize(("channels", "task"), [(1, "multi-label"), in_long(3, "single-label")])
 def test_a_program_without_kdcam_gives_the_probabilities_of_predict(
     tmp_path: Path, channels: int, task: str
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from long_tests import in_long
 from small_runs import Watcher, small_recipe
 
 from kdcam.comparison.workers import worker_pool
@@ -240,7 +241,7 @@ def _is_alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a scheduler")
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("number", ["SIGTERM", in_long("SIGHUP")])
 def test_a_worker_that_a_scheduler_stops_keeps_its_state_and_ends(tmp_path: Path, number: str) -> None:
     progress = Watching()
 

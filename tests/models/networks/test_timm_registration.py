@@ -4,6 +4,7 @@ import sys
 import pytest
 import timm
 import torch
+from long_tests import in_long
 
 from kdcam.models.networks import CIFAR_NETWORKS
 from kdcam.models.networks.timm_registration import TIMM_PREFIX, offer_to_timm, register_with_timm
@@ -16,7 +17,7 @@ def run_python(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("order", ["import timm, kdcam.models", "import kdcam.models, timm"])
+@pytest.mark.parametrize("order", ["import timm, kdcam.models", in_long("import kdcam.models, timm")])
 def test_registered_in_either_order(order: str) -> None:
     run_python(
         f"{order}\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from long_tests import in_long
 from safetensors.torch import load_file, save_file
 from small_runs import SCENES, small_recipe
 
@@ -57,7 +58,7 @@ def _write(folder: Path, config: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "channels", "size"),
-    [("resnet18", 3, 32), ("resnet10t", 1, 32), ("vit_tiny_patch16_224", 3, 32)],
+    [in_long("resnet18", 3, 32), ("resnet10t", 1, 32), in_long("vit_tiny_patch16_224", 3, 32)],
 )
 def test_timm_without_kdcam_gives_the_same_logits(
     tmp_path: Path, name: str, channels: int, size: int
