@@ -294,7 +294,7 @@ class _FolderPictures:
 
 
 def _existing_picture(line: BoxLine, root: Path) -> Path:
-    """Return the picture of a box by its path from a folder on, as `plain_path` gives it.
+    """Return the picture of a box by its path from a folder on, as `_plain_path` gives it.
 
     Raises ``DataError`` where there is no such file.
     """

@@ -127,7 +127,7 @@ def write_pictures(folder: Path, data: bytes) -> None:
 
 
 def recorded_digest(folder: Path) -> str | None:
-    """Return the SHA-256 of pictures.safetensors that a run's recipe.json tells; None: its pictures were not record."""
+    """Return the SHA-256 of pictures.safetensors that a run's recipe.json tells; None: there was no record."""
     found = read_json(folder / RECIPE_FILE).get(PICTURES_KEY)
     return found if isinstance(found, str) else None
 

@@ -214,9 +214,8 @@ def checkpoint_digest(checkpoint: str) -> str | None:
 
 
 def _package_digest(place: str) -> str | None:
-    from kdcam.models.weights.packaged_weights import (
-        package_file,
-    )  # here: it waits for torch, and nothing else here
+    # here: it waits for torch, and nothing else in this file does
+    from kdcam.models.weights.packaged_weights import package_file
 
     try:
         return file_digest(package_file(place))

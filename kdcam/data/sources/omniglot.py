@@ -1,6 +1,5 @@
 """Omniglot: its characters, read from zip files or folders, and its one-shot runs (all_runs)."""
 
-import lzma
 import re
 import struct
 import zipfile
@@ -24,6 +23,11 @@ from kdcam.files.paths import exists, expanded, is_file, is_folder, shown
 from kdcam.runtime.progress import Progress
 from kdcam.settings.messages import listed, reason_text
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it opens no such archive
+    LZMAError = zipfile.BadZipFile  # type: ignore[assignment, misc]
+
 _CHARACTER = re.compile(r"character\d+")
 _PICTURES = (".png", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".tif", ".tiff")
 _RUNS = "all_runs"
@@ -39,7 +43,7 @@ _ARCHIVE_ERRORS = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
-    lzma.LZMAError,
+    LZMAError,
 )
 """What Python raises on damaged zip files; ``RuntimeError`` on encrypted ones and on unknown ways of packing."""
 
@@ -179,7 +183,7 @@ def _checksum(file: Traversable) -> int:
 def _read_member(file: Traversable) -> bytes:
     """Return the bytes of a drawing or a list of names, of a zip file's member those that it unpacks to.
 
-    Raises one of `ARCHIVE_ERRORS`; ``ValueError`` where it unpacks to more than such a file has.
+    Raises one of `_ARCHIVE_ERRORS`; ``ValueError`` where it unpacks to more than such a file has.
     """
     with file.open("rb") as opened:
         content: bytes = opened.read(_MEMBER_LIMIT + 1)
