@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import kdcam
 from kdcam.models.model_config import ModelConfig
 from kdcam.recipe.train_recipe import TrainRecipe, read_recipe
 from kdcam.runtime.progress import EpochRecord, Silent
@@ -41,6 +42,19 @@ def small_recipe(**changes: Any) -> TrainRecipe:
         "optimizer": {"name": "sgd", "lr": 0.05},
     }
     return read_recipe(table | changes, source="small")
+
+
+def three_runs(folder: Path) -> dict[str, Path]:
+    """Train two runs of one label an image ("one", "other") and one of several ("labels"); return their folders."""
+    several = {"task": "multi-label", "data": {**SCENES, "multi_label": True}}
+    recipes = {
+        "one": small_recipe(epochs=1),
+        "other": small_recipe(epochs=1, seed=1),
+        "labels": small_recipe(epochs=1, loss=[{"name": "binary_cross_entropy"}], **several),
+    }
+    return {
+        name: kdcam.train(recipe, output=folder / name, device="cpu").path for name, recipe in recipes.items()
+    }
 
 
 def started_model(recipe: TrainRecipe) -> ModelConfig:

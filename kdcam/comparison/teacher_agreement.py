@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kdcam.cam.maps import caam, map_similarity, target_cam
-from kdcam.comparison.table.run_measures import AGREEMENT_FILE, AgreementScores, read_agreement
+from kdcam.comparison.table.run_measures import AgreementScores, read_agreement
 from kdcam.data.batches.batch import Batch
 from kdcam.data.dataset_parts import DataParts, DataSummary
 from kdcam.errors import CheckpointError, ModelError
@@ -22,7 +22,7 @@ from kdcam.models.inspection import check_cam
 from kdcam.recipe.recipe_fields import TeacherConfig
 from kdcam.runs.open_run import LoadedRun, load_run
 from kdcam.runs.resume_rules import WeightDigests, checkpoint_digest
-from kdcam.runs.run_files import RESULT_FILE
+from kdcam.runs.run_files import AGREEMENT_FILE, RESULT_FILE
 from kdcam.runtime.eval_mode import eval_mode
 from kdcam.runtime.numerics import FiniteCheck
 from kdcam.runtime.progress import Progress, Silent

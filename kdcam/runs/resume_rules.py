@@ -12,6 +12,7 @@ from kdcam.files.json_files import Difference, first_difference, read_json, valu
 from kdcam.files.paths import exists, expanded, is_folder
 from kdcam.files.weight_location import CONFIG_FILE, MODEL_FILE, location_kind
 from kdcam.runs.run_files import (
+    AGREEMENT_FILE,
     EPISODES_FILE,
     FEW_SHOT_FILE,
     FIGURES_FOLDER,
@@ -24,6 +25,7 @@ from kdcam.runs.run_files import (
     REPORT_FILE,
     RESULT_FILE,
     RESUME_FOLDER,
+    ROBUSTNESS_FILE,
     VERIFICATION_FILE,
     Resume,
     State,
@@ -38,8 +40,8 @@ WEIGHTS_KEY = "teacher_weights"  # of recipe.json, with the digests of the weigh
 # recipe.json last: while it is there the folder still counts as an unfinished run
 _WRITTEN = (
     RESULT_FILE,
-    "robustness.json",
-    "agreement.json",
+    ROBUSTNESS_FILE,
+    AGREEMENT_FILE,
     FEW_SHOT_FILE,
     EPISODES_FILE,
     VERIFICATION_FILE,

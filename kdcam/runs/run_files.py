@@ -20,6 +20,8 @@ PICTURES_KEY = "pictures"  # of recipe.json, with the SHA-256 of that file
 TRAINING_KEY = "training_data"  # of recipe.json, with what tells the images that the run began with
 NOISE_FILE = "noise.safetensors"
 METRICS_FILE = "metrics.jsonl"
+ROBUSTNESS_FILE = "robustness.json"
+AGREEMENT_FILE = "agreement.json"
 FEW_SHOT_FILE = "few-shot.json"
 EPISODES_FILE = "few-shot-episodes.safetensors"
 VERIFICATION_FILE = "verification.json"
@@ -133,6 +135,7 @@ def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 __all__ = [
+    "AGREEMENT_FILE",
     "EPISODES_FILE",
     "FEW_SHOT_FILE",
     "FIGURES_FOLDER",
@@ -145,6 +148,7 @@ __all__ = [
     "REPORT_FILE",
     "RESULT_FILE",
     "RESUME_FOLDER",
+    "ROBUSTNESS_FILE",
     "TRAINING_KEY",
     "VERIFICATION_FILE",
     "Resume",

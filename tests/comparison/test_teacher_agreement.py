@@ -11,11 +11,12 @@ from small_runs import SCENES, small_recipe
 
 import kdcam
 from kdcam.cam.maps import caam, map_similarity, target_cam
-from kdcam.comparison.table.run_measures import AGREEMENT_FILE, read_run
+from kdcam.comparison.table.run_measures import read_run
 from kdcam.comparison.teacher_agreement import compare_logits, is_measured, measure_agreement
 from kdcam.errors import CheckpointError, DataError, ModelError
 from kdcam.models.weights.safetensors_files import read_tensors_file
 from kdcam.recipe.recipe_fields import TeacherConfig
+from kdcam.runs.run_files import AGREEMENT_FILE
 
 SEVERAL = {
     "task": "multi-label",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import SCENES, Watcher, small_recipe
+from small_runs import Watcher, three_runs
 
 import kdcam
 from kdcam.errors import CheckpointError, DataError, ModelError, RecipeError
@@ -20,16 +20,7 @@ from kdcam.runs.checkpoint import save_model
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("explained")
-    several = {"task": "multi-label", "data": {**SCENES, "multi_label": True}}
-    recipes = {
-        "one": small_recipe(epochs=1),
-        "other": small_recipe(epochs=1, seed=1),
-        "labels": small_recipe(epochs=1, loss=[{"name": "binary_cross_entropy"}], **several),
-    }
-    return {
-        name: kdcam.train(recipe, output=folder / name, device="cpu").path for name, recipe in recipes.items()
-    }
+    return three_runs(tmp_path_factory.mktemp("explained"))
 
 
 @pytest.fixture

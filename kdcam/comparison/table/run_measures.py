@@ -15,6 +15,7 @@ from kdcam.files.json_files import read_json
 from kdcam.files.paths import is_file
 from kdcam.files.weight_location import MODEL_FILE
 from kdcam.runs.run_files import (
+    AGREEMENT_FILE,
     FEW_SHOT_FILE,
     LOCALIZATION_FILE,
     RECIPE_FILE,
@@ -24,8 +25,6 @@ from kdcam.runs.run_files import (
     read_metrics,
 )
 from kdcam.scores.main_scores import MAIN_SCORES
-
-AGREEMENT_FILE = "agreement.json"
 
 
 class PartScores(NamedTuple):
@@ -296,7 +295,6 @@ def evaluation_title(kind: str, name: str) -> str:
 
 
 __all__ = [
-    "AGREEMENT_FILE",
     "EVALUATION_KINDS",
     "Agreement",
     "AgreementScores",

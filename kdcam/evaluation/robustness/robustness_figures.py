@@ -16,7 +16,7 @@ from kdcam.evaluation.robustness.attack_report import RobustnessReport
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport
 from kdcam.evaluation.robustness.evaluated_images import chosen_images, is_right
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
-from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE, CorruptionSection, RunRobustness
+from kdcam.evaluation.robustness.robustness_file import CorruptionSection, RunRobustness
 from kdcam.evaluation.robustness.robustness_plots import (
     RobustnessCurve,
     adversarial_examples,
@@ -27,7 +27,7 @@ from kdcam.files.atomic_writes import make_folder, write_atomically
 from kdcam.files.paths import exists
 from kdcam.recipe.train_recipe import TrainRecipe
 from kdcam.runs.open_run import LoadedRun, recipe_of
-from kdcam.runs.run_files import FIGURES_FOLDER
+from kdcam.runs.run_files import FIGURES_FOLDER, ROBUSTNESS_FILE
 from kdcam.runtime.progress import Progress, Silent
 from kdcam.scores.calibration import CalibrationReport
 from kdcam.settings.messages import listed

@@ -17,11 +17,10 @@ from kdcam.evaluation.robustness.robustness_settings import RobustnessEvaluation
 from kdcam.files.json_files import read_json, write_json
 from kdcam.files.paths import exists
 from kdcam.runs.open_run import Weights
+from kdcam.runs.run_files import ROBUSTNESS_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.scores.calibration import CalibrationReport
 from kdcam.settings.messages import listed
-
-ROBUSTNESS_FILE = "robustness.json"
 
 
 class CorruptionSection(BaseModel, frozen=True):
@@ -177,7 +176,6 @@ def _by_section(settings: RobustnessEvaluationSettings) -> dict[str, dict[str, A
 
 
 __all__ = [
-    "ROBUSTNESS_FILE",
     "CorruptionSection",
     "ForeignDataSection",
     "RobustnessFile",

@@ -44,18 +44,13 @@ from kdcam.evaluation.robustness.out_of_distribution import (
 )
 from kdcam.evaluation.robustness.partial_results import PartialResults, stop_with_results_kept
 from kdcam.evaluation.robustness.reference_runs import ReferenceNetworks
-from kdcam.evaluation.robustness.robustness_file import (
-    ROBUSTNESS_FILE,
-    CorruptionSection,
-    ForeignDataSection,
-    RobustnessFile,
-)
+from kdcam.evaluation.robustness.robustness_file import CorruptionSection, ForeignDataSection, RobustnessFile
 from kdcam.evaluation.robustness.robustness_settings import BudgetSettings, RobustnessEvaluationSettings
 from kdcam.evaluation.robustness.section_keys import asked_sections
 from kdcam.files.paths import exists
 from kdcam.runs.open_run import LoadedRun
 from kdcam.runs.picture_record import read_noisy_labels
-from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE
+from kdcam.runs.run_files import NOISE_FILE, RESULT_FILE, ROBUSTNESS_FILE
 from kdcam.runtime.progress import Progress
 from kdcam.scores.calibration import CalibrationReport, calibration_report
 from kdcam.settings.messages import listed

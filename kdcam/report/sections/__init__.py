@@ -10,13 +10,13 @@ from kdcam.report.sections.few_shot import few_shot_section
 from kdcam.report.sections.localization import localization_section
 from kdcam.report.sections.robustness import robustness_section
 from kdcam.report.sections.verification import verification_section
-from kdcam.runs.run_files import FEW_SHOT_FILE, LOCALIZATION_FILE, VERIFICATION_FILE
+from kdcam.runs.run_files import FEW_SHOT_FILE, LOCALIZATION_FILE, ROBUSTNESS_FILE, VERIFICATION_FILE
 
 SECTIONS: Mapping[str, Callable[[Sequence[ResultFile]], Section]] = {
     FEW_SHOT_FILE: few_shot_section,
     VERIFICATION_FILE: verification_section,
     LOCALIZATION_FILE: localization_section,
-    "robustness.json": robustness_section,
+    ROBUSTNESS_FILE: robustness_section,
 }
 """File name -> what makes a section of the files of that name in the runs that have one, in the report's order.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import SCENES, small_recipe
+from small_runs import small_recipe, three_runs
 from torch import Tensor
 
 import kdcam
@@ -37,16 +37,7 @@ def shapes() -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def scenes_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs on digit scenes, with one label an image and with several; tests write localization.json into them."""
-    folder = tmp_path_factory.mktemp("localized")
-    several = {"task": "multi-label", "data": {**SCENES, "multi_label": True}}
-    recipes = {
-        "one": small_recipe(epochs=1),
-        "other": small_recipe(epochs=1, seed=1),
-        "labels": small_recipe(epochs=1, loss=[{"name": "binary_cross_entropy"}], **several),
-    }
-    return {
-        name: kdcam.train(recipe, output=folder / name, device="cpu").path for name, recipe in recipes.items()
-    }
+    return three_runs(tmp_path_factory.mktemp("localized"))
 
 
 @pytest.fixture(scope="session")

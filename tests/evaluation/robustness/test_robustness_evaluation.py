@@ -14,9 +14,9 @@ from kdcam.errors import CheckpointError, DataError, FolderInUseError, Interrupt
 from kdcam.evaluation.robustness.attack_report import RobustnessReport
 from kdcam.evaluation.robustness.multi_label_attack_report import MultiLabelRobustnessReport
 from kdcam.evaluation.robustness.partial_results import PROGRESS_STEM
-from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE
 from kdcam.files.folder_lock import FolderLock
 from kdcam.runs.picture_record import read_noisy_labels
+from kdcam.runs.run_files import ROBUSTNESS_FILE
 from kdcam.runtime.progress import Silent
 
 

@@ -13,10 +13,10 @@ from kdcam.errors import ModelError
 from kdcam.evaluation.robustness import robustness_figures
 from kdcam.evaluation.robustness.memorisation import LabelNoiseReport
 from kdcam.evaluation.robustness.robustness_figures import draw_run, draw_together, rate_curves
-from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE, RunRobustness
+from kdcam.evaluation.robustness.robustness_file import RunRobustness
 from kdcam.recipe.train_recipe import read_recipe
 from kdcam.runs.open_run import LoadedRun, load_run
-from kdcam.runs.run_files import RECIPE_FILE
+from kdcam.runs.run_files import RECIPE_FILE, ROBUSTNESS_FILE
 
 ASKED: dict[str, Any] = {"attacks": ["square-5"], "n_examples": 6, "checks": False, "calibration": True}
 

@@ -6,8 +6,9 @@ import pytest
 
 from kdcam.evaluation.robustness.corruption_report import CorruptionReport
 from kdcam.evaluation.robustness.gradient_masking_check import MaskingCheck
-from kdcam.evaluation.robustness.robustness_file import ROBUSTNESS_FILE, CorruptionSection, RobustnessFile
+from kdcam.evaluation.robustness.robustness_file import CorruptionSection, RobustnessFile
 from kdcam.evaluation.robustness.robustness_settings import robustness_evaluation_settings
+from kdcam.runs.run_files import ROBUSTNESS_FILE
 from kdcam.runtime.progress import Silent
 
 
